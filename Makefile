@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+# weft: single-file C headers for distributed training. `make help` explains the targets.
+# Works with gcc and clang (make CC=clang CXX=clang++); everything is built under build/.
+
+CC ?= cc
+CXX ?= c++
+BUILD ?= build
+CFLAGS ?= -O2 -g
+LDFLAGS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# The algorithms are what lies in src/: each becomes one header at the top.
+SOURCES := $(sort $(wildcard src/*.h))
+HEADERS := $(notdir $(SOURCES))
+FOUNDATION := $(wildcard src/weft/*.h src/weft/*/*.h)
+VERSION := $(shell awk '/^.define WEFT_VERSION / { print int($$3 / 10000) "." int($$3 / 100) % 100 "." $$3 % 100 }' \
+             src/weft/base.h)
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wstrict-prototypes -Wdouble-promotion
+INC := -I. -Iexamples -Iexamples/transports
+DEP = -MMD -MP -MF $@.d -MT $@
+# Recursively expanded and then fixed at first use, so that a plain `make demo` does not ask for what only tests need.
+once = $(eval $(1) := $(2))$($(1))
+accepts = $(shell echo 'int weft_probe;' | $(CC) -Werror $(1) -x c -c -o /dev/null - 2>/dev/null && echo $(1))
+NATIVE = $(call once,NATIVE,$(call accepts,-march=native))
+ZLIB_FLAGS = $(call once,ZLIB_FLAGS,$(shell pkg-config --exists zlib 2>/dev/null && \
+             echo -DWEFT_HAVE_ZLIB $$(pkg-config --cflags zlib)))
+ZLIB_LIBS = $(call once,ZLIB_LIBS,$(shell pkg-config --libs zlib 2>/dev/null))
+CHECK = $(call once,CHECK,$(shell pkg-config --cflags --libs check 2>/dev/null || echo -lcheck))
+CJSON = $(call once,CJSON,$(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson))
+
+# Programs a user runs are built for this machine; tests for any.
+EXAMPLE_FLAGS = -std=gnu11 -O3 $(NATIVE) -g $(WARN) $(INC)
+TEST_FLAGS = -std=gnu11 $(WARN) $(INC) -Itests
+LIBS := -lm -pthread
+
+# Sanitizers are gcc's, the fuzzer is clang's, whatever CC is.
+SAN_CC ?= $(shell command -v gcc 2>/dev/null || echo $(CC))
+FUZZ_CC ?= clang
+ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+
+# ---- what there is ---------------------------------------------------------------------------------------------------
+
+UNIT_SRC := $(sort $(wildcard tests/test_*.c))
+# tests in which threads really run beside each other
+TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c
+TSAN_SRC := $(filter $(TSAN_TESTS),$(UNIT_SRC))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
+GOLDEN_SRC := $(sort $(wildcard tests/golden_*.c))
+BENCH_SRC := $(sort $(wildcard bench/bench_*.c))
+EXAMPLE_SRC := $(filter-out examples/train.c,$(sort $(wildcard examples/*.c)))
+TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
+
+UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
+ASAN_UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/asan/%)
+TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
+FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
+GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
+BENCH := $(BENCH_SRC:bench/bench_%.c=$(BUILD)/bench-%)
+EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
+        tsan-programs fuzz-programs golden-programs mutants bench deps install uninstall clean
+
+help:
+	@echo 'weft $(VERSION): $(HEADERS)'
+	@echo
+	@echo 'make demo            build build/train and train on generated data; writes build/demo.svg  (a C compiler only)'
+	@echo 'make examples        build the programs of examples/'
+	@echo 'make test            everything: headers fresh, compile matrix, unit tests, sanitizers, golden, fuzz, mutants'
+	@echo 'make test-quick      headers fresh and the unit tests only'
+	@echo 'make matrix          the strict-warning compile matrix only'
+	@echo 'make mutants         the deliberate faults only'
+	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
+	@echo 'make headers         rewrite the headers at the top from src/'
+	@echo 'make check-headers   fail if they are stale'
+	@echo 'make bench           build and run the benchmarks'
+	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
+	@echo 'make clean           remove build/'
+	@echo
+	@echo 'CC=$(CC) CXX=$(CXX) CFLAGS=$(CFLAGS) BUILD=$(BUILD)'
+
+all: examples
+
+# ---- the headers at the top ------------------------------------------------------------------------------------------
+
+headers:
+	@mkdir -p $(BUILD)/headers
+	@set -e; for h in $(HEADERS); do \
+	    src/amalgamate src/$$h > $(BUILD)/headers/$$h; \
+	    if cmp -s $(BUILD)/headers/$$h $$h; then echo "$$h is up to date"; \
+	    else cp $(BUILD)/headers/$$h $$h; echo "$$h written"; fi; \
+	done
+
+check-headers:
+	@mkdir -p $(BUILD)/headers
+	@bad=0; for h in $(HEADERS); do \
+	    src/amalgamate src/$$h > $(BUILD)/headers/$$h || { bad=1; continue; }; \
+	    cmp -s $(BUILD)/headers/$$h $$h && continue; \
+	    echo "$$h is stale: run make headers"; diff $$h $(BUILD)/headers/$$h | head -20; bad=1; \
+	done; \
+	for h in $(wildcard *.h); do \
+	    [ -f src/$$h ] || { echo "$$h has no source in src/"; bad=1; }; \
+	done; \
+	exit $$bad
+
+# ---- programs --------------------------------------------------------------------------------------------------------
+
+demo: $(BUILD)/train
+	$(BUILD)/train --demo --svg $(BUILD)/demo.svg --csv $(BUILD)/demo.csv
+
+examples: $(EXAMPLES) $(if $(TRAIN_SRC),$(BUILD)/train)
+
+TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/obj/%.o)
+$(BUILD)/train: $(TRAIN_OBJ)
+	$(CC) $(LDFLAGS) $(TRAIN_OBJ) $(ZLIB_LIBS) $(LIBS) -o $@
+
+$(TRAIN_OBJ): $(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(EXAMPLE_FLAGS) $(ZLIB_FLAGS) -pthread $(DEP) -c $< -o $@
+
+$(EXAMPLES): $(BUILD)/%: examples/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(EXAMPLE_FLAGS) $(DEP) $(LDFLAGS) $< $(LIBS) -o $@
+
+$(BENCH): $(BUILD)/bench-%: bench/bench_%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(EXAMPLE_FLAGS) -Ibench $(DEP) $(LDFLAGS) $< $(LIBS) -o $@
+
+bench: $(BENCH)
+	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
+
+# ---- test programs ---------------------------------------------------------------------------------------------------
+
+# The old program goes first, so that a build that fails leaves nothing to run.
+$(UNIT): $(BUILD)/test/%: tests/%.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+
+$(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+
+$(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(SAN_CC) $(TEST_FLAGS) $(TSAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+
+$(FUZZ): $(BUILD)/fuzz/%: tests/%.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(FUZZ_CC) $(TEST_FLAGS) $(FUZZER) $(DEP) $(LDFLAGS) $< $(LIBS) -o $@
+
+$(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CJSON) $(LIBS) -o $@
+
+unit-programs: $(UNIT)
+asan-programs: $(ASAN_UNIT)
+tsan-programs: $(TSAN_UNIT)
+fuzz-programs: $(FUZZ)
+golden-programs: $(GOLDEN)
+
+# ---- running the tests -----------------------------------------------------------------------------------------------
+
+RUN = CC='$(CC)' CXX='$(CXX)' SAN_CC='$(SAN_CC)' FUZZ_CC='$(FUZZ_CC)' BUILD='$(BUILD)' MAKE='$(MAKE)' \
+      UNIT='$(UNIT)' ASAN_UNIT='$(ASAN_UNIT)' TSAN_UNIT='$(TSAN_UNIT)' FUZZ='$(FUZZ)' GOLDEN='$(GOLDEN)' \
+      EXAMPLES='$(EXAMPLES)' HEADERS='$(HEADERS)' tests/run
+
+# `make -j2 deps test` must not start before the tools are there
+test test-quick matrix mutants: | $(filter deps headers,$(MAKECMDGOALS))
+
+test:
+	+@$(RUN)
+
+test-quick:
+	+@$(RUN) headers unit
+
+matrix:
+	+@$(RUN) matrix
+
+mutants:
+	+@$(RUN) mutants
+
+deps:
+	@tests/deps
+
+# ---- installing ------------------------------------------------------------------------------------------------------
+
+INCLUDEDIR ?= $(PREFIX)/include
+PKGCONFIGDIR ?= $(PREFIX)/lib/pkgconfig
+
+install:
+	@mkdir -p '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(PKGCONFIGDIR)'
+	cp $(HEADERS) '$(DESTDIR)$(INCLUDEDIR)/'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' weft.pc.in \
+	    > '$(DESTDIR)$(PKGCONFIGDIR)/weft.pc'
+
+uninstall:
+	cd '$(DESTDIR)$(INCLUDEDIR)' && rm -f $(HEADERS)
+	rm -f '$(DESTDIR)$(PKGCONFIGDIR)/weft.pc'
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d)
