@@ -1,0 +1,6126 @@
+/* SPDX-License-Identifier: MIT
+ * Generated from src/ by `make headers`: edit the files there, never this one.
+ * grawa.h: gradient-norm weighted averaging (MGRAWA, LGRAWA) for training processes of any framework, in plain C.
+ *
+ * Every worker trains its own copy of the model. Every now and then all workers form a weighted center of their models,
+ * c = sum_m beta_m x_m, beta_m proportional to 1 / ||gradient of worker m||, and each pulls its model towards it,
+ * x_m <- (1 - pull) x_m + pull c. Flat regions have small gradients, so the center leans towards flat minima.
+ * T. Dimlioglu, A. Choromanska: "GRAWA: Gradient-based Weighted Averaging for Distributed Training of Deep Learning
+ * Models", AISTATS 2024, arXiv 2403.04206; where the paper is silent, the authors' published code decides.
+ *
+ * ---- Quick start ----
+ *
+ *   #define GRAWA_IMPLEMENTATION            // in exactly one source file
+ *   #include "grawa.h"
+ *
+ *   weft_tensor t[] = { {w1, n1, WEFT_F32}, {b1, h, WEFT_F32} };    // your parameters, where they are
+ *   weft_tensors params = {t, 2};                                   // gradients are described alike
+ *   weft_transport net = weft_transport_make(&my_net, rank, size, my_send, my_recv, my_test, my_cancel, my_now);
+ *
+ *   grawa_desc d = {sizeof d};              // zero is the default everywhere
+ *   d.params = params; d.transport = &net;
+ *   d.weighting = GRAWA_BY_LAYER; d.period_steps = 32; d.pull = 0.5;
+ *   size_t bytes = grawa_memory(&d, NULL);  // exact; a report names every buffer
+ *   grawa *g; weft_status s = grawa_init(&g, &d, malloc(bytes), bytes);
+ *
+ *   for (;;) {
+ *       train_one_step(model);              // forward, backward, optimiser: your own
+ *       s = grawa_step(g, &grads);          // looks at the gradient; at the end of a period: exchanges and pulls
+ *       if (s == WEFT_AGAIN) s = grawa_wait(g);  // or go on polling: grawa_poll(g) never blocks
+ *       if (s < 0) return fail(weft_strerror(s), grawa_detail(g));
+ *   }
+ *   grawa_leave(g); grawa_wait(g); grawa_close(g);
+ *
+ * ---- The verbs ----
+ *
+ * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll until it says
+ * something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0; grawa_detail names who and where).
+ * While the last verb returned WEFT_AGAIN, the parameters are lent to the library: do not write them. A round commits wholly
+ * or not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are legal now; a wrong one is
+ * WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, sleeps, prints or
+ * reads the environment.
+ *
+ * ---- When a round happens ----
+ *
+ * GRAWA_TRIGGER_PERIOD (default): after period_steps local steps of this worker; all workers take the same number of steps.
+ * GRAWA_TRIGGER_TOTAL (the published rule): when all workers together have begun members x period_steps local steps. Fast
+ *   workers take more steps than slow ones; nobody waits for longer than the step that the slowest worker is in.
+ *   Everybody counts: at the beginning of each local step a worker tells its count to every peer, one 64-byte message each,
+ *   and waits for no answer; counts are cumulative, so a late or merged message loses nothing, and the loss of any worker
+ *   loses nothing but that worker's count.
+ *
+ * ---- Where the norm comes from ----
+ *
+ * GRAWA_SOURCE_CLOSING (default): the gradient given to the grawa_step that closes the period, smoothed by an exponential moving
+ *   average over rounds (ema_rounds, 0.9^8 as published). Costs one read of the gradient a round.
+ * GRAWA_SOURCE_PROBE (published): a fresh mini-batch at the current model. grawa_step returns WEFT_WANT_GRADIENT; compute the
+ *   gradient of such a batch (drawn from all data, no augmentation, no weight decay) and hand it to grawa_probe. Costs one more
+ *   forward and backward pass a round, 1 / period_steps of the compute. The batch size must be the same on all workers.
+ * GRAWA_SOURCE_STEPS: an exponential moving average over local steps (ema_steps, 0.85). Costs one read of the gradient a step;
+ *   by model it restarts after each round, by layer it never does (as published, there marked experimental).
+ *
+ * ---- Extra memory ----
+ *
+ * One copy of the parameters (64 bytes a tensor more for alignment), where the center is formed; one more if proximal > 0
+ * (the anchor); one for each of the other collective algorithms' needs (GRAWA_memory tells); 24 bytes a group and 8 bytes a
+ * group and worker; about 2 KB a worker for messages. grawa_memory names every buffer.
+ *
+ * ---- On the wire ----
+ *
+ * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats and one all-reduce of the parameters, that is 2 (N-1)/N
+ * times their bytes. Headers (64 bytes a message), the fingerprint and the HAVE messages are counted apart (grawa_stats).
+ *
+ * ---- With your trainer ----
+ *
+ * learning rate     as for one worker with this batch; the pull is not scaled by it. Pick pull and period instead.
+ * momentum, Adam    stay local and untouched: only parameters are pulled.
+ * weight decay      goes into your own step; give grawa_step the gradient of the loss without it (either is accepted, but
+ *                   all workers must do the same).
+ * accumulation      call grawa_step once per optimiser step with the accumulated gradient; common factors cancel.
+ * clipping          before or after: the norm is of what you hand over. Clip after, if norms should tell workers apart.
+ * loss scaling      grawa_set_grad_scale(g, scale): the gradient handed over is scale times the true one.
+ * a skipped step    (overflow in mixed precision) grawa_step(g, NULL): counts as a step; the norm of the last round stands in.
+ * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm; a layer without any gradient
+ *                   gives this worker no say in that layer (weight 0) unless nobody has one (then equal weights).
+ * tied weights      list the tensor once; listing the same memory twice is refused.
+ * BatchNorm         statistics stay local (published); name them in `buffers` and grawa_average averages them too.
+ * schedules         grawa_set_period, grawa_set_pull, grawa_set_proximal; effective at the next round.
+ *
+ * ---- What is guaranteed when things fail ----
+ *
+ * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST; the host (or its transport) then gives every survivor the same new
+ * view with a higher epoch, grawa_regroup, and polls: if any survivor had committed the round, all commit it, else all abandon it,
+ * parameters untouched; weights are renormalised over the survivors. A worker of the new view that was not in the last one
+ * takes over the center of its first round. Slow is not dead: timeout_ns only reports that nothing moves.
+ * A non-finite gradient takes that worker's say away for the round and never enters its moving average; a non-finite parameter never
+ * enters the center: that worker is left out and the round formed again among the others (or rejected, by `guard`).
+ * A gradient norm of zero is the limit of small norms: the workers with zero share the whole weight. */
+
+#if defined WEFT_VERSION && WEFT_VERSION != 100
+#error "two versions of weft in one unit"
+#endif
+
+#ifndef GRAWA_H
+#define GRAWA_H
+
+/* ---- src/weft/base.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_BASE_API
+#define WEFT_BASE_API
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* 10,000 x major + 100 x minor + patch. All five headers of one release carry the same number. */
+#define WEFT_VERSION 100
+
+/* What X_init compares with the unit that implements it: the version, and what the two compilers must agree on. */
+#define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t))
+
+#if defined __GNUC__ || defined __clang__
+#define WEFT_UNUSED __attribute__((unused))
+#define WEFT_RESTRICT __restrict
+#elif defined _MSC_VER
+#define WEFT_UNUSED
+#define WEFT_RESTRICT __restrict
+#else
+#define WEFT_UNUSED
+#define WEFT_RESTRICT
+#endif
+/* Foundation functions have internal linkage, so that any number of headers and versions can live in one program. */
+#define WEFT_INLINE static inline WEFT_UNUSED
+#define WEFT_FN static WEFT_UNUSED
+
+/* Descriptor fields where zero means "the default" but is also a legal setting: WEFT_ZERO asks for zero itself.
+ * Other negative values of such a field are errors. */
+#define WEFT_ZERO (-1)
+
+/* A worker that is nobody: where a rank is expected and none applies. */
+#define WEFT_NO_RANK UINT32_MAX
+
+/* What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both values.
+ * The numbers are stable across versions. */
+typedef enum weft_status {
+    WEFT_OK = 0,
+    WEFT_AGAIN = 1,         /* in progress: call X_poll later; the tensors stay lent to the library until WEFT_OK */
+    WEFT_STALL = 2,         /* the library cannot take another step yet (HPSGD: h_max reached) */
+    WEFT_WANT_GRADIENT = 3, /* the library wants a gradient before it goes on */
+
+    WEFT_ERR_ARGUMENT = -1,    /* an argument or a field of a descriptor is not legal; detail.field names it */
+    WEFT_ERR_ABI = -2,         /* struct size or header version of the caller differ from the implementation's */
+    WEFT_ERR_MEMORY = -3,      /* the memory given is smaller than X_memory asked for */
+    WEFT_ERR_OVERFLOW = -4,    /* a size does not fit size_t on this machine */
+    WEFT_ERR_ORDER = -5,       /* this verb is not legal now; X_state tells which are */
+    WEFT_ERR_REENTRY = -6,     /* a callback called back into the object that called it */
+    WEFT_ERR_FLOAT_ENV = -7,   /* flush-to-zero, contraction or a rounding mode other than nearest is in force */
+    WEFT_ERR_TRANSPORT = -8,   /* a transport callback failed for a reason of its own */
+    WEFT_ERR_PEER_LOST = -9,   /* a worker of the view is gone; X_regroup is the way on */
+    WEFT_ERR_TIMEOUT = -10,    /* no progress for timeout_ns; nothing is lost, polling may go on */
+    WEFT_ERR_TRUNCATED = -11,  /* a message is longer than the receive posted for it */
+    WEFT_ERR_PROTOCOL = -12,   /* a peer's message is malformed, or impossible at this point */
+    WEFT_ERR_MISMATCH = -13,   /* a peer runs with other settings; detail.field, expected (here), got (there) */
+    WEFT_ERR_CHECKSUM = -14,   /* a checksum does not fit the bytes */
+    WEFT_ERR_VERSION = -15,    /* a message or blob of a version that this code does not read */
+    WEFT_ERR_NONFINITE = -16,  /* NaN or infinity where the descriptor says that this rejects the round */
+    WEFT_ERR_UNSUPPORTED = -17,/* legal, but not available in this configuration */
+    WEFT_ERR_CAPACITY = -18    /* the buffer given is too small; detail.expected bytes are needed */
+} weft_status;
+
+/* The last error (or wish) of an object, as data. Ranks are WEFT_NO_RANK, strings NULL, where they do not apply. */
+typedef struct weft_detail {
+    weft_status status;
+    uint32_t peer;      /* rank of the other worker */
+    uint64_t round;     /* communication round */
+    const char *phase;  /* what was being done: static text */
+    const char *field;  /* the argument, descriptor field or message field at fault: static text */
+    uint64_t expected;  /* here (floats: their bits, widened to double) */
+    uint64_t got;       /* there */
+} weft_detail;
+
+/* One named buffer of an object. */
+typedef struct weft_memory_entry {
+    const char *name; /* static text */
+    size_t offset;    /* from the aligned start of the object's memory */
+    size_t bytes;
+} weft_memory_entry;
+
+#define WEFT_MEMORY_ENTRIES 32
+
+/* What X_memory reports besides the total: every buffer by name, and why a descriptor was refused. */
+typedef struct weft_memory_report {
+    size_t total_bytes; /* what X_init needs, alignment slack included; 0 if the descriptor is refused */
+    size_t count;       /* entries used */
+    weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
+    uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
+    weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
+} weft_memory_report;
+
+/* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
+WEFT_INLINE const char *weft_strerror(weft_status status) {
+#ifdef WEFT_NO_STRINGS
+    (void)status;
+    return "";
+#else
+    switch (status) {
+    case WEFT_OK: return "ok";
+    case WEFT_AGAIN: return "in progress, poll again";
+    case WEFT_STALL: return "stalled, the network is behind";
+    case WEFT_WANT_GRADIENT: return "a gradient is wanted";
+    case WEFT_ERR_ARGUMENT: return "illegal argument or descriptor field";
+    case WEFT_ERR_ABI: return "header and implementation differ in version or layout";
+    case WEFT_ERR_MEMORY: return "the memory given is too small";
+    case WEFT_ERR_OVERFLOW: return "a size does not fit this machine";
+    case WEFT_ERR_ORDER: return "this call is not legal now";
+    case WEFT_ERR_REENTRY: return "called from inside its own callback";
+    case WEFT_ERR_FLOAT_ENV: return "the floating-point environment breaks the arithmetic contract";
+    case WEFT_ERR_TRANSPORT: return "the transport failed";
+    case WEFT_ERR_PEER_LOST: return "a worker of the view is lost";
+    case WEFT_ERR_TIMEOUT: return "no progress within the time-out";
+    case WEFT_ERR_TRUNCATED: return "a message is longer than its receive";
+    case WEFT_ERR_PROTOCOL: return "a message is malformed or out of place";
+    case WEFT_ERR_MISMATCH: return "workers run with different settings";
+    case WEFT_ERR_CHECKSUM: return "checksum mismatch";
+    case WEFT_ERR_VERSION: return "unknown version";
+    case WEFT_ERR_NONFINITE: return "a value is not finite";
+    case WEFT_ERR_UNSUPPORTED: return "not available in this configuration";
+    case WEFT_ERR_CAPACITY: return "the buffer given is too small";
+    }
+    return "unknown status";
+#endif
+}
+
+#endif /* WEFT_BASE_API */
+
+/* ---- src/weft/tensor.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_TENSOR_API
+#define WEFT_TENSOR_API
+
+/* Element types. The 16-bit ones are storage and wire formats: computed in f32, rounded once (nearest even). */
+typedef enum weft_dtype {
+    WEFT_F32 = 0,
+    WEFT_F64 = 1,
+    WEFT_BF16 = 2, /* the upper half of an f32 */
+    WEFT_F16 = 3   /* IEEE 754 binary16 */
+} weft_dtype;
+
+/* One tensor of the host: `count` elements at `data`, contiguous, aligned for its element type; it stays the host's.
+ * In a view of gradients, data == NULL says "no gradient for this tensor in this step" (frozen, unused): `count` is
+ * still that of the parameter. */
+typedef struct weft_tensor {
+    void *data;
+    size_t count;
+    weft_dtype dtype;
+} weft_tensor;
+
+/* A list of tensors. The list and the tensors stay the host's; both must outlive the object that was given them. */
+typedef struct weft_tensors {
+    const weft_tensor *tensor;
+    size_t count;
+} weft_tensors;
+
+/* Bytes of one element, 0 for an unknown type. */
+WEFT_INLINE size_t weft_dtype_bytes(weft_dtype dtype) {
+    switch (dtype) {
+    case WEFT_F32: return 4;
+    case WEFT_F64: return 8;
+    case WEFT_BF16: case WEFT_F16: return 2;
+    }
+    return 0;
+}
+
+#endif /* WEFT_TENSOR_API */
+
+/* ---- src/weft/pool.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_POOL_API
+#define WEFT_POOL_API
+
+typedef void (*weft_pool_body)(void *arg, size_t index);
+typedef void (*weft_pool_task)(void *arg);
+
+/* The results of the library are bit-identical with and without a pool, for any number of threads. */
+typedef struct weft_pool {
+    void *ctx;
+    /* Calls body(arg, i) once for every i in [0, n), in any order, on any threads, and returns when all are done.
+     * The bodies are independent and never call back into the library or the pool. NULL: serial. */
+    void (*parallel_for)(void *ctx, size_t n, weft_pool_body body, void *arg);
+    /* Starts task(arg) on another thread and returns at once; an error says that it was not started. NULL: not available.
+     * Everything written before submit is visible to the task. */
+    weft_status (*submit)(void *ctx, weft_pool_task task, void *arg);
+} weft_pool;
+
+#endif /* WEFT_POOL_API */
+
+/* ---- src/weft/kernels.h: API ----------------------------------------------------------------- */
+#ifndef WEFT_KERNELS_API
+#define WEFT_KERNELS_API
+
+/* ---- The arithmetic contract ----
+ *
+ * Results are bit-identical for any instruction set, thread count, chunk size and arrival order:
+ * - Element-wise kernels: f32 tensors in f32, f64 tensors in f64, evaluated exactly as the formula beside each kernel is
+ *   written, left to right, no contraction into FMA, round to nearest even. Scalars are rounded once to the element type.
+ * - 16-bit types are storage: widened to f32 (exact), computed there, rounded once.
+ * - Reductions: products and sums in f64 (f32 products are exact in f64). WEFT_BLOCK elements make a block, blocks restart
+ *   at each tensor; inside a block element i goes to lane i % 16, each lane adds in index order from +0.0, tails are padded
+ *   with zeros; the 16 lanes are combined in a pairwise tree (l[i] + l[i + 8], then + 4, + 2, + 1); block sums are
+ *   added in index order from +0.0, whoever computed them.
+ * - NaN payloads are excepted. */
+#define WEFT_BLOCK ((size_t)4096)
+
+/* Which instruction set to use. WEFT_ISA_AUTO takes the best that this machine has. */
+typedef enum weft_isa { WEFT_ISA_AUTO = 0, WEFT_ISA_SERIAL = 1 } weft_isa;
+
+#endif /* WEFT_KERNELS_API */
+
+/* ---- src/weft/transport.h: API --------------------------------------------------------------- */
+#ifndef WEFT_TRANSPORT_API
+#define WEFT_TRANSPORT_API
+
+/* ---- The transport contract, on one page ----
+ *
+ * A transport carries messages between `size` workers with ranks 0 .. size-1. It is point to point, non-blocking, tagged,
+ * and delivers into posted buffers, so it maps one to one onto MPI, UCX, libfabric, NCCL, sockets, or shared memory.
+ *
+ * Order. For each (sender, receiver, tag): reliable, exactly once, in order; the n-th message matches the n-th receive
+ *   posted for that peer and tag. Nothing is promised between different tags or peers.
+ * Sizes. A receive may be longer than its message (request.bytes then tells the length). A receive shorter than its message
+ *   completes with WEFT_ERR_TRUNCATED, request.bytes being the length of the message. Zero bytes are a message.
+ *   No message exceeds max_message_bytes, if that is not 0.
+ * Progress. send and recv return at once: WEFT_OK when the request is under way (or done), or an error. test returns WEFT_OK
+ *   once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is over. A send whose
+ *   receive is not posted yet may stay pending, but blocks no other message (of another tag or peer, or a receive).
+ * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
+ *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
+ * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
+ *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched already.
+ * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
+ *   share one transport need a transport that says so itself. A callback must not call verbs of the object that called it
+ *   (they answer WEFT_ERR_REENTRY).
+ * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
+ *   X_peer_lost by the host. Any other negative status is a failure of the transport and handed on to the caller.
+ * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
+ *   up to WEFT_CHANNELS objects share one transport.
+ * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
+ * Time. now is monotonic, in nanoseconds; only differences matter. It is called only where a deadline is asked for.
+ *
+ * weft_transport_selftest() checks an implementation against this page. */
+
+#define WEFT_CHANNELS 16u
+#define WEFT_TAGS_PER_CHANNEL 2048u
+
+/* One message under way. The library allocates it zeroed; the words are the transport's to use. */
+typedef struct weft_request {
+    uint64_t bytes;    /* set by the transport when done: the length of the message */
+    uintptr_t word[4]; /* the transport's */
+} weft_request;
+
+typedef weft_status (*weft_send_fn)(void *ctx, uint32_t peer, uint32_t tag, const void *data, size_t bytes,
+                                    weft_request *request);
+typedef weft_status (*weft_recv_fn)(void *ctx, uint32_t peer, uint32_t tag, void *data, size_t capacity,
+                                    weft_request *request);
+typedef weft_status (*weft_test_fn)(void *ctx, weft_request *request);
+typedef void (*weft_cancel_fn)(void *ctx, weft_request *request);
+typedef uint64_t (*weft_now_fn)(void *ctx);
+
+typedef struct weft_transport {
+    size_t struct_size; /* sizeof(weft_transport) where it was filled in */
+    void *ctx;          /* handed to every callback */
+    uint32_t rank;      /* of this worker */
+    uint32_t size;      /* number of workers, >= 1 */
+    uint64_t max_message_bytes; /* 0: no limit; otherwise at least WEFT_SMALLEST_MESSAGE */
+
+    weft_send_fn send;
+    weft_recv_fn recv;
+    weft_test_fn test;
+    weft_cancel_fn cancel;
+    weft_now_fn now; /* may be NULL if no deadline is asked for */
+
+    /* Optional: sleep until something may have happened for this worker, or until `until_ns` on the clock of now
+     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
+    void (*wait)(void *ctx, uint64_t until_ns);
+
+    /* Optional accelerations, used only where a descriptor asks for them; with the host's own order of summation, so
+     * without the promise of equal bits. All workers call them in the same order. test ends them like any request. */
+    weft_status (*all_reduce)(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *request); /* sum */
+    weft_status (*all_gather)(void *ctx, const void *mine, void *all, size_t bytes_each, weft_request *request);
+} weft_transport;
+
+/* The smallest largest message that the library can work over: its control message. */
+#define WEFT_SMALLEST_MESSAGE 256u
+
+WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_t size, weft_send_fn send,
+                                               weft_recv_fn recv, weft_test_fn test, weft_cancel_fn cancel,
+                                               weft_now_fn now) {
+    weft_transport t;
+    t.struct_size = sizeof t;
+    t.ctx = ctx;
+    t.rank = rank;
+    t.size = size;
+    t.max_message_bytes = 0;
+    t.send = send;
+    t.recv = recv;
+    t.test = test;
+    t.cancel = cancel;
+    t.now = now;
+    t.wait = NULL;
+    t.all_reduce = NULL;
+    t.all_gather = NULL;
+    return t;
+}
+
+#endif /* WEFT_TRANSPORT_API */
+
+/* ---- src/weft/selftest.h: API ---------------------------------------------------------------- */
+#ifndef WEFT_SELFTEST_API
+#define WEFT_SELFTEST_API
+
+/* ---- A test of your callbacks ----
+ *
+ * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until it
+ * is no longer WEFT_AGAIN (with the transport's wait in between, if you like):
+ *
+ *     static weft_selftest state;
+ *     weft_selftest_report report;
+ *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) net.wait(net.ctx, UINT64_MAX);
+ *     if (s != WEFT_OK) printf("%s (peer %u, tag %u)\n", report.text, report.peer, report.tag);
+ *
+ * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
+ * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a rule that makes
+ * the test stand still is found too, after timeout_ns. What cannot be seen from here: callbacks that block, loss of
+ * peers, and calls on several threads. */
+
+typedef enum weft_selftest_rule {
+    WEFT_RULE_NONE = 0,
+    WEFT_RULE_CALLBACKS,   /* the struct is filled in */
+    WEFT_RULE_FAILED,      /* a callback failed: report.status */
+    WEFT_RULE_STATUS,      /* callbacks return WEFT_OK, errors, and (test only) WEFT_AGAIN, nothing else */
+    WEFT_RULE_PROGRESS,    /* a send and a receive that fit each other get over */
+    WEFT_RULE_CONTENT,     /* bytes arrive as they were sent */
+    WEFT_RULE_ORDER,       /* the n-th message matches the n-th receive of a peer and tag */
+    WEFT_RULE_ONCE,        /* a receive stays pending while there is no message for it; no message comes twice */
+    WEFT_RULE_TAGS,        /* messages go by their tag, up to the last of the channel */
+    WEFT_RULE_PEERS,       /* messages go by their sender */
+    WEFT_RULE_LONGER,      /* a receive longer than its message tells the length */
+    WEFT_RULE_SHORTER,     /* a shorter one ends in WEFT_ERR_TRUNCATED and tells the length of the message */
+    WEFT_RULE_ZERO,        /* zero bytes are a message */
+    WEFT_RULE_LARGE,       /* so is one of max_message_bytes, or what the given memory holds */
+    WEFT_RULE_PENDING,     /* a pending send blocks no other tag and no receive */
+    WEFT_RULE_PENDING_PEER,/* and no other peer */
+    WEFT_RULE_REUSE,       /* when a send is over, its buffer may be written without harm to the message */
+    WEFT_RULE_SEND_BUFFER, /* a transport does not write into the buffer of a send */
+    WEFT_RULE_BOUNDS,      /* nor outside of that of a receive, nor beside a request */
+    WEFT_RULE_CANCEL_RECV, /* a cancelled receive takes no message with it that comes later */
+    WEFT_RULE_CANCEL_TOUCH,/* and its buffer is not touched any more */
+    WEFT_RULE_CANCEL_SEND, /* a cancelled send is delivered wholly or not at all; one that is over is delivered */
+    WEFT_RULE_TIME,        /* now does not go back */
+    WEFT_RULE_ALL_REDUCE,  /* the optional all_reduce adds up */
+    WEFT_RULE_ALL_GATHER   /* the optional all_gather brings all parts in rank order */
+} weft_selftest_rule;
+
+typedef struct weft_selftest_report {
+    weft_status status;      /* WEFT_OK, or what the test returned */
+    weft_selftest_rule rule; /* the rule that is broken */
+    const char *text;        /* its text; static */
+    uint32_t peer, tag;      /* where; WEFT_NO_RANK where it does not apply */
+    uint64_t expected, got;  /* lengths, bytes, or statuses (as 32 bits); got WEFT_AGAIN: no progress */
+    uint32_t step;           /* of the test's program, for whoever reads it */
+    uint64_t checks;         /* made until then */
+} weft_selftest_report;
+
+#define WEFT_SELFTEST_BYTES 256u
+#define WEFT_SELFTEST_EDGE 16u
+
+typedef struct weft_selftest_slot {
+    uint64_t guard_before;
+    weft_request request;
+    uint64_t guard_after;
+    unsigned char *at; /* payload; WEFT_SELFTEST_EDGE guard bytes before and after its room */
+    size_t room;
+    size_t length; /* of the payload, or capacity */
+    uint32_t peer, tag, seed;
+    uint32_t state;
+    unsigned char own[WEFT_SELFTEST_EDGE + WEFT_SELFTEST_BYTES + WEFT_SELFTEST_EDGE];
+} weft_selftest_slot;
+
+#define WEFT_SELFTEST_SLOTS 14
+
+/* Zero it. The first three may then be set, to the same on every worker. It must not move while the test is under way. */
+typedef struct weft_selftest {
+    void *memory;        /* for the test of large messages (NULL: none): half for sending, half for receiving */
+    size_t memory_bytes;
+    uint64_t timeout_ns; /* without any progress; 0: ten seconds. Needs the transport's now */
+
+    uint32_t started, shift, step, stage, sync;
+    uint32_t channel;
+    int seen_cancelled, tried_over;
+    uint64_t checks, last_now, progress_now;
+    weft_selftest_report report;
+    weft_selftest_slot slot[WEFT_SELFTEST_SLOTS];
+} weft_selftest;
+
+#endif /* WEFT_SELFTEST_API */
+
+/* ---- src/weft/wire.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_WIRE_API
+#define WEFT_WIRE_API
+
+/* ---- The wire format ----
+ *
+ * Control messages travel on the first tag of a channel; bulk data on the others. A control message is a header of 64 bytes,
+ * little-endian, and at most 192 bytes of payload. Data goes inline if it fits, else in bulk messages that the control message
+ * announces; its elements are in the sender's byte order, which the header names, and a receiver of another order turns them.
+ *
+ *   0 u32 magic 'weft'    4 u8 wire version, u8 order (1: big-endian), u16 kind   8 u32 epoch    12 u32 sender's rank
+ *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument 0
+ *  48 u64 argument 1     56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
+ *
+ * `bytes` is the length of the data announced; `piece` the longest bulk message the sender makes of it; `step` numbers the
+ * exchanges of a round. */
+#define WEFT_WIRE_VERSION 1u
+#define WEFT_HEADER_BYTES 64u
+#define WEFT_CONTROL_BYTES 256u
+#define WEFT_INLINE_BYTES (WEFT_CONTROL_BYTES - WEFT_HEADER_BYTES)
+
+#endif /* WEFT_WIRE_API */
+
+/* ---- src/weft/group.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_GROUP_API
+#define WEFT_GROUP_API
+
+/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members` are the
+ * ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
+typedef struct weft_view {
+    size_t struct_size; /* sizeof(weft_view) */
+    uint32_t epoch;
+    uint32_t count;
+    const uint32_t *members;
+} weft_view;
+
+/* What this worker has moved. Payload: elements of tensors, and norms. Control: headers, fingerprints, HAVE, counts. */
+typedef struct weft_traffic {
+    uint64_t payload_sent, payload_received; /* bytes */
+    uint64_t control_sent, control_received; /* bytes */
+    uint64_t messages_sent, messages_received;
+    uint64_t dropped; /* messages of another epoch */
+} weft_traffic;
+
+/* Trace events, of fixed size, for a host that wants to see what happens when. */
+typedef enum weft_event_kind {
+    WEFT_EVENT_ROUND_BEGUN = 1, /* this worker has arrived in round `round` */
+    WEFT_EVENT_SENT = 2,        /* a message to `peer` is under way; value: its bytes */
+    WEFT_EVENT_RECEIVED = 3,    /* a message from `peer` has come; value: its bytes */
+    WEFT_EVENT_COMMITTED = 4,   /* round `round` is committed; value: workers in it */
+    WEFT_EVENT_ABANDONED = 5,   /* round `round` is abandoned, parameters untouched */
+    WEFT_EVENT_PEER_LOST = 6,
+    WEFT_EVENT_PEER_LEFT = 7,
+    WEFT_EVENT_VIEW = 8 /* a new view is agreed; value: its epoch */
+} weft_event_kind;
+
+typedef struct weft_event {
+    uint32_t kind; /* weft_event_kind */
+    uint32_t rank; /* of this worker */
+    uint32_t peer; /* or WEFT_NO_RANK */
+    uint64_t round;
+    uint64_t value;
+} weft_event;
+
+/* Must not call back into the object. */
+typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
+
+#endif /* WEFT_GROUP_API */
+
+/* ---- src/weft/collective.h: API -------------------------------------------------------------- */
+#ifndef WEFT_COLLECTIVE_API
+#define WEFT_COLLECTIVE_API
+
+/* How a vector is summed over the workers. DIRECT and GATHER add in ascending rank for every element: the same bits on every
+ * transport, for every chunk size and arrival order. RING and DOUBLING have an order of their own, equal on all workers. */
+typedef enum weft_algorithm {
+    WEFT_ALGORITHM_AUTO = 0,    /* GATHER up to WEFT_GATHER_BYTES, DIRECT above */
+    WEFT_ALGORITHM_DIRECT = 1,  /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps */
+    WEFT_ALGORITHM_GATHER = 2,  /* everyone sends everything to all and adds it up: 1 step, for small vectors */
+    WEFT_ALGORITHM_RING = 3,    /* 2 (n - 1) steps between neighbours; shard j is added in the order j+1, j+2, ..., j */
+    WEFT_ALGORITHM_DOUBLING = 4 /* log2 n steps with partners at distance 1, 2, 4, ...; ranks beyond a power of two fold in first */
+} weft_algorithm;
+
+#define WEFT_GATHER_BYTES ((size_t)8192)
+
+/* A collective for the host's own use: plain sums of gradients, say. Its functions have internal linkage: they are there in the
+ * unit that defines an X_IMPLEMENTATION. In place over `tensors`, committed wholly or not at all. */
+typedef struct weft_collective_desc {
+    size_t struct_size;
+    weft_tensors tensors; /* the host's; read and, on commit, written */
+    const weft_transport *transport;
+    const weft_pool *pool;
+    const weft_view *view; /* NULL: all ranks, epoch 0 */
+    uint32_t channel;
+    weft_isa isa;
+    weft_algorithm algorithm;
+    int host_collectives; /* 1: the transport's own all_reduce, while all its ranks take part */
+    uint64_t timeout_ns;
+    weft_trace_fn trace;
+    void *trace_ctx;
+} weft_collective_desc;
+
+typedef struct weft_collective weft_collective;
+
+#endif /* WEFT_COLLECTIVE_API */
+
+/* ---- src/weft/state.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_STATE_API
+#define WEFT_STATE_API
+
+/* ---- The saved blob ----
+ *
+ * All numbers little-endian. 0 u32 magic 'wefs'  4 u32 blob version  8 u64 fingerprint of the object's settings
+ * 16 u64 length of the whole blob  24 ... fields of the algorithm, each u64 (floating point: the bits of a double) or raw
+ * elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
+#define WEFT_BLOB_VERSION 1u
+
+#endif /* WEFT_STATE_API */
+
+/* ---- src/grawa.h: API ------------------------------------------------------------------------ */
+
+#ifndef GRAWA_API
+#ifdef GRAWA_STATIC
+#define GRAWA_API static WEFT_UNUSED
+#elif defined __cplusplus
+#define GRAWA_API extern "C"
+#else
+#define GRAWA_API extern
+#endif
+#endif
+
+typedef struct grawa grawa;
+
+/* How the weights beta are formed. */
+typedef enum grawa_weighting {
+    GRAWA_BY_MODEL = 0, /* MGRAWA: one weight a worker */
+    GRAWA_BY_LAYER = 1, /* LGRAWA: one weight a worker and group of tensors */
+    GRAWA_UNIFORM = 2   /* beta = 1 / members: the ablation that isolates the weighting; no gradient is looked at */
+} grawa_weighting;
+
+/* The norm of a group of tensors (by model: the whole model is one group), and the law of the weight. */
+typedef enum grawa_norm {
+    GRAWA_NORM_SUM = 0,       /* by model: sum of the tensors' Euclidean norms (published code); by layer: Euclidean */
+    GRAWA_NORM_EUCLIDEAN = 1, /* Euclidean norm over all elements of the group */
+    GRAWA_NORM_SQUARED = 2    /* Euclidean, and beta proportional to 1 / norm^2 (a reading found in summaries of the paper) */
+} grawa_norm;
+
+typedef enum grawa_source { GRAWA_SOURCE_CLOSING = 0, GRAWA_SOURCE_PROBE = 1, GRAWA_SOURCE_STEPS = 2 } grawa_source;
+typedef enum grawa_trigger { GRAWA_TRIGGER_PERIOD = 0, GRAWA_TRIGGER_TOTAL = 1 } grawa_trigger;
+
+/* How the workers' initial parameters are settled at first contact. */
+typedef enum grawa_initial {
+    GRAWA_INITIAL_CHECK = 0,   /* hashes must agree, else WEFT_ERR_MISMATCH with both */
+    GRAWA_INITIAL_COPY = 1,    /* everyone takes over those of initial_rank */
+    GRAWA_INITIAL_AVERAGE = 2, /* everyone takes over the mean */
+    GRAWA_INITIAL_KEEP = 3     /* everyone starts from its own */
+} grawa_initial;
+
+/* What a zero or non-finite norm, or a non-finite parameter, does to a round. */
+typedef enum grawa_guard {
+    GRAWA_GUARD_LIMIT = 0, /* zero norms share the weight; non-finite workers are left out; counted in the stats */
+    GRAWA_GUARD_REJECT = 1 /* the round is abandoned by all: WEFT_ERR_NONFINITE, parameters untouched, training may go on */
+} grawa_guard;
+
+/* Which model grawa_average forms. */
+typedef enum grawa_model {
+    GRAWA_MEAN = 0,  /* plain mean over the workers of the view (what the published code evaluates) */
+    GRAWA_CENTER = 1 /* center of the present models under the weights of the last round */
+} grawa_model;
+
+/* Everything grawa_init wants to know. Fill struct_size, params and transport; zero is the default of every other field.
+ * Pointers are to the host's memory: the descriptor itself, `view` and `group_of_tensor` are copied by grawa_init; the tensor
+ * lists, transport and pool must outlive the object. Fields marked (F) are part of the fingerprint: the same on all workers. */
+typedef struct grawa_desc {
+    size_t struct_size;              /* sizeof(grawa_desc) */
+    weft_tensors params;             /* (F: shapes, types) parameters, in place */
+    const weft_transport *transport; /* the host's network */
+    const weft_pool *pool;           /* the host's threads; NULL: serial */
+    weft_tensors buffers;            /* (F: shapes) BatchNorm statistics and the like: averaged by grawa_average only */
+    const weft_view *view;           /* first members; NULL: all ranks, epoch 0 */
+    uint32_t channel;                /* (F) 0 .. WEFT_CHANNELS-1: objects sharing one transport take different ones */
+    weft_isa isa;                    /* force an instruction set */
+    grawa_weighting weighting;       /* (F) */
+    grawa_norm norm;                 /* (F) */
+    grawa_source source;             /* (F) */
+    grawa_trigger trigger;           /* (F) */
+    grawa_initial initial;           /* (F) */
+    uint32_t initial_rank;           /* (F) for GRAWA_INITIAL_COPY */
+    grawa_guard guard;               /* (F) */
+    const uint32_t *group_of_tensor; /* (F) by layer: group of each tensor, 0 .. groups-1; NULL: each tensor its own */
+    uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
+    uint32_t period_steps;           /* tau, local steps; default 32 */
+    double pull;                     /* lambda in [0, 1], once a round; default 0.5; WEFT_ZERO: no pull */
+    double proximal;                 /* p in [0, 1]: each local step pulls by p / period_steps to the last center; default off */
+    double ema_rounds;               /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
+    double ema_steps;                /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
+    weft_algorithm algorithm;        /* (F) of the all-reduce; default by size, with equal bits */
+    int host_collectives;            /* (F) 1: use the transport's own all_reduce and all_gather: without the promise of equal bits */
+    int check_replicas;              /* (F) 1: compare a hash of the center every round: WEFT_ERR_MISMATCH names both */
+    uint64_t timeout_ns;             /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
+    /* (F: on or off) Extension, not in the paper: the lowest rank of the view, once it has arrived in a round, waits so long for the
+     * others, then the round goes on without those that are late; they join the next one. 0: wait for all. */
+    uint64_t partial_deadline_ns;
+    weft_trace_fn trace;             /* may be NULL */
+    void *trace_ctx;
+} grawa_desc;
+
+/* Counters since grawa_init (or as loaded). */
+typedef struct grawa_stats_t {
+    uint64_t steps;            /* local steps */
+    uint64_t rounds;           /* rounds committed here */
+    uint64_t rounds_abandoned; /* by regroup or guard; parameters untouched */
+    uint64_t rounds_missed;    /* partial rounds that went on without this worker */
+    uint64_t members;          /* workers in the view now */
+    uint64_t participants;     /* workers whose models entered the last center */
+    uint64_t zero_norms;       /* groups and rounds in which the limit rule decided */
+    uint64_t nonfinite_norms;  /* (worker, group, round) without a usable norm: non-finite, or no gradient */
+    uint64_t nonfinite_models; /* workers left out of a round for a non-finite parameter */
+    weft_traffic traffic;      /* bytes and messages of this worker */
+} grawa_stats_t;
+
+/* This worker's norms of one group, as of the last round it took part in. */
+typedef struct grawa_group_t {
+    double norm;      /* n: of the last gradient looked at; NaN if there was no usable one */
+    double ema;       /* e: the moving average */
+    double corrected; /* h = e / (1 - mu^k): what the weights are made of; NaN: none yet */
+} grawa_group_t;
+
+/* Bits of grawa_state: which verbs are legal now. close, stats, detail and the like always are. */
+enum {
+    GRAWA_MAY_STEP = 1,    /* grawa_step, grawa_start (before the first step), grawa_average, grawa_save, grawa_leave, setters */
+    GRAWA_MAY_POLL = 2,    /* grawa_poll, grawa_wait: something is in progress */
+    GRAWA_MAY_PROBE = 4,   /* grawa_probe: a probe gradient is wanted */
+    GRAWA_MAY_LOAD = 8,    /* grawa_load: after init, before anything else */
+    GRAWA_MAY_REGROUP = 16 /* grawa_regroup */
+};
+
+/* Bytes that grawa_init needs for this descriptor; 0 if the descriptor is refused (report->detail says why). `report`, if
+ * not NULL, is overwritten with every buffer by name. */
+#define grawa_memory(desc, report) grawa_memory_abi((desc), (report), sizeof(grawa_desc), WEFT_ABI)
+GRAWA_API size_t grawa_memory_abi(const grawa_desc *desc, weft_memory_report *report, size_t desc_size, uint32_t abi);
+
+/* Makes *out inside `memory` (the caller's, any alignment, at least grawa_memory bytes; it must stay until grawa_close).
+ * Sends nothing. Errors: ARGUMENT, ABI, MEMORY, OVERFLOW, FLOAT_ENV; *out is then NULL and *detail, if not NULL, says why. */
+#define grawa_init(out, desc, memory, bytes) \
+    grawa_init_abi((out), (desc), (memory), (bytes), NULL, sizeof(grawa_desc), WEFT_ABI)
+#define grawa_init_detail(out, desc, memory, bytes, detail) \
+    grawa_init_abi((out), (desc), (memory), (bytes), (detail), sizeof(grawa_desc), WEFT_ABI)
+GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *memory, size_t bytes, weft_detail *detail,
+                                     size_t desc_size, uint32_t abi);
+
+/* First contact: compares fingerprints and settles the initial parameters, before the first local step. Optional: without
+ * it the first grawa_step does the same, after the first local step. */
+GRAWA_API weft_status grawa_start(grawa *g);
+
+/* One local step is done: `grads` is its gradient (of the parameters' shapes; may be of another dtype), or NULL if the step was skipped.
+ * Applies the proximal pull; at the end of a period begins a round. The gradient is read during the call only. */
+GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads);
+
+/* The probe gradient asked for by WEFT_WANT_GRADIENT, at the current parameters; read during the call only. NULL: none to be had. */
+GRAWA_API weft_status grawa_probe(grawa *g, const weft_tensors *grads);
+
+/* Goes on with whatever is in progress. Never blocks. WEFT_OK: nothing is (any more), the parameters are the host's again. */
+GRAWA_API weft_status grawa_poll(grawa *g);
+
+/* Polls until something other than WEFT_AGAIN comes, sleeping in the transport's `wait` where there is one. Bounded by timeout_ns. */
+GRAWA_API weft_status grawa_wait(grawa *g);
+
+/* Collective, after the same round on every worker: forms the model to evaluate or save, of the workers' present models, in `into` (shapes
+ * of params; NULL: this worker does not want it) and the mean of the buffers in `into_buffers` (or NULL). The workers' own models
+ * are not touched. `into` stays lent until WEFT_OK. */
+GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into, const weft_tensors *into_buffers);
+
+/* Says good-bye after the last step (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. */
+GRAWA_API weft_status grawa_leave(grawa *g);
+
+/* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
+ * After the loss of a member verbs return WEFT_ERR_PEER_LOST until grawa_regroup. */
+GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank);
+GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank);
+
+/* The new view, the same on all its members, with a higher epoch than any before. Settles what becomes of a round in progress; poll
+ * until WEFT_OK, then go on training. A worker that comes (back) is given the view by regroup right after init. */
+GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
+
+/* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes is set to the length;
+ * with buf NULL only that. The parameters and the optimiser are the host's to save. Load: into a fresh object of the same descriptor;
+ * all workers load the blobs of the same moment. Hostile blobs give an error, the object is then as before. */
+GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
+GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
+
+/* Schedules: pull: the next round uses it; period and proximal: from the next round on, the period under way keeps its own;
+ * grad_scale: from the next gradient on; legal between steps; part of the saved blob, not
+ * of the fingerprint. Here 0 means 0. ARGUMENT if out of range. proximal cannot be turned on if it was off at init (no memory). */
+GRAWA_API weft_status grawa_set_period(grawa *g, uint32_t period_steps);
+GRAWA_API weft_status grawa_set_pull(grawa *g, double pull);
+GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal);
+GRAWA_API weft_status grawa_set_grad_scale(grawa *g, double scale);
+
+/* Reading. The descriptor comes back with defaults filled in and with the setters' values. */
+GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out);
+GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out);
+GRAWA_API const weft_detail *grawa_detail(const grawa *g);
+GRAWA_API uint32_t grawa_state(const grawa *g);
+GRAWA_API uint32_t grawa_groups(const grawa *g);                                           /* weights a worker has */
+GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group);              /* beta of the last round */
+GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out); /* this worker's norms */
+
+/* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's cooperation. */
+GRAWA_API void grawa_close(grawa *g);
+
+#endif /* GRAWA_H */
+
+#if defined GRAWA_IMPLEMENTATION && !defined GRAWA_IMPLEMENTED
+#define GRAWA_IMPLEMENTED
+
+#include <math.h>
+#include <string.h>
+
+/* Contraction of a * b + c into one rounding would make results depend on the compiler and its flags. gcc ignores the
+ * standard's pragma and fuses in its gnu modes, hence the option; clang and MSVC have pragmas of their own. */
+#if defined __clang__
+#pragma STDC FP_CONTRACT OFF
+#pragma clang fp contract(off)
+#elif defined __GNUC__
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#elif defined _MSC_VER
+#pragma float_control(precise, on, push)
+#pragma fp_contract(off)
+#endif
+
+/* ---- src/weft/base.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_BASE_IMPLEMENTATION
+#define WEFT_BASE_IMPLEMENTATION
+
+/* The arithmetic contract (kernels.h) does not survive these; a silent difference between workers would be worse
+ * than a build that stops. */
+#if defined __FAST_MATH__
+#error "weft: -ffast-math breaks the arithmetic contract; compile the implementation without it"
+#endif
+#if defined __FLT_EVAL_METHOD__
+#if __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16
+#error "weft: float is evaluated in a wider type here (x87?); on 32-bit x86 use -msse2 -mfpmath=sse"
+#endif
+#endif
+
+/* Builds whose strings must go still need the pointers. */
+#ifdef WEFT_NO_STRINGS
+#define WEFT_TEXT(s) ""
+#else
+#define WEFT_TEXT(s) (s)
+#endif
+
+#ifdef WEFT_ASSERT
+#define WEFT_CHECK(condition) WEFT_ASSERT(condition)
+#else
+#define WEFT_CHECK(condition) ((void)0)
+#endif
+
+WEFT_FN weft_detail weft_detail_none(void) {
+    weft_detail d;
+    memset(&d, 0, sizeof d);
+    d.peer = WEFT_NO_RANK;
+    return d;
+}
+
+/* Fills `d` and hands the status through, so that a refusal is one line where it is found. */
+WEFT_FN weft_status weft_refuse(weft_detail *d, weft_status status, const char *field, uint64_t expected,
+                                uint64_t got) {
+    d->status = status;
+    d->field = field;
+    d->expected = expected;
+    d->got = got;
+    return status;
+}
+
+WEFT_FN uint64_t weft_double_bits(double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+WEFT_FN int weft_is_finite(double v) {
+    return (weft_double_bits(v) >> 52 & 0x7FFu) != 0x7FFu;
+}
+
+/* out = a + b and out = a * b; 0 where the result does not fit. */
+WEFT_FN int weft_add_size(size_t a, size_t b, size_t *out) {
+    if (b > SIZE_MAX - a) return 0;
+    *out = a + b;
+    return 1;
+}
+
+WEFT_FN int weft_mul_size(size_t a, size_t b, size_t *out) {
+    if (a != 0 && b > SIZE_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* Carving an object out of the caller's memory. The same code runs twice: with base == NULL it only adds up (X_memory),
+ * with the caller's memory it hands out pointers (X_init), so that the two cannot disagree. */
+#define WEFT_ALIGNMENT ((size_t)64)
+
+typedef struct weft_layout {
+    unsigned char *base; /* aligned; NULL while measuring */
+    size_t offset;
+    int overflow;
+    weft_memory_report *report; /* may be NULL */
+} weft_layout;
+
+WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, size_t each) {
+    size_t bytes = 0, end = 0, start = l->offset;
+    if (!weft_mul_size(count, each, &bytes) || !weft_add_size(bytes, WEFT_ALIGNMENT - 1, &end) ||
+        !weft_add_size(start, end / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &end)) {
+        l->overflow = 1;
+        return NULL;
+    }
+    l->offset = end;
+    if (l->report && l->report->count < WEFT_MEMORY_ENTRIES) {
+        weft_memory_entry *e = &l->report->entry[l->report->count++];
+        e->name = name;
+        e->offset = start;
+        e->bytes = bytes;
+    }
+    return l->base ? (void *)(l->base + start) : NULL;
+}
+
+/* The caller's memory may start anywhere; the slack for this is part of every size. */
+WEFT_FN unsigned char *weft_align_memory(void *memory) {
+    unsigned char *p = (unsigned char *)memory;
+    size_t past = (size_t)((uintptr_t)p % WEFT_ALIGNMENT);
+    return past ? p + (WEFT_ALIGNMENT - past) : p;
+}
+
+/* Total with slack, or 0 on overflow. */
+WEFT_FN size_t weft_layout_total(const weft_layout *l) {
+    size_t total = 0;
+    if (l->overflow || !weft_add_size(l->offset, WEFT_ALIGNMENT - 1, &total)) return 0;
+    return total;
+}
+
+#endif /* WEFT_BASE_IMPLEMENTATION */
+
+/* ---- src/weft/tensor.h: implementation ------------------------------------------------------- */
+#ifndef WEFT_TENSOR_IMPLEMENTATION
+#define WEFT_TENSOR_IMPLEMENTATION
+
+/* Is this a view that the library may compute on? Parameters need their memory; gradients may be absent (NULL).
+ * Two parameters that share memory (a tied weight listed twice) would be pulled twice, so they are refused. */
+WEFT_FN weft_status weft_tensors_check(const weft_tensors *t, int may_be_absent, weft_detail *d) {
+    size_t i, j, elements = 0;
+    if (t->count && !t->tensor) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.tensor"), 1, 0);
+    for (i = 0; i < t->count; i++) {
+        const weft_tensor *a = &t->tensor[i];
+        size_t each = weft_dtype_bytes(a->dtype), bytes = 0;
+        if (!each) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.dtype"), WEFT_F16, (uint64_t)a->dtype);
+        if (!weft_mul_size(a->count, each, &bytes) || !weft_add_size(elements, a->count, &elements) ||
+            bytes > SIZE_MAX / 2)
+            return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("tensor.count"), SIZE_MAX / 2 / each, a->count);
+        if (!a->data) {
+            if (a->count && !may_be_absent) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.data"), 1, 0);
+            continue;
+        }
+        if ((uintptr_t)a->data % each)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.data (alignment)"), 0,
+                               (uintptr_t)a->data % each);
+        for (j = 0; !may_be_absent && j < i; j++) {
+            const weft_tensor *b = &t->tensor[j];
+            uintptr_t a0 = (uintptr_t)a->data, b0 = (uintptr_t)b->data;
+            if (a->count && b->count && a0 < b0 + b->count * weft_dtype_bytes(b->dtype) && b0 < a0 + bytes)
+                return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors overlap (tied? list it once)"), j, i);
+        }
+    }
+    return WEFT_OK;
+}
+
+/* Do gradients describe the same shapes as the parameters? Names the first tensor that differs. */
+WEFT_FN weft_status weft_tensors_match(const weft_tensors *params, const weft_tensors *other, weft_detail *d) {
+    size_t i;
+    if (other->count != params->count)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.count"), params->count, other->count);
+    for (i = 0; i < params->count; i++)
+        if (other->tensor[i].count != params->tensor[i].count)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.count"), params->tensor[i].count,
+                               other->tensor[i].count);
+    return WEFT_OK;
+}
+
+WEFT_FN size_t weft_tensors_elements(const weft_tensors *t) {
+    size_t i, n = 0;
+    for (i = 0; i < t->count; i++) n += t->tensor[i].count;
+    return n;
+}
+
+#endif /* WEFT_TENSOR_IMPLEMENTATION */
+
+/* ---- src/weft/pool.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_POOL_IMPLEMENTATION
+#define WEFT_POOL_IMPLEMENTATION
+
+WEFT_FN void weft_parallel_for(const weft_pool *pool, size_t n, weft_pool_body body, void *arg) {
+    size_t i;
+    if (pool && pool->parallel_for && n > 1) {
+        pool->parallel_for(pool->ctx, n, body, arg);
+        return;
+    }
+    for (i = 0; i < n; i++) body(arg, i);
+}
+
+#endif /* WEFT_POOL_IMPLEMENTATION */
+
+/* ---- src/weft/kernels.h: implementation ------------------------------------------------------ */
+#ifndef WEFT_KERNELS_IMPLEMENTATION
+#define WEFT_KERNELS_IMPLEMENTATION
+
+/* Sums that a pass over two vectors yields: x.y, x.x, y.y. */
+typedef struct weft_dots {
+    double xy, xx, yy;
+} weft_dots;
+
+/* Options of one SGD step; all scalars are rounded to the element type before use. `momentum` 0: plain SGD. */
+typedef struct weft_sgd {
+    double learning_rate, momentum, weight_decay;
+    int nesterov;
+    int first; /* the velocity holds nothing yet: v = d, as torch.optim.SGD starts */
+} weft_sgd;
+
+/* What an SGD step sees of the gradient on its way. */
+typedef struct weft_grad_stats {
+    double squared_norm; /* of the gradient without weight decay */
+    uint64_t nonfinite;  /* elements that are NaN or infinite */
+} weft_grad_stats;
+
+/* The kernels of one element type. Vectors of n elements; n may be 0; no alignment beyond the element's. Outputs
+ * may be the same array as an input of the same role (in place), but must not overlap partially.
+ * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16 long. They
+ * add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the block's sum. */
+typedef struct weft_kernel_set {
+    /* y = x */
+    void (*copy)(size_t n, const void *x, void *y);
+    /* y = a * x */
+    void (*scale)(size_t n, double a, const void *x, void *y);
+    /* y = y + a * x */
+    void (*axpy)(size_t n, double a, const void *x, void *y);
+    /* x = (1 - l) * x + l * c, with 1 - l computed in f64 and rounded once; each product rounded, then the sum */
+    void (*pull)(size_t n, double l, const void *c, void *x);
+    /* out = w[0] * x[0] + w[1] * x[1] + ..., left to right over the k sources, for the n elements of all arrays that begin
+     * with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no source left the
+     * result is +0. Returns how many elements of the result are not finite. out may be one of the sources. */
+    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out);
+    /* lanes[0..15] += x * y */
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
+    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    /* lanes[0..15] += x * y, [16..31] += x * x, [32..47] += y * y; each equal to the single kernels bit for bit */
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* SGD: d = g + weight_decay * x (weight_decay 0: d = g); v = momentum * v + d (first: v = d, v is not read);
+     * nesterov: x = x - lr * (d + momentum * v), else x = x - lr * v; momentum 0: x = x - lr * d and v may be NULL.
+     * lanes[0..15] += g * g; returns the number of elements of g that are not finite. g, v and x are three arrays. */
+    uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
+    /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
+    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup);
+    /* SAM: x = backup */
+    void (*sam_restore)(size_t n, const void *backup, void *x);
+    /* elements that are NaN or infinite */
+    uint64_t (*count_nonfinite)(size_t n, const void *x);
+    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any order. */
+    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
+} weft_kernel_set;
+
+/* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
+typedef struct weft_kernels {
+    const char *name; /* "serial", ... */
+    weft_kernel_set f32, f64;
+    void (*bf16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_bf16)(size_t n, const float *x, uint16_t *y); /* nearest even; NaN stays NaN (quiet) */
+    void (*f16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_f16)(size_t n, const float *x, uint16_t *y); /* nearest even, subnormals kept, overflow to infinity */
+} weft_kernels;
+
+/* What the vocabulary of an instruction set and the kernels over it have in common. */
+#define WEFT_LANES_OF_A_BLOCK 16
+#define WEFT_GROUP 256 /* elements that a kernel keeps on the stack: a multiple of 16 */
+
+/* Iterations of the loop that follows are independent, even if two of its pointers are equal. */
+#if defined __GNUC__ && !defined __clang__ && __GNUC__ >= 5
+#define WEFT_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define WEFT_INDEPENDENT
+#endif
+
+#if defined __GNUC__ || defined __clang__
+#define WEFT_NOINLINE __attribute__((noinline))
+#else
+#define WEFT_NOINLINE
+#endif
+
+/* mix(bits, index) of the replica hash: splitmix64's finaliser over bits + (index + 1) * 2^64 / golden ratio. */
+#define WEFT_HASH_KEY UINT64_C(0x9E3779B97F4A7C15)
+#define WEFT_HASH_MUL1 UINT64_C(0xBF58476D1CE4E5B9)
+#define WEFT_HASH_MUL2 UINT64_C(0x94D049BB133111EB)
+
+WEFT_FN uint64_t weft_mix(uint64_t z) {
+    z = (z ^ z >> 30) * WEFT_HASH_MUL1;
+    z = (z ^ z >> 27) * WEFT_HASH_MUL2;
+    return z ^ z >> 31;
+}
+
+WEFT_FN uint32_t weft_load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint64_t weft_load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint32_t weft_f32_bits(float v) {
+    return weft_load_u32(&v);
+}
+
+WEFT_FN float weft_bits_f32(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN double weft_bits_f64(uint64_t bits) {
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN unsigned weft_f32_nonfinite(float v) {
+    return (weft_f32_bits(v) & 0x7F800000u) == 0x7F800000u;
+}
+
+WEFT_FN unsigned weft_f64_nonfinite(double v) {
+    return !weft_is_finite(v);
+}
+
+/* The table of a set, by its WEFT_SET_NAME; sam_restore is a copy. */
+#define WEFT_KERNEL_SET(e)                                                                                             \
+    {WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),                  \
+     WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, sqnorm_block),                      \
+     WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block), WEFT_SET_NAME(e, sam_perturb), WEFT_SET_NAME(e, copy), \
+     WEFT_SET_NAME(e, count_nonfinite), WEFT_SET_NAME(e, hash)}
+#define WEFT_KERNEL_SETS                                                                                               \
+    WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
+        WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)
+
+/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include body.h
+ * for each element type, take the vocabulary back.
+ *
+ *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
+ *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
+ *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
+ *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
+ *
+ * Loads and stores are unaligned. MUL and ADD round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or infinite.
+ * D_LOAD32: WEFT_D_LANES floats widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended. U_MUL: the low
+ * 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called
+ * with values below 2^31 only. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant. */
+#define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F float
+#define WEFT_F_LANES 1
+#define WEFT_F_SET(a) (a)
+#define WEFT_F_LOAD(p) (*(p))
+#define WEFT_F_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_F_ADD(a, b) ((a) + (b))
+#define WEFT_F_SUB(a, b) ((a) - (b))
+#define WEFT_F_MUL(a, b) ((a) * (b))
+#define WEFT_F_NONFINITE(v) weft_f32_nonfinite(v)
+#define WEFT_F_TO_I(v) weft_f32_bits(v)
+
+#define WEFT_D double
+#define WEFT_D_LANES 1
+#define WEFT_D_SET(a) (a)
+#define WEFT_D_LOAD(p) (*(p))
+#define WEFT_D_LOAD32(p) ((double)*(p))
+#define WEFT_D_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_D_ADD(a, b) ((a) + (b))
+#define WEFT_D_SUB(a, b) ((a) - (b))
+#define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
+
+#define WEFT_U uint64_t
+#define WEFT_U_SET(a) ((uint64_t)(a))
+#define WEFT_U_LOAD64(p) weft_load_u64(p)
+#define WEFT_U_LOAD32(p) ((uint64_t)weft_load_u32(p))
+#define WEFT_U_STORE64(p, v) (void)(*(p) = (v))
+#define WEFT_U_ADD(a, b) ((a) + (b))
+#define WEFT_U_XOR(a, b) ((a) ^ (b))
+#define WEFT_U_SHR(a, n) ((a) >> (n))
+#define WEFT_U_MUL(a, b) ((a) * (b))
+
+#define WEFT_I uint32_t
+#define WEFT_I_SET(a) ((uint32_t)(a))
+#define WEFT_I_LOAD16(p) ((uint32_t)*(p))
+#define WEFT_I_STORE16(p, v) (void)(*(p) = (uint16_t)(v))
+#define WEFT_I_ADD(a, b) ((a) + (b))
+#define WEFT_I_AND(a, b) ((a) & (b))
+#define WEFT_I_OR(a, b) ((a) | (b))
+#define WEFT_I_SHL(a, n) ((a) << (n))
+#define WEFT_I_SHR(a, n) ((a) >> (n))
+#define WEFT_I_GREATER(a, b) ((a) > (b))
+#define WEFT_I_SELECT(mask, a, b) ((mask) ? (a) : (b))
+#define WEFT_I_TO_F(v) weft_bits_f32(v)
+
+#define WEFT_ELEMENT 32
+/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
+ * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
+ * (double tensors), and takes the vocabulary back. */
+#if WEFT_ELEMENT == 32
+#define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
+#define WEFT_T float
+#define WEFT_V WEFT_F
+#define WEFT_LANES WEFT_F_LANES
+#define WEFT_SET(a) WEFT_F_SET(a)
+#define WEFT_LOAD(p) WEFT_F_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_F_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD32(p)
+#define WEFT_BITS(p) WEFT_U_LOAD32(p)
+#else
+#define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
+#define WEFT_T double
+#define WEFT_V WEFT_D
+#define WEFT_LANES WEFT_D_LANES
+#define WEFT_SET(a) WEFT_D_SET(a)
+#define WEFT_LOAD(p) WEFT_D_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_D_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD(p)
+#define WEFT_BITS(p) WEFT_U_LOAD64(p)
+#endif
+
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes through
+ * padded copies, so that nothing outside of the arrays is touched. Iterations are independent, also in place. */
+#if WEFT_LANES > 1
+#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
+#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
+#define WEFT_EACH                                                                                                      \
+    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                              \
+    if (i < n) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
+
+WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_LOAD(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    WEFT_STORE(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#else
+#define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys) {
+    memmove(ys, xs, n * sizeof(WEFT_T));
+}
+
+WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_MUL(va, LOAD(x + i))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(axpy)(size_t n, double a, const void *xs, void *ys) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_ADD(LOAD(y + i), WEFT_MUL(va, LOAD(x + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
+    const WEFT_T *c = (const WEFT_T *)cs;
+    WEFT_T *x = (WEFT_T *)xs;
+    const WEFT_V keep = WEFT_SET((WEFT_T)(1.0 - l)), take = WEFT_SET((WEFT_T)l);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(x + i, WEFT_ADD(WEFT_MUL(keep, LOAD(x + i)), WEFT_MUL(take, LOAD(c + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups) {
+    const WEFT_T *g = (const WEFT_T *)gs;
+    WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        STORE(backup + i, was);                                                                                        \
+        STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+/* A group of elements at a time, which stays in the first-level cache while one source after the other is added to it. */
+WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
+                                          void *outs) {
+    WEFT_T *out = (WEFT_T *)outs + first;
+    uint64_t bad = 0;
+    size_t s, j;
+    while (n) {
+        WEFT_V sum[WEFT_GROUP / WEFT_LANES];
+        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m / WEFT_LANES;
+        unsigned group_bad = 0;
+        int started = 0;
+#if WEFT_LANES > 1
+        const size_t rest = m % WEFT_LANES;
+#endif
+        for (s = 0; s < k; s++) {
+            const WEFT_T a = (WEFT_T)w[s], *p;
+            const WEFT_V va = WEFT_SET(a);
+            if (a == 0) continue;
+            p = (const WEFT_T *)x[s] + first;
+            if (!started) {
+                for (j = 0; j < whole; j++) sum[j] = WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES));
+#if WEFT_LANES > 1
+                if (rest) sum[j] = WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest));
+#endif
+                started = 1;
+            } else {
+                for (j = 0; j < whole; j++) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES)));
+#if WEFT_LANES > 1
+                if (rest) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest)));
+#endif
+            }
+        }
+        if (!started) memset(sum, 0, sizeof sum);
+        for (j = 0; j < whole; j++) {
+            WEFT_STORE(out + j * WEFT_LANES, sum[j]);
+            group_bad += WEFT_NONFINITE(sum[j]);
+        }
+#if WEFT_LANES > 1
+        if (rest) { /* the lanes of the rest that are padding hold zeros, or NaN if a weight is not finite */
+            WEFT_K(store_rest)(out + j * WEFT_LANES, sum[j], rest);
+            group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(out + j * WEFT_LANES, rest));
+        }
+#endif
+        bad += group_bad;
+        out += m;
+        first += m;
+        n -= m;
+    }
+    return bad;
+}
+
+WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    uint64_t bad = 0;
+    while (n) {
+        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m - m % WEFT_LANES;
+        unsigned group_bad = 0;
+        size_t i;
+        for (i = 0; i < whole; i += WEFT_LANES) group_bad += WEFT_NONFINITE(WEFT_LOAD(x + i));
+#if WEFT_LANES > 1
+        if (i < m) group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(x + i, m - i));
+#endif
+        bad += group_bad;
+        x += m;
+        n -= m;
+    }
+    return bad;
+}
+
+/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
+#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
+
+/* WEFT_STEP(x, y) does 16 elements. The last ones are padded with zeros. */
+WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    WEFT_D sum[WEFT_SUMS];
+    size_t j;
+    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
+#define WEFT_STEP(x, y)                                                                                                \
+    for (j = 0; j < WEFT_SUMS; j++)                                                                                    \
+        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(WEFT_WIDE(x + j * WEFT_D_LANES), WEFT_WIDE(y + j * WEFT_D_LANES)));
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_STEP(x, y)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
+    }
+#undef WEFT_STEP
+    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
+}
+
+WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_D sum[WEFT_SUMS];
+    size_t j;
+    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
+#define WEFT_STEP(x)                                                                                                   \
+    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
+        const WEFT_D v = WEFT_WIDE(x + j * WEFT_D_LANES);                                                              \
+        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(v, v));                                                                 \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_STEP(x)
+        x += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        WEFT_STEP(rest)
+    }
+#undef WEFT_STEP
+    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
+}
+
+WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
+    WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
+    size_t j;
+    for (j = 0; j < WEFT_SUMS; j++) {
+        xy[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
+        xx[j] = WEFT_D_LOAD(lanes_xx + j * WEFT_D_LANES);
+        yy[j] = WEFT_D_LOAD(lanes_yy + j * WEFT_D_LANES);
+    }
+#define WEFT_STEP(x, y)                                                                                                \
+    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + j * WEFT_D_LANES), v = WEFT_WIDE(y + j * WEFT_D_LANES);                         \
+        xy[j] = WEFT_D_ADD(xy[j], WEFT_D_MUL(u, v));                                                                   \
+        xx[j] = WEFT_D_ADD(xx[j], WEFT_D_MUL(u, u));                                                                   \
+        yy[j] = WEFT_D_ADD(yy[j], WEFT_D_MUL(v, v));                                                                   \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_STEP(x, y)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
+    }
+#undef WEFT_STEP
+    for (j = 0; j < WEFT_SUMS; j++) {
+        WEFT_D_STORE(lanes + j * WEFT_D_LANES, xy[j]);
+        WEFT_D_STORE(lanes_xx + j * WEFT_D_LANES, xx[j]);
+        WEFT_D_STORE(lanes_yy + j * WEFT_D_LANES, yy[j]);
+    }
+}
+
+/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its lane
+ * so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
+    const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
+    WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
+    const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
+    const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
+    const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
+    uint64_t bad = 0;
+    size_t i;
+    WEFT_K(sqnorm_block)(n, gs, lanes);
+    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
+        if (!weft_is_finite(lanes[i])) break;
+    if (i < WEFT_LANES_OF_A_BLOCK) bad = WEFT_K(count_nonfinite)(n, gs);
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        WEFT_V d = LOAD(g + i);                                                                                        \
+        if (decay != 0) d = WEFT_ADD(d, WEFT_MUL(wd, was));                                                            \
+        if (!plain) {                                                                                                  \
+            WEFT_V u = d;                                                                                              \
+            if (!first) u = WEFT_ADD(WEFT_MUL(mu, LOAD(v + i)), d);                                                    \
+            STORE(v + i, u);                                                                                           \
+            d = nesterov ? WEFT_ADD(d, WEFT_MUL(mu, u)) : u;                                                           \
+        }                                                                                                              \
+        STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+    return bad;
+}
+
+/* ---- the replica hash ---- */
+WEFT_KERNEL uint64_t WEFT_K(hash)(size_t n, uint64_t first, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    const size_t whole = n - n % WEFT_D_LANES;
+    uint64_t lanes[WEFT_D_LANES], sum = 0;
+    size_t i, j;
+    WEFT_U key, total = WEFT_U_SET(0);
+    const WEFT_U step = WEFT_U_SET(WEFT_HASH_KEY * WEFT_D_LANES);
+    for (j = 0; j < WEFT_D_LANES; j++) lanes[j] = WEFT_HASH_KEY * (first + j + 1);
+    key = WEFT_U_LOAD64(lanes);
+    for (i = 0; i < whole; i += WEFT_D_LANES) {
+        WEFT_U z = WEFT_U_ADD(WEFT_BITS(x + i), key);
+        key = WEFT_U_ADD(key, step);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 30)), WEFT_HASH_MUL1);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 27)), WEFT_HASH_MUL2);
+        total = WEFT_U_ADD(total, WEFT_U_XOR(z, WEFT_U_SHR(z, 31)));
+    }
+    WEFT_U_STORE64(lanes, total);
+    for (j = 0; j < WEFT_D_LANES; j++) sum += lanes[j];
+#if WEFT_D_LANES > 1
+    for (; i < n; i++) {
+        uint64_t bits = 0;
+#if WEFT_ELEMENT == 32
+        uint32_t half;
+        memcpy(&half, x + i, sizeof half);
+        bits = half;
+#else
+        memcpy(&bits, x + i, sizeof bits);
+#endif
+        sum += weft_mix(bits + WEFT_HASH_KEY * (first + i + 1));
+    }
+#endif
+    return sum;
+}
+
+#if WEFT_ELEMENT == 32
+/* ---- 16-bit types: WEFT_I holds WEFT_F_LANES 32-bit integers ---- */
+#if WEFT_LANES > 1
+WEFT_KERNEL WEFT_I WEFT_K(load16_rest)(const uint16_t *p, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_I_LOAD16(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    WEFT_I_STORE16(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, n - i)
+#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, n - i)
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                        \
+    if (i < n) WEFT_STEP(LOAD_REST, STORE_REST)
+#else
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(from_bf16)(size_t n, const uint16_t *x, float *y) {
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_I_TO_F(WEFT_I_SHL(LOAD(x + i), 16))); }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(to_bf16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), infinity = WEFT_I_SET(0x7F800000u), quiet = WEFT_I_SET(0x40u),
+                 half = WEFT_I_SET(0x7FFFu), one = WEFT_I_SET(1u);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), top = WEFT_I_SHR(b, 16);                                            \
+        const WEFT_I up = WEFT_I_ADD(b, WEFT_I_ADD(half, WEFT_I_AND(top, one)));                                       \
+        STORE(y + i, WEFT_I_SELECT(WEFT_I_GREATER(WEFT_I_AND(b, magnitude), infinity), WEFT_I_OR(top, quiet),          \
+                                   WEFT_I_SHR(up, 16)));                                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+
+/* Exponent and fraction move to where f32 has them, times 2^112 for the other bias; this makes subnormals right too. */
+WEFT_KERNEL void WEFT_K(from_f16)(size_t n, const uint16_t *x, float *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFu), sign = WEFT_I_SET(0x8000u), finite = WEFT_I_SET(0x0F7FFFFFu),
+                 infinity = WEFT_I_SET(0x0F800000u), exponent = WEFT_I_SET(0x7F800000u), nan = WEFT_I_SET(0x7FC00000u);
+    const WEFT_F bias = WEFT_I_TO_F(WEFT_I_SET(0x77800000u)); /* 2^112 */
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I h = LOAD(x + i), m = WEFT_I_SHL(WEFT_I_AND(h, magnitude), 13);                                    \
+        WEFT_I r = WEFT_F_TO_I(WEFT_F_MUL(WEFT_I_TO_F(m), bias));                                                      \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, finite), exponent, r);                                                     \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(m, nan), r);                                          \
+        STORE(y + i, WEFT_I_TO_F(WEFT_I_OR(r, WEFT_I_SHL(WEFT_I_AND(h, sign), 16))));                                  \
+    }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+/* Normal results round in integers; subnormal ones by adding 0.5, whose last place is that of f16's smallest number. */
+WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), sign = WEFT_I_SET(0x8000u), one = WEFT_I_SET(1u),
+                 infinity = WEFT_I_SET(0x7F800000u), large = WEFT_I_SET(0x477FFFFFu), normal = WEFT_I_SET(0x38800000u),
+                 bias = WEFT_I_SET(0xC8000FFFu), minus_half = WEFT_I_SET(0xC1000000u), inf16 = WEFT_I_SET(0x7C00u),
+                 nan16 = WEFT_I_SET(0x7E00u), fraction = WEFT_I_SET(0x3FFu);
+    const WEFT_F half = WEFT_F_SET(0.5f);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), m = WEFT_I_AND(b, magnitude), top = WEFT_I_SHR(m, 13);              \
+        const WEFT_I tiny = WEFT_I_ADD(WEFT_F_TO_I(WEFT_F_ADD(WEFT_I_TO_F(m), half)), minus_half);                     \
+        WEFT_I r = WEFT_I_SHR(WEFT_I_ADD(m, WEFT_I_ADD(bias, WEFT_I_AND(top, one))), 13);                              \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(normal, m), tiny, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, large), inf16, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(nan16, WEFT_I_AND(top, fraction)), r);                \
+        STORE(y + i, WEFT_I_OR(r, WEFT_I_AND(WEFT_I_SHR(b, 16), sign)));                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+#undef WEFT_LOAD16_REST
+#undef WEFT_STORE16_REST
+#undef WEFT_EACH16
+#endif
+
+#undef WEFT_K
+#undef WEFT_T
+#undef WEFT_V
+#undef WEFT_LANES
+#undef WEFT_SET
+#undef WEFT_LOAD
+#undef WEFT_STORE
+#undef WEFT_ADD
+#undef WEFT_SUB
+#undef WEFT_MUL
+#undef WEFT_NONFINITE
+#undef WEFT_WIDE
+#undef WEFT_BITS
+#undef WEFT_LOAD_REST
+#undef WEFT_STORE_REST
+#undef WEFT_EACH
+#undef WEFT_SUMS
+#undef WEFT_ELEMENT
+#define WEFT_ELEMENT 64
+/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
+ * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
+ * (double tensors), and takes the vocabulary back. */
+#if WEFT_ELEMENT == 32
+#define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
+#define WEFT_T float
+#define WEFT_V WEFT_F
+#define WEFT_LANES WEFT_F_LANES
+#define WEFT_SET(a) WEFT_F_SET(a)
+#define WEFT_LOAD(p) WEFT_F_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_F_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD32(p)
+#define WEFT_BITS(p) WEFT_U_LOAD32(p)
+#else
+#define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
+#define WEFT_T double
+#define WEFT_V WEFT_D
+#define WEFT_LANES WEFT_D_LANES
+#define WEFT_SET(a) WEFT_D_SET(a)
+#define WEFT_LOAD(p) WEFT_D_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_D_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD(p)
+#define WEFT_BITS(p) WEFT_U_LOAD64(p)
+#endif
+
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes through
+ * padded copies, so that nothing outside of the arrays is touched. Iterations are independent, also in place. */
+#if WEFT_LANES > 1
+#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
+#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
+#define WEFT_EACH                                                                                                      \
+    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                              \
+    if (i < n) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
+
+WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_LOAD(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    WEFT_STORE(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#else
+#define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys) {
+    memmove(ys, xs, n * sizeof(WEFT_T));
+}
+
+WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_MUL(va, LOAD(x + i))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(axpy)(size_t n, double a, const void *xs, void *ys) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_ADD(LOAD(y + i), WEFT_MUL(va, LOAD(x + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
+    const WEFT_T *c = (const WEFT_T *)cs;
+    WEFT_T *x = (WEFT_T *)xs;
+    const WEFT_V keep = WEFT_SET((WEFT_T)(1.0 - l)), take = WEFT_SET((WEFT_T)l);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(x + i, WEFT_ADD(WEFT_MUL(keep, LOAD(x + i)), WEFT_MUL(take, LOAD(c + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups) {
+    const WEFT_T *g = (const WEFT_T *)gs;
+    WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        STORE(backup + i, was);                                                                                        \
+        STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+/* A group of elements at a time, which stays in the first-level cache while one source after the other is added to it. */
+WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
+                                          void *outs) {
+    WEFT_T *out = (WEFT_T *)outs + first;
+    uint64_t bad = 0;
+    size_t s, j;
+    while (n) {
+        WEFT_V sum[WEFT_GROUP / WEFT_LANES];
+        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m / WEFT_LANES;
+        unsigned group_bad = 0;
+        int started = 0;
+#if WEFT_LANES > 1
+        const size_t rest = m % WEFT_LANES;
+#endif
+        for (s = 0; s < k; s++) {
+            const WEFT_T a = (WEFT_T)w[s], *p;
+            const WEFT_V va = WEFT_SET(a);
+            if (a == 0) continue;
+            p = (const WEFT_T *)x[s] + first;
+            if (!started) {
+                for (j = 0; j < whole; j++) sum[j] = WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES));
+#if WEFT_LANES > 1
+                if (rest) sum[j] = WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest));
+#endif
+                started = 1;
+            } else {
+                for (j = 0; j < whole; j++) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES)));
+#if WEFT_LANES > 1
+                if (rest) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest)));
+#endif
+            }
+        }
+        if (!started) memset(sum, 0, sizeof sum);
+        for (j = 0; j < whole; j++) {
+            WEFT_STORE(out + j * WEFT_LANES, sum[j]);
+            group_bad += WEFT_NONFINITE(sum[j]);
+        }
+#if WEFT_LANES > 1
+        if (rest) { /* the lanes of the rest that are padding hold zeros, or NaN if a weight is not finite */
+            WEFT_K(store_rest)(out + j * WEFT_LANES, sum[j], rest);
+            group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(out + j * WEFT_LANES, rest));
+        }
+#endif
+        bad += group_bad;
+        out += m;
+        first += m;
+        n -= m;
+    }
+    return bad;
+}
+
+WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    uint64_t bad = 0;
+    while (n) {
+        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m - m % WEFT_LANES;
+        unsigned group_bad = 0;
+        size_t i;
+        for (i = 0; i < whole; i += WEFT_LANES) group_bad += WEFT_NONFINITE(WEFT_LOAD(x + i));
+#if WEFT_LANES > 1
+        if (i < m) group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(x + i, m - i));
+#endif
+        bad += group_bad;
+        x += m;
+        n -= m;
+    }
+    return bad;
+}
+
+/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
+#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
+
+/* WEFT_STEP(x, y) does 16 elements. The last ones are padded with zeros. */
+WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    WEFT_D sum[WEFT_SUMS];
+    size_t j;
+    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
+#define WEFT_STEP(x, y)                                                                                                \
+    for (j = 0; j < WEFT_SUMS; j++)                                                                                    \
+        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(WEFT_WIDE(x + j * WEFT_D_LANES), WEFT_WIDE(y + j * WEFT_D_LANES)));
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_STEP(x, y)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
+    }
+#undef WEFT_STEP
+    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
+}
+
+WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_D sum[WEFT_SUMS];
+    size_t j;
+    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
+#define WEFT_STEP(x)                                                                                                   \
+    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
+        const WEFT_D v = WEFT_WIDE(x + j * WEFT_D_LANES);                                                              \
+        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(v, v));                                                                 \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_STEP(x)
+        x += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        WEFT_STEP(rest)
+    }
+#undef WEFT_STEP
+    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
+}
+
+WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
+    WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
+    size_t j;
+    for (j = 0; j < WEFT_SUMS; j++) {
+        xy[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
+        xx[j] = WEFT_D_LOAD(lanes_xx + j * WEFT_D_LANES);
+        yy[j] = WEFT_D_LOAD(lanes_yy + j * WEFT_D_LANES);
+    }
+#define WEFT_STEP(x, y)                                                                                                \
+    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + j * WEFT_D_LANES), v = WEFT_WIDE(y + j * WEFT_D_LANES);                         \
+        xy[j] = WEFT_D_ADD(xy[j], WEFT_D_MUL(u, v));                                                                   \
+        xx[j] = WEFT_D_ADD(xx[j], WEFT_D_MUL(u, u));                                                                   \
+        yy[j] = WEFT_D_ADD(yy[j], WEFT_D_MUL(v, v));                                                                   \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_STEP(x, y)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
+    }
+#undef WEFT_STEP
+    for (j = 0; j < WEFT_SUMS; j++) {
+        WEFT_D_STORE(lanes + j * WEFT_D_LANES, xy[j]);
+        WEFT_D_STORE(lanes_xx + j * WEFT_D_LANES, xx[j]);
+        WEFT_D_STORE(lanes_yy + j * WEFT_D_LANES, yy[j]);
+    }
+}
+
+/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its lane
+ * so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
+    const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
+    WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
+    const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
+    const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
+    const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
+    uint64_t bad = 0;
+    size_t i;
+    WEFT_K(sqnorm_block)(n, gs, lanes);
+    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
+        if (!weft_is_finite(lanes[i])) break;
+    if (i < WEFT_LANES_OF_A_BLOCK) bad = WEFT_K(count_nonfinite)(n, gs);
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        WEFT_V d = LOAD(g + i);                                                                                        \
+        if (decay != 0) d = WEFT_ADD(d, WEFT_MUL(wd, was));                                                            \
+        if (!plain) {                                                                                                  \
+            WEFT_V u = d;                                                                                              \
+            if (!first) u = WEFT_ADD(WEFT_MUL(mu, LOAD(v + i)), d);                                                    \
+            STORE(v + i, u);                                                                                           \
+            d = nesterov ? WEFT_ADD(d, WEFT_MUL(mu, u)) : u;                                                           \
+        }                                                                                                              \
+        STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+    return bad;
+}
+
+/* ---- the replica hash ---- */
+WEFT_KERNEL uint64_t WEFT_K(hash)(size_t n, uint64_t first, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    const size_t whole = n - n % WEFT_D_LANES;
+    uint64_t lanes[WEFT_D_LANES], sum = 0;
+    size_t i, j;
+    WEFT_U key, total = WEFT_U_SET(0);
+    const WEFT_U step = WEFT_U_SET(WEFT_HASH_KEY * WEFT_D_LANES);
+    for (j = 0; j < WEFT_D_LANES; j++) lanes[j] = WEFT_HASH_KEY * (first + j + 1);
+    key = WEFT_U_LOAD64(lanes);
+    for (i = 0; i < whole; i += WEFT_D_LANES) {
+        WEFT_U z = WEFT_U_ADD(WEFT_BITS(x + i), key);
+        key = WEFT_U_ADD(key, step);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 30)), WEFT_HASH_MUL1);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 27)), WEFT_HASH_MUL2);
+        total = WEFT_U_ADD(total, WEFT_U_XOR(z, WEFT_U_SHR(z, 31)));
+    }
+    WEFT_U_STORE64(lanes, total);
+    for (j = 0; j < WEFT_D_LANES; j++) sum += lanes[j];
+#if WEFT_D_LANES > 1
+    for (; i < n; i++) {
+        uint64_t bits = 0;
+#if WEFT_ELEMENT == 32
+        uint32_t half;
+        memcpy(&half, x + i, sizeof half);
+        bits = half;
+#else
+        memcpy(&bits, x + i, sizeof bits);
+#endif
+        sum += weft_mix(bits + WEFT_HASH_KEY * (first + i + 1));
+    }
+#endif
+    return sum;
+}
+
+#if WEFT_ELEMENT == 32
+/* ---- 16-bit types: WEFT_I holds WEFT_F_LANES 32-bit integers ---- */
+#if WEFT_LANES > 1
+WEFT_KERNEL WEFT_I WEFT_K(load16_rest)(const uint16_t *p, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_I_LOAD16(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    WEFT_I_STORE16(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, n - i)
+#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, n - i)
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                        \
+    if (i < n) WEFT_STEP(LOAD_REST, STORE_REST)
+#else
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(from_bf16)(size_t n, const uint16_t *x, float *y) {
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_I_TO_F(WEFT_I_SHL(LOAD(x + i), 16))); }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(to_bf16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), infinity = WEFT_I_SET(0x7F800000u), quiet = WEFT_I_SET(0x40u),
+                 half = WEFT_I_SET(0x7FFFu), one = WEFT_I_SET(1u);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), top = WEFT_I_SHR(b, 16);                                            \
+        const WEFT_I up = WEFT_I_ADD(b, WEFT_I_ADD(half, WEFT_I_AND(top, one)));                                       \
+        STORE(y + i, WEFT_I_SELECT(WEFT_I_GREATER(WEFT_I_AND(b, magnitude), infinity), WEFT_I_OR(top, quiet),          \
+                                   WEFT_I_SHR(up, 16)));                                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+
+/* Exponent and fraction move to where f32 has them, times 2^112 for the other bias; this makes subnormals right too. */
+WEFT_KERNEL void WEFT_K(from_f16)(size_t n, const uint16_t *x, float *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFu), sign = WEFT_I_SET(0x8000u), finite = WEFT_I_SET(0x0F7FFFFFu),
+                 infinity = WEFT_I_SET(0x0F800000u), exponent = WEFT_I_SET(0x7F800000u), nan = WEFT_I_SET(0x7FC00000u);
+    const WEFT_F bias = WEFT_I_TO_F(WEFT_I_SET(0x77800000u)); /* 2^112 */
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I h = LOAD(x + i), m = WEFT_I_SHL(WEFT_I_AND(h, magnitude), 13);                                    \
+        WEFT_I r = WEFT_F_TO_I(WEFT_F_MUL(WEFT_I_TO_F(m), bias));                                                      \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, finite), exponent, r);                                                     \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(m, nan), r);                                          \
+        STORE(y + i, WEFT_I_TO_F(WEFT_I_OR(r, WEFT_I_SHL(WEFT_I_AND(h, sign), 16))));                                  \
+    }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+/* Normal results round in integers; subnormal ones by adding 0.5, whose last place is that of f16's smallest number. */
+WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), sign = WEFT_I_SET(0x8000u), one = WEFT_I_SET(1u),
+                 infinity = WEFT_I_SET(0x7F800000u), large = WEFT_I_SET(0x477FFFFFu), normal = WEFT_I_SET(0x38800000u),
+                 bias = WEFT_I_SET(0xC8000FFFu), minus_half = WEFT_I_SET(0xC1000000u), inf16 = WEFT_I_SET(0x7C00u),
+                 nan16 = WEFT_I_SET(0x7E00u), fraction = WEFT_I_SET(0x3FFu);
+    const WEFT_F half = WEFT_F_SET(0.5f);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), m = WEFT_I_AND(b, magnitude), top = WEFT_I_SHR(m, 13);              \
+        const WEFT_I tiny = WEFT_I_ADD(WEFT_F_TO_I(WEFT_F_ADD(WEFT_I_TO_F(m), half)), minus_half);                     \
+        WEFT_I r = WEFT_I_SHR(WEFT_I_ADD(m, WEFT_I_ADD(bias, WEFT_I_AND(top, one))), 13);                              \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(normal, m), tiny, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, large), inf16, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(nan16, WEFT_I_AND(top, fraction)), r);                \
+        STORE(y + i, WEFT_I_OR(r, WEFT_I_AND(WEFT_I_SHR(b, 16), sign)));                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+#undef WEFT_LOAD16_REST
+#undef WEFT_STORE16_REST
+#undef WEFT_EACH16
+#endif
+
+#undef WEFT_K
+#undef WEFT_T
+#undef WEFT_V
+#undef WEFT_LANES
+#undef WEFT_SET
+#undef WEFT_LOAD
+#undef WEFT_STORE
+#undef WEFT_ADD
+#undef WEFT_SUB
+#undef WEFT_MUL
+#undef WEFT_NONFINITE
+#undef WEFT_WIDE
+#undef WEFT_BITS
+#undef WEFT_LOAD_REST
+#undef WEFT_STORE_REST
+#undef WEFT_EACH
+#undef WEFT_SUMS
+#undef WEFT_ELEMENT
+
+static WEFT_UNUSED const weft_kernels weft_kernels_serial = {"serial", WEFT_KERNEL_SETS};
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
+
+/* The table for this object. NULL if `isa` names a set that this build or machine does not have. */
+WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
+    return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
+}
+
+/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals, contracts, or does not round to nearest; detail.field
+ * says which. Operands are volatile, so that nothing is computed ahead of time, and where it matters are read into locals,
+ * so that what would be fused in a kernel is fused here. */
+WEFT_FN weft_status weft_float_probe(weft_detail *d) {
+    volatile float f_one = 1.0f, f_quarter = 2.98023223876953125e-8f; /* a quarter of 1's last place: 2^-25 */
+    volatile float f_a = 1.000244140625f, f_c = -1.00048828125f;      /* 1 + 2^-12, -(1 + 2^-11) */
+    volatile float f_tiny = weft_bits_f32(1u), f_small = weft_bits_f32(0x00800000u), f_out; /* least subnormal, normal */
+    volatile double d_one = 1.0, d_quarter = 5.5511151231257827e-17; /* 2^-54 */
+    volatile double d_a = 1.0 + 1.0 / 134217728.0, d_c = -1.0 - 1.0 / 67108864.0; /* 1 + 2^-27, -(1 + 2^-26) */
+    volatile double d_tiny = weft_bits_f64(1u), d_small = 2.2250738585072014e-308, d_out;
+
+    f_out = f_one + f_quarter;
+    d_out = d_one + d_quarter;
+    if (f_out == 1 && d_out == 1) { /* not upwards */
+        f_out = f_one - f_quarter;
+        d_out = d_one - d_quarter;
+    }
+    if (f_out != 1 || d_out != 1)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("rounding is not to nearest"), 0, 1);
+
+    { /* (1 + e)^2 - (1 + 2 e) is 0 if the product is rounded first, e^2 if it is not */
+        const float fa = f_a, fc = f_c;
+        const double da = d_a, dc = d_c;
+        f_out = fa * fa + fc;
+        d_out = da * da + dc;
+    }
+    if (f_out != 0 || d_out != 0)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("contraction (a * b + c is rounded once)"), 0, 1);
+
+    f_out = f_tiny * 1e20f;
+    d_out = d_tiny * 1e200;
+    if (f_out == 0 || d_out == 0)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormal operands are taken as zero"), 0, 1);
+
+    f_out = f_small * 0.5f;
+    d_out = d_small * 0.5;
+    if (f_out == 0 || d_out == 0)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormal results are flushed to zero"), 0, 1);
+    return WEFT_OK;
+}
+
+/* The 16 lanes of a block in a pairwise tree. Overwrites the lanes. */
+WEFT_FN double weft_lanes_sum(double *lanes) {
+    size_t half, i;
+    for (half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2)
+        for (i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+/* ---- one kernel over one tensor ---- */
+typedef enum weft_op {
+    WEFT_OP_COPY,
+    WEFT_OP_SCALE,
+    WEFT_OP_AXPY,
+    WEFT_OP_PULL,
+    WEFT_OP_PERTURB,
+    WEFT_OP_WEIGHTED_SUM,
+    WEFT_OP_DOT,
+    WEFT_OP_SQNORM,
+    WEFT_OP_DOTS,
+    WEFT_OP_SGD,
+    WEFT_OP_COUNT,
+    WEFT_OP_HASH
+} weft_op;
+
+typedef struct weft_work {
+    const weft_kernels *kernels;
+    weft_op op;
+    weft_dtype dtype;
+    size_t n;
+    void *array[3];                     /* in the order of the kernel's arguments */
+    unsigned reads, writes;             /* bit i: array i is read, written */
+    unsigned sums;                      /* f64 sums a block yields, ... */
+    unsigned counts;                    /* ... and then whole numbers, 0 or 1 */
+    double a;                           /* scale, axpy, pull, perturb */
+    const weft_sgd *sgd;                /* sgd */
+    const double *w;                    /* weighted sum */
+    const void *const *source;          /* weighted sum */
+    size_t sources;                     /* weighted sum */
+    uint64_t first;                     /* hash: index of the tensor's first element */
+} weft_work;
+
+/* What a block yields: sums, then counts. */
+typedef union weft_slot {
+    double sum;
+    uint64_t count;
+} weft_slot;
+
+#define WEFT_SLOTS 3
+
+/* n elements of f32 or f64 at p, which begin with element `at` of the tensor. Returns the count. */
+WEFT_FN uint64_t weft_work_apply(const weft_work *j, const weft_kernel_set *s, size_t at, size_t n, void *const *p,
+                                 double *lanes) {
+    switch (j->op) {
+    case WEFT_OP_COPY: s->copy(n, p[0], p[1]); break;
+    case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_AXPY: s->axpy(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_PULL: s->pull(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_PERTURB: s->sam_perturb(n, j->a, p[0], p[1], p[2]); break;
+    case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0]);
+    case WEFT_OP_DOT: s->dot_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SQNORM: s->sqnorm_block(n, p[0], lanes); break;
+    case WEFT_OP_DOTS: s->dots_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SGD: return s->sgd_block(n, j->sgd, p[0], p[1], p[2], lanes);
+    case WEFT_OP_COUNT: return s->count_nonfinite(n, p[0]);
+    case WEFT_OP_HASH: return s->hash(n, j->first + at, p[0]);
+    }
+    return 0;
+}
+
+WEFT_FN void weft_widen(const weft_work *j, size_t n, const uint16_t *x, float *y) {
+    (j->dtype == WEFT_BF16 ? j->kernels->bf16_to_f32 : j->kernels->f16_to_f32)(n, x, y);
+}
+
+WEFT_FN void weft_narrow(const weft_work *j, size_t n, const float *x, uint16_t *y) {
+    (j->dtype == WEFT_BF16 ? j->kernels->f32_to_bf16 : j->kernels->f32_to_f16)(n, x, y);
+}
+
+/* The same for a 16-bit type: pieces go through f32 on the stack. */
+WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, double *lanes) {
+    const weft_kernel_set *s = &j->kernels->f32;
+    float piece[3][WEFT_GROUP];
+    void *p[3];
+    uint64_t count = 0;
+    size_t i, m;
+    p[0] = piece[0];
+    p[1] = piece[1];
+    p[2] = piece[2];
+    for (; n; n -= m, at += m) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        if (j->op == WEFT_OP_WEIGHTED_SUM) {
+            /* as the kernel does it, source by source, the sum in f32; what counts is the rounded result */
+            int started = 0;
+            uint16_t *out = (uint16_t *)j->array[0] + at;
+            for (i = 0; i < j->sources; i++) {
+                if ((float)j->w[i] == 0) continue;
+                weft_widen(j, m, (const uint16_t *)j->source[i] + at, piece[0]);
+                (started ? s->axpy : s->scale)(m, j->w[i], piece[0], piece[1]);
+                started = 1;
+            }
+            if (!started) memset(piece[1], 0, sizeof piece[1]);
+            weft_narrow(j, m, piece[1], out);
+            weft_widen(j, m, out, piece[0]);
+            count += s->count_nonfinite(m, piece[0]);
+            continue;
+        }
+        for (i = 0; i < 3; i++)
+            if (j->reads >> i & 1u) weft_widen(j, m, (const uint16_t *)j->array[i] + at, piece[i]);
+        count += weft_work_apply(j, s, at, m, p, lanes);
+        for (i = 0; i < 3; i++)
+            if (j->writes >> i & 1u) weft_narrow(j, m, piece[i], (uint16_t *)j->array[i] + at);
+    }
+    return count;
+}
+
+/* Block `b` of the tensor: its sums and counts. */
+WEFT_FN void weft_work_block(const weft_work *j, size_t b, weft_slot *slot) {
+    double lanes[WEFT_SLOTS * WEFT_LANES_OF_A_BLOCK];
+    const size_t at = b * WEFT_BLOCK, n = j->n - at < WEFT_BLOCK ? j->n - at : WEFT_BLOCK;
+    uint64_t count;
+    unsigned i;
+    for (i = 0; i < j->sums * WEFT_LANES_OF_A_BLOCK; i++) lanes[i] = 0.0;
+    if (weft_dtype_bytes(j->dtype) == 2) {
+        if (j->op == WEFT_OP_COPY) {
+            memmove((uint16_t *)j->array[1] + at, (const uint16_t *)j->array[0] + at, n * 2);
+            return;
+        }
+        count = weft_work_apply16(j, at, n, lanes);
+    } else {
+        const size_t each = weft_dtype_bytes(j->dtype);
+        void *p[3];
+        for (i = 0; i < 3; i++) p[i] = j->array[i] ? (void *)((unsigned char *)j->array[i] + at * each) : NULL;
+        count = weft_work_apply(j, j->dtype == WEFT_F64 ? &j->kernels->f64 : &j->kernels->f32, at, n, p, lanes);
+    }
+    for (i = 0; i < j->sums; i++) slot[i].sum = weft_lanes_sum(lanes + i * WEFT_LANES_OF_A_BLOCK);
+    if (j->counts) slot[i].count = count;
+}
+
+/* The total takes in the next block. */
+WEFT_FN void weft_work_add(const weft_work *j, weft_slot *total, const weft_slot *slot) {
+    unsigned i;
+    for (i = 0; i < j->sums; i++) total[i].sum += slot[i].sum;
+    if (j->counts) total[i].count += slot[i].count;
+}
+
+/* A piece is what a thread takes at a time. A wave of pieces is bounded by the room for the blocks' results, which the
+ * calling thread adds up in order. */
+#define WEFT_PIECE_BLOCKS ((size_t)16)
+#define WEFT_WAVE_SLOTS ((size_t)2048)
+
+typedef struct weft_wave {
+    const weft_work *work;
+    size_t first, end; /* blocks */
+    weft_slot *slot;   /* of block `first`; NULL: blocks yield nothing */
+} weft_wave;
+
+WEFT_FN void weft_wave_piece(void *arg, size_t index) {
+    const weft_wave *wave = (const weft_wave *)arg;
+    const size_t each = wave->work->sums + wave->work->counts;
+    size_t b = wave->first + index * WEFT_PIECE_BLOCKS, end = b + WEFT_PIECE_BLOCKS;
+    if (end > wave->end) end = wave->end;
+    for (; b < end; b++) weft_work_block(wave->work, b, each ? wave->slot + (b - wave->first) * each : NULL);
+}
+
+/* Not inlined, so that its frame of 16 KiB is there only where a pool is. */
+WEFT_FN WEFT_NOINLINE void weft_work_parallel(const weft_work *j, const weft_pool *pool, size_t blocks,
+                                              weft_slot *total) {
+    weft_slot slot[WEFT_WAVE_SLOTS];
+    const size_t each = j->sums + j->counts;
+    const size_t most = each ? WEFT_WAVE_SLOTS / each / WEFT_PIECE_BLOCKS * WEFT_PIECE_BLOCKS : blocks;
+    weft_wave wave;
+    size_t b;
+    wave.work = j;
+    wave.slot = slot;
+    for (wave.first = 0; wave.first < blocks; wave.first = wave.end) {
+        wave.end = blocks - wave.first < most ? blocks : wave.first + most;
+        weft_parallel_for(pool, (wave.end - wave.first + WEFT_PIECE_BLOCKS - 1) / WEFT_PIECE_BLOCKS, weft_wave_piece,
+                          &wave);
+        if (each)
+            for (b = wave.first; b < wave.end; b++) weft_work_add(j, total, slot + (b - wave.first) * each);
+    }
+}
+
+/* Runs the work; total holds WEFT_SLOTS slots. */
+WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot *total) {
+    const size_t blocks = j->n / WEFT_BLOCK + (j->n % WEFT_BLOCK != 0);
+    weft_slot slot[WEFT_SLOTS];
+    size_t b;
+    for (b = 0; b < j->sums; b++) total[b].sum = 0.0;
+    if (j->counts) total[b].count = 0;
+    if (pool && pool->parallel_for && blocks > WEFT_PIECE_BLOCKS) {
+        weft_work_parallel(j, pool, blocks, total);
+        return;
+    }
+    for (b = 0; b < blocks; b++) {
+        weft_work_block(j, b, slot);
+        weft_work_add(j, total, slot);
+    }
+}
+
+/* `reads` and `writes` say what becomes of the arrays, so that inputs may go without their const here. */
+WEFT_FN weft_work weft_work_make(const weft_kernels *k, weft_op op, weft_dtype t, size_t n, const void *x, const void *y,
+                                 unsigned reads, unsigned writes) {
+    weft_work j;
+    memset(&j, 0, sizeof j);
+    j.kernels = k;
+    j.op = op;
+    j.dtype = t;
+    j.n = n;
+    j.array[0] = (void *)(uintptr_t)x;
+    j.array[1] = (void *)(uintptr_t)y;
+    j.array[2] = NULL;
+    j.reads = reads;
+    j.writes = writes;
+    return j;
+}
+
+/* ---- the element-wise kernels over n elements of any dtype; all arrays have this dtype ---- */
+WEFT_FN void weft_run_copy(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
+                           void *y) {
+    const weft_work j = weft_work_make(k, WEFT_OP_COPY, t, n, x, y, 1, 2);
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_scale(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
+                            const void *x, void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_SCALE, t, n, x, y, 1, 2);
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_axpy(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
+                           const void *x, void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_AXPY, t, n, x, y, 3, 2);
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_pull(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double l,
+                           const void *c, void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_PULL, t, n, c, x, 3, 2);
+    j.a = l;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_sam_perturb(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
+                                  const void *g, void *x, void *backup) {
+    weft_work j = weft_work_make(k, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
+    j.array[2] = backup;
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_sam_restore(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                  const void *backup, void *x) {
+    weft_run_copy(k, pool, t, n, backup, x);
+}
+
+/* Returns how many elements of the result, as stored, are not finite. */
+WEFT_FN uint64_t weft_run_weighted_sum(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                       size_t sources, const double *w, const void *const *x, void *out) {
+    weft_work j = weft_work_make(k, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    j.sources = sources;
+    j.w = w;
+    j.source = x;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+/* ---- reductions over one tensor of any dtype; blocks start at its first element ---- */
+WEFT_FN double weft_run_dot(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
+                            const void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_DOT, t, n, x, y, 3, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.sums = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].sum;
+}
+
+WEFT_FN double weft_run_sqnorm(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_SQNORM, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.sums = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].sum;
+}
+
+WEFT_FN weft_dots weft_run_dots(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
+                                const void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_DOTS, t, n, x, y, 3, 0);
+    weft_slot total[WEFT_SLOTS];
+    weft_dots r;
+    j.sums = 3;
+    weft_work_run(&j, pool, total);
+    r.xy = total[0].sum;
+    r.xx = total[1].sum;
+    r.yy = total[2].sum;
+    return r;
+}
+
+/* g, v and x have the same dtype; v may be NULL without momentum. */
+WEFT_FN weft_grad_stats weft_run_sgd(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                     const weft_sgd *o, const void *g, void *v, void *x) {
+    const int plain = t == WEFT_F64 ? o->momentum == 0 : (float)o->momentum == 0;
+    weft_work j = weft_work_make(k, WEFT_OP_SGD, t, n, g, v, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
+    weft_slot total[WEFT_SLOTS];
+    weft_grad_stats r;
+    j.array[2] = x;
+    j.sums = j.counts = 1;
+    j.sgd = o;
+    weft_work_run(&j, pool, total);
+    r.squared_norm = total[0].sum;
+    r.nonfinite = total[1].count;
+    return r;
+}
+
+WEFT_FN uint64_t weft_run_count_nonfinite(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                          const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_COUNT, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+/* 16-bit elements are hashed as the f32 that they stand for. */
+WEFT_FN uint64_t weft_run_hash(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, uint64_t first,
+                               const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_HASH, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    j.first = first;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+#endif /* WEFT_KERNELS_IMPLEMENTATION */
+
+/* ---- src/weft/transport.h: implementation ---------------------------------------------------- */
+#ifndef WEFT_TRANSPORT_IMPLEMENTATION
+#define WEFT_TRANSPORT_IMPLEMENTATION
+
+WEFT_FN weft_status weft_transport_check(const weft_transport *t, weft_detail *d) {
+    if (!t) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport"), 1, 0);
+    if (t->struct_size != sizeof *t)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("transport.struct_size"), sizeof *t, t->struct_size);
+    if (t->size == 0 || t->size == WEFT_NO_RANK)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.size"), 1, t->size);
+    if (t->rank >= t->size) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.rank"), t->size - 1, t->rank);
+    if (t->size > 1 && (!t->send || !t->recv || !t->test || !t->cancel))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport callbacks"), 4, 0);
+    if (t->max_message_bytes && t->max_message_bytes < WEFT_SMALLEST_MESSAGE)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.max_message_bytes"), WEFT_SMALLEST_MESSAGE,
+                           t->max_message_bytes);
+    return WEFT_OK;
+}
+
+#endif /* WEFT_TRANSPORT_IMPLEMENTATION */
+
+/* ---- src/weft/selftest.h: implementation ----------------------------------------------------- */
+#ifndef WEFT_SELFTEST_IMPLEMENTATION
+#define WEFT_SELFTEST_IMPLEMENTATION
+
+WEFT_FN const char *weft_selftest_text(weft_selftest_rule rule) {
+#ifdef WEFT_NO_STRINGS
+    (void)rule;
+    return "";
+#else
+    switch (rule) {
+    case WEFT_RULE_NONE: return "the contract is kept";
+    case WEFT_RULE_CALLBACKS: return "the transport is not filled in";
+    case WEFT_RULE_FAILED: return "a callback failed";
+    case WEFT_RULE_STATUS: return "a callback returned what it must not";
+    case WEFT_RULE_PROGRESS: return "a send and a receive that fit each other must get over";
+    case WEFT_RULE_CONTENT: return "bytes did not arrive as they were sent";
+    case WEFT_RULE_ORDER: return "the n-th message must match the n-th receive of a peer and tag";
+    case WEFT_RULE_ONCE: return "a receive must stay pending without a message, and no message come twice";
+    case WEFT_RULE_TAGS: return "messages must go by their tag";
+    case WEFT_RULE_PEERS: return "messages must go by their sender";
+    case WEFT_RULE_LONGER: return "a receive longer than its message must tell the length";
+    case WEFT_RULE_SHORTER: return "a receive shorter than its message must end in WEFT_ERR_TRUNCATED with its length";
+    case WEFT_RULE_ZERO: return "zero bytes are a message";
+    case WEFT_RULE_LARGE: return "a large message must arrive";
+    case WEFT_RULE_PENDING: return "a pending send must not block other tags or receives";
+    case WEFT_RULE_PENDING_PEER: return "a pending send must not block other peers";
+    case WEFT_RULE_REUSE: return "a send that is over must not read its buffer any more";
+    case WEFT_RULE_SEND_BUFFER: return "a transport must not write into the buffer of a send";
+    case WEFT_RULE_BOUNDS: return "nothing outside of the posted buffer or beside the request may be written";
+    case WEFT_RULE_CANCEL_RECV: return "a cancelled receive must not take a later message with it";
+    case WEFT_RULE_CANCEL_TOUCH: return "the buffer of a cancelled receive must not be touched any more";
+    case WEFT_RULE_CANCEL_SEND: return "a cancelled send is delivered wholly or not at all";
+    case WEFT_RULE_TIME: return "now must not go back";
+    case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up";
+    case WEFT_RULE_ALL_GATHER: return "all_gather must bring all parts in rank order";
+    }
+    return "unknown rule";
+#endif
+}
+
+#define WEFT_SELFTEST_GUARD UINT64_C(0xA5A5A5A5A5A5A5A5)
+#define WEFT_SELFTEST_NOISE 0xEEu /* what a send buffer is filled with when it is over */
+
+/* The test is a small program that every worker runs once for each shift 1 .. size-1: "next" is the worker that many
+ * ranks above, "prev" the one below, so that all pairs are tested in both directions, all workers at once. */
+enum {
+    WEFT_ST_SEND,   /* post a send of `length` bytes, message `id` */
+    WEFT_ST_RECV,   /* post a receive of capacity `length` */
+    WEFT_ST_GET,    /* wait for a receive: message `id` of `length` bytes */
+    WEFT_ST_DONE,   /* wait for all sends */
+    WEFT_ST_TRY,    /* test a send once; if it is over, overwrite its buffer */
+    WEFT_ST_STILL,  /* test a receive once: it must be pending */
+    WEFT_ST_CANCEL, /* cancel what is under way in the slot; overwrite the buffer */
+    WEFT_ST_CLEAN,  /* the buffer of a cancelled receive is as it was left */
+    WEFT_ST_MARK,   /* a send of 32 bytes, or 33 if the send tried before was over */
+    WEFT_ST_EITHER, /* wait for a receive: the cancelled message `id` (then for another), or the mark after it */
+    WEFT_ST_SYNC    /* both neighbours have come to this point */
+};
+enum { WEFT_ST_NEXT, WEFT_ST_BACK, WEFT_ST_SECOND }; /* next/prev, prev/next, the same with the shift one higher */
+enum { WEFT_ST_ALWAYS, WEFT_ST_THREE, WEFT_ST_BIG };  /* only with three workers, with memory */
+enum { WEFT_ST_IDLE, WEFT_ST_SENDING, WEFT_ST_RECEIVING, WEFT_ST_CANCELLED };
+
+typedef struct weft_selftest_op {
+    unsigned char what, slot, tag, id;
+    unsigned short length;
+    unsigned char way, when, rule;
+} weft_selftest_op;
+
+#define WEFT_SELFTEST_BIG_SEND 8
+#define WEFT_SELFTEST_BIG_RECV 9
+#define WEFT_SELFTEST_SYNC 10
+
+/* NULL after the end. */
+WEFT_FN const weft_selftest_op *weft_selftest_program(uint32_t step) {
+#define WEFT_ST(what, slot, tag, id, length, way, when, rule)                                                          \
+    {WEFT_ST_##what, slot, tag, id, length, WEFT_ST_##way, WEFT_ST_##when, WEFT_RULE_##rule}
+    static const weft_selftest_op program[] = {
+        /* receives first */
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PROGRESS), WEFT_ST(RECV, 0, 1, 0, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(RECV, 1, 1, 0, 200, NEXT, ALWAYS, ORDER), WEFT_ST(RECV, 2, 1, 0, 5, NEXT, ALWAYS, ORDER),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 0, 1, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(SEND, 3, 1, 1, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(SEND, 4, 1, 2, 200, NEXT, ALWAYS, ORDER), WEFT_ST(SEND, 5, 1, 3, 5, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 2, 1, 3, 5, NEXT, ALWAYS, ORDER), WEFT_ST(GET, 0, 1, 1, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 1, 1, 2, 200, NEXT, ALWAYS, ORDER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ORDER),
+        /* sends first, and what is over loses its buffer */
+        WEFT_ST(SEND, 3, 1, 4, 64, NEXT, ALWAYS, PENDING), WEFT_ST(SEND, 4, 1, 5, 200, NEXT, ALWAYS, PENDING),
+        WEFT_ST(SEND, 5, 1, 6, 7, NEXT, ALWAYS, PENDING), WEFT_ST(TRY, 3, 1, 4, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(TRY, 3, 1, 4, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(TRY, 4, 1, 5, 0, NEXT, ALWAYS, REUSE), WEFT_ST(TRY, 5, 1, 6, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, ALWAYS, ORDER),
+        WEFT_ST(RECV, 1, 1, 0, 200, NEXT, ALWAYS, ORDER), WEFT_ST(RECV, 2, 1, 0, 7, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 0, 1, 4, 64, NEXT, ALWAYS, ORDER), WEFT_ST(GET, 1, 1, 5, 200, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 2, 1, 6, 7, NEXT, ALWAYS, ORDER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ORDER),
+        /* tags, and both directions at once */
+        WEFT_ST(SEND, 3, 1, 7, 64, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 4, 2, 8, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(SEND, 5, 3, 9, 64, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 6, 4, 10, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(RECV, 0, 4, 0, 64, NEXT, ALWAYS, TAGS), WEFT_ST(RECV, 1, 3, 0, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(RECV, 2, 2, 0, 64, NEXT, ALWAYS, TAGS), WEFT_ST(RECV, 7, 1, 0, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(GET, 0, 4, 10, 64, NEXT, ALWAYS, TAGS), WEFT_ST(GET, 1, 3, 9, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(GET, 2, 2, 8, 64, NEXT, ALWAYS, TAGS), WEFT_ST(GET, 7, 1, 7, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 3, 1, 11, 64, NEXT, ALWAYS, PEERS),
+        WEFT_ST(SEND, 4, 1, 12, 64, BACK, ALWAYS, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, ALWAYS, PEERS),
+        WEFT_ST(RECV, 1, 1, 0, 64, BACK, ALWAYS, PEERS), WEFT_ST(GET, 1, 1, 12, 64, BACK, ALWAYS, PEERS),
+        WEFT_ST(GET, 0, 1, 11, 64, NEXT, ALWAYS, PEERS), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, PEERS),
+        /* sizes, receives first */
+        WEFT_ST(RECV, 0, 1, 0, 256, NEXT, ALWAYS, LONGER), WEFT_ST(RECV, 1, 1, 0, 40, NEXT, ALWAYS, SHORTER),
+        WEFT_ST(RECV, 2, 1, 0, 256, NEXT, ALWAYS, ZERO), WEFT_ST(RECV, 7, 1, 0, 256, NEXT, ALWAYS, LARGE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(SEND, 3, 1, 13, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(SEND, 4, 1, 14, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(SEND, 5, 1, 15, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(SEND, 6, 1, 16, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 1, 13, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(GET, 1, 1, 14, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 1, 15, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(GET, 7, 1, 16, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
+        /* sizes, sends first */
+        WEFT_ST(SEND, 3, 2, 17, 100, NEXT, ALWAYS, LONGER), WEFT_ST(SEND, 4, 2, 18, 101, NEXT, ALWAYS, SHORTER),
+        WEFT_ST(SEND, 5, 2, 19, 0, NEXT, ALWAYS, ZERO), WEFT_ST(SEND, 6, 2, 20, 256, NEXT, ALWAYS, LARGE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 2, 0, 256, NEXT, ALWAYS, LONGER),
+        WEFT_ST(RECV, 1, 2, 0, 40, NEXT, ALWAYS, SHORTER), WEFT_ST(RECV, 2, 2, 0, 256, NEXT, ALWAYS, ZERO),
+        WEFT_ST(RECV, 7, 2, 0, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 2, 17, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(GET, 1, 2, 18, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 2, 19, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(GET, 7, 2, 20, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
+        /* a receive cancelled between two others */
+        WEFT_ST(RECV, 0, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(RECV, 1, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(RECV, 2, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(CANCEL, 1, 3, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(SEND, 3, 3, 21, 99, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(SEND, 4, 3, 22, 98, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(GET, 0, 3, 21, 99, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(GET, 2, 3, 22, 98, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CLEAN, 1, 3, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        /* a cancelled send */
+        WEFT_ST(SEND, 3, 2, 23, 48, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(TRY, 3, 2, 23, 0, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(CANCEL, 3, 2, 0, 0, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(MARK, 4, 2, 24, 32, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(RECV, 0, 2, 0, 256, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(EITHER, 0, 2, 23, 48, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_SEND),
+        /* nothing is left over: whatever came twice would show here */
+        WEFT_ST(RECV, 0, 1, 0, 256, NEXT, ALWAYS, ONCE), WEFT_ST(RECV, 1, 2, 0, 256, NEXT, ALWAYS, ONCE),
+        WEFT_ST(RECV, 2, 3, 0, 256, NEXT, ALWAYS, ONCE), WEFT_ST(RECV, 7, 4, 0, 256, NEXT, ALWAYS, ONCE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 0, 1, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(STILL, 1, 2, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 2, 3, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(STILL, 7, 4, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(CANCEL, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CANCEL, 1, 2, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(CANCEL, 2, 3, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CANCEL, 7, 4, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CLEAN, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH), WEFT_ST(CLEAN, 1, 2, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        WEFT_ST(CLEAN, 2, 3, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH), WEFT_ST(CLEAN, 7, 4, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        /* two peers, one tag; then a send that stays pending until the other peer has been served */
+        WEFT_ST(SEND, 3, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(SEND, 4, 1, 26, 64, SECOND, THREE, PEERS),
+        WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, THREE, PEERS),
+        WEFT_ST(GET, 0, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(GET, 1, 1, 26, 64, SECOND, THREE, PEERS),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PEERS), WEFT_ST(SEND, 3, 2, 27, 64, NEXT, THREE, PENDING_PEER),
+        WEFT_ST(SEND, 4, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(GET, 1, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 0, 2, 0, 64, NEXT, THREE, PENDING_PEER),
+        WEFT_ST(GET, 0, 2, 27, 64, NEXT, THREE, PENDING_PEER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PENDING_PEER),
+        /* a large message, pending for a while */
+        WEFT_ST(SEND, 8, 1, 29, 0, NEXT, BIG, LARGE), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, BIG, PENDING),
+        WEFT_ST(RECV, 9, 1, 0, 0, NEXT, BIG, LARGE), WEFT_ST(GET, 9, 1, 29, 0, NEXT, BIG, LARGE),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, BIG, LARGE), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ORDER)};
+#undef WEFT_ST
+    return step < sizeof program / sizeof program[0] ? &program[step] : NULL;
+}
+
+WEFT_FN unsigned char weft_selftest_byte(uint32_t seed, size_t k) {
+    uint32_t x = (seed ^ (uint32_t)k) * 0x9E3779B1u;
+    x = (x ^ x >> 15) * 0x85EBCA6Bu;
+    return (unsigned char)(x >> 24);
+}
+
+WEFT_FN uint32_t weft_selftest_seed(uint32_t src, uint32_t dst, uint32_t id, uint32_t shift) {
+    return src * 0x27D4EB2Fu + dst * 0x165667B1u + id * 0xC2B2AE3Du + shift * 0x9E3779B1u;
+}
+
+/* The tags in use: they differ in their low and in their high bits, and the last is the channel's last. */
+WEFT_FN uint32_t weft_selftest_tag(const weft_selftest *st, uint32_t tag) {
+    static const uint16_t of[7] = {0, 1, 257, 1025, WEFT_TAGS_PER_CHANNEL - 1, 2, 3};
+    return st->channel * WEFT_TAGS_PER_CHANNEL + of[tag];
+}
+
+/* The test is over, badly: nothing of it stays under way. */
+WEFT_FN weft_status weft_selftest_fail(const weft_transport *t, weft_selftest *st, weft_status status,
+                                       weft_selftest_rule rule, const weft_selftest_slot *at, uint64_t expected,
+                                       uint64_t got) {
+    uint32_t i;
+    st->report.status = status;
+    st->report.rule = rule;
+    st->report.text = weft_selftest_text(rule);
+    st->report.peer = at ? at->peer : WEFT_NO_RANK;
+    st->report.tag = at ? at->tag : WEFT_NO_RANK;
+    st->report.expected = expected;
+    st->report.got = got;
+    st->report.step = st->step;
+    st->report.checks = st->checks;
+    for (i = 0; i < WEFT_SELFTEST_SLOTS; i++)
+        if (st->slot[i].state == WEFT_ST_SENDING || st->slot[i].state == WEFT_ST_RECEIVING) {
+            st->slot[i].state = WEFT_ST_IDLE;
+            t->cancel(t->ctx, &st->slot[i].request);
+        }
+    return status;
+}
+
+/* What was found is not what the rule says. */
+WEFT_FN weft_status weft_selftest_broken(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                         const weft_selftest_slot *at, uint64_t expected, uint64_t got) {
+    return weft_selftest_fail(t, st, WEFT_ERR_TRANSPORT, rule, at, expected, got);
+}
+
+WEFT_FN void weft_selftest_fill(weft_selftest_slot *s, unsigned char with) {
+    memset(s->at - WEFT_SELFTEST_EDGE, with, s->room + 2 * WEFT_SELFTEST_EDGE);
+}
+
+/* Is everything outside of the first `inside` bytes of the payload still the guard byte? */
+WEFT_FN int weft_selftest_edges(const weft_selftest_slot *s, size_t inside, unsigned char guard) {
+    const unsigned char *p = s->at - WEFT_SELFTEST_EDGE;
+    size_t k, n = s->room + 2 * WEFT_SELFTEST_EDGE;
+    for (k = 0; k < n; k++)
+        if ((k < WEFT_SELFTEST_EDGE || k >= WEFT_SELFTEST_EDGE + inside) && p[k] != guard) return 0;
+    return s->guard_before == WEFT_SELFTEST_GUARD && s->guard_after == WEFT_SELFTEST_GUARD;
+}
+
+/* The first byte that is not as message `seed` says, or n. */
+WEFT_FN size_t weft_selftest_compare(const weft_selftest_slot *s, uint32_t seed, size_t n) {
+    size_t k;
+    for (k = 0; k < n && s->at[k] == weft_selftest_byte(seed, k); k++) continue;
+    return k;
+}
+
+WEFT_FN weft_status weft_selftest_post(const weft_transport *t, weft_selftest *st, uint32_t slot, int is_send,
+                                       uint32_t peer, uint32_t tag, size_t length, uint32_t seed) {
+    weft_selftest_slot *s = &st->slot[slot];
+    weft_status status;
+    size_t k;
+    memset(&s->request, 0, sizeof s->request);
+    s->guard_before = s->guard_after = WEFT_SELFTEST_GUARD;
+    s->length = length;
+    s->peer = peer;
+    s->tag = weft_selftest_tag(st, tag);
+    s->seed = seed;
+    weft_selftest_fill(s, 0xA5);
+    if (is_send)
+        for (k = 0; k < length; k++) s->at[k] = weft_selftest_byte(seed, k);
+    status = is_send ? t->send(t->ctx, peer, s->tag, s->at, length, &s->request)
+                     : t->recv(t->ctx, peer, s->tag, s->at, length, &s->request);
+    st->checks++;
+    if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+    s->state = is_send ? WEFT_ST_SENDING : WEFT_ST_RECEIVING;
+    if (status != WEFT_OK) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_OK, (uint32_t)status);
+    return WEFT_OK;
+}
+
+/* Tests a request: WEFT_AGAIN, or WEFT_OK with what came out in `over`, or the test has failed. */
+WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *st, weft_selftest_slot *s,
+                                       weft_status *over) {
+    weft_status status = t->test(t->ctx, &s->request);
+    size_t k;
+    if (status == WEFT_AGAIN) return WEFT_AGAIN;
+    if (status > 0) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_AGAIN, (uint32_t)status);
+    *over = status;
+    st->checks++;
+    if (t->now) st->progress_now = t->now(t->ctx);
+    if (s->state == WEFT_ST_RECEIVING) {
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK && status != WEFT_ERR_TRUNCATED)
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+        if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
+        return WEFT_OK;
+    }
+    s->state = WEFT_ST_IDLE;
+    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+    k = weft_selftest_compare(s, s->seed, s->length);
+    if (k < s->length || !weft_selftest_edges(s, s->length, 0xA5))
+        return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, k < s->length ? weft_selftest_byte(s->seed, k) : 0,
+                                    k < s->length ? s->at[k] : 0);
+    weft_selftest_fill(s, WEFT_SELFTEST_NOISE); /* it is ours again */
+    return WEFT_OK;
+}
+
+/* Still pending. Fails if nothing has happened for too long. */
+WEFT_FN weft_status weft_selftest_patience(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                           const weft_selftest_slot *s) {
+    uint64_t limit = st->timeout_ns ? st->timeout_ns : UINT64_C(10000000000);
+    if (t->now && t->now(t->ctx) - st->progress_now > limit)
+        return weft_selftest_broken(t, st, rule, s, WEFT_OK, WEFT_AGAIN);
+    return WEFT_AGAIN;
+}
+
+/* Did message `id` of `length` bytes come out of a receive as it should? */
+WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *st, const weft_selftest_slot *s,
+                                        weft_selftest_rule rule, weft_status over, uint32_t id, size_t length) {
+    weft_status expected = length > s->length ? WEFT_ERR_TRUNCATED : WEFT_OK;
+    size_t n = length < s->length ? length : s->length, k, noise;
+    uint32_t seed = weft_selftest_seed(s->peer, t->rank, id, st->shift);
+    const weft_selftest_op *o;
+    uint32_t step;
+    st->checks++;
+    if (over != expected)
+        return weft_selftest_broken(t, st, rule, s, (uint32_t)expected, (uint32_t)over);
+    if (s->request.bytes != length) return weft_selftest_broken(t, st, rule, s, length, s->request.bytes);
+    k = weft_selftest_compare(s, seed, n);
+    if (k == n) return WEFT_OK;
+    for (noise = k; noise < n && s->at[noise] == WEFT_SELFTEST_NOISE; noise++) continue;
+    if (noise == n) return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, weft_selftest_byte(seed, k), s->at[k]);
+    if (rule == WEFT_RULE_ORDER) { /* another message, or a damaged one? */
+        for (step = 0; (o = weft_selftest_program(step)) != NULL; step++)
+            if (o->what == WEFT_ST_SEND && o->length == length &&
+                weft_selftest_compare(s, weft_selftest_seed(s->peer, t->rank, o->id, st->shift), n) == n)
+                break;
+        if (!o) rule = WEFT_RULE_CONTENT;
+    }
+    return weft_selftest_broken(t, st, rule, s, weft_selftest_byte(seed, k), s->at[k]);
+}
+
+/* Messages of eight bytes to and from both neighbours; they carry the number of the point reached. */
+WEFT_FN weft_status weft_selftest_sync(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                       uint32_t next, uint32_t prev) {
+    uint32_t i;
+    weft_status status;
+    if (st->stage == 0) {
+        uint32_t number = ++st->sync;
+        for (i = 0; i < 4; i++) { /* to next, from prev, to prev, from next */
+            uint32_t peer = i == 0 || i == 3 ? next : prev;
+            uint32_t seed = weft_selftest_seed(t->rank, peer, number, 0);
+            status = weft_selftest_post(t, st, WEFT_SELFTEST_SYNC + i, i % 2 == 0, peer, i < 2 ? 5 : 6, 8, seed);
+            if (status != WEFT_OK) return status;
+        }
+        st->stage = 1;
+    }
+    for (i = 0; i < 4; i++) {
+        weft_selftest_slot *s = &st->slot[WEFT_SELFTEST_SYNC + i];
+        weft_status over = WEFT_OK;
+        if (s->state == WEFT_ST_IDLE) continue;
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, s);
+        if (status != WEFT_OK) return status;
+        if (i % 2 == 0) continue;
+        if (over != WEFT_OK || s->request.bytes != 8 ||
+            weft_selftest_compare(s, weft_selftest_seed(s->peer, t->rank, st->sync, 0), 8) != 8)
+            return weft_selftest_broken(t, st, WEFT_RULE_ORDER, s, 8, s->request.bytes);
+    }
+    st->stage = 0;
+    return WEFT_OK;
+}
+
+/* One step of the program: WEFT_OK when it is done. */
+WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st, const weft_selftest_op *o) {
+    weft_selftest_rule rule = (weft_selftest_rule)o->rule;
+    uint32_t shift = st->shift, next, prev, i;
+    weft_selftest_slot *s = &st->slot[o->slot];
+    size_t length = o->length;
+    weft_status status, over = WEFT_OK;
+    if (o->when == WEFT_ST_THREE && t->size < 3) return WEFT_OK;
+    if (o->when == WEFT_ST_BIG && !st->slot[WEFT_SELFTEST_BIG_SEND].room) return WEFT_OK;
+    if (o->way == WEFT_ST_SECOND) shift = shift % (t->size - 1) + 1;
+    if (o->way == WEFT_ST_BACK) shift = t->size - shift;
+    next = t->size - t->rank > shift ? t->rank + shift : t->rank - (t->size - shift);
+    prev = t->rank >= shift ? t->rank - shift : t->rank + (t->size - shift);
+    if (o->slot == WEFT_SELFTEST_BIG_SEND || o->slot == WEFT_SELFTEST_BIG_RECV) length = s->room;
+    switch (o->what) {
+    case WEFT_ST_MARK:
+        if (st->tried_over) length++;
+        /* fall through */
+    case WEFT_ST_SEND:
+        st->tried_over = st->seen_cancelled = 0;
+        return weft_selftest_post(t, st, o->slot, 1, next, o->tag, length,
+                                  weft_selftest_seed(t->rank, next, o->id, st->shift));
+    case WEFT_ST_RECV: return weft_selftest_post(t, st, o->slot, 0, prev, o->tag, length, 0);
+    case WEFT_ST_GET:
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, s);
+        return status == WEFT_OK ? weft_selftest_judge(t, st, s, rule, over, o->id, length) : status;
+    case WEFT_ST_DONE:
+        for (i = 0; i < WEFT_SELFTEST_SYNC; i++) {
+            if (st->slot[i].state != WEFT_ST_SENDING) continue;
+            status = weft_selftest_look(t, st, &st->slot[i], &over);
+            if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, &st->slot[i]);
+            if (status != WEFT_OK) return status;
+        }
+        return WEFT_OK;
+    case WEFT_ST_TRY:
+        if (s->state != WEFT_ST_SENDING) return WEFT_OK;
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_OK) st->tried_over = 1;
+        return status == WEFT_AGAIN ? WEFT_OK : status;
+    case WEFT_ST_STILL:
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_OK) return weft_selftest_broken(t, st, rule, s, WEFT_AGAIN, (uint32_t)over);
+        return status == WEFT_AGAIN ? WEFT_OK : status;
+    case WEFT_ST_CANCEL:
+        if (s->state == WEFT_ST_IDLE) return WEFT_OK;
+        t->cancel(t->ctx, &s->request);
+        s->state = WEFT_ST_CANCELLED;
+        weft_selftest_fill(s, WEFT_SELFTEST_NOISE);
+        st->checks++;
+        return WEFT_OK;
+    case WEFT_ST_CLEAN:
+        st->checks++;
+        s->state = WEFT_ST_IDLE;
+        if (!weft_selftest_edges(s, 0, WEFT_SELFTEST_NOISE)) return weft_selftest_broken(t, st, rule, s, 0, 1);
+        return WEFT_OK;
+    case WEFT_ST_EITHER:
+        for (;;) {
+            status = weft_selftest_look(t, st, s, &over);
+            if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, s);
+            if (status != WEFT_OK) return status;
+            if (s->request.bytes != length || st->seen_cancelled) break;
+            st->seen_cancelled = 1;
+            status = weft_selftest_judge(t, st, s, rule, over, o->id, length);
+            if (status == WEFT_OK) status = weft_selftest_post(t, st, o->slot, 0, prev, o->tag, s->length, 0);
+            if (status != WEFT_OK) return status;
+        }
+        /* the mark: 33 bytes say that the message before it was over, so must have come */
+        if (s->request.bytes == 33 && !st->seen_cancelled) return weft_selftest_broken(t, st, rule, s, length, 0);
+        return weft_selftest_judge(t, st, s, rule, over, o->id + 1u, s->request.bytes == 33 ? 33 : 32);
+    default: return weft_selftest_sync(t, st, rule, next, prev);
+    }
+}
+
+/* The optional accelerations, if they are there. */
+WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftest *st) {
+    weft_selftest_slot *s = &st->slot[0];
+    float value[4];
+    double n = t->size, expected[4];
+    weft_status status;
+    uint32_t i;
+    size_t k;
+    for (; st->stage < 4; st->stage++) {
+        int gather = st->stage >= 2;
+        if (gather ? !t->all_gather || t->size > WEFT_SELFTEST_BYTES / 8 : !t->all_reduce || t->size > 1024) continue;
+        s->peer = s->tag = WEFT_NO_RANK;
+        if (st->stage % 2 == 0) {
+            memset(&s->request, 0, sizeof s->request);
+            weft_selftest_fill(s, 0xA5);
+            for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
+            memcpy(s->at, value, sizeof value);
+            for (k = 0; k < 8; k++) st->slot[1].at[k] = weft_selftest_byte(t->rank, k);
+            status = gather ? t->all_gather(t->ctx, st->slot[1].at, s->at, 8, &s->request)
+                            : t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
+            if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+            s->state = WEFT_ST_SENDING;
+            continue;
+        }
+        status = t->test(t->ctx, &s->request);
+        if (status == WEFT_AGAIN)
+            return weft_selftest_patience(t, st, gather ? WEFT_RULE_ALL_GATHER : WEFT_RULE_ALL_REDUCE, s);
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+        st->checks++;
+        if (gather) {
+            for (i = 0; i < t->size; i++)
+                for (k = 0; k < 8; k++)
+                    if (s->at[i * 8 + k] != weft_selftest_byte(i, k))
+                        return weft_selftest_broken(t, st, WEFT_RULE_ALL_GATHER, s, weft_selftest_byte(i, k),
+                                                    s->at[i * 8 + k]);
+        } else {
+            expected[0] = n * (n + 1) / 2;
+            expected[1] = n;
+            expected[2] = -2 * n;
+            expected[3] = 0;
+            memcpy(value, s->at, sizeof value);
+            for (i = 0; i < 4; i++)
+                if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
+                    return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
+                                                weft_double_bits((double)value[i]));
+        }
+    }
+    return WEFT_OK;
+}
+
+/* See the API above. report may be NULL. */
+WEFT_FN weft_status weft_transport_selftest(const weft_transport *t, weft_selftest *st, uint32_t channel,
+                                            weft_selftest_report *report) {
+    weft_status status = WEFT_OK;
+    weft_detail detail = weft_detail_none();
+    uint32_t i;
+    if (!st->started) {
+        size_t half = st->memory ? st->memory_bytes / 2 : 0;
+        for (i = 0; i < WEFT_SELFTEST_SLOTS; i++) {
+            st->slot[i].at = st->slot[i].own + WEFT_SELFTEST_EDGE;
+            st->slot[i].room = WEFT_SELFTEST_BYTES;
+        }
+        for (i = 0; i < 2; i++) {
+            weft_selftest_slot *s = &st->slot[WEFT_SELFTEST_BIG_SEND + i];
+            s->room = half > 2 * WEFT_SELFTEST_EDGE ? half - 2 * WEFT_SELFTEST_EDGE : 0;
+            if (s->room) s->at = (unsigned char *)st->memory + i * half + WEFT_SELFTEST_EDGE;
+            if (t && t->max_message_bytes && s->room > t->max_message_bytes) s->room = (size_t)t->max_message_bytes;
+        }
+        st->started = 1;
+        st->shift = 1;
+        st->channel = channel;
+        st->report.status = WEFT_AGAIN;
+        st->report.peer = st->report.tag = WEFT_NO_RANK;
+        status = weft_transport_check(t, &detail);
+        if (status == WEFT_OK && channel >= WEFT_CHANNELS)
+            status = weft_refuse(&detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("channel"), WEFT_CHANNELS - 1, channel);
+        if (status != WEFT_OK) {
+            weft_selftest_fail(t, st, status, WEFT_RULE_CALLBACKS, NULL, detail.expected, detail.got);
+            st->report.text = detail.field;
+        } else if (t->now) {
+            st->last_now = st->progress_now = t->now(t->ctx);
+        }
+    }
+    while (st->report.status == WEFT_AGAIN) {
+        const weft_selftest_op *o = weft_selftest_program(st->step);
+        if (t->now) {
+            uint64_t now = t->now(t->ctx);
+            if (now < st->last_now) {
+                weft_selftest_broken(t, st, WEFT_RULE_TIME, NULL, st->last_now, now);
+                break;
+            }
+            st->last_now = now;
+        }
+        if (st->shift >= t->size) {
+            if (weft_selftest_optional(t, st) == WEFT_AGAIN) break;
+            if (st->report.status == WEFT_AGAIN) weft_selftest_fail(t, st, WEFT_OK, WEFT_RULE_NONE, NULL, 0, 0);
+        } else if (!o) {
+            st->step = 0;
+            st->shift++;
+        } else if (weft_selftest_do(t, st, o) == WEFT_AGAIN) {
+            break;
+        } else {
+            st->step++;
+        }
+    }
+    if (report) *report = st->report;
+    return st->report.status;
+}
+
+#endif /* WEFT_SELFTEST_IMPLEMENTATION */
+
+/* ---- src/weft/wire.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_WIRE_IMPLEMENTATION
+#define WEFT_WIRE_IMPLEMENTATION
+
+#define WEFT_WIRE_MAGIC 0x74666577u /* "weft" */
+
+/* Kinds of control messages. */
+enum {
+    WEFT_KIND_EXCHANGE = 1, /* data of an exchange follows, inline or in bulk */
+    WEFT_KIND_SYNC = 2,     /* fingerprint and state, exchanged once per view */
+    WEFT_KIND_LEAVE = 3,    /* the sender takes part in no further round */
+    WEFT_KIND_COUNT = 4,    /* local steps begun in this period (GRAWA, total trigger) */
+    WEFT_KIND_READY = 5,    /* arrived in a round (partial rounds) */
+    WEFT_KIND_GO = 6,       /* who takes part in a round (partial rounds) */
+    WEFT_KIND_LAST = 6
+};
+
+typedef struct weft_header {
+    uint32_t big_endian, kind, epoch, sender, step, piece, payload;
+    uint64_t round, bytes, arg0, arg1;
+} weft_header;
+
+WEFT_FN void weft_put32(unsigned char *p, uint32_t v) {
+    int i;
+    for (i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (8 * i) & 0xFFu);
+}
+
+WEFT_FN void weft_put64(unsigned char *p, uint64_t v) {
+    weft_put32(p, (uint32_t)(v & 0xFFFFFFFFu));
+    weft_put32(p + 4, (uint32_t)(v >> 32));
+}
+
+WEFT_FN uint32_t weft_get32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+WEFT_FN uint64_t weft_get64(const unsigned char *p) {
+    return (uint64_t)weft_get32(p) | (uint64_t)weft_get32(p + 4) << 32;
+}
+
+/* CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), half a byte at a time: 64 bytes of table, and only small
+ * messages and saved state are checked with it. `crc` chains calls; start with 0. */
+WEFT_FN uint32_t weft_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    static const uint32_t table[16] = {0x00000000u, 0x105EC76Fu, 0x20BD8EDEu, 0x30E349B1u, 0x417B1DBCu, 0x5125DAD3u,
+                                       0x61C69362u, 0x7198540Du, 0x82F63B78u, 0x92A8FC17u, 0xA24BB5A6u, 0xB21572C9u,
+                                       0xC38D26C4u, 0xD3D3E1ABu, 0xE330A81Au, 0xF36E6F75u};
+    const unsigned char *p = (const unsigned char *)data;
+    size_t i;
+    crc = ~crc;
+    for (i = 0; i < bytes; i++) {
+        crc ^= p[i];
+        crc = crc >> 4 ^ table[crc & 15u];
+        crc = crc >> 4 ^ table[crc & 15u];
+    }
+    return ~crc;
+}
+
+/* 1 on a big-endian machine. */
+WEFT_FN uint32_t weft_big_endian(void) {
+    const uint32_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 0;
+}
+
+/* Turns the byte order of every element of `each` bytes. */
+WEFT_FN void weft_swap(unsigned char *p, size_t bytes, size_t each) {
+    size_t i, j;
+    for (i = 0; i + each <= bytes; i += each)
+        for (j = 0; j < each / 2; j++) {
+            unsigned char t = p[i + j];
+            p[i + j] = p[i + each - 1 - j];
+            p[i + each - 1 - j] = t;
+        }
+}
+
+/* Writes the header; the payload must already stand behind it. Returns the length of the message. */
+WEFT_FN size_t weft_header_write(unsigned char *p, const weft_header *h) {
+    size_t bytes = WEFT_HEADER_BYTES + h->payload;
+    weft_put32(p, WEFT_WIRE_MAGIC);
+    weft_put32(p + 4, WEFT_WIRE_VERSION | h->big_endian << 8 | h->kind << 16);
+    weft_put32(p + 8, h->epoch);
+    weft_put32(p + 12, h->sender);
+    weft_put64(p + 16, h->round);
+    weft_put32(p + 24, h->step);
+    weft_put32(p + 28, h->piece);
+    weft_put64(p + 32, h->bytes);
+    weft_put64(p + 40, h->arg0);
+    weft_put64(p + 48, h->arg1);
+    weft_put32(p + 56, h->payload);
+    weft_put32(p + 60, 0);
+    weft_put32(p + 60, weft_crc32c(0, p, bytes));
+    return bytes;
+}
+
+/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May change the checksum field. */
+WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t from, weft_header *h, weft_detail *d) {
+    weft_header r;
+    uint32_t crc, word;
+    if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
+    if (weft_get32(p) != WEFT_WIRE_MAGIC)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, weft_get32(p));
+    word = weft_get32(p + 4);
+    if ((word & 0xFFu) != WEFT_WIRE_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("header.version"), WEFT_WIRE_VERSION, word & 0xFFu);
+    crc = weft_get32(p + 60);
+    weft_put32(p + 60, 0);
+    if (crc != weft_crc32c(0, p, bytes))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("header.crc"), weft_crc32c(0, p, bytes), crc);
+    r.big_endian = word >> 8 & 0xFFu;
+    r.kind = word >> 16;
+    r.epoch = weft_get32(p + 8);
+    r.sender = weft_get32(p + 12);
+    r.round = weft_get64(p + 16);
+    r.step = weft_get32(p + 24);
+    r.piece = weft_get32(p + 28);
+    r.bytes = weft_get64(p + 32);
+    r.arg0 = weft_get64(p + 40);
+    r.arg1 = weft_get64(p + 48);
+    r.payload = weft_get32(p + 56);
+    if (r.big_endian > 1) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.order"), 1, r.big_endian);
+    if (r.kind < 1 || r.kind > WEFT_KIND_LAST)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.kind"), WEFT_KIND_LAST, r.kind);
+    if (r.sender != from) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.sender"), from, r.sender);
+    if (r.payload != bytes - WEFT_HEADER_BYTES)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.payload"), bytes - WEFT_HEADER_BYTES, r.payload);
+    *h = r;
+    return WEFT_OK;
+}
+
+#endif /* WEFT_WIRE_IMPLEMENTATION */
+
+/* ---- src/weft/group.h: implementation -------------------------------------------------------- */
+#ifndef WEFT_GROUP_IMPLEMENTATION
+#define WEFT_GROUP_IMPLEMENTATION
+
+/* ---- Ranges: where the bytes of an exchange are, without flattening the host's tensors ----
+ *
+ * A map gives every tensor a position in a "mirror", one flat buffer in which all tensors stand one after the other at multiples
+ * of 64 bytes. Positions name the same elements on every worker, whether they lie in the host's tensors or in a mirror. */
+typedef struct weft_map {
+    const weft_tensor *tensor;
+    size_t count;
+    size_t *position; /* count + 1 */
+} weft_map;
+
+WEFT_FN size_t weft_map_bytes(const weft_map *m) { return m->position[m->count]; }
+
+WEFT_FN void weft_map_init(weft_map *m, const weft_tensors *t, size_t *position) {
+    size_t i, at = 0;
+    m->tensor = t->tensor;
+    m->count = t->count;
+    m->position = position;
+    for (i = 0; i < t->count; i++) {
+        position[i] = at;
+        at += (t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype) + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT *
+              WEFT_ALIGNMENT;
+    }
+    position[i] = at;
+}
+
+/* The bytes of a mirror for these tensors; 0 in *ok on overflow. */
+WEFT_FN size_t weft_map_measure(const weft_tensors *t, int *ok) {
+    size_t i, at = 0;
+    for (i = 0; i < t->count; i++) {
+        size_t bytes = t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype); /* checked by weft_tensors_check */
+        if (!weft_add_size(at, (bytes + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &at)) *ok = 0;
+    }
+    return at;
+}
+
+typedef struct weft_range {
+    const weft_map *map;                                      /* NULL: raw bytes at base, elements of `each` bytes */
+    const weft_tensor *tensor;                                /* with a map: the host's tensors, if base is NULL */
+    unsigned char *base;                                      /* mirror memory holding position `origin` first */
+    size_t origin, lo, hi, each;
+    size_t at, index; /* cursor */
+} weft_range;
+
+WEFT_FN weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
+    weft_range r;
+    memset(&r, 0, sizeof r);
+    r.base = (unsigned char *)base;
+    r.hi = bytes;
+    r.each = each;
+    return r;
+}
+
+WEFT_FN weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base, size_t origin,
+                                  size_t lo, size_t hi) {
+    weft_range r;
+    memset(&r, 0, sizeof r);
+    r.map = map;
+    r.tensor = tensor;
+    r.base = base;
+    r.origin = origin;
+    r.lo = lo;
+    r.hi = hi;
+    r.at = lo;
+    return r;
+}
+
+/* The next contiguous piece of at most `limit` bytes; 0 at the end. *each: bytes of one element; *which: the tensor. */
+WEFT_FN size_t weft_range_next(weft_range *r, size_t limit, unsigned char **p, size_t *each, size_t *which) {
+    size_t bytes;
+    limit = limit / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    *which = 0;
+    if (!r->map) {
+        bytes = r->hi - r->at < limit ? r->hi - r->at : limit;
+        *p = bytes ? r->base + r->at : r->base;
+        *each = r->each;
+        r->at += bytes;
+        return bytes;
+    }
+    for (; r->index < r->map->count; r->index++) {
+        const weft_tensor *t = &r->map->tensor[r->index];
+        size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
+        if (end > r->hi) end = r->hi;
+        if (r->at < start) r->at = start;
+        if (r->at >= end) continue;
+        bytes = end - r->at < limit ? end - r->at : limit;
+        *p = r->base ? r->base + (r->at - r->origin)
+                     : (unsigned char *)r->tensor[r->index].data + (r->at - start);
+        *each = weft_dtype_bytes(t->dtype);
+        *which = r->index;
+        r->at += bytes;
+        return bytes;
+    }
+    return 0;
+}
+
+WEFT_FN uint64_t weft_range_bytes(weft_range r) {
+    unsigned char *p;
+    size_t each, which, bytes;
+    uint64_t total = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) total += bytes;
+    return total;
+}
+
+/* ---- Members and their links ---- */
+
+enum { WEFT_LETTERS = 4 };                                    /* control messages under way to one peer */
+enum { WEFT_REQUESTS_PER_PEER = WEFT_LETTERS + 3 };           /* and a control receive, a bulk send, a bulk receive */
+enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
+enum { WEFT_FLOW_DONE = 0, WEFT_FLOW_WAITING = 1, WEFT_FLOW_BULK = 2 };
+
+typedef struct weft_letter {
+    weft_request request;
+    int busy;
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+} weft_letter;
+
+typedef struct weft_flow {
+    int state, active; /* active: the request is with the transport */
+    weft_range range;
+    weft_request request;
+    unsigned char *piece; /* of the request under way */
+    size_t piece_bytes, piece_each, piece_limit;
+} weft_flow;
+
+typedef struct weft_peer {
+    int member, lost, control; /* control: WEFT_IN_... */
+    int swap;                  /* the message being received is of the other byte order */
+    weft_request request;      /* of the control receive */
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+    weft_header head; /* of the message held */
+    weft_letter slot[WEFT_LETTERS];
+    weft_flow out, in;
+    uint64_t out_arg, in_arg; /* argument 0 of the exchange */
+} weft_peer;
+
+typedef struct weft_group weft_group;
+
+/* What the owner says to a control message of its own kind: taken, keep it for later, or an error. */
+typedef weft_status (*weft_control_fn)(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload);
+
+struct weft_group {
+    const weft_transport *net;
+    uint32_t channel, epoch, members, here; /* here: index of this worker among the members */
+    uint32_t *member;                       /* ascending ranks */
+    weft_peer *peer;                        /* one a rank */
+    weft_control_fn on_control;
+    void *owner;
+    uint32_t kind, step; /* of the exchange under way, or last */
+    uint64_t round;
+    int exchanging, synced, may_leave; /* may_leave: a good-bye is taken now */
+    int busy;                          /* a verb runs: re-entry is refused */
+    int progress;                      /* something has moved since the deadline was looked at */
+    uint64_t timeout_ns, since_ns;
+    int timing;
+    weft_status failed; /* sticky until the next view */
+    const char *phase;
+    uint64_t phase_round; /* for detail: the round that the owner is in */
+    weft_detail detail;
+    weft_traffic traffic;
+    weft_trace_fn trace;
+    void *trace_ctx;
+};
+
+WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, uint32_t **member) {
+    *peer = (weft_peer *)weft_layout_take(l, WEFT_TEXT("links, one a worker"), size, sizeof(weft_peer));
+    *member = (uint32_t *)weft_layout_take(l, WEFT_TEXT("members"), size, sizeof(uint32_t));
+}
+
+WEFT_FN void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
+                              uint64_t value) {
+    weft_event e;
+    if (!g->trace) return;
+    e.kind = (uint32_t)kind;
+    e.rank = g->net->rank;
+    e.peer = peer;
+    e.round = round;
+    e.value = value;
+    g->trace(g->trace_ctx, &e);
+}
+
+/* Records an error with its place. */
+WEFT_FN weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                    uint64_t expected, uint64_t got) {
+    g->detail.status = status;
+    g->detail.peer = peer;
+    g->detail.round = g->phase_round;
+    g->detail.phase = g->phase;
+    g->detail.field = field;
+    g->detail.expected = expected;
+    g->detail.got = got;
+    return status;
+}
+
+/* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
+WEFT_FN weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                     uint64_t expected, uint64_t got) {
+    g->failed = status;
+    return weft_group_fail(g, status, peer, field, expected, got);
+}
+
+WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *net, weft_detail *d) {
+    uint32_t i, found = 0;
+    if (v->struct_size != sizeof *v)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("view.struct_size"), sizeof *v, v->struct_size);
+    if (v->count == 0 || v->count > net->size || !v->members)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.count"), net->size, v->count);
+    for (i = 0; i < v->count; i++) {
+        if (v->members[i] >= net->size || (i && v->members[i] <= v->members[i - 1]))
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (ascending ranks)"), net->size - 1,
+                               v->members[i]);
+        if (v->members[i] == net->rank) found = 1;
+    }
+    if (!found) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (without this rank)"), net->rank, 0);
+    return WEFT_OK;
+}
+
+/* Takes back from the transport whatever is under way with a peer: all of it, or only what touches the host's memory. */
+WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
+    int i;
+    if (p->out.active) g->net->cancel(g->net->ctx, &p->out.request);
+    if (p->in.active) g->net->cancel(g->net->ctx, &p->in.request);
+    p->out.active = p->in.active = 0;
+    p->out.state = p->in.state = WEFT_FLOW_DONE;
+    if (!all) return;
+    for (i = 0; i < WEFT_LETTERS; i++)
+        if (p->slot[i].busy) {
+            g->net->cancel(g->net->ctx, &p->slot[i].request);
+            p->slot[i].busy = 0;
+        }
+    if (p->control == WEFT_IN_POSTED) g->net->cancel(g->net->ctx, &p->request);
+    p->control = WEFT_IN_NONE;
+}
+
+/* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
+WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
+    uint32_t r, i;
+    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
+    for (i = 0; i < v->count; i++) {
+        g->member[i] = v->members[i];
+        g->peer[v->members[i]].member = 1;
+        if (v->members[i] == g->net->rank) g->here = i;
+    }
+    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], !g->peer[r].member || g->peer[r].lost);
+    g->members = v->count;
+    g->epoch = v->epoch;
+    g->exchanging = g->synced = 0;
+    g->round = 0;
+    g->step = 0;
+    g->failed = WEFT_OK;
+    g->timing = 0;
+    for (i = 0; i < g->members; i++)
+        if (g->peer[g->member[i]].lost)
+            weft_group_break(g, WEFT_ERR_PEER_LOST, g->member[i], WEFT_TEXT("view.members"), 0, 0);
+}
+
+/* A worker has said good-bye, at a point where all others hear it before they need it again. */
+WEFT_FN void weft_group_remove(weft_group *g, uint32_t rank) {
+    uint32_t i, n = 0;
+    weft_peer_cancel(g, &g->peer[rank], 1);
+    g->peer[rank].member = 0;
+    for (i = 0; i < g->members; i++)
+        if (g->member[i] != rank) g->member[n++] = g->member[i];
+    g->members = n;
+    for (i = 0; i < n; i++)
+        if (g->member[i] == g->net->rank) g->here = i;
+    weft_group_trace(g, WEFT_EVENT_PEER_LEFT, rank, g->phase_round, n);
+}
+
+WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
+    p->lost = 1;
+    weft_peer_cancel(g, p, 1);
+    if (!p->member) return WEFT_OK;
+    return weft_group_break(g, WEFT_ERR_PEER_LOST, rank, NULL, 0, 0);
+}
+
+/* What a callback's error means. */
+WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
+    if (s == WEFT_ERR_PEER_LOST) return weft_group_lose(g, rank);
+    if (s == WEFT_ERR_TRUNCATED)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
+    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, (uint64_t)(int64_t)s);
+}
+
+/* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
+WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h, const void *data, uint32_t payload) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    size_t bytes;
+    int i;
+    for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
+    if (i == WEFT_LETTERS) return WEFT_AGAIN;
+    h->big_endian = weft_big_endian();
+    h->epoch = g->epoch;
+    h->sender = g->net->rank;
+    h->payload = payload;
+    if (payload) memcpy(p->slot[i].bytes + WEFT_HEADER_BYTES, data, payload);
+    bytes = weft_header_write(p->slot[i].bytes, h);
+    memset(&p->slot[i].request, 0, sizeof p->slot[i].request);
+    s = g->net->send(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->slot[i].bytes, bytes,
+                     &p->slot[i].request);
+    if (s < 0) return weft_group_error(g, rank, s, 0, 0);
+    p->slot[i].busy = 1;
+    g->traffic.control_sent += bytes;
+    g->traffic.messages_sent++;
+    weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, bytes);
+    g->progress = 1;
+    return WEFT_OK;
+}
+
+/* Bulk data of one view never meets that of another: each epoch has its own tag, so that what an abandoned round left in the
+ * network is never taken for the next one's. Tags come round again after 2,047 epochs. */
+WEFT_FN uint32_t weft_group_bulk_tag(const weft_group *g) {
+    return g->channel * WEFT_TAGS_PER_CHANNEL + 1u + g->epoch % (WEFT_TAGS_PER_CHANNEL - 1u);
+}
+
+/* ---- Exchanges: in one step, some data to some members and some data from some ---- */
+
+WEFT_FN void weft_group_begin(weft_group *g, uint32_t kind, uint64_t round, uint32_t step) {
+    uint32_t i;
+    g->kind = kind;
+    g->round = round;
+    g->step = step;
+    g->exchanging = 1;
+    g->timing = 0;
+    for (i = 0; i < g->members; i++) {
+        weft_peer *p = &g->peer[g->member[i]];
+        p->out.state = p->in.state = WEFT_FLOW_DONE;
+        p->in_arg = p->out_arg = 0;
+    }
+}
+
+/* To and from one member; NULL: nothing in that direction. An empty range is a message all the same. */
+WEFT_FN void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in, uint64_t arg) {
+    weft_peer *p = &g->peer[rank];
+    if (out) {
+        p->out.range = *out;
+        p->out.state = WEFT_FLOW_WAITING;
+        p->out_arg = arg;
+    }
+    if (in) {
+        p->in.range = *in;
+        p->in.state = WEFT_FLOW_WAITING;
+    }
+}
+
+WEFT_FN size_t weft_group_piece_limit(const weft_group *g) {
+    uint64_t most = g->net->max_message_bytes;
+    return most && most < (uint64_t)1 << 30 ? (size_t)most / WEFT_ALIGNMENT * WEFT_ALIGNMENT : (size_t)1 << 30;
+}
+
+/* Data small enough travels in the control message itself. */
+WEFT_FN size_t weft_range_pack(weft_range r, unsigned char *to) {
+    unsigned char *p;
+    size_t each, which, bytes, n = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
+        memcpy(to + n, p, bytes);
+        n += bytes;
+    }
+    return n;
+}
+
+WEFT_FN void weft_range_unpack(weft_range r, const unsigned char *from, int swap) {
+    unsigned char *p;
+    size_t each, which, bytes, n = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
+        memcpy(p, from + n, bytes);
+        if (swap) weft_swap(p, bytes, each);
+        n += bytes;
+    }
+}
+
+/* Moves the bulk messages of one flow on: one request at a time, piece by piece, straight from and into place. */
+WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, int sending) {
+    weft_status s;
+    size_t which;
+    for (;;) {
+        if (f->active) {
+            s = g->net->test(g->net->ctx, &f->request);
+            if (s == WEFT_AGAIN) return WEFT_OK;
+            f->active = 0;
+            if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, f->request.bytes);
+            g->progress = 1;
+            if (!sending) {
+                if (f->request.bytes != f->piece_bytes)
+                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a bulk message"),
+                                            f->piece_bytes, f->request.bytes);
+                if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
+                g->traffic.payload_received += f->piece_bytes;
+                g->traffic.messages_received++;
+                weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, f->piece_bytes);
+            }
+        }
+        f->piece_bytes = weft_range_next(&f->range, f->piece_limit, &f->piece, &f->piece_each, &which);
+        if (f->piece_bytes == 0) {
+            f->state = WEFT_FLOW_DONE;
+            return WEFT_OK;
+        }
+        memset(&f->request, 0, sizeof f->request);
+        s = sending ? g->net->send(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request)
+                    : g->net->recv(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request);
+        if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, 0);
+        f->active = 1;
+        if (sending) {
+            g->traffic.payload_sent += f->piece_bytes;
+            g->traffic.messages_sent++;
+            weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, f->piece_bytes);
+        }
+    }
+}
+
+WEFT_FN weft_status weft_flow_send(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    if (p->out.state == WEFT_FLOW_WAITING) {
+        unsigned char packed[WEFT_INLINE_BYTES];
+        weft_header h;
+        uint32_t payload = 0;
+        memset(&h, 0, sizeof h);
+        h.kind = g->kind;
+        h.round = g->round;
+        h.step = g->step;
+        h.arg0 = p->out_arg;
+        h.bytes = weft_range_bytes(p->out.range);
+        p->out.piece_limit = weft_group_piece_limit(g);
+        h.piece = (uint32_t)p->out.piece_limit;
+        if (h.bytes <= WEFT_INLINE_BYTES) payload = (uint32_t)weft_range_pack(p->out.range, packed);
+        s = weft_group_post(g, rank, &h, packed, payload);
+        if (s == WEFT_AGAIN) return WEFT_OK;
+        if (s < 0) return s;
+        if (payload && g->kind == WEFT_KIND_EXCHANGE) {
+            g->traffic.control_sent -= payload;
+            g->traffic.payload_sent += payload;
+        }
+        p->out.state = h.bytes <= WEFT_INLINE_BYTES ? WEFT_FLOW_DONE : WEFT_FLOW_BULK;
+    }
+    return p->out.state == WEFT_FLOW_BULK ? weft_flow_bulk(g, rank, &p->out, 1) : WEFT_OK;
+}
+
+/* Is the message held the one that the exchange under way waits for? WEFT_AGAIN: it is for later. */
+WEFT_FN weft_status weft_flow_accept(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    const weft_header *h = &p->head;
+    uint64_t want;
+    if (h->kind == WEFT_KIND_SYNC ? g->synced : g->synced && h->round < g->round)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.round"), g->round, h->round);
+    if (h->kind != WEFT_KIND_SYNC && g->synced && h->round == g->round && h->step < g->step + !g->exchanging)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.step"), g->step, h->step);
+    if (!g->exchanging || h->kind != g->kind) return WEFT_AGAIN;
+    if (h->kind == WEFT_KIND_EXCHANGE && (h->round != g->round || h->step != g->step)) return WEFT_AGAIN;
+    if (p->in.state != WEFT_FLOW_WAITING)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("a message that nobody waits for"), g->step,
+                                h->step);
+    want = weft_range_bytes(p->in.range);
+    if (h->bytes != want) return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);
+    if (h->payload != (want <= WEFT_INLINE_BYTES ? want : 0))
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.payload"), want, h->payload);
+    p->in_arg = h->arg0;
+    p->swap = h->big_endian != weft_big_endian();
+    if (want <= WEFT_INLINE_BYTES) {
+        weft_range_unpack(p->in.range, p->bytes + WEFT_HEADER_BYTES, p->swap);
+        if (h->kind == WEFT_KIND_EXCHANGE) {
+            g->traffic.control_received -= want;
+            g->traffic.payload_received += want;
+        }
+        p->in.state = WEFT_FLOW_DONE;
+        return WEFT_OK;
+    }
+    if (h->piece < WEFT_ALIGNMENT || h->piece % WEFT_ALIGNMENT)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.piece"), WEFT_ALIGNMENT, h->piece);
+    p->in.piece_limit = h->piece;
+    p->in.state = WEFT_FLOW_BULK;
+    return WEFT_OK;
+}
+
+/* What to do with the control message held of a member: WEFT_OK: taken; WEFT_AGAIN: not yet. */
+WEFT_FN weft_status weft_group_take(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    if (p->head.epoch != g->epoch) {
+        if (p->head.epoch > g->epoch) return WEFT_AGAIN;
+        g->traffic.dropped++;
+        return WEFT_OK;
+    }
+    switch (p->head.kind) {
+    case WEFT_KIND_EXCHANGE: case WEFT_KIND_SYNC: return weft_flow_accept(g, rank);
+    case WEFT_KIND_LEAVE:
+        if (!g->synced || !g->may_leave) return WEFT_AGAIN;
+        weft_group_remove(g, rank);
+        return WEFT_OK;
+    default:
+        if (!g->on_control)
+            return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE,
+                                    p->head.kind);
+        return g->synced ? g->on_control(g->owner, rank, &p->head, p->bytes + WEFT_HEADER_BYTES) : WEFT_AGAIN;
+    }
+}
+
+/* One link: everything that can move without waiting. The bound keeps a flood from one peer from starving the host. */
+WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    int i, bound;
+    for (i = 0; i < WEFT_LETTERS; i++) {
+        if (!p->slot[i].busy) continue;
+        s = g->net->test(g->net->ctx, &p->slot[i].request);
+        if (s == WEFT_AGAIN) continue;
+        p->slot[i].busy = 0;
+        if (s < 0) return weft_group_error(g, rank, s, 0, 0);
+        g->progress = 1;
+    }
+    for (bound = 0; bound < 64; bound++) {
+        if (p->control == WEFT_IN_NONE) {
+            memset(&p->request, 0, sizeof p->request);
+            s = g->net->recv(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->bytes, WEFT_CONTROL_BYTES,
+                             &p->request);
+            if (s < 0) return weft_group_error(g, rank, s, 0, 0);
+            p->control = WEFT_IN_POSTED;
+        }
+        if (p->control == WEFT_IN_POSTED) {
+            s = g->net->test(g->net->ctx, &p->request);
+            if (s == WEFT_AGAIN) break;
+            p->control = WEFT_IN_NONE;
+            if (s < 0) return weft_group_error(g, rank, s, WEFT_CONTROL_BYTES, p->request.bytes);
+            s = weft_header_read(p->bytes, p->request.bytes > SIZE_MAX ? 0 : (size_t)p->request.bytes, rank, &p->head,
+                                 &g->detail);
+            if (s < 0)
+                return weft_group_break(g, s, rank, g->detail.field, g->detail.expected, g->detail.got);
+            p->control = WEFT_IN_HELD;
+            g->progress = 1;
+            g->traffic.messages_received++;
+            g->traffic.control_received += p->request.bytes;
+            weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, p->request.bytes);
+        }
+        s = weft_group_take(g, rank);
+        if (s < 0) return s;
+        if (s == WEFT_AGAIN) break;
+        p->control = WEFT_IN_NONE;
+        if (!p->member) return WEFT_OK; /* it has said good-bye */
+    }
+    if (p->out.state != WEFT_FLOW_DONE && (s = weft_flow_send(g, rank)) < 0) return s;
+    if (p->in.state == WEFT_FLOW_BULK) return weft_flow_bulk(g, rank, &p->in, 0);
+    return WEFT_OK;
+}
+
+/* Moves all links on. WEFT_OK, or an error. */
+WEFT_FN weft_status weft_group_pump(weft_group *g) {
+    uint32_t i = 0;
+    if (g->failed) return g->failed;
+    while (i < g->members) {
+        uint32_t rank = g->member[i];
+        weft_status s;
+        if (rank != g->net->rank && (s = weft_peer_pump(g, rank)) < 0) return s;
+        if (i < g->members && g->member[i] == rank) i++; /* else it left, and the next one stands here */
+    }
+    return WEFT_OK;
+}
+
+/* No progress for timeout_ns while waiting for `peer`: said once a time-out, and nothing is lost. */
+WEFT_FN weft_status weft_group_deadline(weft_group *g, uint32_t peer) {
+    uint64_t now;
+    if (!g->timeout_ns) return WEFT_AGAIN;
+    now = g->net->now(g->net->ctx);
+    if (g->progress || !g->timing) {
+        g->progress = 0;
+        g->timing = 1;
+        g->since_ns = now;
+    }
+    if (now - g->since_ns < g->timeout_ns) return WEFT_AGAIN;
+    g->timing = 0;
+    return weft_group_fail(g, WEFT_ERR_TIMEOUT, peer, WEFT_TEXT("timeout_ns"), g->timeout_ns, now - g->since_ns);
+}
+
+/* Moves the exchange on: WEFT_OK when every flow of it is done. */
+WEFT_FN weft_status weft_group_poll(weft_group *g) {
+    weft_status s = weft_group_pump(g);
+    uint32_t i;
+    if (s < 0) return s;
+    for (i = 0; i < g->members; i++) {
+        const weft_peer *p = &g->peer[g->member[i]];
+        if (p->in.state != WEFT_FLOW_DONE || p->out.state != WEFT_FLOW_DONE)
+            return weft_group_deadline(g, g->member[i]);
+    }
+    g->exchanging = 0;
+    if (g->kind == WEFT_KIND_SYNC) {
+        g->synced = 1;
+        g->round = 0; /* every exchange of the new view comes after this */
+        g->step = 0;
+    }
+    return WEFT_OK;
+}
+
+/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
+WEFT_FN int weft_group_flushed(const weft_group *g) {
+    uint32_t i;
+    int k;
+    for (i = 0; i < g->members; i++)
+        for (k = 0; k < WEFT_LETTERS; k++)
+            if (g->peer[g->member[i]].slot[k].busy) return 0;
+    return 1;
+}
+
+WEFT_FN void weft_group_close(weft_group *g) {
+    uint32_t r;
+    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
+    g->members = 0;
+}
+
+#endif /* WEFT_GROUP_IMPLEMENTATION */
+
+/* ---- src/weft/collective.h: implementation --------------------------------------------------- */
+#ifndef WEFT_COLLECTIVE_IMPLEMENTATION
+#define WEFT_COLLECTIVE_IMPLEMENTATION
+
+/* ---- Agreement of a view: settings, and the fate of a round ---- */
+
+enum { WEFT_SYNC_FIELDS = 24, WEFT_SYNC_STATE = 4 };
+/* The last WEFT_SYNC_STATE fields are state; the ones before are settings that must agree. */
+enum { WEFT_SYNC_COMMITTED = 20, WEFT_SYNC_HAVE = 21, WEFT_SYNC_FRESH = 22, WEFT_SYNC_HASH = 23 };
+
+typedef struct weft_sync {
+    const char *const *name; /* of the settings; NULL ends them */
+    uint64_t mine[WEFT_SYNC_FIELDS];
+    unsigned char wire[WEFT_SYNC_FIELDS * 8]; /* mine, little-endian */
+    unsigned char *all;                       /* a row of the same a rank */
+    uint64_t committed;                       /* after the sync: the last round that any member has committed */
+} weft_sync;
+
+WEFT_FN void weft_sync_layout(weft_layout *l, uint32_t size, unsigned char **all) {
+    *all = (unsigned char *)weft_layout_take(l, WEFT_TEXT("fingerprints, one a worker"), size, WEFT_SYNC_FIELDS * 8);
+}
+
+WEFT_FN uint64_t weft_sync_field(const weft_sync *s, uint32_t rank, int field) {
+    return weft_get64(s->all + ((size_t)rank * WEFT_SYNC_FIELDS + (size_t)field) * 8);
+}
+
+WEFT_FN void weft_sync_begin(weft_sync *s, weft_group *g) {
+    uint32_t i;
+    int f;
+    for (f = 0; f < WEFT_SYNC_FIELDS; f++) weft_put64(s->wire + 8 * f, s->mine[f]);
+    memcpy(s->all + (size_t)g->net->rank * sizeof s->wire, s->wire, sizeof s->wire);
+    g->phase = WEFT_TEXT("agreeing on a view");
+    weft_group_begin(g, WEFT_KIND_SYNC, 0, 0);
+    for (i = 0; i < g->members; i++) {
+        uint32_t rank = g->member[i];
+        weft_range out = weft_range_raw(s->wire, sizeof s->wire, 1);
+        weft_range in = weft_range_raw(s->all + (size_t)rank * sizeof s->wire, sizeof s->wire, 1);
+        if (rank != g->net->rank) weft_group_flow(g, rank, &out, &in, 0);
+    }
+}
+
+/* WEFT_OK when all members have agreed; a difference is named with both values. */
+WEFT_FN weft_status weft_sync_poll(weft_sync *s, weft_group *g) {
+    weft_status status = weft_group_poll(g);
+    uint32_t i;
+    int f;
+    if (status) return status;
+    s->committed = 0;
+    for (i = 0; i < g->members; i++) {
+        uint32_t rank = g->member[i];
+        for (f = 0; s->name[f]; f++)
+            if (weft_sync_field(s, rank, f) != s->mine[f])
+                return weft_group_break(g, WEFT_ERR_MISMATCH, rank, s->name[f], s->mine[f], weft_sync_field(s, rank, f));
+        if (weft_sync_field(s, rank, WEFT_SYNC_COMMITTED) > s->committed)
+            s->committed = weft_sync_field(s, rank, WEFT_SYNC_COMMITTED);
+    }
+    weft_group_trace(g, WEFT_EVENT_VIEW, WEFT_NO_RANK, s->committed, g->epoch);
+    return WEFT_OK;
+}
+
+/* May this worker commit the round that it was in? Only if somebody has: then everybody had said HAVE, so all hold the data. */
+WEFT_FN int weft_sync_commits(const weft_sync *s) {
+    return s->mine[WEFT_SYNC_HAVE] != 0 && s->mine[WEFT_SYNC_HAVE] == s->committed &&
+           s->mine[WEFT_SYNC_COMMITTED] < s->committed;
+}
+
+/* Shapes and types of tensors in one number, for the fingerprint. */
+WEFT_FN uint64_t weft_shape_hash(const weft_tensors *t) {
+    uint64_t h = 0x9E3779B97F4A7C15u;
+    size_t i;
+    for (i = 0; i < t->count; i++) {
+        h = (h ^ (uint64_t)t->tensor[i].count) * 0x100000001B3u;
+        h = (h ^ h >> 29 ^ (uint64_t)t->tensor[i].dtype) * 0xBF58476D1CE4E5B9u;
+    }
+    return h ^ h >> 32;
+}
+
+/* Hash of all elements of all tensors, the same however they are stored or split. */
+WEFT_FN uint64_t weft_tensors_hash(const weft_kernels *k, const weft_pool *pool, const weft_tensors *t) {
+    uint64_t h = 0, first = 0;
+    size_t i;
+    for (i = 0; i < t->count; i++) {
+        h += weft_run_hash(k, pool, t->tensor[i].dtype, t->tensor[i].count, first, t->tensor[i].data);
+        first += t->tensor[i].count;
+    }
+    return h;
+}
+
+/* ---- Small things, from everybody to everybody ---- */
+
+/* `each_bytes` from every participant into its row of `all` (one row a rank); a barrier if that is 0. */
+WEFT_FN void weft_gather_begin(weft_group *g, const uint32_t *who, uint32_t count, uint64_t round, uint32_t step,
+                               void *all, size_t each_bytes, size_t element, uint64_t arg) {
+    unsigned char *rows = (unsigned char *)all;
+    uint32_t i;
+    weft_group_begin(g, WEFT_KIND_EXCHANGE, round, step);
+    for (i = 0; i < count; i++) {
+        weft_range out = weft_range_raw(rows ? rows + g->net->rank * each_bytes : NULL, each_bytes, element);
+        weft_range in = weft_range_raw(rows ? rows + who[i] * each_bytes : NULL, each_bytes, element);
+        if (who[i] != g->net->rank) weft_group_flow(g, who[i], &out, &in, arg);
+    }
+}
+
+/* ---- Sums of large things ---- */
+
+typedef enum weft_operation {
+    WEFT_OP_ALL_REDUCE = 0,
+    WEFT_OP_REDUCE_SCATTER = 1, /* the result is this participant's shard only */
+    WEFT_OP_ALL_GATHER = 2,     /* everyone's own shard to all */
+    WEFT_OP_BROADCAST = 3,
+    WEFT_OP_BARRIER = 4
+} weft_operation;
+
+typedef struct weft_reduce {
+    weft_group *g;
+    const weft_kernels *kernels;
+    const weft_pool *pool;
+    weft_map map;
+    weft_algorithm algorithm; /* resolved */
+    int host;                 /* use the transport's all_reduce */
+    unsigned char *mirror, *spare;
+    /* of the operation under way */
+    weft_operation operation;
+    const weft_tensor *source;
+    const double *weight;     /* [rank * groups + group]; NULL: all 1 */
+    const uint32_t *group_of; /* of a tensor; NULL: 0 */
+    size_t groups;
+    uint32_t *who, count, here, root; /* participants, ascending ranks */
+    uint64_t round;
+    uint32_t first_step, stage;
+    size_t unit;           /* bytes of a shard */
+    uint32_t bad;          /* lowest rank with a non-finite contribution, plus 1; 0: none */
+    uint64_t nonfinite;    /* non-finite elements seen in results here */
+    unsigned char *result; /* a mirror, when done */
+    const void **x;        /* scratch: one a participant */
+    double *w;
+    weft_request host_request;
+    int host_active;
+} weft_reduce;
+
+WEFT_FN weft_algorithm weft_algorithm_resolve(weft_algorithm a, size_t bytes) {
+    if (a != WEFT_ALGORITHM_AUTO) return a;
+    return bytes <= WEFT_GATHER_BYTES ? WEFT_ALGORITHM_GATHER : WEFT_ALGORITHM_DIRECT;
+}
+
+/* Bytes of one mirror with room for the working copies of the algorithm. */
+WEFT_FN size_t weft_mirror_bytes(weft_algorithm a, size_t bytes, uint32_t size, int *ok) {
+    size_t total = 0;
+    if (a == WEFT_ALGORITHM_GATHER) {
+        if (!weft_mul_size(bytes, size, &total)) *ok = 0;
+    } else if (!weft_add_size(bytes, (size_t)size * WEFT_ALIGNMENT, &total)) {
+        *ok = 0;
+    }
+    return total;
+}
+
+WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tensors *t, uint32_t size, weft_algorithm a) {
+    int ok = 1;
+    size_t bytes = weft_map_measure(t, &ok);
+    r->algorithm = weft_algorithm_resolve(a, bytes);
+    r->map.position = (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
+    r->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction"),
+                                                  weft_mirror_bytes(r->algorithm, bytes, size, &ok), 1);
+    r->spare = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction, a partner's copy (doubling)"),
+                                                 r->algorithm == WEFT_ALGORITHM_DOUBLING ? bytes : 0, 1);
+    r->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants"), size, sizeof(uint32_t));
+    r->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), size, sizeof(void *));
+    r->w = (double *)weft_layout_take(l, WEFT_TEXT("weights of a sum"), size, sizeof(double));
+    if (!ok) l->overflow = 1;
+}
+
+WEFT_FN double weft_reduce_weight(const weft_reduce *r, uint32_t rank, size_t tensor) {
+    if (!r->weight) return 1.0;
+    return r->weight[(size_t)rank * r->groups + (r->group_of ? r->group_of[tensor] : 0)];
+}
+
+/* The blame for a sum that is not finite although all contributions are: it has overflowed. Higher than that of any rank. */
+WEFT_FN uint32_t weft_nobody(const weft_reduce *r) { return r->g->net->size + 1; }
+
+WEFT_FN void weft_reduce_blame(weft_reduce *r, uint32_t rank_plus_1) {
+    if (rank_plus_1 && (!r->bad || rank_plus_1 < r->bad)) r->bad = rank_plus_1;
+}
+
+/* What stands in the exchange's argument of the neighbours: the lowest non-finite rank that they know of. */
+WEFT_FN weft_status weft_reduce_hear(weft_reduce *r) {
+    uint32_t i;
+    for (i = 0; i < r->count; i++) {
+        uint64_t heard = r->who[i] == r->g->net->rank ? 0 : r->g->peer[r->who[i]].in_arg;
+        if (heard > weft_nobody(r))
+            return weft_group_break(r->g, WEFT_ERR_PROTOCOL, r->who[i], WEFT_TEXT("header.argument"), weft_nobody(r), heard);
+        weft_reduce_blame(r, (uint32_t)heard);
+    }
+    return WEFT_OK;
+}
+
+/* Adds the participants' pieces of [lo, hi) in rank order into the mirror at `out`. Participant i's piece is in the host's tensors
+ * (i == here) or stands at slots + i * stride. */
+WEFT_FN void weft_reduce_pieces(weft_reduce *r, size_t lo, size_t hi, unsigned char *slots, size_t stride,
+                                unsigned char *out) {
+    weft_range at = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
+    unsigned char *own;
+    size_t each, which, bytes;
+    uint32_t i;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+        size_t past = at.at - bytes - lo, n = bytes / each;
+        weft_dtype t = r->map.tensor[which].dtype;
+        uint64_t nonfinite;
+        for (i = 0; i < r->count; i++) {
+            r->x[i] = i == r->here ? own : slots + i * stride + past;
+            r->w[i] = weft_reduce_weight(r, r->who[i], which);
+        }
+        nonfinite = weft_run_weighted_sum(r->kernels, r->pool, t, n, r->count, r->w, r->x, out + past);
+        r->nonfinite += nonfinite;
+        if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
+        for (i = 0; nonfinite && i < r->count; i++)
+            if (r->w[i] != 0.0 && weft_run_count_nonfinite(r->kernels, r->pool, t, n, r->x[i]))
+                weft_reduce_blame(r, r->who[i] + 1);
+    }
+}
+
+/* mirror[lo, hi) = (with_partial: mirror +) weight * own, for the ring and the first step of doubling. */
+WEFT_FN void weft_reduce_own(weft_reduce *r, size_t lo, size_t hi, int with_partial) {
+    weft_range at = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
+    unsigned char *own;
+    size_t each, which, bytes;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+        unsigned char *out = r->mirror + (at.at - bytes);
+        weft_dtype t = r->map.tensor[which].dtype;
+        const void *x[2];
+        double w[2];
+        uint64_t nonfinite;
+        x[0] = out;
+        w[0] = 1.0;
+        x[with_partial] = own;
+        w[with_partial] = weft_reduce_weight(r, r->g->net->rank, which);
+        nonfinite = weft_run_weighted_sum(r->kernels, r->pool, t, bytes / each, with_partial ? 2 : 1, w, x, out);
+        r->nonfinite += nonfinite;
+        if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
+        if (nonfinite && w[with_partial] != 0.0 && weft_run_count_nonfinite(r->kernels, r->pool, t, bytes / each, own))
+            weft_reduce_blame(r, r->g->net->rank + 1);
+    }
+}
+
+/* mirror = mirror + spare over everything. */
+WEFT_FN void weft_reduce_add_spare(weft_reduce *r) {
+    weft_range at = weft_range_map(&r->map, NULL, r->mirror, 0, 0, weft_map_bytes(&r->map));
+    unsigned char *p;
+    size_t each, which, bytes;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) {
+        const void *x[2];
+        double w[2];
+        uint64_t nonfinite;
+        x[0] = p;
+        x[1] = r->spare + (at.at - bytes);
+        w[0] = w[1] = 1.0;
+        nonfinite = weft_run_weighted_sum(r->kernels, r->pool, r->map.tensor[which].dtype, bytes / each, 2, w, x, p);
+        r->nonfinite += nonfinite;
+        if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
+    }
+}
+
+WEFT_FN size_t weft_shard_lo(const weft_reduce *r, uint32_t shard) {
+    size_t lo = shard * r->unit, bytes = weft_map_bytes(&r->map);
+    return lo < bytes ? lo : bytes;
+}
+
+/* A flow between the mirrors, or from the host's tensors, of one shard range. */
+WEFT_FN weft_range weft_reduce_mirror(weft_reduce *r, unsigned char *base, size_t lo, size_t hi) {
+    return weft_range_map(&r->map, NULL, base, 0, lo, hi);
+}
+
+WEFT_FN uint32_t weft_power_below(uint32_t n) {
+    uint32_t p = 1;
+    while (p <= n / 2) p *= 2;
+    return p;
+}
+
+WEFT_FN uint32_t weft_log2(uint32_t power) {
+    uint32_t n = 0;
+    while (power > 1) {
+        power /= 2;
+        n++;
+    }
+    return n;
+}
+
+/* Each algorithm is a pair: `send` sets up the exchange of a stage (0: there is none left), `done` computes on what it brought. */
+
+WEFT_FN int weft_direct_send(weft_reduce *r) {
+    size_t my_lo = weft_shard_lo(r, r->here), my_hi = weft_shard_lo(r, r->here + 1);
+    unsigned char *mine = r->mirror + r->here * r->unit;
+    uint32_t i;
+    int scatter = r->stage == 0 && r->operation != WEFT_OP_ALL_GATHER;
+    int gather = !scatter && r->stage < 2 && r->operation != WEFT_OP_REDUCE_SCATTER;
+    if (r->stage == 0 && r->operation == WEFT_OP_ALL_GATHER) {
+        r->stage = 1; /* the own shard stands in the host's tensors */
+        weft_reduce_own(r, my_lo, my_hi, 0);
+    }
+    if (!scatter && !gather) return 0;
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + r->stage);
+    for (i = 0; i < r->count; i++) {
+        size_t lo = weft_shard_lo(r, i), hi = weft_shard_lo(r, i + 1);
+        weft_range out, in;
+        if (i == r->here) continue;
+        if (scatter) {
+            out = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
+            in = weft_range_map(&r->map, NULL, r->mirror + i * r->unit, my_lo, my_lo, my_hi);
+        } else {
+            out = weft_range_map(&r->map, NULL, mine, my_lo, my_lo, my_hi);
+            in = weft_range_map(&r->map, NULL, r->mirror, 0, lo, hi);
+        }
+        weft_group_flow(r->g, r->who[i], &out, &in, r->bad);
+    }
+    return 1;
+}
+
+WEFT_FN void weft_direct_done(weft_reduce *r) {
+    size_t lo = weft_shard_lo(r, r->here), hi = weft_shard_lo(r, r->here + 1);
+    if (r->stage == 0) weft_reduce_pieces(r, lo, hi, r->mirror, r->unit, r->mirror + r->here * r->unit);
+    r->result = r->mirror;
+}
+
+WEFT_FN int weft_gather_send(weft_reduce *r) {
+    size_t all = weft_map_bytes(&r->map);
+    uint32_t i;
+    if (r->stage > 0) return 0;
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step);
+    for (i = 0; i < r->count; i++) {
+        weft_range out = weft_range_map(&r->map, r->source, NULL, 0, 0, all);
+        weft_range in = weft_reduce_mirror(r, r->mirror + i * all, 0, all);
+        if (i != r->here) weft_group_flow(r->g, r->who[i], &out, &in, 0);
+    }
+    return 1;
+}
+
+WEFT_FN void weft_gather_done(weft_reduce *r) {
+    size_t all = weft_map_bytes(&r->map);
+    r->result = r->mirror + r->here * all;
+    weft_reduce_pieces(r, 0, all, r->mirror, all, r->result);
+}
+
+WEFT_FN int weft_ring_send(weft_reduce *r) {
+    uint32_t n = r->count, t = r->stage, from = r->here, to;
+    weft_range out, in;
+    if (t >= 2 * (n - 1)) return 0;
+    /* reducing: stage t hands on the shard here - 1 - t; gathering: stage n - 1 + t the shard here - t */
+    from = (r->here + 2 * n - (t < n - 1 ? 1 + t : t - (n - 1))) % n;
+    to = (from + n - 1) % n;
+    if (t == 0) weft_reduce_own(r, weft_shard_lo(r, from), weft_shard_lo(r, from + 1), 0);
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + t);
+    out = weft_reduce_mirror(r, r->mirror, weft_shard_lo(r, from), weft_shard_lo(r, from + 1));
+    in = weft_reduce_mirror(r, r->mirror, weft_shard_lo(r, to), weft_shard_lo(r, to + 1));
+    weft_group_flow(r->g, r->who[(r->here + 1) % n], &out, NULL, r->bad);
+    weft_group_flow(r->g, r->who[(r->here + n - 1) % n], NULL, &in, 0);
+    return 1;
+}
+
+WEFT_FN void weft_ring_done(weft_reduce *r) {
+    uint32_t n = r->count, shard = (r->here + 2 * n - 2 - r->stage) % n;
+    if (r->stage < n - 1) weft_reduce_own(r, weft_shard_lo(r, shard), weft_shard_lo(r, shard + 1), 1);
+    r->result = r->mirror;
+}
+
+/* Stages: 0 folds in the ranks beyond the power of two, 1 .. log2 the partners, then back to those beyond. */
+WEFT_FN int weft_doubling_send(weft_reduce *r) {
+    uint32_t p = weft_power_below(r->count), rounds = weft_log2(p), extra = r->count - p, to = r->count, from = r->count;
+    size_t all = weft_map_bytes(&r->map);
+    weft_range out = weft_reduce_mirror(r, r->mirror, 0, all), in;
+    if (r->stage > rounds + 1) return 0;
+    if (r->stage == 0) {
+        weft_reduce_own(r, 0, all, 0);
+        if (r->here >= p) to = r->here - p;
+        if (r->here < extra) from = r->here + p;
+    } else if (r->stage <= rounds) {
+        if (r->here < p) to = from = r->here ^ (1u << (r->stage - 1));
+    } else {
+        if (r->here < extra) to = r->here + p;
+        if (r->here >= p) from = r->here - p;
+    }
+    in = weft_reduce_mirror(r, r->stage > rounds ? r->mirror : r->spare, 0, all);
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + r->stage);
+    if (to < r->count) weft_group_flow(r->g, r->who[to], &out, NULL, r->bad);
+    if (from < r->count) weft_group_flow(r->g, r->who[from], NULL, &in, 0);
+    return 1;
+}
+
+WEFT_FN void weft_doubling_done(weft_reduce *r) {
+    uint32_t p = weft_power_below(r->count), rounds = weft_log2(p);
+    int folds = r->stage == 0 && r->here < r->count - p;
+    if (folds || (r->stage >= 1 && r->stage <= rounds && r->here < p)) weft_reduce_add_spare(r);
+    r->result = r->mirror;
+}
+
+WEFT_FN int weft_broadcast_send(weft_reduce *r) {
+    size_t all = weft_map_bytes(&r->map);
+    weft_range out = weft_range_map(&r->map, r->source, NULL, 0, 0, all);
+    weft_range in = weft_reduce_mirror(r, r->mirror, 0, all);
+    uint32_t i;
+    if (r->stage > 0) return 0;
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step);
+    for (i = 0; i < r->count; i++) {
+        if (i == r->here) continue;
+        if (r->here == r->root) weft_group_flow(r->g, r->who[i], &out, NULL, 0);
+        else if (i == r->root) weft_group_flow(r->g, r->who[i], NULL, &in, 0);
+    }
+    return 1;
+}
+
+WEFT_FN void weft_broadcast_done(weft_reduce *r) {
+    if (r->here == r->root) weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
+    r->result = r->mirror;
+}
+
+WEFT_FN int weft_reduce_send(weft_reduce *r) {
+    if (r->operation == WEFT_OP_BARRIER) return 0;
+    if (r->operation == WEFT_OP_BROADCAST) return weft_broadcast_send(r);
+    if (r->count == 1) { /* nothing to move: the sum of one */
+        weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
+        r->result = r->mirror;
+        return 0;
+    }
+    if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT) return weft_direct_send(r);
+    if (r->algorithm == WEFT_ALGORITHM_GATHER) return weft_gather_send(r);
+    return r->algorithm == WEFT_ALGORITHM_RING ? weft_ring_send(r) : weft_doubling_send(r);
+}
+
+WEFT_FN void weft_reduce_done(weft_reduce *r) {
+    if (r->operation == WEFT_OP_BROADCAST) weft_broadcast_done(r);
+    else if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT) weft_direct_done(r);
+    else if (r->algorithm == WEFT_ALGORITHM_GATHER) weft_gather_done(r);
+    else if (r->algorithm == WEFT_ALGORITHM_RING) weft_ring_done(r);
+    else weft_doubling_done(r);
+}
+
+/* Does the host's own all_reduce do this one? Only while all ranks of the transport take part: it knows no smaller views. */
+WEFT_FN int weft_reduce_by_host(const weft_reduce *r) {
+    return r->host && r->g->net->all_reduce && r->operation == WEFT_OP_ALL_REDUCE && r->count == r->g->net->size &&
+           r->count > 1;
+}
+
+/* One call of the host's all_reduce a tensor, in place in the mirror. A non-finite result cannot be traced to its rank. */
+WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
+    weft_group *g = r->g;
+    weft_status s;
+    if (r->stage == 0 && !r->host_active) weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
+    for (;;) {
+        const weft_tensor *t = &r->map.tensor[r->stage];
+        unsigned char *p = r->mirror + r->map.position[r->stage];
+        if (r->host_active) {
+            s = g->net->test(g->net->ctx, &r->host_request);
+            if (s == WEFT_AGAIN) {
+                if ((s = weft_group_pump(g)) < 0) return s;
+                return weft_group_deadline(g, WEFT_NO_RANK);
+            }
+            r->host_active = 0;
+            if (s < 0) return weft_group_break(g, s, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0, 0);
+            g->progress = 1;
+            if (weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, p)) weft_reduce_blame(r, weft_nobody(r));
+            r->stage++;
+            continue;
+        }
+        if (r->stage == r->map.count) break;
+        if (t->count == 0) {
+            r->stage++;
+            continue;
+        }
+        memset(&r->host_request, 0, sizeof r->host_request);
+        s = g->net->all_reduce(g->net->ctx, p, t->count, t->dtype, &r->host_request);
+        if (s < 0) return weft_group_break(g, s, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0, 0);
+        g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
+        r->host_active = 1;
+    }
+    r->result = r->mirror;
+    return WEFT_OK;
+}
+
+/* Begins an operation over `count` participants (ascending ranks, this worker among them). Steps from first_step on are its own. */
+WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_tensor *source, const uint32_t *who,
+                               uint32_t count, uint64_t round, uint32_t first_step) {
+    uint32_t i;
+    size_t each;
+    r->operation = op;
+    r->source = source;
+    r->count = count;
+    for (i = 0; i < count; i++) {
+        r->who[i] = who[i];
+        if (who[i] == r->g->net->rank) r->here = i;
+    }
+    each = (weft_map_bytes(&r->map) + count - 1) / count;
+    r->unit = (each + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    r->round = round;
+    r->first_step = first_step;
+    r->stage = 0;
+    r->bad = 0;
+    r->nonfinite = 0;
+    r->result = NULL;
+    r->g->exchanging = 0;
+}
+
+/* WEFT_OK: r->result holds it. WEFT_ERR_NONFINITE: a sum is not finite; r->bad - 1 is the lowest rank at fault, or r->bad is weft_nobody; the same
+ * on all participants, nothing is written but the mirror, and the operation may begin again without that rank. */
+WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
+    weft_status s;
+    if (weft_reduce_by_host(r)) {
+        if ((s = weft_reduce_host_poll(r)) != WEFT_OK) return s;
+    } else {
+        for (;;) {
+            if (!r->g->exchanging && !weft_reduce_send(r)) break;
+            if ((s = weft_group_poll(r->g)) != WEFT_OK) return s;
+            if ((s = weft_reduce_hear(r)) != WEFT_OK) return s;
+            weft_reduce_done(r);
+            r->stage++;
+        }
+    }
+    if (!r->bad) return WEFT_OK;
+    return weft_group_fail(r->g, WEFT_ERR_NONFINITE, r->bad == weft_nobody(r) ? WEFT_NO_RANK : r->bad - 1,
+                           r->bad == weft_nobody(r) ? WEFT_TEXT("sum") : WEFT_TEXT("contribution"), 0, r->nonfinite);
+}
+
+/* Takes back what the transport still holds of the host's all_reduce. */
+WEFT_FN void weft_reduce_cancel(weft_reduce *r) {
+    if (r->host_active) r->g->net->cancel(r->g->net->ctx, &r->host_request);
+    r->host_active = 0;
+}
+
+/* tensors[lo, hi) = mirror[lo, hi). */
+WEFT_FN void weft_mirror_copy_out(const weft_map *map, const unsigned char *mirror, const weft_tensor *to, size_t lo,
+                                  size_t hi) {
+    weft_range at = weft_range_map(map, to, NULL, 0, lo, hi);
+    unsigned char *p;
+    size_t each, which, bytes;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) memcpy(p, mirror + (at.at - bytes), bytes);
+}
+
+/* ---- The collective as an object of its own ---- */
+
+enum { WEFT_STEP_HAVE = 1 << 30 }; /* the step of a round in which everyone says that it holds the result */
+enum { WEFT_COLLECTIVE_IDLE = 0, WEFT_COLLECTIVE_SYNC = 1, WEFT_COLLECTIVE_RUN = 2, WEFT_COLLECTIVE_HAVE = 3 };
+
+struct weft_collective {
+    weft_collective_desc desc;
+    weft_group group;
+    weft_reduce reduce;
+    weft_sync sync;
+    int state, pending;  /* pending: an operation waits for the sync */
+    uint64_t committed;  /* operations */
+    weft_operation operation;
+    uint32_t root;
+};
+
+WEFT_FN const char *const *weft_collective_field_names(void) {
+    static const char *const names[] = {"algorithm (collective)", "tensors.count", "tensors (shapes and types)",
+                                        "algorithm of the sum", NULL};
+    return names;
+}
+
+WEFT_FN weft_status weft_collective_check(const weft_collective_desc *d, weft_detail *detail) {
+    weft_status s;
+    if (!d) return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc"), 1, 0);
+    if (d->struct_size != sizeof *d)
+        return weft_refuse(detail, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *d, d->struct_size);
+    if ((s = weft_transport_check(d->transport, detail)) != WEFT_OK) return s;
+    if ((s = weft_tensors_check(&d->tensors, 0, detail)) != WEFT_OK) return s;
+    if (d->view && (s = weft_view_check(d->view, d->transport, detail)) != WEFT_OK) return s;
+    if (d->channel >= WEFT_CHANNELS)
+        return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, d->channel);
+    if ((uint32_t)d->algorithm > WEFT_ALGORITHM_DOUBLING)
+        return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.algorithm"), WEFT_ALGORITHM_DOUBLING,
+                           (uint64_t)d->algorithm);
+    if (d->timeout_ns && !d->transport->now)
+        return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for timeout_ns)"), 1, 0);
+    if (!weft_kernels_select(d->isa))
+        return weft_refuse(detail, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)d->isa);
+    return WEFT_OK;
+}
+
+WEFT_FN weft_collective *weft_collective_lay_out(weft_layout *l, const weft_collective_desc *d, weft_collective *tmp) {
+    weft_collective *c = (weft_collective *)weft_layout_take(l, WEFT_TEXT("collective"), 1, sizeof *c);
+    weft_collective *at = c ? c : tmp;
+    if (c) memset(c, 0, sizeof *c);
+    weft_group_layout(l, d->transport->size, &at->group.peer, &at->group.member);
+    weft_sync_layout(l, d->transport->size, &at->sync.all);
+    weft_reduce_layout(l, &at->reduce, &d->tensors, d->transport->size, d->algorithm);
+    return c;
+}
+
+/* Bytes for weft_collective_init; 0 if the descriptor is refused (report->detail says why). */
+WEFT_FN size_t weft_collective_memory(const weft_collective_desc *d, weft_memory_report *report) {
+    weft_layout l;
+    weft_detail detail = weft_detail_none();
+    weft_collective tmp;
+    size_t total = 0;
+    memset(&l, 0, sizeof l);
+    memset(&tmp, 0, sizeof tmp);
+    if (report) memset(report, 0, sizeof *report);
+    l.report = report;
+    if (weft_collective_check(d, &detail) == WEFT_OK) {
+        weft_collective_lay_out(&l, d, &tmp);
+        total = weft_layout_total(&l);
+        if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    }
+    if (report) {
+        report->detail = detail;
+        report->total_bytes = total;
+        report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+    }
+    return total;
+}
+
+/* What every object's group starts from. */
+WEFT_FN void weft_group_start(weft_group *g, const weft_transport *net, uint32_t channel, const weft_view *view,
+                              uint64_t timeout_ns, weft_trace_fn trace, void *trace_ctx) {
+    uint32_t i;
+    memset(g->peer, 0, net->size * sizeof *g->peer);
+    g->net = net;
+    g->channel = channel;
+    g->timeout_ns = timeout_ns;
+    g->trace = trace;
+    g->trace_ctx = trace_ctx;
+    g->detail = weft_detail_none();
+    g->phase = WEFT_TEXT("");
+    if (view) {
+        weft_group_set_view(g, view);
+        return;
+    }
+    for (i = 0; i < net->size; i++) {
+        g->member[i] = i;
+        g->peer[i].member = 1;
+    }
+    g->members = net->size;
+    g->here = net->rank;
+}
+
+WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_collective_desc *d, void *memory,
+                                         size_t bytes, weft_detail *detail) {
+    weft_layout l;
+    weft_collective *c;
+    weft_detail why = weft_detail_none();
+    weft_detail *say = detail ? detail : &why;
+    weft_status s;
+    size_t need;
+    *say = why;
+    *out = NULL;
+    if ((s = weft_collective_check(d, say)) != WEFT_OK) return s;
+    need = weft_collective_memory(d, NULL);
+    if (!need) return weft_refuse(say, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    if (!memory || bytes < need) return weft_refuse(say, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), need, memory ? bytes : 0);
+    if ((s = weft_float_probe(say)) != WEFT_OK) return s;
+    memset(&l, 0, sizeof l);
+    l.base = weft_align_memory(memory);
+    c = weft_collective_lay_out(&l, d, NULL);
+    c->desc = *d;
+    weft_group_start(&c->group, d->transport, d->channel, d->view, d->timeout_ns, d->trace, d->trace_ctx);
+    c->reduce.g = &c->group;
+    c->reduce.kernels = weft_kernels_select(d->isa);
+    c->reduce.pool = d->pool;
+    c->reduce.host = d->host_collectives;
+    c->reduce.groups = 1;
+    weft_map_init(&c->reduce.map, &d->tensors, c->reduce.map.position);
+    c->sync.name = weft_collective_field_names();
+    c->sync.mine[0] = 0x434F4C4Cu; /* 'COLL' */
+    c->sync.mine[1] = d->tensors.count;
+    c->sync.mine[2] = weft_shape_hash(&d->tensors);
+    c->sync.mine[3] = (uint64_t)c->reduce.algorithm | (uint64_t)(d->host_collectives != 0) << 8;
+    *out = c;
+    return WEFT_OK;
+}
+
+WEFT_FN void weft_collective_sync(weft_collective *c) {
+    c->sync.mine[WEFT_SYNC_COMMITTED] = c->committed;
+    c->sync.mine[WEFT_SYNC_HAVE] = c->state == WEFT_COLLECTIVE_HAVE ? c->committed + 1 : 0;
+    c->state = WEFT_COLLECTIVE_SYNC;
+    weft_sync_begin(&c->sync, &c->group);
+}
+
+WEFT_FN void weft_collective_commit(weft_collective *c) {
+    size_t lo = 0, hi = weft_map_bytes(&c->reduce.map);
+    if (c->operation == WEFT_OP_REDUCE_SCATTER && c->reduce.count > 1) {
+        lo = weft_shard_lo(&c->reduce, c->reduce.here);
+        hi = weft_shard_lo(&c->reduce, c->reduce.here + 1);
+    }
+    if (c->operation != WEFT_OP_BARRIER)
+        weft_mirror_copy_out(&c->reduce.map, c->reduce.result, c->desc.tensors.tensor, lo, hi);
+    c->committed++;
+    c->state = WEFT_COLLECTIVE_IDLE;
+    c->pending = 0;
+    weft_group_trace(&c->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, c->committed, c->reduce.count);
+}
+
+/* Goes on; WEFT_OK: nothing is in progress, the tensors are the host's again. After a loss: WEFT_ERR_PEER_LOST until regroup. */
+WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
+    weft_group *g = &c->group;
+    weft_status s;
+    if (g->busy) return WEFT_ERR_REENTRY;
+    g->busy = 1;
+    for (s = WEFT_OK; s == WEFT_OK;) {
+        if (c->state == WEFT_COLLECTIVE_IDLE) {
+            s = weft_group_pump(g);
+            break;
+        }
+        if (c->state == WEFT_COLLECTIVE_SYNC) {
+            if ((s = weft_sync_poll(&c->sync, g)) != WEFT_OK) break;
+            if (weft_sync_commits(&c->sync)) weft_collective_commit(c);
+            c->state = WEFT_COLLECTIVE_IDLE;
+            c->committed = c->sync.committed;
+            if (!c->pending) break;
+            c->state = WEFT_COLLECTIVE_RUN;
+            g->phase_round = c->committed + 1;
+            g->phase = WEFT_TEXT("collective");
+            weft_reduce_begin(&c->reduce, c->operation, c->desc.tensors.tensor, g->member, g->members, c->committed + 1, 1);
+            for (c->reduce.root = 0; c->reduce.root + 1 < g->members && g->member[c->reduce.root] != c->root;) c->reduce.root++;
+        } else if (c->state == WEFT_COLLECTIVE_RUN) {
+            s = weft_reduce_poll(&c->reduce);
+            if (s == WEFT_ERR_NONFINITE) { /* rejected by all, tensors untouched */
+                c->committed++;
+                c->state = WEFT_COLLECTIVE_IDLE;
+                c->pending = 0;
+            }
+            if (s != WEFT_OK) break;
+            c->state = WEFT_COLLECTIVE_HAVE;
+            weft_gather_begin(g, g->member, g->members, c->committed + 1, WEFT_STEP_HAVE, NULL, 0, 1, 0);
+        } else {
+            if ((s = weft_group_poll(g)) != WEFT_OK) break;
+            weft_collective_commit(c);
+            break;
+        }
+    }
+    g->busy = 0;
+    return s;
+}
+
+/* Begins an operation over the tensors, in place on commit; every member begins the same. `weight`: one a rank of the transport, the same
+ * everywhere, read until done; NULL: 1 (a plain sum). `root`: a rank, for WEFT_OP_BROADCAST. Then poll. */
+WEFT_FN weft_status weft_collective_begin(weft_collective *c, weft_operation op, const double *weight, uint32_t root) {
+    weft_group *g = &c->group;
+    if (g->busy) return WEFT_ERR_REENTRY;
+    if (g->failed) return g->failed;
+    if (c->state != WEFT_COLLECTIVE_IDLE)
+        return weft_group_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), WEFT_COLLECTIVE_IDLE, (uint64_t)c->state);
+    if ((uint32_t)op > WEFT_OP_BARRIER)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("operation"), WEFT_OP_BARRIER, (uint64_t)op);
+    if (op == WEFT_OP_BROADCAST && (root >= g->net->size || !g->peer[root].member))
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, root, WEFT_TEXT("root (not a member)"), g->net->size - 1, root);
+    c->operation = op;
+    c->root = root;
+    c->reduce.weight = weight;
+    c->pending = 1;
+    if (!g->synced) {
+        weft_collective_sync(c);
+    } else {
+        uint32_t i;
+        c->state = WEFT_COLLECTIVE_RUN;
+        g->phase_round = c->committed + 1;
+        g->phase = WEFT_TEXT("collective");
+        weft_reduce_begin(&c->reduce, op, c->desc.tensors.tensor, g->member, g->members, c->committed + 1, 1);
+        for (i = 0; i < g->members; i++)
+            if (g->member[i] == root) c->reduce.root = i;
+    }
+    return weft_collective_poll(c);
+}
+
+/* The new view after a loss (or a return): settles the operation in progress; then poll. */
+WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view *view) {
+    weft_group *g = &c->group;
+    weft_status s;
+    if (g->busy) return WEFT_ERR_REENTRY;
+    if ((s = weft_view_check(view, g->net, &g->detail)) != WEFT_OK) return s;
+    if (view->epoch <= g->epoch)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1, view->epoch);
+    weft_reduce_cancel(&c->reduce);
+    weft_group_set_view(g, view);
+    if (g->failed) return g->failed;
+    c->pending = 0; /* an operation cut short is abandoned unless somebody has committed it */
+    weft_collective_sync(c);
+    return weft_collective_poll(c);
+}
+
+WEFT_FN weft_status weft_collective_lost(weft_collective *c, uint32_t rank) {
+    if (rank >= c->group.net->size) return WEFT_ERR_ARGUMENT;
+    weft_group_lose(&c->group, rank);
+    return WEFT_OK;
+}
+
+WEFT_FN const weft_detail *weft_collective_detail(const weft_collective *c) { return &c->group.detail; }
+WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) { return &c->group.traffic; }
+
+WEFT_FN void weft_collective_close(weft_collective *c) {
+    weft_reduce_cancel(&c->reduce);
+    weft_group_close(&c->group);
+}
+
+#endif /* WEFT_COLLECTIVE_IMPLEMENTATION */
+
+/* ---- src/weft/state.h: implementation -------------------------------------------------------- */
+#ifndef WEFT_STATE_IMPLEMENTATION
+#define WEFT_STATE_IMPLEMENTATION
+
+#define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+
+/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of fields. */
+typedef struct weft_blob {
+    unsigned char *bytes; /* writing */
+    const unsigned char *from; /* reading */
+    size_t at, capacity;
+    int short_of; /* ran past the end */
+} weft_blob;
+
+WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
+    if (!b->bytes && !b->from) return 1;
+    if (b->capacity - b->at >= bytes) return 1;
+    b->short_of = 1;
+    return 0;
+}
+
+WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
+    if (weft_blob_room(b, 8)) {
+        if (b->from) *v = weft_get64(b->from + b->at);
+        else if (b->bytes) weft_put64(b->bytes + b->at, *v);
+    }
+    b->at += b->short_of ? 0 : 8;
+}
+
+WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
+    uint64_t bits = weft_double_bits(*v);
+    weft_blob_u64(b, &bits);
+    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+}
+
+/* `bytes` bytes of elements of `each` bytes, stored little-endian. */
+WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
+    if (bytes && weft_blob_room(b, bytes)) {
+        if (b->from) {
+            memcpy(data, b->from + b->at, bytes);
+            if (weft_big_endian()) weft_swap((unsigned char *)data, bytes, each);
+        } else if (b->bytes) {
+            memcpy(b->bytes + b->at, data, bytes);
+            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
+        }
+    }
+    b->at += b->short_of ? 0 : bytes;
+}
+
+WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
+    weft_put32(p, WEFT_BLOB_MAGIC);
+    weft_put32(p + 4, WEFT_BLOB_VERSION);
+    weft_put64(p + 8, fingerprint);
+    weft_put64(p + 16, bytes);
+    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+}
+
+/* Is this a whole blob of these settings and of the length that they make? */
+WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
+                                    weft_detail *d) {
+    uint32_t crc;
+    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
+    if (weft_get32(p) != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
+    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
+    if (weft_get64(p + 16) != bytes)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
+    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
+    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc, weft_get32(p + bytes - WEFT_BLOB_TAIL));
+    if (weft_get64(p + 8) != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    return WEFT_OK;
+}
+
+#endif /* WEFT_STATE_IMPLEMENTATION */
+
+/* ---- src/grawa.h: implementation ------------------------------------------------------------- */
+
+/* States. "In a round" is everything from GRAWA_PROBING to GRAWA_HAVE. */
+enum {
+    GRAWA_IDLE = 0,
+    GRAWA_SYNC,         /* agreeing on a view */
+    GRAWA_SETTLE,       /* settling the initial parameters: round 1, if they are copied or averaged */
+    GRAWA_SETTLE_HAVE,
+    GRAWA_PROBING,      /* waiting for the host's probe gradient */
+    GRAWA_READY,        /* partial rounds: arrived, waiting to hear who takes part */
+    GRAWA_NORMS,        /* gathering the norms */
+    GRAWA_REDUCE,       /* forming the center */
+    GRAWA_HAVE,         /* everyone tells that it holds the center */
+    GRAWA_AVERAGE_MEET, /* grawa_average: everyone is here, and under the same weights */
+    GRAWA_AVERAGE,
+    GRAWA_AVERAGE_BUFFERS,
+    GRAWA_LEAVING,
+    GRAWA_LEFT,
+    GRAWA_CLOSED
+};
+
+/* What is to be done once the view is agreed. */
+enum { GRAWA_THEN_IDLE = 0, GRAWA_THEN_STEP, GRAWA_THEN_AVERAGE, GRAWA_THEN_LEAVE };
+
+enum { GRAWA_STEP_AVERAGE = WEFT_STEP_HAVE + 1 }; /* exchanges of grawa_average after a round's own */
+#define GRAWA_MAGIC 0x67726177u                   /* "graw" */
+
+struct grawa {
+    uint32_t magic;
+    grawa_desc desc; /* effective */
+    weft_group group;
+    weft_sync sync;
+    weft_reduce reduce;  /* of the parameters */
+    weft_reduce buffers; /* of the buffers */
+    const weft_kernels *kernels;
+    int state, then, cut; /* cut: a new view has cut a round short */
+    /* progress */
+    uint64_t round;     /* the last one that is over for this worker */
+    uint64_t settled;   /* the last one that was committed or rejected here: what a regroup may count on */
+    uint32_t in_period; /* local steps */
+    uint64_t averages;  /* since the last round */
+    uint32_t attempt;   /* of forming the center in this round */
+    grawa_stats_t stats;
+    double grad_scale;
+    uint32_t next_period; /* effective at the next round */
+    double next_proximal;
+    /* norms and weights; arrays of `groups` */
+    size_t groups;
+    uint32_t *group_of; /* NULL: one group */
+    double *norm, *ema, *decay, *new_ema, *new_decay, *squares;
+    unsigned char *seen; /* of a look at a gradient: a tensor of the group has one; 2: it is not finite */
+    float *wire;         /* corrected norms, a row a rank: NaN: none, infinite: not finite */
+    double *beta;        /* a row a rank */
+    double *share;       /* the same, of grawa_average */
+    uint64_t beta_round; /* the round that the weights are of */
+    unsigned char *fresh, *excluded; /* a rank: joined since the last round; left out of this one for its parameters */
+    /* the last center */
+    unsigned char *anchor_memory, *anchor; /* anchor: flat, inside anchor_memory; NULL without proximal pull */
+    uint64_t initial_hash;
+    /* total trigger */
+    uint64_t *begun;           /* a rank: local steps begun in this period, as far as known */
+    unsigned char *count_due;  /* a rank: has not been told this worker's count */
+    /* partial rounds */
+    uint64_t *ready;           /* a rank: the round it has arrived in */
+    unsigned char *go_due;     /* a rank: has not been told who takes part */
+    uint32_t ready_told;       /* the rank that knows that this worker has arrived, or WEFT_NO_RANK */
+    uint64_t ready_since_ns;
+    int ready_timing;
+    uint64_t go_round;
+    unsigned char go[WEFT_INLINE_BYTES]; /* bit a rank: takes part in go_round */
+    uint32_t *who, count;      /* participants of this round, ascending ranks */
+    /* grawa_average */
+    grawa_model model;
+    weft_tensors into, into_buffers; /* tensor NULL: not wanted */
+    unsigned char *leave_due;
+};
+
+/* ---- Descriptor ---- */
+
+WEFT_FN weft_status grawa_range(double v, double low, double high, int high_open, const char *field, weft_detail *d) {
+    if (v >= low && (high_open ? v < high : v <= high)) return WEFT_OK; /* false for NaN */
+    return weft_refuse(d, WEFT_ERR_ARGUMENT, field, weft_double_bits(high), weft_double_bits(v));
+}
+
+/* A field where zero is the default and WEFT_ZERO is zero. */
+WEFT_FN double grawa_default(double v, double otherwise) {
+    if (v == 0.0) return otherwise;
+    return v == (double)WEFT_ZERO ? 0.0 : v;
+}
+
+WEFT_FN weft_status grawa_enum(uint64_t v, uint64_t most, const char *field, weft_detail *d) {
+    return v <= most ? WEFT_OK : weft_refuse(d, WEFT_ERR_ARGUMENT, field, most, v);
+}
+
+/* Checks everything, and fills in the defaults. */
+WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t abi, grawa_desc *out, weft_detail *d) {
+    weft_status s;
+    size_t i;
+    if (!in) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc"), 1, 0);
+    if (abi != WEFT_ABI) return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("header version"), WEFT_ABI, abi);
+    if (desc_size != sizeof *in) return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("sizeof(grawa_desc)"), sizeof *in, desc_size);
+    if (in->struct_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *in, in->struct_size);
+    *out = *in;
+    if ((s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
+    if ((s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK) return s;
+    if ((s = weft_tensors_check(&in->buffers, 0, d)) != WEFT_OK) return s;
+    if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
+    if (in->channel >= WEFT_CHANNELS)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
+    if (!weft_kernels_select(in->isa))
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)in->isa);
+    if ((s = grawa_enum((uint64_t)in->weighting, GRAWA_UNIFORM, WEFT_TEXT("desc.weighting"), d)) != WEFT_OK ||
+        (s = grawa_enum((uint64_t)in->norm, GRAWA_NORM_SQUARED, WEFT_TEXT("desc.norm"), d)) != WEFT_OK ||
+        (s = grawa_enum((uint64_t)in->source, GRAWA_SOURCE_STEPS, WEFT_TEXT("desc.source"), d)) != WEFT_OK ||
+        (s = grawa_enum((uint64_t)in->trigger, GRAWA_TRIGGER_TOTAL, WEFT_TEXT("desc.trigger"), d)) != WEFT_OK ||
+        (s = grawa_enum((uint64_t)in->initial, GRAWA_INITIAL_KEEP, WEFT_TEXT("desc.initial"), d)) != WEFT_OK ||
+        (s = grawa_enum((uint64_t)in->guard, GRAWA_GUARD_REJECT, WEFT_TEXT("desc.guard"), d)) != WEFT_OK ||
+        (s = grawa_enum((uint64_t)in->algorithm, WEFT_ALGORITHM_DOUBLING, WEFT_TEXT("desc.algorithm"), d)) != WEFT_OK ||
+        (s = grawa_enum(in->initial_rank, in->transport->size - 1, WEFT_TEXT("desc.initial_rank"), d)) != WEFT_OK)
+        return s;
+    out->period_steps = in->period_steps ? in->period_steps : 32;
+    out->pull = grawa_default(in->pull, 0.5);
+    out->proximal = in->proximal == (double)WEFT_ZERO ? 0.0 : in->proximal;
+    out->ema_rounds = grawa_default(in->ema_rounds, 0.43046721); /* 0.9^8, section 2 of the published algorithm */
+    out->ema_steps = grawa_default(in->ema_steps, 0.85);
+    if ((s = grawa_range(out->pull, 0, 1, 0, WEFT_TEXT("desc.pull"), d)) != WEFT_OK ||
+        (s = grawa_range(out->proximal, 0, 1, 0, WEFT_TEXT("desc.proximal"), d)) != WEFT_OK ||
+        (s = grawa_range(out->ema_rounds, 0, 1, 1, WEFT_TEXT("desc.ema_rounds"), d)) != WEFT_OK ||
+        (s = grawa_range(out->ema_steps, 0, 1, 1, WEFT_TEXT("desc.ema_steps"), d)) != WEFT_OK)
+        return s;
+    if (in->weighting == GRAWA_BY_LAYER && !in->group_of_tensor) {
+        if (in->groups) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.groups (without group_of_tensor)"), 0, in->groups);
+        if (in->params.count >= UINT32_MAX)
+            return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("params.count"), UINT32_MAX - 1, in->params.count);
+        out->groups = (uint32_t)in->params.count;
+    } else if (in->weighting != GRAWA_BY_LAYER) {
+        if (in->group_of_tensor || in->groups)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.groups (only by layer)"), 0, in->groups);
+        out->groups = 1;
+    } else {
+        for (i = 0; i < in->params.count; i++)
+            if (in->group_of_tensor[i] >= in->groups)
+                return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.group_of_tensor"), in->groups, in->group_of_tensor[i]);
+    }
+    if ((in->timeout_ns || in->partial_deadline_ns) && !in->transport->now)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for a deadline)"), 1, 0);
+    if (in->partial_deadline_ns && in->transport->size > WEFT_INLINE_BYTES * 8)
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("transport.size (partial rounds)"), WEFT_INLINE_BYTES * 8,
+                           in->transport->size);
+    if (in->host_collectives && !in->transport->all_reduce)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.all_reduce (for host_collectives)"), 1, 0);
+    return WEFT_OK;
+}
+
+/* ---- Memory ---- */
+
+WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
+    uint32_t size = d->transport->size;
+    grawa *made = (grawa *)weft_layout_take(l, WEFT_TEXT("grawa"), 1, sizeof(grawa));
+    grawa *g = made ? made : tmp;
+    size_t rows = 0, bytes;
+    int ok = 1;
+    memset(g, 0, sizeof *g);
+    weft_group_layout(l, size, &g->group.peer, &g->group.member);
+    weft_sync_layout(l, size, &g->sync.all);
+    weft_reduce_layout(l, &g->reduce, &d->params, size, d->algorithm);
+    weft_reduce_layout(l, &g->buffers, &d->buffers, size, WEFT_ALGORITHM_AUTO);
+    g->groups = d->groups;
+    if (!weft_mul_size(size, d->groups, &rows)) l->overflow = 1;
+    g->norm = (double *)weft_layout_take(l, WEFT_TEXT("norms and moving averages"), d->groups, 6 * sizeof(double));
+    g->seen = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of a look at a gradient"), d->groups, 1);
+    g->wire = (float *)weft_layout_take(l, WEFT_TEXT("norms of all workers"), rows, sizeof(float));
+    g->beta = (double *)weft_layout_take(l, WEFT_TEXT("weights of all workers"), rows, 2 * sizeof(double));
+    g->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
+                                               d->weighting == GRAWA_BY_LAYER ? d->params.count : 0, sizeof(uint32_t));
+    g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 5);
+    g->begun = (uint64_t *)weft_layout_take(l, WEFT_TEXT("counts and arrivals of each worker"), size, 2 * sizeof(uint64_t));
+    g->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round"), size, sizeof(uint32_t));
+    bytes = weft_mirror_bytes(g->reduce.algorithm, weft_map_measure(&d->params, &ok), size, &ok);
+    g->anchor_memory = (unsigned char *)weft_layout_take(l, WEFT_TEXT("anchor (proximal pull)"), d->proximal > 0 ? bytes : 0, 1);
+    if (!ok) l->overflow = 1;
+    return made;
+}
+
+GRAWA_API size_t grawa_memory_abi(const grawa_desc *desc, weft_memory_report *report, size_t desc_size, uint32_t abi) {
+    weft_layout l;
+    weft_detail detail = weft_detail_none();
+    grawa_desc d;
+    grawa tmp;
+    size_t total = 0;
+    memset(&l, 0, sizeof l);
+    if (report) memset(report, 0, sizeof *report);
+    l.report = report;
+    if (grawa_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        grawa_lay_out(&l, &d, &tmp);
+        total = weft_layout_total(&l);
+        if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    }
+    if (report) {
+        report->detail = detail;
+        report->total_bytes = total;
+        report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+    }
+    return total;
+}
+
+WEFT_FN const char *const *grawa_field_names(void) {
+    static const char *const names[] = {"algorithm",    "version",      "params.count", "params (elements)", "params (shapes and types)",
+                                        "buffers (shapes and types)", "weighting", "norm", "source", "trigger", "initial",
+                                        "guard", "groups", "group_of_tensor", "ema_rounds", "ema_steps", "algorithm of the sum",
+                                        "host_collectives", "check_replicas", "partial_deadline_ns (on or off)", NULL};
+    return names;
+}
+
+WEFT_FN void grawa_fingerprint(grawa *g) {
+    const grawa_desc *d = &g->desc;
+    uint64_t h = 0;
+    size_t i;
+    uint64_t *f = g->sync.mine;
+    for (i = 0; g->desc.weighting == GRAWA_BY_LAYER && i < d->params.count; i++)
+        h = (h ^ g->group_of[i]) * 0x9E3779B97F4A7C15u + (h >> 31);
+    g->sync.name = grawa_field_names();
+    f[0] = GRAWA_MAGIC;
+    f[1] = WEFT_VERSION;
+    f[2] = d->params.count;
+    f[3] = weft_tensors_elements(&d->params);
+    f[4] = weft_shape_hash(&d->params);
+    f[5] = weft_shape_hash(&d->buffers);
+    f[6] = (uint64_t)d->weighting;
+    f[7] = (uint64_t)d->norm;
+    f[8] = (uint64_t)d->source;
+    f[9] = (uint64_t)d->trigger;
+    f[10] = (uint64_t)d->initial | (uint64_t)d->initial_rank << 8;
+    f[11] = (uint64_t)d->guard;
+    f[12] = d->groups;
+    f[13] = h;
+    f[14] = weft_double_bits(d->ema_rounds);
+    f[15] = weft_double_bits(d->ema_steps);
+    f[16] = (uint64_t)g->reduce.algorithm;
+    f[17] = d->host_collectives != 0;
+    f[18] = d->check_replicas != 0;
+    f[19] = d->partial_deadline_ns != 0;
+}
+
+WEFT_FN uint64_t grawa_blob_fingerprint(const grawa *g) {
+    uint64_t h = 0x9E3779B97F4A7C15u + g->group.net->rank;
+    int i;
+    for (i = 0; i < WEFT_SYNC_COMMITTED; i++) {
+        h = (h ^ g->sync.mine[i]) * 0xBF58476D1CE4E5B9u;
+        h ^= h >> 29;
+    }
+    return (h ^ g->group.net->size) * 0x94D049BB133111EBu;
+}
+
+/* Everything that training changes, as at the beginning. */
+WEFT_FN void grawa_begin_afresh(grawa *g) {
+    size_t i;
+    g->state = GRAWA_IDLE;
+    g->then = GRAWA_THEN_IDLE;
+    g->round = g->settled = g->averages = g->beta_round = 0;
+    g->in_period = 0;
+    memset(&g->stats, 0, sizeof g->stats);
+    g->grad_scale = 1.0;
+    for (i = 0; i < g->groups; i++) {
+        g->norm[i] = g->ema[i] = g->new_ema[i] = 0.0;
+        g->decay[i] = g->new_decay[i] = 1.0;
+    }
+    memset(g->beta, 0, g->group.net->size * g->groups * sizeof *g->beta);
+    memset(g->fresh, 0, (size_t)g->group.net->size * 5);
+    memset(g->begun, 0, (size_t)g->group.net->size * 2 * sizeof(uint64_t));
+    g->anchor = NULL;
+    g->ready_told = WEFT_NO_RANK;
+}
+
+/* The anchor before the first round: the initial parameters. */
+WEFT_FN void grawa_anchor_here(grawa *g) {
+    size_t i;
+    if (!g->anchor_memory || !(g->desc.proximal > 0)) return;
+    g->anchor = g->anchor_memory;
+    for (i = 0; i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        if (t->count) memcpy(g->anchor + g->reduce.map.position[i], t->data, t->count * weft_dtype_bytes(t->dtype));
+    }
+}
+
+WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload);
+
+GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *memory, size_t bytes, weft_detail *detail,
+                                     size_t desc_size, uint32_t abi) {
+    weft_detail why = weft_detail_none();
+    weft_detail *say = detail ? detail : &why;
+    weft_layout l;
+    grawa_desc d;
+    grawa *g;
+    size_t need, i;
+    weft_status s;
+    *say = why;
+    if (!out) return weft_refuse(say, WEFT_ERR_ARGUMENT, WEFT_TEXT("out"), 1, 0);
+    *out = NULL;
+    if ((s = grawa_check(desc, desc_size, abi, &d, say)) != WEFT_OK) return s;
+    need = grawa_memory_abi(desc, NULL, desc_size, abi);
+    if (!need) return weft_refuse(say, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    if (!memory || bytes < need) return weft_refuse(say, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), need, memory ? bytes : 0);
+    if ((s = weft_float_probe(say)) != WEFT_OK) return s;
+    memset(&l, 0, sizeof l);
+    l.base = weft_align_memory(memory);
+    g = grawa_lay_out(&l, &d, NULL);
+    g->magic = GRAWA_MAGIC;
+    g->desc = d;
+    g->desc.view = NULL;
+    g->kernels = weft_kernels_select(d.isa);
+    g->ema = g->norm + g->groups;
+    g->decay = g->ema + g->groups;
+    g->new_ema = g->decay + g->groups;
+    g->new_decay = g->new_ema + g->groups;
+    g->squares = g->new_decay + g->groups;
+    g->excluded = g->fresh + d.transport->size;
+    g->count_due = g->excluded + d.transport->size;
+    g->go_due = g->count_due + d.transport->size;
+    g->leave_due = g->go_due + d.transport->size;
+    g->ready = g->begun + d.transport->size;
+    g->share = g->beta + d.transport->size * g->groups;
+    if (d.weighting == GRAWA_BY_LAYER)
+        for (i = 0; i < d.params.count; i++) g->group_of[i] = d.group_of_tensor ? d.group_of_tensor[i] : (uint32_t)i;
+    else g->group_of = NULL;
+    g->desc.group_of_tensor = g->group_of;
+    if (!(d.proximal > 0)) g->anchor_memory = NULL;
+    weft_group_start(&g->group, d.transport, d.channel, desc->view, d.timeout_ns, d.trace, d.trace_ctx);
+    g->group.on_control = grawa_on_control;
+    g->group.owner = g;
+    g->reduce.g = g->buffers.g = &g->group;
+    g->reduce.kernels = g->buffers.kernels = g->kernels;
+    g->reduce.pool = g->buffers.pool = d.pool;
+    g->reduce.host = d.host_collectives;
+    g->reduce.groups = g->groups;
+    g->reduce.group_of = g->group_of;
+    g->buffers.groups = 1;
+    weft_map_init(&g->reduce.map, &g->desc.params, g->reduce.map.position);
+    weft_map_init(&g->buffers.map, &g->desc.buffers, g->buffers.map.position);
+    grawa_fingerprint(g);
+    grawa_begin_afresh(g);
+    g->next_period = d.period_steps;
+    g->next_proximal = d.proximal;
+    g->initial_hash = weft_tensors_hash(g->kernels, d.pool, &d.params);
+    grawa_anchor_here(g);
+    *out = g;
+    return WEFT_OK;
+}
+
+/* ---- Norms ---- */
+
+/* Norms of a gradient by group into g->norm: NaN where there is none, infinite where it is not finite. */
+WEFT_FN void grawa_look(grawa *g, const weft_tensors *grads) {
+    size_t i, k;
+    double scale = g->grad_scale < 0 ? -g->grad_scale : g->grad_scale;
+    for (k = 0; k < g->groups; k++) {
+        g->squares[k] = 0.0;
+        g->seen[k] = 0;
+    }
+    for (i = 0; grads && i < grads->count; i++) {
+        const weft_tensor *t = &grads->tensor[i];
+        double square;
+        k = g->group_of ? g->group_of[i] : 0;
+        if (!t->data) continue;
+        square = weft_run_sqnorm(g->kernels, g->desc.pool, t->dtype, t->count, t->data);
+        if (!weft_is_finite(square)) g->seen[k] = 2;
+        else if (!g->seen[k]) g->seen[k] = 1;
+        /* by model the published code adds the tensors' norms, not their squares */
+        g->squares[k] += g->desc.norm == GRAWA_NORM_SUM && !g->group_of ? sqrt(square) : square;
+    }
+    for (k = 0; k < g->groups; k++) {
+        double n = g->desc.norm == GRAWA_NORM_SUM && !g->group_of ? g->squares[k] : sqrt(g->squares[k]);
+        n /= scale;
+        if (g->seen[k] == 2 || (g->seen[k] == 1 && !weft_is_finite(n))) n = (double)INFINITY;
+        g->norm[k] = g->seen[k] ? n : (double)NAN;
+    }
+}
+
+/* e <- mu e + (1 - mu) n where there is a norm to take in; decay = mu^k. */
+WEFT_FN void grawa_smooth(const grawa *g, double mu, double *ema, double *decay) {
+    size_t k;
+    for (k = 0; k < g->groups; k++) {
+        if (!weft_is_finite(g->norm[k])) continue;
+        ema[k] = mu * ema[k] + (1.0 - mu) * g->norm[k];
+        decay[k] *= mu;
+    }
+}
+
+/* h = e / (1 - mu^k); NaN before the first norm. */
+WEFT_FN double grawa_corrected(double ema, double decay) { return decay < 1.0 ? ema / (1.0 - decay) : (double)NAN; }
+
+/* A norm in the 32 bits that it has on the wire: never rounded to zero or infinity. */
+WEFT_FN float grawa_to_wire(double h) {
+    if (h > 3.4028234663852886e38) return 3.402823466e38f;
+    if (h > 0.0 && h < 1.401298464324817e-45) return 1.401298464e-45f;
+    return (float)h;
+}
+
+/* This worker's row of the norms of a round. */
+WEFT_FN void grawa_fill_wire(grawa *g) {
+    float *row = g->wire + g->group.net->rank * g->groups;
+    int steps = g->desc.source == GRAWA_SOURCE_STEPS;
+    size_t k;
+    for (k = 0; k < g->groups; k++) {
+        double h = steps ? grawa_corrected(g->ema[k], g->decay[k]) : grawa_corrected(g->new_ema[k], g->new_decay[k]);
+        /* a gradient that is not finite takes this worker's say away, whatever went before */
+        if (g->norm[k] == (double)INFINITY) row[k] = INFINITY;
+        else if (weft_is_finite(g->norm[k]) || !g->seen[k]) row[k] = h == h ? grawa_to_wire(h) : (float)NAN;
+        else row[k] = (float)NAN;
+    }
+}
+
+/* ---- Weights (paper: beta_m ~ 1 / ||g_m||; guards: see the manual) ---- */
+
+/* The weights of one group among the participants. 0: the guard rejects them. */
+WEFT_FN int grawa_weigh(grawa *g, size_t k, int first) {
+    double sum = 0.0;
+    uint32_t i, usable = 0, zero = 0, eligible = 0;
+    for (i = 0; i < g->count; i++) {
+        uint32_t r = g->who[i];
+        float h = g->wire[r * g->groups + k];
+        int finite = h >= 0.0f && h <= 3.402823466e38f;
+        g->beta[r * g->groups + k] = 0.0;
+        if (g->fresh[r] || g->excluded[r]) continue;
+        eligible++;
+        if (g->desc.weighting == GRAWA_UNIFORM) continue;
+        if (first && !finite) g->stats.nonfinite_norms++;
+        if (g->desc.guard == GRAWA_GUARD_REJECT && ((h > 0.0f && !finite) || h == 0.0f)) return 0;
+        if (!finite) continue;
+        usable++;
+        if (h == 0.0f) zero++;
+    }
+    if (!eligible) return 0;
+    if (first && zero) g->stats.zero_norms++;
+    for (i = 0; i < g->count; i++) {
+        uint32_t r = g->who[i];
+        double h = (double)g->wire[r * g->groups + k], w = 0.0;
+        if (g->fresh[r] || g->excluded[r]) continue;
+        if (!usable) w = 1.0;                                      /* nobody has a norm, or it does not matter */
+        else if (!(h >= 0.0 && h <= 3.5e38)) w = 0.0;
+        else if (zero) w = h == 0.0 ? 1.0 : 0.0;                   /* the limit of 1 / (h + eps) as eps goes to 0 */
+        else w = g->desc.norm == GRAWA_NORM_SQUARED ? 1.0 / (h * h) : 1.0 / h;
+        g->beta[r * g->groups + k] = w;
+        sum += w;
+    }
+    for (i = 0; i < g->count; i++) g->beta[g->who[i] * g->groups + k] /= sum;
+    return 1;
+}
+
+WEFT_FN int grawa_weigh_all(grawa *g, int first) {
+    size_t k;
+    for (k = 0; k < g->group.net->size * g->groups; k++) g->beta[k] = 0.0;
+    for (k = 0; k < g->groups; k++)
+        if (!grawa_weigh(g, k, first)) return 0;
+    return 1;
+}
+
+/* ---- Control messages of its own: counts, arrivals, and who takes part ---- */
+
+WEFT_FN int grawa_in_round(const grawa *g) { return g->state >= GRAWA_PROBING && g->state <= GRAWA_HAVE; }
+
+WEFT_FN uint32_t grawa_coordinator(const grawa *g) { return g->group.member[0]; }
+
+WEFT_FN int grawa_takes_part(const unsigned char *set, uint32_t rank) { return set[rank / 8] >> (rank % 8) & 1; }
+
+/* A partial round goes on without this worker. */
+WEFT_FN void grawa_miss(grawa *g) {
+    g->round++;
+    g->stats.rounds_missed++;
+    g->averages = 0;
+    g->ready_told = WEFT_NO_RANK;
+}
+
+WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload) {
+    grawa *g = (grawa *)owner;
+    int total = g->desc.trigger == GRAWA_TRIGGER_TOTAL, partial = g->desc.partial_deadline_ns != 0;
+    if (h->kind == WEFT_KIND_COUNT ? !total : !partial)
+        return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE, h->kind);
+    if (h->round > g->round + 1) return WEFT_AGAIN;
+    if (h->round <= g->round) return WEFT_OK; /* of a round that is over: late, and harmless */
+    if (h->kind == WEFT_KIND_COUNT) {
+        if (h->arg0 > g->begun[from]) g->begun[from] = h->arg0;
+    } else if (h->kind == WEFT_KIND_READY) {
+        g->ready[from] = h->round;
+    } else { /* GO */
+        if (from != grawa_coordinator(g) || h->payload != (g->group.net->size + 7) / 8)
+            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"),
+                                    (g->group.net->size + 7) / 8, h->payload);
+        if (!grawa_takes_part(payload, g->group.net->rank)) {
+            if (g->state > GRAWA_READY && g->state <= GRAWA_HAVE)
+                return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), 1, 0);
+            grawa_miss(g);
+            return WEFT_OK;
+        }
+        if (g->state != GRAWA_READY)
+            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), 0, 1);
+        memcpy(g->go, payload, h->payload);
+        g->go_round = h->round;
+    }
+    return WEFT_OK;
+}
+
+/* Hands out what is due: counts, the arrival, the decision, the good-bye. A full link takes it at the next poll. */
+WEFT_FN weft_status grawa_tell(grawa *g) {
+    weft_group *n = &g->group;
+    uint32_t i;
+    if (!n->synced) return WEFT_OK;
+    for (i = 0; i < n->members; i++) {
+        uint32_t r = n->member[i];
+        weft_status s = WEFT_OK;
+        weft_header h;
+        if (r == n->net->rank) continue;
+        memset(&h, 0, sizeof h);
+        h.round = g->round + 1;
+        if (g->count_due[r]) {
+            h.kind = WEFT_KIND_COUNT;
+            h.arg0 = g->begun[n->net->rank];
+            if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->count_due[r] = 0;
+        }
+        if (s == WEFT_OK && g->state == GRAWA_READY && r == grawa_coordinator(g) && g->ready_told != r) {
+            h.kind = WEFT_KIND_READY;
+            h.arg0 = 0;
+            if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->ready_told = r;
+        }
+        if (s == WEFT_OK && g->go_due[r]) {
+            h.kind = WEFT_KIND_GO;
+            h.arg0 = 0;
+            h.round = g->go_round;
+            if ((s = weft_group_post(n, r, &h, g->go, (n->net->size + 7) / 8)) == WEFT_OK) g->go_due[r] = 0;
+        }
+        if (s == WEFT_OK && g->leave_due[r]) {
+            h.kind = WEFT_KIND_LEAVE;
+            h.arg0 = 0;
+            if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->leave_due[r] = 0;
+        }
+        if (s < 0) return s;
+    }
+    return WEFT_OK;
+}
+
+WEFT_FN weft_status grawa_pump(grawa *g) {
+    weft_status s = g->group.failed;
+    if (s) return s;
+    if ((s = weft_group_pump(&g->group)) != WEFT_OK) return s;
+    return grawa_tell(g);
+}
+
+/* This worker begins its next local step: everybody counts. */
+WEFT_FN void grawa_count(grawa *g) {
+    uint32_t i;
+    if (g->desc.trigger != GRAWA_TRIGGER_TOTAL) return;
+    g->begun[g->group.net->rank] = (uint64_t)g->in_period + 1;
+    for (i = 0; i < g->group.members; i++) g->count_due[g->group.member[i]] = 1;
+}
+
+/* Is the period over? */
+WEFT_FN int grawa_due(const grawa *g) {
+    const weft_group *n = &g->group;
+    uint64_t sum = 0;
+    uint32_t i;
+    if (g->desc.trigger == GRAWA_TRIGGER_PERIOD) return g->in_period >= g->desc.period_steps;
+    for (i = 0; i < n->members; i++) {
+        const weft_peer *p = &n->peer[n->member[i]];
+        uint64_t b = g->begun[n->member[i]];
+        sum = b > UINT64_MAX - sum ? UINT64_MAX : sum + b;
+        /* somebody knows more than this worker and is in the round already */
+        if (g->ready[n->member[i]] == g->round + 1) return 1;
+        if (p->control == WEFT_IN_HELD && p->head.kind == WEFT_KIND_EXCHANGE && p->head.epoch == n->epoch &&
+            p->head.round == g->round + 1)
+            return 1;
+    }
+    return sum >= (uint64_t)n->members * g->desc.period_steps;
+}
+
+/* ---- A round ---- */
+
+WEFT_FN void grawa_phase(grawa *g, int state, const char *phase) {
+    g->state = state;
+    g->group.phase = phase;
+    g->group.phase_round = g->round + 1;
+    g->group.may_leave = state == GRAWA_IDLE || state == GRAWA_PROBING || state == GRAWA_READY || state == GRAWA_NORMS ||
+                         state == GRAWA_AVERAGE_MEET || state == GRAWA_LEAVING;
+}
+
+WEFT_FN void grawa_idle(grawa *g) { grawa_phase(g, GRAWA_IDLE, WEFT_TEXT("between rounds")); }
+
+/* A period is over, whatever became of its round. Schedules take effect. */
+WEFT_FN void grawa_period_over(grawa *g) {
+    uint32_t i;
+    g->in_period = 0;
+    g->averages = 0;
+    g->desc.period_steps = g->next_period;
+    g->desc.proximal = g->next_proximal;
+    for (i = 0; i < g->group.net->size; i++) g->begun[i] = 0;
+    g->ready_told = WEFT_NO_RANK;
+    g->ready_timing = 0;
+    grawa_count(g);
+    grawa_idle(g);
+}
+
+WEFT_FN void grawa_begin_norms(grawa *g) {
+    uint32_t i;
+    g->count = 0;
+    for (i = 0; i < g->group.members; i++) {
+        uint32_t r = g->group.member[i];
+        if (!g->desc.partial_deadline_ns || grawa_takes_part(g->go, r)) g->who[g->count++] = r;
+        g->excluded[r] = 0;
+    }
+    g->attempt = 0;
+    grawa_phase(g, GRAWA_NORMS, WEFT_TEXT("gathering the norms"));
+    if (g->desc.weighting != GRAWA_UNIFORM) grawa_fill_wire(g);
+    weft_gather_begin(&g->group, g->who, g->count, g->round + 1, 0, g->wire,
+                      g->desc.weighting == GRAWA_UNIFORM ? 0 : g->groups * sizeof(float), sizeof(float), 0);
+}
+
+/* The norms of the round are known: g->norm holds them, or nothing was looked at. */
+WEFT_FN void grawa_arrive(grawa *g) {
+    memcpy(g->new_ema, g->ema, g->groups * sizeof *g->ema);
+    memcpy(g->new_decay, g->decay, g->groups * sizeof *g->decay);
+    if (g->desc.source != GRAWA_SOURCE_STEPS) grawa_smooth(g, g->desc.ema_rounds, g->new_ema, g->new_decay);
+    if (!g->desc.partial_deadline_ns) {
+        grawa_begin_norms(g);
+        return;
+    }
+    grawa_phase(g, GRAWA_READY, WEFT_TEXT("waiting to hear who takes part"));
+    g->ready_told = WEFT_NO_RANK;
+    g->ready_timing = 0;
+}
+
+/* The period is over: the round begins, with a gradient from the host first if the norm comes from a probe. */
+WEFT_FN weft_status grawa_begin_round(grawa *g) {
+    weft_group_trace(&g->group, WEFT_EVENT_ROUND_BEGUN, WEFT_NO_RANK, g->round + 1, 0);
+    if (g->desc.source == GRAWA_SOURCE_PROBE && g->desc.weighting != GRAWA_UNIFORM) {
+        grawa_phase(g, GRAWA_PROBING, WEFT_TEXT("waiting for a probe gradient"));
+        return WEFT_WANT_GRADIENT;
+    }
+    grawa_arrive(g);
+    return WEFT_OK;
+}
+
+/* Partial rounds: the lowest rank decides, at its deadline, who takes part, and tells everybody. */
+WEFT_FN weft_status grawa_decide(grawa *g) {
+    weft_group *n = &g->group;
+    uint64_t now;
+    uint32_t i, here = 0;
+    weft_status s = grawa_pump(g);
+    if (s < 0) return s;
+    if (g->go_round == g->round + 1) {
+        grawa_begin_norms(g);
+        return WEFT_OK;
+    }
+    if (grawa_coordinator(g) != n->net->rank) return weft_group_deadline(n, grawa_coordinator(g));
+    now = n->net->now(n->net->ctx);
+    if (!g->ready_timing) {
+        g->ready_timing = 1;
+        g->ready_since_ns = now;
+    }
+    g->ready[n->net->rank] = g->round + 1;
+    for (i = 0; i < n->members; i++) here += g->ready[n->member[i]] == g->round + 1;
+    if (here < n->members && now - g->ready_since_ns < g->desc.partial_deadline_ns) return WEFT_AGAIN;
+    memset(g->go, 0, sizeof g->go);
+    for (i = 0; i < n->members; i++) {
+        uint32_t r = n->member[i];
+        if (g->ready[r] == g->round + 1) g->go[r / 8] = (unsigned char)(g->go[r / 8] | 1u << (r % 8));
+        g->go_due[r] = r != n->net->rank;
+    }
+    g->go_round = g->round + 1;
+    if ((s = grawa_tell(g)) < 0) return s;
+    grawa_begin_norms(g);
+    return WEFT_OK;
+}
+
+/* All workers agree that this round comes to nothing. Training may go on. */
+WEFT_FN weft_status grawa_reject(grawa *g, const char *field) {
+    g->round++;
+    g->settled = g->round;
+    g->stats.rounds_abandoned++;
+    weft_group_trace(&g->group, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, g->round, 0);
+    weft_group_fail(&g->group, WEFT_ERR_NONFINITE, g->group.detail.peer, field, 0, 0);
+    grawa_period_over(g);
+    return WEFT_ERR_NONFINITE;
+}
+
+/* Only those still in the view: a worker may have said good-bye instead of sending its norms. */
+WEFT_FN void grawa_drop_leavers(grawa *g) {
+    uint32_t i, n = 0;
+    for (i = 0; i < g->count; i++)
+        if (g->group.peer[g->who[i]].member) g->who[n++] = g->who[i];
+    g->count = n;
+}
+
+WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
+    g->group.detail.peer = WEFT_NO_RANK;
+    if (!grawa_weigh_all(g, first)) return grawa_reject(g, WEFT_TEXT("norms of the round"));
+    g->reduce.weight = g->beta;
+    weft_reduce_begin(&g->reduce, WEFT_OP_ALL_REDUCE, g->desc.params.tensor, g->who, g->count, g->round + 1,
+                      1 + g->attempt * (2 * g->group.net->size + 4));
+    grawa_phase(g, GRAWA_REDUCE, WEFT_TEXT("forming the center"));
+    return WEFT_OK;
+}
+
+WEFT_FN uint64_t grawa_center_hash(const grawa *g) {
+    uint64_t h = 0, first = 0;
+    size_t i;
+    for (i = 0; g->desc.check_replicas && i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        h += weft_run_hash(g->kernels, g->desc.pool, t->dtype, t->count, first, g->reduce.result + g->reduce.map.position[i]);
+        first += t->count;
+    }
+    return h;
+}
+
+WEFT_FN weft_status grawa_reduce_poll(grawa *g) {
+    weft_status s = weft_reduce_poll(&g->reduce);
+    if (s == WEFT_ERR_NONFINITE) {
+        uint32_t bad = g->reduce.bad;
+        if (bad == weft_nobody(&g->reduce) || g->desc.guard == GRAWA_GUARD_REJECT)
+            return grawa_reject(g, WEFT_TEXT("parameters"));
+        g->excluded[bad - 1] = 1;
+        g->stats.nonfinite_models++;
+        g->attempt++;
+        return grawa_begin_reduce(g, 0);
+    }
+    if (s != WEFT_OK) return s;
+    grawa_phase(g, GRAWA_HAVE, WEFT_TEXT("telling that the center is here"));
+    weft_gather_begin(&g->group, g->who, g->count, g->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, grawa_center_hash(g));
+    return WEFT_OK;
+}
+
+/* The worker's model moves: the only place where a round writes the host's parameters. */
+WEFT_FN void grawa_pull(grawa *g) {
+    uint32_t me = g->group.net->rank;
+    size_t i;
+    const unsigned char *center = g->reduce.result;
+    if (g->fresh[me]) {
+        weft_mirror_copy_out(&g->reduce.map, center, g->desc.params.tensor, 0, weft_map_bytes(&g->reduce.map));
+        return;
+    }
+    /* alone, the center is the model; and a model that is not finite is the host's to mend */
+    if (g->count == 1 || g->excluded[me] || g->desc.pull == 0.0) return;
+    for (i = 0; i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        weft_run_pull(g->kernels, g->desc.pool, t->dtype, t->count, g->desc.pull, center + g->reduce.map.position[i], t->data);
+    }
+}
+
+WEFT_FN void grawa_commit(grawa *g) {
+    uint32_t i;
+    grawa_pull(g);
+    memcpy(g->ema, g->new_ema, g->groups * sizeof *g->ema);
+    memcpy(g->decay, g->new_decay, g->groups * sizeof *g->decay);
+    if (g->desc.source == GRAWA_SOURCE_STEPS && g->desc.weighting == GRAWA_BY_MODEL) {
+        g->ema[0] = 0.0; /* by model the moving average over steps restarts after each round, by layer never (as published) */
+        g->decay[0] = 1.0;
+    }
+    if (g->anchor_memory) { /* the center becomes the anchor, and the old anchor's memory the next reduction's */
+        unsigned char *old = g->anchor_memory;
+        g->anchor_memory = g->reduce.mirror;
+        g->anchor = g->reduce.result;
+        g->reduce.mirror = old;
+    }
+    for (i = 0; i < g->count; i++) g->fresh[g->who[i]] = 0;
+    g->round++;
+    g->settled = g->round;
+    g->beta_round = g->round;
+    g->stats.rounds++;
+    g->stats.participants = 0;
+    for (i = 0; i < g->count; i++) g->stats.participants += !g->excluded[g->who[i]];
+    weft_group_trace(&g->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, g->round, g->count);
+    grawa_period_over(g);
+}
+
+WEFT_FN weft_status grawa_have_poll(grawa *g) {
+    weft_status s = weft_group_poll(&g->group);
+    uint64_t mine;
+    uint32_t i;
+    if (s != WEFT_OK) return s;
+    mine = g->desc.check_replicas ? grawa_center_hash(g) : 0;
+    for (i = 0; i < g->count; i++)
+        if (g->who[i] != g->group.net->rank && g->group.peer[g->who[i]].in_arg != mine)
+            return weft_group_break(&g->group, WEFT_ERR_MISMATCH, g->who[i], WEFT_TEXT("hash of the center"), mine,
+                                    g->group.peer[g->who[i]].in_arg);
+    grawa_commit(g);
+    return WEFT_OK;
+}
+
+/* ---- First contact, and new views ---- */
+
+WEFT_FN void grawa_begin_sync(grawa *g) {
+    uint64_t *f = g->sync.mine;
+    g->cut = grawa_in_round(g) || g->state == GRAWA_SETTLE || g->state == GRAWA_SETTLE_HAVE;
+    f[WEFT_SYNC_COMMITTED] = g->settled;
+    f[WEFT_SYNC_HAVE] = g->state == GRAWA_HAVE || g->state == GRAWA_SETTLE_HAVE ? g->round + 1 : 0;
+    f[WEFT_SYNC_FRESH] = g->round == 0;
+    f[WEFT_SYNC_HASH] = g->initial_hash;
+    grawa_phase(g, GRAWA_SYNC, WEFT_TEXT("agreeing on a view"));
+    weft_sync_begin(&g->sync, &g->group);
+    g->group.phase_round = g->round;
+}
+
+/* All members are new: what is the model that they start from? */
+WEFT_FN weft_status grawa_settle(grawa *g) {
+    weft_group *n = &g->group;
+    uint32_t i, r;
+    size_t k;
+    weft_operation op = WEFT_OP_ALL_REDUCE;
+    if (g->desc.initial == GRAWA_INITIAL_CHECK) {
+        for (i = 0; i < n->members; i++)
+            if (weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_HASH) != g->initial_hash && n->member[i] != n->net->rank)
+                return weft_group_break(n, WEFT_ERR_MISMATCH, n->member[i], WEFT_TEXT("hash of the initial parameters"),
+                                        g->initial_hash, weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_HASH));
+        return WEFT_OK;
+    }
+    if (g->desc.initial == GRAWA_INITIAL_KEEP) return WEFT_OK;
+    if (g->desc.initial == GRAWA_INITIAL_COPY) {
+        if (!n->peer[g->desc.initial_rank].member)
+            return weft_group_break(n, WEFT_ERR_ARGUMENT, g->desc.initial_rank, WEFT_TEXT("initial_rank (not a member)"), 1, 0);
+        op = WEFT_OP_BROADCAST;
+        g->reduce.weight = NULL;
+    } else {
+        for (r = 0; r < n->net->size; r++)
+            for (k = 0; k < g->groups; k++) g->beta[r * g->groups + k] = 1.0 / (double)n->members;
+        g->reduce.weight = g->beta;
+    }
+    weft_reduce_begin(&g->reduce, op, g->desc.params.tensor, n->member, n->members, g->round + 1, 1);
+    for (i = 0; i < n->members; i++)
+        if (n->member[i] == g->desc.initial_rank) g->reduce.root = i;
+    grawa_phase(g, GRAWA_SETTLE, WEFT_TEXT("settling the initial parameters"));
+    return WEFT_OK;
+}
+
+WEFT_FN void grawa_commit_settle(grawa *g) {
+    weft_mirror_copy_out(&g->reduce.map, g->reduce.result, g->desc.params.tensor, 0, weft_map_bytes(&g->reduce.map));
+    grawa_anchor_here(g);
+    g->round++;
+    g->settled = g->round;
+}
+
+/* Goes on with what was wanted before the view was agreed. */
+WEFT_FN weft_status grawa_then(grawa *g);
+
+WEFT_FN weft_status grawa_sync_poll(grawa *g) {
+    weft_group *n = &g->group;
+    weft_status s = weft_sync_poll(&g->sync, n);
+    uint64_t committed, was = g->round;
+    uint32_t i, all_fresh = 1;
+    if (s != WEFT_OK) return s;
+    committed = g->sync.committed;
+    for (i = 0; i < n->members; i++)
+        if (!weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_FRESH)) all_fresh = 0;
+    for (i = 0; i < n->members; i++) {
+        uint32_t r = n->member[i];
+        int fresh = weft_sync_field(&g->sync, r, WEFT_SYNC_FRESH) != 0;
+        uint64_t c = weft_sync_field(&g->sync, r, WEFT_SYNC_COMMITTED), have = weft_sync_field(&g->sync, r, WEFT_SYNC_HAVE);
+        if (!fresh && c != committed && have != committed && !g->desc.partial_deadline_ns)
+            return weft_group_break(n, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, c);
+        if (fresh && !all_fresh && have != committed) g->fresh[r] = 1;
+        g->ready[r] = g->begun[r] = g->go_due[r] = 0;
+        g->leave_due[r] = 0;
+    }
+    g->go_round = 0;
+    g->ready_told = WEFT_NO_RANK;
+    if (weft_sync_commits(&g->sync)) {
+        if (g->round == 0 && g->desc.initial != GRAWA_INITIAL_KEEP && g->desc.initial != GRAWA_INITIAL_CHECK) grawa_commit_settle(g);
+        else grawa_commit(g);
+    } else if (g->cut) {
+        g->stats.rounds_abandoned++;
+        weft_group_trace(n, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, was + 1, 0);
+    }
+    g->round = g->settled = committed;
+    g->averages = 0;
+    grawa_idle(g);
+    if (all_fresh && committed == 0 && (s = grawa_settle(g)) != WEFT_OK) return s;
+    return g->state == GRAWA_SETTLE ? WEFT_OK : grawa_then(g);
+}
+
+WEFT_FN weft_status grawa_settle_poll(grawa *g) {
+    weft_status s = weft_reduce_poll(&g->reduce);
+    if (s == WEFT_ERR_NONFINITE)
+        return weft_group_break(&g->group, s, g->group.detail.peer, WEFT_TEXT("initial parameters"), 0, g->reduce.nonfinite);
+    if (s != WEFT_OK) return s;
+    grawa_phase(g, GRAWA_SETTLE_HAVE, WEFT_TEXT("settling the initial parameters"));
+    weft_gather_begin(&g->group, g->group.member, g->group.members, g->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, 0);
+    return WEFT_OK;
+}
+
+/* ---- grawa_average ---- */
+
+/* Exchanges that one grawa_average may need. */
+WEFT_FN uint32_t grawa_average_steps(const grawa *g) { return 4 * g->group.net->size + 16; }
+
+WEFT_FN uint32_t grawa_average_step(const grawa *g) {
+    return (uint32_t)GRAWA_STEP_AVERAGE + (uint32_t)g->averages * grawa_average_steps(g);
+}
+
+WEFT_FN void grawa_begin_average(grawa *g) {
+    grawa_phase(g, GRAWA_AVERAGE_MEET, WEFT_TEXT("meeting for an average"));
+    weft_gather_begin(&g->group, g->group.member, g->group.members, g->round, grawa_average_step(g), NULL, 0, 1,
+                      g->model == GRAWA_CENTER ? g->beta_round + 1 : 0);
+}
+
+/* Does everybody mean the same? And then the weights, over the workers that are here. */
+WEFT_FN weft_status grawa_average_weights(grawa *g) {
+    weft_group *n = &g->group;
+    uint64_t mine = g->model == GRAWA_CENTER ? g->beta_round + 1 : 0;
+    uint32_t i, r;
+    size_t k;
+    for (i = 0; i < n->members; i++)
+        if (n->member[i] != n->net->rank && n->peer[n->member[i]].in_arg != mine)
+            return weft_group_fail(n, WEFT_ERR_MISMATCH, n->member[i], WEFT_TEXT("model, or round of the weights"), mine,
+                                   n->peer[n->member[i]].in_arg);
+    for (k = 0; k < g->groups; k++) {
+        double sum = 0.0;
+        for (i = 0; i < n->members; i++) sum += g->beta[n->member[i] * g->groups + k];
+        for (r = 0; r < n->net->size; r++) {
+            double equal = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
+            double beta = n->peer[r].member ? g->beta[r * g->groups + k] : 0.0;
+            g->share[r * g->groups + k] = g->model == GRAWA_MEAN || !(sum > 0.0) ? equal : beta / sum;
+        }
+    }
+    return WEFT_OK;
+}
+
+WEFT_FN void grawa_average_over(grawa *g) {
+    g->averages++;
+    grawa_idle(g);
+}
+
+WEFT_FN weft_status grawa_average_poll(grawa *g) {
+    weft_group *n = &g->group;
+    uint32_t step = grawa_average_step(g) + 1, r;
+    int buffers = g->state == GRAWA_AVERAGE_BUFFERS;
+    weft_reduce *sum = buffers ? &g->buffers : &g->reduce;
+    const weft_tensors *into = buffers ? &g->into_buffers : &g->into;
+    weft_status s;
+    if (g->state == GRAWA_AVERAGE_MEET) {
+        if ((s = grawa_tell(g)) < 0 || (s = weft_group_poll(n)) != WEFT_OK) return s;
+        if ((s = grawa_average_weights(g)) != WEFT_OK) {
+            grawa_average_over(g);
+            return s;
+        }
+        g->reduce.weight = g->share;
+        weft_reduce_begin(&g->reduce, WEFT_OP_ALL_REDUCE, g->desc.params.tensor, n->member, n->members, g->round, step);
+        grawa_phase(g, GRAWA_AVERAGE, WEFT_TEXT("averaging the models"));
+        return WEFT_OK;
+    }
+    s = weft_reduce_poll(sum);
+    if (s == WEFT_ERR_NONFINITE) grawa_average_over(g);
+    if (s != WEFT_OK) return s;
+    if (into->tensor) weft_mirror_copy_out(&sum->map, sum->result, into->tensor, 0, weft_map_bytes(&sum->map));
+    if (buffers || g->desc.buffers.count == 0) {
+        grawa_average_over(g);
+        return WEFT_OK;
+    }
+    for (r = 0; r < n->net->size; r++) g->share[r] = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
+    g->buffers.weight = g->share;
+    weft_reduce_begin(&g->buffers, WEFT_OP_ALL_REDUCE, g->desc.buffers.tensor, n->member, n->members, g->round,
+                      step + 2 * n->net->size + 4);
+    grawa_phase(g, GRAWA_AVERAGE_BUFFERS, WEFT_TEXT("averaging the buffers"));
+    return WEFT_OK;
+}
+
+WEFT_FN void grawa_begin_leave(grawa *g) {
+    uint32_t i;
+    for (i = 0; i < g->group.members; i++) g->leave_due[g->group.member[i]] = g->group.member[i] != g->group.net->rank;
+    memset(g->count_due, 0, g->group.net->size);
+    grawa_phase(g, GRAWA_LEAVING, WEFT_TEXT("saying good-bye"));
+}
+
+/* ---- Driving ---- */
+
+WEFT_FN weft_status grawa_then(grawa *g) {
+    int then = g->then;
+    g->then = GRAWA_THEN_IDLE;
+    grawa_count(g);
+    if (then == GRAWA_THEN_STEP && grawa_due(g)) return grawa_begin_round(g);
+    if (then == GRAWA_THEN_AVERAGE) grawa_begin_average(g);
+    if (then == GRAWA_THEN_LEAVE) grawa_begin_leave(g);
+    return WEFT_OK;
+}
+
+/* One phase after the other until one has to wait. */
+WEFT_FN weft_status grawa_drive(grawa *g) {
+    weft_status s = WEFT_OK;
+    uint32_t i;
+    while (s == WEFT_OK) {
+        int before = g->state;
+        switch (g->state) {
+        case GRAWA_IDLE: return grawa_pump(g);
+        case GRAWA_SYNC: s = grawa_sync_poll(g); break;
+        case GRAWA_SETTLE: s = grawa_settle_poll(g); break;
+        case GRAWA_SETTLE_HAVE:
+            if ((s = weft_group_poll(&g->group)) != WEFT_OK) break;
+            grawa_commit_settle(g);
+            grawa_idle(g);
+            s = grawa_then(g);
+            break;
+        case GRAWA_PROBING: return (s = grawa_pump(g)) < 0 ? s : WEFT_WANT_GRADIENT;
+        case GRAWA_READY: s = grawa_decide(g); break;
+        case GRAWA_NORMS:
+            if ((s = grawa_tell(g)) < 0 || (s = weft_group_poll(&g->group)) != WEFT_OK) break;
+            grawa_drop_leavers(g);
+            s = grawa_begin_reduce(g, 1);
+            break;
+        case GRAWA_REDUCE:
+            if ((s = grawa_tell(g)) >= 0) s = grawa_reduce_poll(g);
+            break;
+        case GRAWA_HAVE:
+            if ((s = grawa_tell(g)) >= 0) s = grawa_have_poll(g);
+            break;
+        case GRAWA_AVERAGE_MEET: case GRAWA_AVERAGE: case GRAWA_AVERAGE_BUFFERS: s = grawa_average_poll(g); break;
+        case GRAWA_LEAVING:
+            if ((s = grawa_pump(g)) < 0) break;
+            for (i = 0; i < g->group.members && !g->leave_due[g->group.member[i]]; i++) continue;
+            if (i < g->group.members || !weft_group_flushed(&g->group)) return weft_group_deadline(&g->group, WEFT_NO_RANK);
+            grawa_phase(g, GRAWA_LEFT, WEFT_TEXT("gone"));
+            weft_group_close(&g->group);
+            return WEFT_OK;
+        default: return WEFT_OK;
+        }
+        if (s == WEFT_OK && g->state == GRAWA_IDLE && before != GRAWA_IDLE) return grawa_pump(g); /* counts go out at once */
+    }
+    return s;
+}
+
+/* ---- Verbs ---- */
+
+/* A verb begins. `states`: bit a state in which it is legal. Ends with grawa_exit. */
+WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
+    if (!g || g->magic != GRAWA_MAGIC) return WEFT_ERR_ARGUMENT;
+    if (g->group.busy) return WEFT_ERR_REENTRY;
+    if (!(states >> g->state & 1u))
+        return weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), states, (uint64_t)g->state);
+    g->group.busy = 1;
+    return WEFT_OK;
+}
+
+WEFT_FN weft_status grawa_exit(grawa *g, weft_status s) {
+    g->group.busy = 0;
+    if (s > 0) g->group.detail.status = s;
+    return s;
+}
+
+#define GRAWA_ONLY_IDLE (1u << GRAWA_IDLE)
+#define GRAWA_ANY_LIVE ((1u << GRAWA_LEFT) - 1u)
+
+GRAWA_API weft_status grawa_start(grawa *g) {
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (!g->group.synced && !g->group.failed) grawa_begin_sync(g);
+    return grawa_exit(g, grawa_drive(g));
+}
+
+GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
+    int learning, due;
+    size_t i;
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (grads && ((s = weft_tensors_check(grads, 1, &g->group.detail)) != WEFT_OK ||
+                  (s = weft_tensors_match(&g->desc.params, grads, &g->group.detail)) != WEFT_OK))
+        return grawa_exit(g, s);
+    for (i = 0; g->anchor && g->desc.proximal > 0 && i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        weft_run_pull(g->kernels, g->desc.pool, t->dtype, t->count, g->desc.proximal / (double)g->desc.period_steps,
+                      g->anchor + g->reduce.map.position[i], t->data);
+    }
+    g->in_period += g->in_period < UINT32_MAX;
+    g->stats.steps++;
+    if (g->group.synced && g->desc.trigger == GRAWA_TRIGGER_TOTAL) s = grawa_pump(g);
+    due = g->group.synced && grawa_due(g);
+    learning = g->desc.source == GRAWA_SOURCE_STEPS || (g->desc.source == GRAWA_SOURCE_CLOSING && (due || !g->group.synced));
+    if (learning && g->desc.weighting != GRAWA_UNIFORM) {
+        grawa_look(g, grads);
+        if (g->desc.source == GRAWA_SOURCE_STEPS) grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
+    }
+    if (s < 0) return grawa_exit(g, s);
+    if (due || !g->group.synced) {
+        if (g->group.failed) return grawa_exit(g, g->group.failed);
+        if (due) s = grawa_begin_round(g);
+        else {
+            g->then = GRAWA_THEN_STEP;
+            grawa_begin_sync(g);
+        }
+        return grawa_exit(g, s == WEFT_OK ? grawa_drive(g) : s);
+    }
+    grawa_count(g);
+    return grawa_exit(g, g->desc.trigger == GRAWA_TRIGGER_TOTAL ? grawa_pump(g) : WEFT_OK);
+}
+
+GRAWA_API weft_status grawa_probe(grawa *g, const weft_tensors *grads) {
+    weft_status s = grawa_enter(g, 1u << GRAWA_PROBING);
+    if (s != WEFT_OK) return s;
+    if (grads && ((s = weft_tensors_check(grads, 1, &g->group.detail)) != WEFT_OK ||
+                  (s = weft_tensors_match(&g->desc.params, grads, &g->group.detail)) != WEFT_OK))
+        return grawa_exit(g, s);
+    grawa_look(g, grads);
+    grawa_arrive(g);
+    return grawa_exit(g, grawa_drive(g));
+}
+
+GRAWA_API weft_status grawa_poll(grawa *g) {
+    weft_status s = grawa_enter(g, GRAWA_ANY_LIVE | 1u << GRAWA_LEFT);
+    return s != WEFT_OK ? s : grawa_exit(g, grawa_drive(g));
+}
+
+GRAWA_API weft_status grawa_wait(grawa *g) {
+    for (;;) {
+        weft_status s = grawa_poll(g);
+        const weft_transport *net;
+        uint64_t until = UINT64_MAX, now;
+        if (s != WEFT_AGAIN) return s;
+        net = g->group.net;
+        if (!net->wait) continue;
+        if (net->now && (g->desc.timeout_ns || g->desc.partial_deadline_ns)) {
+            now = net->now(net->ctx);
+            if (g->desc.timeout_ns && g->desc.timeout_ns < until - now) until = now + g->desc.timeout_ns;
+            if (g->state == GRAWA_READY && g->desc.partial_deadline_ns < until - now) until = now + g->desc.partial_deadline_ns;
+        }
+        net->wait(net->ctx, until);
+    }
+}
+
+/* A view to write averages into: shapes and types of `like`. */
+WEFT_FN weft_status grawa_check_into(grawa *g, const weft_tensors *into, const weft_tensors *like) {
+    size_t i;
+    weft_status s;
+    if (!into) return WEFT_OK;
+    if ((s = weft_tensors_check(into, 0, &g->group.detail)) != WEFT_OK) return s;
+    if ((s = weft_tensors_match(like, into, &g->group.detail)) != WEFT_OK) return s;
+    for (i = 0; i < like->count; i++)
+        if (into->tensor[i].dtype != like->tensor[i].dtype)
+            return weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("into.dtype"),
+                                   (uint64_t)like->tensor[i].dtype, (uint64_t)into->tensor[i].dtype);
+    return WEFT_OK;
+}
+
+GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into, const weft_tensors *into_buffers) {
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    s = g->group.failed;
+    if (s == WEFT_OK) s = grawa_enum((uint64_t)model, GRAWA_CENTER, WEFT_TEXT("model"), &g->group.detail);
+    if (s == WEFT_OK) s = grawa_check_into(g, into, &g->desc.params);
+    if (s == WEFT_OK) s = grawa_check_into(g, into_buffers, &g->desc.buffers);
+    if (s == WEFT_OK && (g->averages + 1) * grawa_average_steps(g) >= (uint64_t)1 << 30)
+        s = weft_group_fail(&g->group, WEFT_ERR_OVERFLOW, WEFT_NO_RANK, WEFT_TEXT("averages since the last round"), 1u << 30, g->averages);
+    if (s != WEFT_OK) return grawa_exit(g, s);
+    g->model = model;
+    memset(&g->into, 0, sizeof g->into);
+    memset(&g->into_buffers, 0, sizeof g->into_buffers);
+    if (into) g->into = *into;
+    if (into_buffers) g->into_buffers = *into_buffers;
+    if (g->group.synced) {
+        grawa_begin_average(g);
+    } else {
+        g->then = GRAWA_THEN_AVERAGE;
+        grawa_begin_sync(g);
+    }
+    return grawa_exit(g, grawa_drive(g));
+}
+
+GRAWA_API weft_status grawa_leave(grawa *g) {
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (g->group.failed) return grawa_exit(g, g->group.failed);
+    if (g->group.synced) {
+        grawa_begin_leave(g);
+    } else {
+        g->then = GRAWA_THEN_LEAVE;
+        grawa_begin_sync(g);
+    }
+    return grawa_exit(g, grawa_drive(g));
+}
+
+WEFT_FN weft_status grawa_check_rank(grawa *g, uint32_t rank) {
+    if (rank < g->group.net->size && rank != g->group.net->rank) return WEFT_OK;
+    return weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, rank, WEFT_TEXT("rank"), g->group.net->size, rank);
+}
+
+GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank) {
+    weft_status s = grawa_enter(g, GRAWA_ANY_LIVE);
+    if (s != WEFT_OK) return s;
+    if ((s = grawa_check_rank(g, rank)) == WEFT_OK) weft_group_lose(&g->group, rank);
+    return grawa_exit(g, s);
+}
+
+GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank) {
+    weft_status s = grawa_enter(g, GRAWA_ANY_LIVE);
+    if (s != WEFT_OK) return s;
+    if ((s = grawa_check_rank(g, rank)) == WEFT_OK) g->group.peer[rank].lost = 0;
+    return grawa_exit(g, s);
+}
+
+GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view) {
+    weft_status s = grawa_enter(g, GRAWA_ANY_LIVE);
+    if (s != WEFT_OK) return s;
+    if (!view) s = weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
+    if (s == WEFT_OK) s = weft_view_check(view, g->group.net, &g->group.detail);
+    if (s == WEFT_OK && view->epoch <= g->group.epoch)
+        s = weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->group.epoch + 1, view->epoch);
+    if (s != WEFT_OK) return grawa_exit(g, s);
+    if (g->state != GRAWA_SYNC && g->state != GRAWA_LEAVING) g->then = GRAWA_THEN_IDLE;
+    if (g->state == GRAWA_LEAVING) g->then = GRAWA_THEN_LEAVE;
+    weft_reduce_cancel(&g->reduce);
+    weft_reduce_cancel(&g->buffers);
+    weft_group_set_view(&g->group, view);
+    if (g->group.failed) return grawa_exit(g, g->group.failed);
+    grawa_begin_sync(g);
+    return grawa_exit(g, grawa_drive(g));
+}
+
+/* ---- Saved state ---- */
+
+/* All of it in order: measured, written and read by the same lines. */
+WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
+    uint64_t *counters[18], period = g->desc.period_steps, next = g->next_period, in_period = g->in_period;
+    size_t i, n = 0;
+    counters[n++] = &g->round;
+    counters[n++] = &g->settled;
+    counters[n++] = &g->beta_round;
+    counters[n++] = &g->averages;
+    counters[n++] = &g->initial_hash;
+    counters[n++] = &g->stats.steps;
+    counters[n++] = &g->stats.rounds;
+    counters[n++] = &g->stats.rounds_abandoned;
+    counters[n++] = &g->stats.rounds_missed;
+    counters[n++] = &g->stats.participants;
+    counters[n++] = &g->stats.zero_norms;
+    counters[n++] = &g->stats.nonfinite_norms;
+    counters[n++] = &g->stats.nonfinite_models;
+    counters[n++] = &period;
+    counters[n++] = &next;
+    counters[n++] = &in_period;
+    for (i = 0; i < n; i++) weft_blob_u64(b, counters[i]);
+    weft_blob_double(b, &g->desc.pull);
+    weft_blob_double(b, &g->desc.proximal);
+    weft_blob_double(b, &g->next_proximal);
+    weft_blob_double(b, &g->grad_scale);
+    for (i = 0; i < 3 * g->groups; i++) weft_blob_double(b, &g->norm[i]); /* norm, ema, decay */
+    for (i = 0; i < g->group.net->size * g->groups; i++) weft_blob_double(b, &g->beta[i]);
+    for (i = 0; g->anchor && i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        size_t each = weft_dtype_bytes(t->dtype);
+        weft_blob_raw(b, g->anchor + g->reduce.map.position[i], t->count * each, each);
+    }
+    if (!b->from || b->short_of) return;
+    g->desc.period_steps = period > 0 && period <= UINT32_MAX ? (uint32_t)period : 0;
+    g->next_period = next > 0 && next <= UINT32_MAX ? (uint32_t)next : 0;
+    g->in_period = in_period <= UINT32_MAX ? (uint32_t)in_period : UINT32_MAX;
+}
+
+WEFT_FN size_t grawa_blob_bytes(grawa *g) {
+    weft_blob b;
+    memset(&b, 0, sizeof b);
+    b.at = WEFT_BLOB_HEAD;
+    grawa_blob(g, &b);
+    return b.at + WEFT_BLOB_TAIL;
+}
+
+GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob b;
+    size_t need;
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    need = grawa_blob_bytes(g);
+    if (bytes) *bytes = need;
+    if (!buf) return grawa_exit(g, bytes ? WEFT_OK : weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
+    if (capacity < need)
+        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
+    memset(&b, 0, sizeof b);
+    b.bytes = (unsigned char *)buf;
+    b.capacity = need;
+    b.at = WEFT_BLOB_HEAD;
+    grawa_blob(g, &b);
+    weft_blob_seal((unsigned char *)buf, need, grawa_blob_fingerprint(g));
+    return grawa_exit(g, WEFT_OK);
+}
+
+/* A blob may have a valid checksum and still be hostile. */
+WEFT_FN int grawa_blob_sane(const grawa *g) {
+    size_t k;
+    uint32_t r;
+    weft_detail d;
+    if (g->desc.period_steps == 0 || g->next_period == 0 || g->settled > g->round || g->beta_round > g->round ||
+        g->round > UINT64_MAX / 2 || g->averages > UINT32_MAX)
+        return 0;
+    if (grawa_range(g->desc.pull, 0, 1, 0, NULL, &d) || grawa_range(g->desc.proximal, 0, 1, 0, NULL, &d) ||
+        grawa_range(g->next_proximal, 0, 1, 0, NULL, &d) || (!g->anchor && (g->desc.proximal > 0 || g->next_proximal > 0)) ||
+        !weft_is_finite(g->grad_scale) || g->grad_scale == 0.0)
+        return 0;
+    for (k = 0; k < g->groups; k++) {
+        double sum = 0.0;
+        if (!(g->ema[k] >= 0.0) || !weft_is_finite(g->ema[k]) || grawa_range(g->decay[k], 0, 1, 0, NULL, &d)) return 0;
+        for (r = 0; r < g->group.net->size; r++) {
+            if (grawa_range(g->beta[r * g->groups + k], 0, 1, 0, NULL, &d)) return 0;
+            sum += g->beta[r * g->groups + k];
+        }
+        if (sum > 1.000001) return 0;
+    }
+    return 1;
+}
+
+GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
+    weft_blob b;
+    weft_detail why = weft_detail_none();
+    grawa_desc keep;
+    uint64_t hash;
+    uint32_t period;
+    double proximal;
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (!(grawa_state(g) & GRAWA_MAY_LOAD))
+        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
+    s = weft_blob_check((const unsigned char *)buf, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
+    if (s != WEFT_OK) return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+    keep = g->desc;
+    period = g->next_period;
+    proximal = g->next_proximal;
+    hash = g->initial_hash;
+    memset(&b, 0, sizeof b);
+    b.from = (const unsigned char *)buf;
+    b.capacity = bytes - WEFT_BLOB_TAIL;
+    b.at = WEFT_BLOB_HEAD;
+    grawa_blob(g, &b);
+    if (!b.short_of && grawa_blob_sane(g)) return grawa_exit(g, WEFT_OK);
+    g->desc = keep;
+    grawa_begin_afresh(g);
+    g->next_period = period;
+    g->next_proximal = proximal;
+    g->initial_hash = hash;
+    grawa_anchor_here(g);
+    return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+}
+
+/* ---- Setters ---- */
+
+GRAWA_API weft_status grawa_set_period(grawa *g, uint32_t period_steps) {
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (period_steps == 0)
+        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("period_steps"), 1, 0));
+    g->next_period = period_steps;
+    return grawa_exit(g, WEFT_OK);
+}
+
+GRAWA_API weft_status grawa_set_pull(grawa *g, double pull) {
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if ((s = grawa_range(pull, 0, 1, 0, WEFT_TEXT("pull"), &g->group.detail)) == WEFT_OK) g->desc.pull = pull;
+    return grawa_exit(g, s);
+}
+
+GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal) {
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if ((s = grawa_range(proximal, 0, 1, 0, WEFT_TEXT("proximal"), &g->group.detail)) == WEFT_OK) {
+        if (proximal > 0 && !g->anchor)
+            s = weft_group_fail(&g->group, WEFT_ERR_UNSUPPORTED, WEFT_NO_RANK, WEFT_TEXT("proximal (off at init: no memory)"), 0,
+                                weft_double_bits(proximal));
+        else g->next_proximal = proximal;
+    }
+    return grawa_exit(g, s);
+}
+
+GRAWA_API weft_status grawa_set_grad_scale(grawa *g, double scale) {
+    weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE | 1u << GRAWA_PROBING);
+    if (s != WEFT_OK) return s;
+    if (!weft_is_finite(scale) || scale == 0.0)
+        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("scale"), 1, weft_double_bits(scale)));
+    g->grad_scale = scale;
+    return grawa_exit(g, WEFT_OK);
+}
+
+/* ---- Reading ---- */
+
+GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out) {
+    *out = g->stats;
+    out->members = g->group.members;
+    out->traffic = g->group.traffic;
+}
+
+GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out) { *out = g->desc; }
+
+GRAWA_API const weft_detail *grawa_detail(const grawa *g) { return &g->group.detail; }
+
+GRAWA_API uint32_t grawa_state(const grawa *g) {
+    if (g->magic != GRAWA_MAGIC || g->state >= GRAWA_LEFT) return 0;
+    if (g->state != GRAWA_IDLE) return (g->state == GRAWA_PROBING ? GRAWA_MAY_PROBE : GRAWA_MAY_POLL) | GRAWA_MAY_REGROUP;
+    return GRAWA_MAY_STEP | GRAWA_MAY_REGROUP |
+           (g->stats.steps == 0 && g->round == 0 && !g->group.synced ? GRAWA_MAY_LOAD : 0);
+}
+
+GRAWA_API uint32_t grawa_groups(const grawa *g) { return (uint32_t)g->groups; }
+
+GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group) {
+    if (rank >= g->group.net->size || group >= g->groups) return (double)NAN;
+    return g->beta[(size_t)rank * g->groups + group];
+}
+
+GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out) {
+    if (group >= g->groups) return WEFT_ERR_ARGUMENT;
+    out->norm = g->norm[group];
+    out->ema = g->ema[group];
+    out->corrected = grawa_corrected(g->ema[group], g->decay[group]);
+    return WEFT_OK;
+}
+
+GRAWA_API void grawa_close(grawa *g) {
+    if (!g || g->magic != GRAWA_MAGIC || g->group.busy) return;
+    weft_reduce_cancel(&g->reduce);
+    weft_reduce_cancel(&g->buffers);
+    weft_group_close(&g->group);
+    g->state = GRAWA_CLOSED;
+    g->magic = 0;
+}
+
+#if defined __clang__
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined __GNUC__
+#pragma GCC pop_options
+#elif defined _MSC_VER
+#pragma fp_contract(on)
+#pragma float_control(pop)
+#endif
+
+#endif /* GRAWA_IMPLEMENTATION */

@@ -1,0 +1,8 @@
+#if defined __clang__
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined __GNUC__
+#pragma GCC pop_options
+#elif defined _MSC_VER
+#pragma fp_contract(on)
+#pragma float_control(pop)
+#endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT
+ * kernels.h: the arithmetic contract, the kernel table, and the drivers that run kernels over tensors and threads. */
+#include "base.h"
+#include "tensor.h"
+#include "pool.h"
+/*==== API ====*/
+
+/* ---- The arithmetic contract ----
+ *
+ * Results are bit-identical for any instruction set, thread count, chunk size and arrival order:
+ * - Element-wise kernels: f32 tensors in f32, f64 tensors in f64, evaluated exactly as the formula beside each kernel is
+ *   written, left to right, no contraction into FMA, round to nearest even. Scalars are rounded once to the element type.
+ * - 16-bit types are storage: widened to f32 (exact), computed there, rounded once.
+ * - Reductions: products and sums in f64 (f32 products are exact in f64). WEFT_BLOCK elements make a block, blocks restart
+ *   at each tensor; inside a block element i goes to lane i % 16, each lane adds in index order from +0.0, tails are padded
+ *   with zeros; the 16 lanes are combined in a pairwise tree (l[i] + l[i + 8], then + 4, + 2, + 1); block sums are
+ *   added in index order from +0.0, whoever computed them.
+ * - NaN payloads are excepted. */
+#define WEFT_BLOCK ((size_t)4096)
+
+/* Which instruction set to use. WEFT_ISA_AUTO takes the best that this machine has. */
+typedef enum weft_isa { WEFT_ISA_AUTO = 0, WEFT_ISA_SERIAL = 1 } weft_isa;
+/*==== IMPLEMENTATION ====*/
+
+/* Sums that a pass over two vectors yields: x.y, x.x, y.y. */
+typedef struct weft_dots {
+    double xy, xx, yy;
+} weft_dots;
+
+/* Options of one SGD step; all scalars are rounded to the element type before use. `momentum` 0: plain SGD. */
+typedef struct weft_sgd {
+    double learning_rate, momentum, weight_decay;
+    int nesterov;
+    int first; /* the velocity holds nothing yet: v = d, as torch.optim.SGD starts */
+} weft_sgd;
+
+/* What an SGD step sees of the gradient on its way. */
+typedef struct weft_grad_stats {
+    double squared_norm; /* of the gradient without weight decay */
+    uint64_t nonfinite;  /* elements that are NaN or infinite */
+} weft_grad_stats;
+
+/* The kernels of one element type. Vectors of n elements; n may be 0; no alignment beyond the element's. Outputs
+ * may be the same array as an input of the same role (in place), but must not overlap partially.
+ * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16 long. They
+ * add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the block's sum. */
+typedef struct weft_kernel_set {
+    /* y = x */
+    void (*copy)(size_t n, const void *x, void *y);
+    /* y = a * x */
+    void (*scale)(size_t n, double a, const void *x, void *y);
+    /* y = y + a * x */
+    void (*axpy)(size_t n, double a, const void *x, void *y);
+    /* x = (1 - l) * x + l * c, with 1 - l computed in f64 and rounded once; each product rounded, then the sum */
+    void (*pull)(size_t n, double l, const void *c, void *x);
+    /* out = w[0] * x[0] + w[1] * x[1] + ..., left to right over the k sources, for the n elements of all arrays that begin
+     * with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no source left the
+     * result is +0. Returns how many elements of the result are not finite. out may be one of the sources. */
+    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out);
+    /* lanes[0..15] += x * y */
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
+    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    /* lanes[0..15] += x * y, [16..31] += x * x, [32..47] += y * y; each equal to the single kernels bit for bit */
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* SGD: d = g + weight_decay * x (weight_decay 0: d = g); v = momentum * v + d (first: v = d, v is not read);
+     * nesterov: x = x - lr * (d + momentum * v), else x = x - lr * v; momentum 0: x = x - lr * d and v may be NULL.
+     * lanes[0..15] += g * g; returns the number of elements of g that are not finite. g, v and x are three arrays. */
+    uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
+    /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
+    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup);
+    /* SAM: x = backup */
+    void (*sam_restore)(size_t n, const void *backup, void *x);
+    /* elements that are NaN or infinite */
+    uint64_t (*count_nonfinite)(size_t n, const void *x);
+    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any order. */
+    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
+} weft_kernel_set;
+
+/* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
+typedef struct weft_kernels {
+    const char *name; /* "serial", ... */
+    weft_kernel_set f32, f64;
+    void (*bf16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_bf16)(size_t n, const float *x, uint16_t *y); /* nearest even; NaN stays NaN (quiet) */
+    void (*f16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_f16)(size_t n, const float *x, uint16_t *y); /* nearest even, subnormals kept, overflow to infinity */
+} weft_kernels;
+
+/* What the vocabulary of an instruction set and the kernels over it have in common. */
+#define WEFT_LANES_OF_A_BLOCK 16
+#define WEFT_GROUP 256 /* elements that a kernel keeps on the stack: a multiple of 16 */
+
+/* Iterations of the loop that follows are independent, even if two of its pointers are equal. */
+#if defined __GNUC__ && !defined __clang__ && __GNUC__ >= 5
+#define WEFT_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define WEFT_INDEPENDENT
+#endif
+
+#if defined __GNUC__ || defined __clang__
+#define WEFT_NOINLINE __attribute__((noinline))
+#else
+#define WEFT_NOINLINE
+#endif
+
+/* mix(bits, index) of the replica hash: splitmix64's finaliser over bits + (index + 1) * 2^64 / golden ratio. */
+#define WEFT_HASH_KEY UINT64_C(0x9E3779B97F4A7C15)
+#define WEFT_HASH_MUL1 UINT64_C(0xBF58476D1CE4E5B9)
+#define WEFT_HASH_MUL2 UINT64_C(0x94D049BB133111EB)
+
+WEFT_FN uint64_t weft_mix(uint64_t z) {
+    z = (z ^ z >> 30) * WEFT_HASH_MUL1;
+    z = (z ^ z >> 27) * WEFT_HASH_MUL2;
+    return z ^ z >> 31;
+}
+
+WEFT_FN uint32_t weft_load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint64_t weft_load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint32_t weft_f32_bits(float v) {
+    return weft_load_u32(&v);
+}
+
+WEFT_FN float weft_bits_f32(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN double weft_bits_f64(uint64_t bits) {
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN unsigned weft_f32_nonfinite(float v) {
+    return (weft_f32_bits(v) & 0x7F800000u) == 0x7F800000u;
+}
+
+WEFT_FN unsigned weft_f64_nonfinite(double v) {
+    return !weft_is_finite(v);
+}
+
+/* The table of a set, by its WEFT_SET_NAME; sam_restore is a copy. */
+#define WEFT_KERNEL_SET(e)                                                                                             \
+    {WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),                  \
+     WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, sqnorm_block),                      \
+     WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block), WEFT_SET_NAME(e, sam_perturb), WEFT_SET_NAME(e, copy), \
+     WEFT_SET_NAME(e, count_nonfinite), WEFT_SET_NAME(e, hash)}
+#define WEFT_KERNEL_SETS                                                                                               \
+    WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
+        WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)
+
+#include "kernels/serial.h"
+#include "kernels/drivers.h"
