@@ -32,68 +32,75 @@
  *
  * ---- The verbs ----
  *
- * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll until it says
- * something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0; grawa_detail names who and where).
- * While the last verb returned WEFT_AGAIN, the parameters are lent to the library: do not write them. A round commits wholly
- * or not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are legal now; a wrong one is
- * WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, sleeps, prints or
- * reads the environment.
+ * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll
+ * until it says something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0;
+ * grawa_detail names who and where). While the last verb returned WEFT_AGAIN, the parameters are lent to the
+ * library: do not write them. A round commits wholly or not at all: until it commits, the parameters are untouched.
+ * grawa_state tells which verbs are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs
+ * to one thread at a time. No verb allocates, sleeps, prints or reads the environment.
  *
  * ---- When a round happens ----
  *
- * GRAWA_TRIGGER_PERIOD (default): after period_steps local steps of this worker; all workers take the same number of steps.
- * GRAWA_TRIGGER_TOTAL (the published rule): when all workers together have begun members x period_steps local steps. Fast
- *   workers take more steps than slow ones; nobody waits for longer than the step that the slowest worker is in.
- *   Everybody counts: at the beginning of each local step a worker tells its count to every peer, one 64-byte message each,
- *   and waits for no answer; counts are cumulative, so a late or merged message loses nothing, and the loss of any worker
- *   loses nothing but that worker's count.
+ * GRAWA_TRIGGER_PERIOD (default): after period_steps local steps of this worker; all workers take equally many.
+ * GRAWA_TRIGGER_TOTAL (the published rule): when all workers together have begun members x period_steps local steps.
+ *   Fast workers take more steps than slow ones; nobody waits for longer than the step that the slowest worker is in.
+ *   Everybody counts: at the beginning of each local step a worker tells its count to every peer, one 64-byte
+ *   message each, and waits for no answer; counts are cumulative, so a late or merged message loses nothing, and the
+ *   loss of any worker loses nothing but that worker's count.
  *
  * ---- Where the norm comes from ----
  *
- * GRAWA_SOURCE_CLOSING (default): the gradient given to the grawa_step that closes the period, smoothed by an exponential moving
- *   average over rounds (ema_rounds, 0.9^8 as published). Costs one read of the gradient a round.
- * GRAWA_SOURCE_PROBE (published): a fresh mini-batch at the current model. grawa_step returns WEFT_WANT_GRADIENT; compute the
- *   gradient of such a batch (drawn from all data, no augmentation, no weight decay) and hand it to grawa_probe. Costs one more
- *   forward and backward pass a round, 1 / period_steps of the compute. The batch size must be the same on all workers.
- * GRAWA_SOURCE_STEPS: an exponential moving average over local steps (ema_steps, 0.85). Costs one read of the gradient a step;
- *   by model it restarts after each round, by layer it never does (as published, there marked experimental).
+ * GRAWA_SOURCE_CLOSING (default): the gradient given to the grawa_step that closes the period, smoothed by an
+ *   exponential moving average over rounds (ema_rounds, 0.9^8 as published). Costs one read of the gradient a round.
+ * GRAWA_SOURCE_PROBE (published): a fresh mini-batch at the current model. grawa_step returns WEFT_WANT_GRADIENT;
+ *   compute the gradient of such a batch (drawn from all data, no augmentation, no weight decay) and hand it to
+ *   grawa_probe. Costs one more forward and backward pass a round, 1 / period_steps of the compute. The batch size
+ *   must be the same on all workers.
+ * GRAWA_SOURCE_STEPS: an exponential moving average over local steps (ema_steps, 0.85). Costs one read of the
+ *   gradient a step; by model it restarts after each round, by layer it never does (as published, there marked
+ *   experimental).
  *
  * ---- Extra memory ----
  *
- * One copy of the parameters (64 bytes a tensor more for alignment), where the center is formed; one more if proximal > 0
- * (the anchor); one for each of the other collective algorithms' needs (GRAWA_memory tells); 24 bytes a group and 8 bytes a
- * group and worker; about 2 KB a worker for messages. grawa_memory names every buffer.
+ * One copy of the parameters (64 bytes a tensor more for alignment), where the center is formed; one more if
+ * proximal > 0 (the anchor); one
+ * copy a worker for models of up to 8 KB, one more for recursive doubling. 49 bytes a group, 20 bytes a group and worker,
+ * about 2 KB a worker for messages. grawa_memory names every buffer.
  *
  * ---- On the wire ----
  *
- * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats and one all-reduce of the parameters, that is 2 (N-1)/N
- * times their bytes. Headers (64 bytes a message), the fingerprint and the HAVE messages are counted apart (grawa_stats).
+ * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats and one all-reduce of the
+ * parameters, that is 2 (N-1)/N times their bytes. Headers (64 bytes a message), the fingerprint and the HAVE
+ * messages are counted apart (grawa_stats).
  *
  * ---- With your trainer ----
  *
  * learning rate     as for one worker with this batch; the pull is not scaled by it. Pick pull and period instead.
  * momentum, Adam    stay local and untouched: only parameters are pulled.
- * weight decay      goes into your own step; give grawa_step the gradient of the loss without it (either is accepted, but
- *                   all workers must do the same).
+ * weight decay      goes into your own step; give grawa_step the gradient of the loss without it (either is
+ *                   accepted, but all workers must do the same).
  * accumulation      call grawa_step once per optimiser step with the accumulated gradient; common factors cancel.
  * clipping          before or after: the norm is of what you hand over. Clip after, if norms should tell workers apart.
  * loss scaling      grawa_set_grad_scale(g, scale): the gradient handed over is scale times the true one.
- * a skipped step    (overflow in mixed precision) grawa_step(g, NULL): counts as a step; the norm of the last round stands in.
- * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm; a layer without any gradient
- *                   gives this worker no say in that layer (weight 0) unless nobody has one (then equal weights).
+ * a skipped step    (overflow in mixed precision) grawa_step(g, NULL): counts as a step; the moving average of the
+ *                   rounds before stands in for the norm.
+ * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm. A layer that never
+ *                   had a gradient gives this worker no say in that layer (weight 0), unless nobody has one (then equal
+ *                   weights).
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * BatchNorm         statistics stay local (published); name them in `buffers` and grawa_average averages them too.
  * schedules         grawa_set_period, grawa_set_pull, grawa_set_proximal; effective at the next round.
  *
  * ---- What is guaranteed when things fail ----
  *
- * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST; the host (or its transport) then gives every survivor the same new
- * view with a higher epoch, grawa_regroup, and polls: if any survivor had committed the round, all commit it, else all abandon it,
- * parameters untouched; weights are renormalised over the survivors. A worker of the new view that was not in the last one
- * takes over the center of its first round. Slow is not dead: timeout_ns only reports that nothing moves.
- * A non-finite gradient takes that worker's say away for the round and never enters its moving average; a non-finite parameter never
- * enters the center: that worker is left out and the round formed again among the others (or rejected, by `guard`).
- * A gradient norm of zero is the limit of small norms: the workers with zero share the whole weight. */
+ * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST; the host (or its transport) then gives every
+ * survivor the same new view with a higher epoch, grawa_regroup, and polls: if any survivor had committed the round,
+ * all commit it, else all abandon it, parameters untouched; weights are renormalised over the survivors. A worker of
+ * the new view that was not in the last one takes over the center of its first round. Slow is not dead: timeout_ns
+ * only reports that nothing moves. A non-finite gradient takes that worker's say away for the round and never enters
+ * its moving average; a non-finite parameter never enters the center: that worker is left out and the round formed
+ * again among the others (or rejected, by `guard`). A gradient norm of zero is the limit of small norms: the workers
+ * with zero share the whole weight. */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -129,7 +136,7 @@ typedef enum grawa_weighting {
 typedef enum grawa_norm {
     GRAWA_NORM_SUM = 0,       /* by model: sum of the tensors' Euclidean norms (published code); by layer: Euclidean */
     GRAWA_NORM_EUCLIDEAN = 1, /* Euclidean norm over all elements of the group */
-    GRAWA_NORM_SQUARED = 2    /* Euclidean, and beta proportional to 1 / norm^2 (a reading found in summaries of the paper) */
+    GRAWA_NORM_SQUARED = 2    /* Euclidean, and beta ~ 1 / norm^2 (a reading found in summaries of the paper) */
 } grawa_norm;
 
 typedef enum grawa_source { GRAWA_SOURCE_CLOSING = 0, GRAWA_SOURCE_PROBE = 1, GRAWA_SOURCE_STEPS = 2 } grawa_source;
@@ -146,7 +153,7 @@ typedef enum grawa_initial {
 /* What a zero or non-finite norm, or a non-finite parameter, does to a round. */
 typedef enum grawa_guard {
     GRAWA_GUARD_LIMIT = 0, /* zero norms share the weight; non-finite workers are left out; counted in the stats */
-    GRAWA_GUARD_REJECT = 1 /* the round is abandoned by all: WEFT_ERR_NONFINITE, parameters untouched, training may go on */
+    GRAWA_GUARD_REJECT = 1 /* the round is abandoned by all: WEFT_ERR_NONFINITE, nothing touched; training may go on */
 } grawa_guard;
 
 /* Which model grawa_average forms. */
@@ -155,9 +162,10 @@ typedef enum grawa_model {
     GRAWA_CENTER = 1 /* center of the present models under the weights of the last round */
 } grawa_model;
 
-/* Everything grawa_init wants to know. Fill struct_size, params and transport; zero is the default of every other field.
- * Pointers are to the host's memory: the descriptor itself, `view` and `group_of_tensor` are copied by grawa_init; the tensor
- * lists, transport and pool must outlive the object. Fields marked (F) are part of the fingerprint: the same on all workers. */
+/* Everything grawa_init wants to know. Fill struct_size, params and transport; zero is the default of every other
+ * field. Pointers are to the host's memory: the descriptor itself, `view` and `group_of_tensor` are copied by
+ * grawa_init; the tensor lists, transport and pool must outlive the object. Fields marked (F) are part of the
+ * fingerprint: the same on all workers. */
 typedef struct grawa_desc {
     size_t struct_size;              /* sizeof(grawa_desc) */
     weft_tensors params;             /* (F: shapes, types) parameters, in place */
@@ -178,17 +186,19 @@ typedef struct grawa_desc {
     uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
     uint32_t period_steps;           /* tau, local steps; default 32 */
     double pull;                     /* lambda in [0, 1], once a round; default 0.5; WEFT_ZERO: no pull */
-    double proximal;                 /* p in [0, 1]: each local step pulls by p / period_steps to the last center; default off */
-    double ema_rounds;               /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
-    double ema_steps;                /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
-    weft_algorithm algorithm;        /* (F) of the all-reduce; default by size, with equal bits */
-    int host_collectives;            /* (F) 1: use the transport's own all_reduce and all_gather: without the promise of equal bits */
-    int check_replicas;              /* (F) 1: compare a hash of the center every round: WEFT_ERR_MISMATCH names both */
-    uint64_t timeout_ns;             /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
-    /* (F: on or off) Extension, not in the paper: the lowest rank of the view, once it has arrived in a round, waits so long for the
-     * others, then the round goes on without those that are late; they join the next one. 0: wait for all. */
+    double proximal;   /* p in [0, 1]: each local step pulls by p / period_steps to the last center; default off */
+    double ema_rounds; /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
+    double ema_steps;  /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
+    weft_algorithm algorithm; /* (F) of the all-reduce; default by size, with equal bits */
+    /* (F) 1: use the transport's own all_reduce: without the promise of equal bits */
+    int host_collectives;
+    int check_replicas;  /* (F) 1: compare a hash of the center every round: WEFT_ERR_MISMATCH names both */
+    uint64_t timeout_ns; /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
+    /* (F: on or off) Extension, not in the paper: the lowest rank of the view, once it has arrived in a round, waits
+     * so long for the others, then the round goes on without those that are late; they join the next one. 0: wait
+     * for all. */
     uint64_t partial_deadline_ns;
-    weft_trace_fn trace;             /* may be NULL */
+    weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
 } grawa_desc;
 
@@ -215,50 +225,58 @@ typedef struct grawa_group_t {
 
 /* Bits of grawa_state: which verbs are legal now. close, stats, detail and the like always are. */
 enum {
-    GRAWA_MAY_STEP = 1,    /* grawa_step, grawa_start (before the first step), grawa_average, grawa_save, grawa_leave, setters */
+    GRAWA_MAY_STEP = 1,    /* grawa_start, grawa_step, grawa_average, grawa_save, grawa_leave, setters */
     GRAWA_MAY_POLL = 2,    /* grawa_poll, grawa_wait: something is in progress */
     GRAWA_MAY_PROBE = 4,   /* grawa_probe: a probe gradient is wanted */
     GRAWA_MAY_LOAD = 8,    /* grawa_load: after init, before anything else */
     GRAWA_MAY_REGROUP = 16 /* grawa_regroup */
 };
 
-/* Bytes that grawa_init needs for this descriptor; 0 if the descriptor is refused (report->detail says why). `report`, if
- * not NULL, is overwritten with every buffer by name. */
+/* Bytes that grawa_init needs for this descriptor; 0 if the descriptor is refused (report->detail says why).
+ * `report`, if not NULL, is overwritten with every buffer by name. */
 #define grawa_memory(desc, report) grawa_memory_abi((desc), (report), sizeof(grawa_desc), WEFT_ABI)
 GRAWA_API size_t grawa_memory_abi(const grawa_desc *desc, weft_memory_report *report, size_t desc_size, uint32_t abi);
 
-/* Makes *out inside `memory` (the caller's, any alignment, at least grawa_memory bytes; it must stay until grawa_close).
- * Sends nothing. Errors: ARGUMENT, ABI, MEMORY, OVERFLOW, FLOAT_ENV; *out is then NULL and *detail, if not NULL, says why. */
-#define grawa_init(out, desc, memory, bytes) \
+/* Makes *out inside `memory` (the caller's, any alignment, at least grawa_memory bytes; it must stay until
+ * grawa_close). Sends nothing. Errors: ARGUMENT, ABI, MEMORY, OVERFLOW, FLOAT_ENV; *out is then NULL and *detail, if
+ * not NULL, says why. */
+#define grawa_init(out, desc, memory, bytes)                                                                           \
     grawa_init_abi((out), (desc), (memory), (bytes), NULL, sizeof(grawa_desc), WEFT_ABI)
-#define grawa_init_detail(out, desc, memory, bytes, detail) \
+#define grawa_init_detail(out, desc, memory, bytes, detail)                                                            \
     grawa_init_abi((out), (desc), (memory), (bytes), (detail), sizeof(grawa_desc), WEFT_ABI)
-GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *memory, size_t bytes, weft_detail *detail,
-                                     size_t desc_size, uint32_t abi);
+GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *memory, size_t bytes,
+                                     weft_detail *detail, size_t desc_size, uint32_t abi);
 
-/* First contact: compares fingerprints and settles the initial parameters, before the first local step. Optional: without
- * it the first grawa_step does the same, after the first local step. */
+/* First contact: compares fingerprints and settles the initial parameters, before the first local step. Optional:
+ * without it the first grawa_step does the same, after the first local step. The initial parameters are those at the
+ * time of grawa_start; without it, those at the time of grawa_init. */
 GRAWA_API weft_status grawa_start(grawa *g);
 
-/* One local step is done: `grads` is its gradient (of the parameters' shapes; may be of another dtype), or NULL if the step was skipped.
- * Applies the proximal pull; at the end of a period begins a round. The gradient is read during the call only. */
+/* One local step is done: `grads` is its gradient (of the parameters' shapes; may be of another dtype), or NULL if
+ * the step was skipped. Applies the proximal pull; at the end of a period begins a round. The gradient is read
+ * during the call only. */
 GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads);
 
-/* The probe gradient asked for by WEFT_WANT_GRADIENT, at the current parameters; read during the call only. NULL: none to be had. */
+/* The probe gradient asked for by WEFT_WANT_GRADIENT, at the current parameters; read during the call only. NULL:
+ * none to be had. */
 GRAWA_API weft_status grawa_probe(grawa *g, const weft_tensors *grads);
 
-/* Goes on with whatever is in progress. Never blocks. WEFT_OK: nothing is (any more), the parameters are the host's again. */
+/* Goes on with whatever is in progress. Never blocks. WEFT_OK: nothing is (any more), the parameters are the host's
+ * again. */
 GRAWA_API weft_status grawa_poll(grawa *g);
 
-/* Polls until something other than WEFT_AGAIN comes, sleeping in the transport's `wait` where there is one. Bounded by timeout_ns. */
+/* Polls until something other than WEFT_AGAIN comes, sleeping in the transport's `wait` where there is one. Bounded
+ * by timeout_ns. */
 GRAWA_API weft_status grawa_wait(grawa *g);
 
-/* Collective, after the same round on every worker: forms the model to evaluate or save, of the workers' present models, in `into` (shapes
- * of params; NULL: this worker does not want it) and the mean of the buffers in `into_buffers` (or NULL). The workers' own models
- * are not touched. `into` stays lent until WEFT_OK. */
-GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into, const weft_tensors *into_buffers);
+/* Collective, after the same round on every worker: forms the model to evaluate or save, of the workers' present
+ * models, in `into` (shapes of params; NULL: this worker does not want it) and the mean of the buffers in
+ * `into_buffers` (or NULL). The workers' own models are not touched. `into` stays lent until WEFT_OK. */
+GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into,
+                                    const weft_tensors *into_buffers);
 
-/* Says good-bye after the last step (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. */
+/* Says good-bye after the last step (out of data, say): the others go on without this worker. Poll until WEFT_OK,
+ * then close. */
 GRAWA_API weft_status grawa_leave(grawa *g);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
@@ -266,19 +284,22 @@ GRAWA_API weft_status grawa_leave(grawa *g);
 GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank);
 GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank);
 
-/* The new view, the same on all its members, with a higher epoch than any before. Settles what becomes of a round in progress; poll
- * until WEFT_OK, then go on training. A worker that comes (back) is given the view by regroup right after init. */
+/* The new view, the same on all its members, with a higher epoch than any before. Settles what becomes of a round in
+ * progress; poll until WEFT_OK, then go on training. A worker that comes (back) is given the view by regroup right
+ * after init. */
 GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
 
-/* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes is set to the length;
- * with buf NULL only that. The parameters and the optimiser are the host's to save. Load: into a fresh object of the same descriptor;
- * all workers load the blobs of the same moment. Hostile blobs give an error, the object is then as before. */
+/* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes
+ * is set to the length; with buf NULL only that. The parameters and the optimiser are the host's to save. Load: into
+ * a fresh object of the same descriptor; all workers load the blobs of the same moment. Hostile blobs give an error,
+ * the object is then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
 
-/* Schedules: pull: the next round uses it; period and proximal: from the next round on, the period under way keeps its own;
- * grad_scale: from the next gradient on; legal between steps; part of the saved blob, not
- * of the fingerprint. Here 0 means 0. ARGUMENT if out of range. proximal cannot be turned on if it was off at init (no memory). */
+/* Schedules: pull: the next round uses it; period and proximal: from the next round on, the period under way keeps
+ * its own; grad_scale: from the next gradient on; legal between steps; part of the saved blob, not
+ * of the fingerprint. Here 0 means 0. ARGUMENT if out of range. proximal cannot be turned on if it was off at init
+ * (no memory). */
 GRAWA_API weft_status grawa_set_period(grawa *g, uint32_t period_steps);
 GRAWA_API weft_status grawa_set_pull(grawa *g, double pull);
 GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal);
@@ -289,19 +310,20 @@ GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out);
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out);
 GRAWA_API const weft_detail *grawa_detail(const grawa *g);
 GRAWA_API uint32_t grawa_state(const grawa *g);
-GRAWA_API uint32_t grawa_groups(const grawa *g);                                           /* weights a worker has */
-GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group);              /* beta of the last round */
+GRAWA_API uint32_t grawa_groups(const grawa *g);                                       /* weights a worker has */
+GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group);          /* beta of the last round */
 GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out); /* this worker's norms */
 
-/* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's cooperation. */
+/* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's
+ * cooperation. */
 GRAWA_API void grawa_close(grawa *g);
 /*==== IMPLEMENTATION ====*/
 
 /* States. "In a round" is everything from GRAWA_PROBING to GRAWA_HAVE. */
 enum {
     GRAWA_IDLE = 0,
-    GRAWA_SYNC,         /* agreeing on a view */
-    GRAWA_SETTLE,       /* settling the initial parameters: round 1, if they are copied or averaged */
+    GRAWA_SYNC,   /* agreeing on a view */
+    GRAWA_SETTLE, /* settling the initial parameters: round 1, if they are copied or averaged */
     GRAWA_SETTLE_HAVE,
     GRAWA_PROBING,      /* waiting for the host's probe gradient */
     GRAWA_READY,        /* partial rounds: arrived, waiting to hear who takes part */
@@ -320,7 +342,9 @@ enum {
 enum { GRAWA_THEN_IDLE = 0, GRAWA_THEN_STEP, GRAWA_THEN_AVERAGE, GRAWA_THEN_LEAVE };
 
 enum { GRAWA_STEP_AVERAGE = WEFT_STEP_HAVE + 1 }; /* exchanges of grawa_average after a round's own */
-#define GRAWA_MAGIC 0x67726177u                   /* "graw" */
+/* What a worker says of itself when a view is agreed: never in a round; in one, which the view cut short. */
+enum { GRAWA_SYNC_FRESH = 1, GRAWA_SYNC_CUT = 2 };
+#define GRAWA_MAGIC 0x67726177u /* "graw" */
 
 struct grawa {
     uint32_t magic;
@@ -333,7 +357,8 @@ struct grawa {
     int state, then, cut; /* cut: a new view has cut a round short */
     /* progress */
     uint64_t round;     /* the last one that is over for this worker */
-    uint64_t settled;   /* the last one that was committed or rejected here: what a regroup may count on */
+    uint64_t settled;   /* id of the last one that was committed or rejected here: what a regroup may count on */
+    uint64_t have;      /* id of the one whose result is here, not yet committed, or 0 */
     uint32_t in_period; /* local steps */
     uint64_t averages;  /* since the last round */
     uint32_t attempt;   /* of forming the center in this round */
@@ -345,27 +370,27 @@ struct grawa {
     size_t groups;
     uint32_t *group_of; /* NULL: one group */
     double *norm, *ema, *decay, *new_ema, *new_decay, *squares;
-    unsigned char *seen; /* of a look at a gradient: a tensor of the group has one; 2: it is not finite */
-    float *wire;         /* corrected norms, a row a rank: NaN: none, infinite: not finite */
-    double *beta;        /* a row a rank */
-    double *share;       /* the same, of grawa_average */
-    uint64_t beta_round; /* the round that the weights are of */
+    unsigned char *seen;             /* of a look at a gradient: a tensor of the group has one; 2: it is not finite */
+    float *wire;                     /* corrected norms, a row a rank: NaN: none, infinite: not finite */
+    double *beta;                    /* a row a rank */
+    double *share;                   /* the same, of grawa_average */
+    uint64_t beta_round;             /* the round that the weights are of */
     unsigned char *fresh, *excluded; /* a rank: joined since the last round; left out of this one for its parameters */
     /* the last center */
     unsigned char *anchor_memory, *anchor; /* anchor: flat, inside anchor_memory; NULL without proximal pull */
     uint64_t initial_hash;
     /* total trigger */
-    uint64_t *begun;           /* a rank: local steps begun in this period, as far as known */
-    unsigned char *count_due;  /* a rank: has not been told this worker's count */
+    uint64_t *begun;          /* a rank: local steps begun in this period, as far as known */
+    unsigned char *count_due; /* a rank: has not been told this worker's count */
     /* partial rounds */
-    uint64_t *ready;           /* a rank: the round it has arrived in */
-    unsigned char *go_due;     /* a rank: has not been told who takes part */
-    uint32_t ready_told;       /* the rank that knows that this worker has arrived, or WEFT_NO_RANK */
+    uint64_t *ready;       /* a rank: the round it has arrived in */
+    unsigned char *go_due; /* a rank: has not been told who takes part */
+    uint32_t ready_told;   /* the rank that knows that this worker has arrived, or WEFT_NO_RANK */
     uint64_t ready_since_ns;
     int ready_timing;
     uint64_t go_round;
     unsigned char go[WEFT_INLINE_BYTES]; /* bit a rank: takes part in go_round */
-    uint32_t *who, count;      /* participants of this round, ascending ranks */
+    uint32_t *who, count;                /* participants of this round, ascending ranks */
     /* grawa_average */
     grawa_model model;
     weft_tensors into, into_buffers; /* tensor NULL: not wanted */
@@ -395,7 +420,8 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
     size_t i;
     if (!in) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc"), 1, 0);
     if (abi != WEFT_ABI) return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("header version"), WEFT_ABI, abi);
-    if (desc_size != sizeof *in) return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("sizeof(grawa_desc)"), sizeof *in, desc_size);
+    if (desc_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("sizeof(grawa_desc)"), sizeof *in, desc_size);
     if (in->struct_size != sizeof *in)
         return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *in, in->struct_size);
     *out = *in;
@@ -427,7 +453,8 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
         (s = grawa_range(out->ema_steps, 0, 1, 1, WEFT_TEXT("desc.ema_steps"), d)) != WEFT_OK)
         return s;
     if (in->weighting == GRAWA_BY_LAYER && !in->group_of_tensor) {
-        if (in->groups) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.groups (without group_of_tensor)"), 0, in->groups);
+        if (in->groups)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.groups (without group_of_tensor)"), 0, in->groups);
         if (in->params.count >= UINT32_MAX)
             return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("params.count"), UINT32_MAX - 1, in->params.count);
         out->groups = (uint32_t)in->params.count;
@@ -438,7 +465,8 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
     } else {
         for (i = 0; i < in->params.count; i++)
             if (in->group_of_tensor[i] >= in->groups)
-                return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.group_of_tensor"), in->groups, in->group_of_tensor[i]);
+                return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.group_of_tensor"), in->groups,
+                                   in->group_of_tensor[i]);
     }
     if ((in->timeout_ns || in->partial_deadline_ns) && !in->transport->now)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for a deadline)"), 1, 0);
@@ -472,10 +500,12 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     g->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
                                                d->weighting == GRAWA_BY_LAYER ? d->params.count : 0, sizeof(uint32_t));
     g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 5);
-    g->begun = (uint64_t *)weft_layout_take(l, WEFT_TEXT("counts and arrivals of each worker"), size, 2 * sizeof(uint64_t));
+    g->begun =
+        (uint64_t *)weft_layout_take(l, WEFT_TEXT("counts and arrivals of each worker"), size, 2 * sizeof(uint64_t));
     g->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round"), size, sizeof(uint32_t));
     bytes = weft_mirror_bytes(g->reduce.algorithm, weft_map_measure(&d->params, &ok), size, &ok);
-    g->anchor_memory = (unsigned char *)weft_layout_take(l, WEFT_TEXT("anchor (proximal pull)"), d->proximal > 0 ? bytes : 0, 1);
+    g->anchor_memory =
+        (unsigned char *)weft_layout_take(l, WEFT_TEXT("anchor (proximal pull)"), d->proximal > 0 ? bytes : 0, 1);
     if (!ok) l->overflow = 1;
     return made;
 }
@@ -503,10 +533,27 @@ GRAWA_API size_t grawa_memory_abi(const grawa_desc *desc, weft_memory_report *re
 }
 
 WEFT_FN const char *const *grawa_field_names(void) {
-    static const char *const names[] = {"algorithm",    "version",      "params.count", "params (elements)", "params (shapes and types)",
-                                        "buffers (shapes and types)", "weighting", "norm", "source", "trigger", "initial",
-                                        "guard", "groups", "group_of_tensor", "ema_rounds", "ema_steps", "algorithm of the sum",
-                                        "host_collectives", "check_replicas", "partial_deadline_ns (on or off)", NULL};
+    static const char *const names[] = {"algorithm",
+                                        "version",
+                                        "params.count",
+                                        "params (elements)",
+                                        "params (shapes and types)",
+                                        "buffers (shapes and types)",
+                                        "weighting",
+                                        "norm",
+                                        "source",
+                                        "trigger",
+                                        "initial",
+                                        "guard",
+                                        "groups",
+                                        "group_of_tensor",
+                                        "ema_rounds",
+                                        "ema_steps",
+                                        "algorithm of the sum",
+                                        "host_collectives",
+                                        "check_replicas",
+                                        "partial_deadline_ns (on or off)",
+                                        NULL};
     return names;
 }
 
@@ -555,7 +602,7 @@ WEFT_FN void grawa_begin_afresh(grawa *g) {
     size_t i;
     g->state = GRAWA_IDLE;
     g->then = GRAWA_THEN_IDLE;
-    g->round = g->settled = g->averages = g->beta_round = 0;
+    g->round = g->settled = g->have = g->averages = g->beta_round = 0;
     g->in_period = 0;
     memset(&g->stats, 0, sizeof g->stats);
     g->grad_scale = 1.0;
@@ -581,10 +628,16 @@ WEFT_FN void grawa_anchor_here(grawa *g) {
     }
 }
 
+/* The parameters that training starts from. */
+WEFT_FN void grawa_look_at_start(grawa *g) {
+    g->initial_hash = weft_tensors_hash(g->kernels, g->desc.pool, &g->desc.params);
+    grawa_anchor_here(g);
+}
+
 WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload);
 
-GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *memory, size_t bytes, weft_detail *detail,
-                                     size_t desc_size, uint32_t abi) {
+GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *memory, size_t bytes,
+                                     weft_detail *detail, size_t desc_size, uint32_t abi) {
     weft_detail why = weft_detail_none();
     weft_detail *say = detail ? detail : &why;
     weft_layout l;
@@ -620,7 +673,8 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->share = g->beta + d.transport->size * g->groups;
     if (d.weighting == GRAWA_BY_LAYER)
         for (i = 0; i < d.params.count; i++) g->group_of[i] = d.group_of_tensor ? d.group_of_tensor[i] : (uint32_t)i;
-    else g->group_of = NULL;
+    else
+        g->group_of = NULL;
     g->desc.group_of_tensor = g->group_of;
     if (!(d.proximal > 0)) g->anchor_memory = NULL;
     weft_group_start(&g->group, d.transport, d.channel, desc->view, d.timeout_ns, d.trace, d.trace_ctx);
@@ -639,8 +693,7 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     grawa_begin_afresh(g);
     g->next_period = d.period_steps;
     g->next_proximal = d.proximal;
-    g->initial_hash = weft_tensors_hash(g->kernels, d.pool, &d.params);
-    grawa_anchor_here(g);
+    grawa_look_at_start(g);
     *out = g;
     return WEFT_OK;
 }
@@ -661,8 +714,10 @@ WEFT_FN void grawa_look(grawa *g, const weft_tensors *grads) {
         k = g->group_of ? g->group_of[i] : 0;
         if (!t->data) continue;
         square = weft_run_sqnorm(g->kernels, g->desc.pool, t->dtype, t->count, t->data);
-        if (!weft_is_finite(square)) g->seen[k] = 2;
-        else if (!g->seen[k]) g->seen[k] = 1;
+        if (!weft_is_finite(square))
+            g->seen[k] = 2;
+        else if (!g->seen[k])
+            g->seen[k] = 1;
         /* by model the published code adds the tensors' norms, not their squares */
         g->squares[k] += g->desc.norm == GRAWA_NORM_SUM && !g->group_of ? sqrt(square) : square;
     }
@@ -685,7 +740,9 @@ WEFT_FN void grawa_smooth(const grawa *g, double mu, double *ema, double *decay)
 }
 
 /* h = e / (1 - mu^k); NaN before the first norm. */
-WEFT_FN double grawa_corrected(double ema, double decay) { return decay < 1.0 ? ema / (1.0 - decay) : (double)NAN; }
+WEFT_FN double grawa_corrected(double ema, double decay) {
+    return decay < 1.0 ? ema / (1.0 - decay) : (double)NAN;
+}
 
 /* A norm in the 32 bits that it has on the wire: never rounded to zero or infinity. */
 WEFT_FN float grawa_to_wire(double h) {
@@ -702,9 +759,12 @@ WEFT_FN void grawa_fill_wire(grawa *g) {
     for (k = 0; k < g->groups; k++) {
         double h = steps ? grawa_corrected(g->ema[k], g->decay[k]) : grawa_corrected(g->new_ema[k], g->new_decay[k]);
         /* a gradient that is not finite takes this worker's say away, whatever went before */
-        if (g->norm[k] == (double)INFINITY) row[k] = INFINITY;
-        else if (weft_is_finite(g->norm[k]) || !g->seen[k]) row[k] = h == h ? grawa_to_wire(h) : (float)NAN;
-        else row[k] = (float)NAN;
+        if (g->norm[k] == (double)INFINITY)
+            row[k] = INFINITY;
+        else if (weft_is_finite(g->norm[k]) || !g->seen[k])
+            row[k] = h == h ? grawa_to_wire(h) : (float)NAN;
+        else
+            row[k] = (float)NAN;
     }
 }
 
@@ -734,10 +794,14 @@ WEFT_FN int grawa_weigh(grawa *g, size_t k, int first) {
         uint32_t r = g->who[i];
         double h = (double)g->wire[r * g->groups + k], w = 0.0;
         if (g->fresh[r] || g->excluded[r]) continue;
-        if (!usable) w = 1.0;                                      /* nobody has a norm, or it does not matter */
-        else if (!(h >= 0.0 && h <= 3.5e38)) w = 0.0;
-        else if (zero) w = h == 0.0 ? 1.0 : 0.0;                   /* the limit of 1 / (h + eps) as eps goes to 0 */
-        else w = g->desc.norm == GRAWA_NORM_SQUARED ? 1.0 / (h * h) : 1.0 / h;
+        if (!usable)
+            w = 1.0; /* nobody has a norm, or it does not matter */
+        else if (!(h >= 0.0 && h <= 3.5e38))
+            w = 0.0;
+        else if (zero)
+            w = h == 0.0 ? 1.0 : 0.0; /* the limit of 1 / (h + eps) as eps goes to 0 */
+        else
+            w = g->desc.norm == GRAWA_NORM_SQUARED ? 1.0 / (h * h) : 1.0 / h;
         g->beta[r * g->groups + k] = w;
         sum += w;
     }
@@ -755,11 +819,17 @@ WEFT_FN int grawa_weigh_all(grawa *g, int first) {
 
 /* ---- Control messages of its own: counts, arrivals, and who takes part ---- */
 
-WEFT_FN int grawa_in_round(const grawa *g) { return g->state >= GRAWA_PROBING && g->state <= GRAWA_HAVE; }
+WEFT_FN int grawa_in_round(const grawa *g) {
+    return g->state >= GRAWA_PROBING && g->state <= GRAWA_HAVE;
+}
 
-WEFT_FN uint32_t grawa_coordinator(const grawa *g) { return g->group.member[0]; }
+WEFT_FN uint32_t grawa_coordinator(const grawa *g) {
+    return g->group.member[0];
+}
 
-WEFT_FN int grawa_takes_part(const unsigned char *set, uint32_t rank) { return set[rank / 8] >> (rank % 8) & 1; }
+WEFT_FN int grawa_takes_part(const unsigned char *set, uint32_t rank) {
+    return set[rank / 8] >> (rank % 8) & 1;
+}
 
 /* A partial round goes on without this worker. */
 WEFT_FN void grawa_miss(grawa *g) {
@@ -773,7 +843,8 @@ WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_head
     grawa *g = (grawa *)owner;
     int total = g->desc.trigger == GRAWA_TRIGGER_TOTAL, partial = g->desc.partial_deadline_ns != 0;
     if (h->kind == WEFT_KIND_COUNT ? !total : !partial)
-        return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE, h->kind);
+        return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE,
+                                h->kind);
     if (h->round > g->round + 1) return WEFT_AGAIN;
     if (h->round <= g->round) return WEFT_OK; /* of a round that is over: late, and harmless */
     if (h->kind == WEFT_KIND_COUNT) {
@@ -876,11 +947,13 @@ WEFT_FN void grawa_phase(grawa *g, int state, const char *phase) {
     g->state = state;
     g->group.phase = phase;
     g->group.phase_round = g->round + 1;
-    g->group.may_leave = state == GRAWA_IDLE || state == GRAWA_PROBING || state == GRAWA_READY || state == GRAWA_NORMS ||
-                         state == GRAWA_AVERAGE_MEET || state == GRAWA_LEAVING;
+    g->group.may_leave = state == GRAWA_IDLE || state == GRAWA_PROBING || state == GRAWA_READY ||
+                         state == GRAWA_NORMS || state == GRAWA_AVERAGE_MEET || state == GRAWA_LEAVING;
 }
 
-WEFT_FN void grawa_idle(grawa *g) { grawa_phase(g, GRAWA_IDLE, WEFT_TEXT("between rounds")); }
+WEFT_FN void grawa_idle(grawa *g) {
+    grawa_phase(g, GRAWA_IDLE, WEFT_TEXT("between rounds"));
+}
 
 /* A period is over, whatever became of its round. Schedules take effect. */
 WEFT_FN void grawa_period_over(grawa *g) {
@@ -971,7 +1044,7 @@ WEFT_FN weft_status grawa_decide(grawa *g) {
 /* All workers agree that this round comes to nothing. Training may go on. */
 WEFT_FN weft_status grawa_reject(grawa *g, const char *field) {
     g->round++;
-    g->settled = g->round;
+    g->settled = weft_round_id(g->round, g->group.epoch);
     g->stats.rounds_abandoned++;
     weft_group_trace(&g->group, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, g->round, 0);
     weft_group_fail(&g->group, WEFT_ERR_NONFINITE, g->group.detail.peer, field, 0, 0);
@@ -1002,7 +1075,8 @@ WEFT_FN uint64_t grawa_center_hash(const grawa *g) {
     size_t i;
     for (i = 0; g->desc.check_replicas && i < g->desc.params.count; i++) {
         const weft_tensor *t = &g->desc.params.tensor[i];
-        h += weft_run_hash(g->kernels, g->desc.pool, t->dtype, t->count, first, g->reduce.result + g->reduce.map.position[i]);
+        h += weft_run_hash(g->kernels, g->desc.pool, t->dtype, t->count, first,
+                           g->reduce.result + g->reduce.map.position[i]);
         first += t->count;
     }
     return h;
@@ -1021,6 +1095,7 @@ WEFT_FN weft_status grawa_reduce_poll(grawa *g) {
     }
     if (s != WEFT_OK) return s;
     grawa_phase(g, GRAWA_HAVE, WEFT_TEXT("telling that the center is here"));
+    g->have = weft_round_id(g->round + 1, g->group.epoch);
     weft_gather_begin(&g->group, g->who, g->count, g->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, grawa_center_hash(g));
     return WEFT_OK;
 }
@@ -1038,7 +1113,8 @@ WEFT_FN void grawa_pull(grawa *g) {
     if (g->count == 1 || g->excluded[me] || g->desc.pull == 0.0) return;
     for (i = 0; i < g->desc.params.count; i++) {
         const weft_tensor *t = &g->desc.params.tensor[i];
-        weft_run_pull(g->kernels, g->desc.pool, t->dtype, t->count, g->desc.pull, center + g->reduce.map.position[i], t->data);
+        weft_run_pull(g->kernels, g->desc.pool, t->dtype, t->count, g->desc.pull, center + g->reduce.map.position[i],
+                      t->data);
     }
 }
 
@@ -1048,7 +1124,8 @@ WEFT_FN void grawa_commit(grawa *g) {
     memcpy(g->ema, g->new_ema, g->groups * sizeof *g->ema);
     memcpy(g->decay, g->new_decay, g->groups * sizeof *g->decay);
     if (g->desc.source == GRAWA_SOURCE_STEPS && g->desc.weighting == GRAWA_BY_MODEL) {
-        g->ema[0] = 0.0; /* by model the moving average over steps restarts after each round, by layer never (as published) */
+        g->ema[0] =
+            0.0; /* by model the moving average over steps restarts after each round, by layer never (as published) */
         g->decay[0] = 1.0;
     }
     if (g->anchor_memory) { /* the center becomes the anchor, and the old anchor's memory the next reduction's */
@@ -1057,13 +1134,17 @@ WEFT_FN void grawa_commit(grawa *g) {
         g->anchor = g->reduce.result;
         g->reduce.mirror = old;
     }
-    for (i = 0; i < g->count; i++) g->fresh[g->who[i]] = 0;
     g->round++;
-    g->settled = g->round;
+    g->settled = g->have;
+    g->have = 0;
     g->beta_round = g->round;
     g->stats.rounds++;
     g->stats.participants = 0;
-    for (i = 0; i < g->count; i++) g->stats.participants += !g->excluded[g->who[i]];
+    for (i = 0; i < g->count; i++) {
+        uint32_t r = g->who[i];
+        g->stats.participants += !g->excluded[r] && !g->fresh[r];
+        g->fresh[r] = 0;
+    }
     weft_group_trace(&g->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, g->round, g->count);
     grawa_period_over(g);
 }
@@ -1086,10 +1167,11 @@ WEFT_FN weft_status grawa_have_poll(grawa *g) {
 
 WEFT_FN void grawa_begin_sync(grawa *g) {
     uint64_t *f = g->sync.mine;
-    g->cut = grawa_in_round(g) || g->state == GRAWA_SETTLE || g->state == GRAWA_SETTLE_HAVE;
+    /* a second loss before the first is settled changes nothing about the round that was cut short */
+    if (g->state != GRAWA_SYNC) g->cut = grawa_in_round(g) || g->state == GRAWA_SETTLE || g->state == GRAWA_SETTLE_HAVE;
     f[WEFT_SYNC_COMMITTED] = g->settled;
-    f[WEFT_SYNC_HAVE] = g->state == GRAWA_HAVE || g->state == GRAWA_SETTLE_HAVE ? g->round + 1 : 0;
-    f[WEFT_SYNC_FRESH] = g->round == 0;
+    f[WEFT_SYNC_HAVE] = g->have;
+    f[WEFT_SYNC_FRESH] = (g->round == 0 ? GRAWA_SYNC_FRESH : 0u) | (g->cut ? GRAWA_SYNC_CUT : 0u);
     f[WEFT_SYNC_HASH] = g->initial_hash;
     grawa_phase(g, GRAWA_SYNC, WEFT_TEXT("agreeing on a view"));
     weft_sync_begin(&g->sync, &g->group);
@@ -1104,7 +1186,8 @@ WEFT_FN weft_status grawa_settle(grawa *g) {
     weft_operation op = WEFT_OP_ALL_REDUCE;
     if (g->desc.initial == GRAWA_INITIAL_CHECK) {
         for (i = 0; i < n->members; i++)
-            if (weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_HASH) != g->initial_hash && n->member[i] != n->net->rank)
+            if (weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_HASH) != g->initial_hash &&
+                n->member[i] != n->net->rank)
                 return weft_group_break(n, WEFT_ERR_MISMATCH, n->member[i], WEFT_TEXT("hash of the initial parameters"),
                                         g->initial_hash, weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_HASH));
         return WEFT_OK;
@@ -1112,7 +1195,8 @@ WEFT_FN weft_status grawa_settle(grawa *g) {
     if (g->desc.initial == GRAWA_INITIAL_KEEP) return WEFT_OK;
     if (g->desc.initial == GRAWA_INITIAL_COPY) {
         if (!n->peer[g->desc.initial_rank].member)
-            return weft_group_break(n, WEFT_ERR_ARGUMENT, g->desc.initial_rank, WEFT_TEXT("initial_rank (not a member)"), 1, 0);
+            return weft_group_break(n, WEFT_ERR_ARGUMENT, g->desc.initial_rank,
+                                    WEFT_TEXT("initial_rank (not a member)"), 1, 0);
         op = WEFT_OP_BROADCAST;
         g->reduce.weight = NULL;
     } else {
@@ -1131,7 +1215,8 @@ WEFT_FN void grawa_commit_settle(grawa *g) {
     weft_mirror_copy_out(&g->reduce.map, g->reduce.result, g->desc.params.tensor, 0, weft_map_bytes(&g->reduce.map));
     grawa_anchor_here(g);
     g->round++;
-    g->settled = g->round;
+    g->settled = g->have;
+    g->have = 0;
 }
 
 /* Goes on with what was wanted before the view was agreed. */
@@ -1145,27 +1230,35 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
     if (s != WEFT_OK) return s;
     committed = g->sync.committed;
     for (i = 0; i < n->members; i++)
-        if (!weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_FRESH)) all_fresh = 0;
+        if (!(weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_FRESH) & GRAWA_SYNC_FRESH)) all_fresh = 0;
     for (i = 0; i < n->members; i++) {
         uint32_t r = n->member[i];
-        int fresh = weft_sync_field(&g->sync, r, WEFT_SYNC_FRESH) != 0;
-        uint64_t c = weft_sync_field(&g->sync, r, WEFT_SYNC_COMMITTED), have = weft_sync_field(&g->sync, r, WEFT_SYNC_HAVE);
-        if (!fresh && c != committed && have != committed && !g->desc.partial_deadline_ns)
-            return weft_group_break(n, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, c);
-        if (fresh && !all_fresh && have != committed) g->fresh[r] = 1;
+        uint64_t marks = weft_sync_field(&g->sync, r, WEFT_SYNC_FRESH);
+        uint64_t last = weft_sync_field(&g->sync, r, WEFT_SYNC_COMMITTED) & WEFT_ROUND_MASK;
+        int commits = weft_sync_field(&g->sync, r, WEFT_SYNC_HAVE) == g->sync.committed_id && committed != 0;
+        /* one round behind is who was cut short in it; partial rounds leave anyone behind by any number */
+        if (!(marks & GRAWA_SYNC_FRESH) && last != committed && !commits &&
+            !((marks & GRAWA_SYNC_CUT) && last + 1 == committed) && !g->desc.partial_deadline_ns)
+            return weft_group_break(n, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, last);
+        if ((marks & GRAWA_SYNC_FRESH) && !all_fresh && !commits) g->fresh[r] = 1;
         g->ready[r] = g->begun[r] = g->go_due[r] = 0;
         g->leave_due[r] = 0;
     }
     g->go_round = 0;
     g->ready_told = WEFT_NO_RANK;
     if (weft_sync_commits(&g->sync)) {
-        if (g->round == 0 && g->desc.initial != GRAWA_INITIAL_KEEP && g->desc.initial != GRAWA_INITIAL_CHECK) grawa_commit_settle(g);
-        else grawa_commit(g);
+        if (g->round == 0 && g->desc.initial != GRAWA_INITIAL_KEEP && g->desc.initial != GRAWA_INITIAL_CHECK)
+            grawa_commit_settle(g);
+        else
+            grawa_commit(g);
     } else if (g->cut) {
         g->stats.rounds_abandoned++;
         weft_group_trace(n, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, was + 1, 0);
     }
-    g->round = g->settled = committed;
+    g->round = committed;
+    g->settled = g->sync.committed_id;
+    g->have = 0;
+    g->cut = 0;
     g->averages = 0;
     grawa_idle(g);
     if (all_fresh && committed == 0 && (s = grawa_settle(g)) != WEFT_OK) return s;
@@ -1175,9 +1268,11 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
 WEFT_FN weft_status grawa_settle_poll(grawa *g) {
     weft_status s = weft_reduce_poll(&g->reduce);
     if (s == WEFT_ERR_NONFINITE)
-        return weft_group_break(&g->group, s, g->group.detail.peer, WEFT_TEXT("initial parameters"), 0, g->reduce.nonfinite);
+        return weft_group_break(&g->group, s, g->group.detail.peer, WEFT_TEXT("initial parameters"), 0,
+                                g->reduce.nonfinite);
     if (s != WEFT_OK) return s;
     grawa_phase(g, GRAWA_SETTLE_HAVE, WEFT_TEXT("settling the initial parameters"));
+    g->have = weft_round_id(g->round + 1, g->group.epoch);
     weft_gather_begin(&g->group, g->group.member, g->group.members, g->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, 0);
     return WEFT_OK;
 }
@@ -1185,7 +1280,9 @@ WEFT_FN weft_status grawa_settle_poll(grawa *g) {
 /* ---- grawa_average ---- */
 
 /* Exchanges that one grawa_average may need. */
-WEFT_FN uint32_t grawa_average_steps(const grawa *g) { return 4 * g->group.net->size + 16; }
+WEFT_FN uint32_t grawa_average_steps(const grawa *g) {
+    return 4 * g->group.net->size + 16;
+}
 
 WEFT_FN uint32_t grawa_average_step(const grawa *g) {
     return (uint32_t)GRAWA_STEP_AVERAGE + (uint32_t)g->averages * grawa_average_steps(g);
@@ -1205,8 +1302,8 @@ WEFT_FN weft_status grawa_average_weights(grawa *g) {
     size_t k;
     for (i = 0; i < n->members; i++)
         if (n->member[i] != n->net->rank && n->peer[n->member[i]].in_arg != mine)
-            return weft_group_fail(n, WEFT_ERR_MISMATCH, n->member[i], WEFT_TEXT("model, or round of the weights"), mine,
-                                   n->peer[n->member[i]].in_arg);
+            return weft_group_fail(n, WEFT_ERR_MISMATCH, n->member[i], WEFT_TEXT("model, or round of the weights"),
+                                   mine, n->peer[n->member[i]].in_arg);
     for (k = 0; k < g->groups; k++) {
         double sum = 0.0;
         for (i = 0; i < n->members; i++) sum += g->beta[n->member[i] * g->groups + k];
@@ -1306,17 +1403,21 @@ WEFT_FN weft_status grawa_drive(grawa *g) {
         case GRAWA_HAVE:
             if ((s = grawa_tell(g)) >= 0) s = grawa_have_poll(g);
             break;
-        case GRAWA_AVERAGE_MEET: case GRAWA_AVERAGE: case GRAWA_AVERAGE_BUFFERS: s = grawa_average_poll(g); break;
+        case GRAWA_AVERAGE_MEET:
+        case GRAWA_AVERAGE:
+        case GRAWA_AVERAGE_BUFFERS: s = grawa_average_poll(g); break;
         case GRAWA_LEAVING:
             if ((s = grawa_pump(g)) < 0) break;
             for (i = 0; i < g->group.members && !g->leave_due[g->group.member[i]]; i++) continue;
-            if (i < g->group.members || !weft_group_flushed(&g->group)) return weft_group_deadline(&g->group, WEFT_NO_RANK);
+            if (i < g->group.members || !weft_group_flushed(&g->group))
+                return weft_group_deadline(&g->group, WEFT_NO_RANK);
             grawa_phase(g, GRAWA_LEFT, WEFT_TEXT("gone"));
             weft_group_close(&g->group);
             return WEFT_OK;
         default: return WEFT_OK;
         }
-        if (s == WEFT_OK && g->state == GRAWA_IDLE && before != GRAWA_IDLE) return grawa_pump(g); /* counts go out at once */
+        if (s == WEFT_OK && g->state == GRAWA_IDLE && before != GRAWA_IDLE)
+            return grawa_pump(g); /* counts go out at once */
     }
     return s;
 }
@@ -1345,7 +1446,10 @@ WEFT_FN weft_status grawa_exit(grawa *g, weft_status s) {
 GRAWA_API weft_status grawa_start(grawa *g) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    if (!g->group.synced && !g->group.failed) grawa_begin_sync(g);
+    if (!g->group.synced && !g->group.failed) {
+        if (g->stats.steps == 0 && g->round == 0) grawa_look_at_start(g); /* they may have been filled in since init */
+        grawa_begin_sync(g);
+    }
     return grawa_exit(g, grawa_drive(g));
 }
 
@@ -1366,7 +1470,8 @@ GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
     g->stats.steps++;
     if (g->group.synced && g->desc.trigger == GRAWA_TRIGGER_TOTAL) s = grawa_pump(g);
     due = g->group.synced && grawa_due(g);
-    learning = g->desc.source == GRAWA_SOURCE_STEPS || (g->desc.source == GRAWA_SOURCE_CLOSING && (due || !g->group.synced));
+    learning =
+        g->desc.source == GRAWA_SOURCE_STEPS || (g->desc.source == GRAWA_SOURCE_CLOSING && (due || !g->group.synced));
     if (learning && g->desc.weighting != GRAWA_UNIFORM) {
         grawa_look(g, grads);
         if (g->desc.source == GRAWA_SOURCE_STEPS) grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
@@ -1374,7 +1479,8 @@ GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
     if (s < 0) return grawa_exit(g, s);
     if (due || !g->group.synced) {
         if (g->group.failed) return grawa_exit(g, g->group.failed);
-        if (due) s = grawa_begin_round(g);
+        if (due)
+            s = grawa_begin_round(g);
         else {
             g->then = GRAWA_THEN_STEP;
             grawa_begin_sync(g);
@@ -1412,7 +1518,8 @@ GRAWA_API weft_status grawa_wait(grawa *g) {
         if (net->now && (g->desc.timeout_ns || g->desc.partial_deadline_ns)) {
             now = net->now(net->ctx);
             if (g->desc.timeout_ns && g->desc.timeout_ns < until - now) until = now + g->desc.timeout_ns;
-            if (g->state == GRAWA_READY && g->desc.partial_deadline_ns < until - now) until = now + g->desc.partial_deadline_ns;
+            if (g->state == GRAWA_READY && g->desc.partial_deadline_ns < until - now)
+                until = now + g->desc.partial_deadline_ns;
         }
         net->wait(net->ctx, until);
     }
@@ -1432,7 +1539,8 @@ WEFT_FN weft_status grawa_check_into(grawa *g, const weft_tensors *into, const w
     return WEFT_OK;
 }
 
-GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into, const weft_tensors *into_buffers) {
+GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into,
+                                    const weft_tensors *into_buffers) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     s = g->group.failed;
@@ -1440,7 +1548,8 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
     if (s == WEFT_OK) s = grawa_check_into(g, into, &g->desc.params);
     if (s == WEFT_OK) s = grawa_check_into(g, into_buffers, &g->desc.buffers);
     if (s == WEFT_OK && (g->averages + 1) * grawa_average_steps(g) >= (uint64_t)1 << 30)
-        s = weft_group_fail(&g->group, WEFT_ERR_OVERFLOW, WEFT_NO_RANK, WEFT_TEXT("averages since the last round"), 1u << 30, g->averages);
+        s = weft_group_fail(&g->group, WEFT_ERR_OVERFLOW, WEFT_NO_RANK, WEFT_TEXT("averages since the last round"),
+                            1u << 30, g->averages);
     if (s != WEFT_OK) return grawa_exit(g, s);
     g->model = model;
     memset(&g->into, 0, sizeof g->into);
@@ -1494,7 +1603,8 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view) {
     if (!view) s = weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
     if (s == WEFT_OK) s = weft_view_check(view, g->group.net, &g->group.detail);
     if (s == WEFT_OK && view->epoch <= g->group.epoch)
-        s = weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->group.epoch + 1, view->epoch);
+        s = weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"),
+                            (uint64_t)g->group.epoch + 1, view->epoch);
     if (s != WEFT_OK) return grawa_exit(g, s);
     if (g->state != GRAWA_SYNC && g->state != GRAWA_LEAVING) g->then = GRAWA_THEN_IDLE;
     if (g->state == GRAWA_LEAVING) g->then = GRAWA_THEN_LEAVE;
@@ -1561,9 +1671,12 @@ GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *b
     if (s != WEFT_OK) return s;
     need = grawa_blob_bytes(g);
     if (bytes) *bytes = need;
-    if (!buf) return grawa_exit(g, bytes ? WEFT_OK : weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
+    if (!buf)
+        return grawa_exit(
+            g, bytes ? WEFT_OK : weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
     if (capacity < need)
-        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
+        return grawa_exit(
+            g, weft_group_fail(&g->group, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
     memset(&b, 0, sizeof b);
     b.bytes = (unsigned char *)buf;
     b.capacity = need;
@@ -1578,12 +1691,13 @@ WEFT_FN int grawa_blob_sane(const grawa *g) {
     size_t k;
     uint32_t r;
     weft_detail d;
-    if (g->desc.period_steps == 0 || g->next_period == 0 || g->settled > g->round || g->beta_round > g->round ||
-        g->round > UINT64_MAX / 2 || g->averages > UINT32_MAX)
+    if (g->desc.period_steps == 0 || g->next_period == 0 || (g->settled & WEFT_ROUND_MASK) > g->round ||
+        g->beta_round > g->round || g->round >= WEFT_ROUND_MASK || g->averages > UINT32_MAX)
         return 0;
     if (grawa_range(g->desc.pull, 0, 1, 0, NULL, &d) || grawa_range(g->desc.proximal, 0, 1, 0, NULL, &d) ||
-        grawa_range(g->next_proximal, 0, 1, 0, NULL, &d) || (!g->anchor && (g->desc.proximal > 0 || g->next_proximal > 0)) ||
-        !weft_is_finite(g->grad_scale) || g->grad_scale == 0.0)
+        grawa_range(g->next_proximal, 0, 1, 0, NULL, &d) ||
+        (!g->anchor && (g->desc.proximal > 0 || g->next_proximal > 0)) || !weft_is_finite(g->grad_scale) ||
+        g->grad_scale == 0.0)
         return 0;
     for (k = 0; k < g->groups; k++) {
         double sum = 0.0;
@@ -1607,9 +1721,11 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     if (!(grawa_state(g) & GRAWA_MAY_LOAD))
-        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
+        return grawa_exit(
+            g, weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
     s = weft_blob_check((const unsigned char *)buf, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
-    if (s != WEFT_OK) return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+    if (s != WEFT_OK)
+        return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
     keep = g->desc;
     period = g->next_period;
     proximal = g->next_proximal;
@@ -1635,7 +1751,8 @@ GRAWA_API weft_status grawa_set_period(grawa *g, uint32_t period_steps) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     if (period_steps == 0)
-        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("period_steps"), 1, 0));
+        return grawa_exit(g,
+                          weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("period_steps"), 1, 0));
     g->next_period = period_steps;
     return grawa_exit(g, WEFT_OK);
 }
@@ -1652,9 +1769,10 @@ GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal) {
     if (s != WEFT_OK) return s;
     if ((s = grawa_range(proximal, 0, 1, 0, WEFT_TEXT("proximal"), &g->group.detail)) == WEFT_OK) {
         if (proximal > 0 && !g->anchor)
-            s = weft_group_fail(&g->group, WEFT_ERR_UNSUPPORTED, WEFT_NO_RANK, WEFT_TEXT("proximal (off at init: no memory)"), 0,
-                                weft_double_bits(proximal));
-        else g->next_proximal = proximal;
+            s = weft_group_fail(&g->group, WEFT_ERR_UNSUPPORTED, WEFT_NO_RANK,
+                                WEFT_TEXT("proximal (off at init: no memory)"), 0, weft_double_bits(proximal));
+        else
+            g->next_proximal = proximal;
     }
     return grawa_exit(g, s);
 }
@@ -1663,7 +1781,8 @@ GRAWA_API weft_status grawa_set_grad_scale(grawa *g, double scale) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE | 1u << GRAWA_PROBING);
     if (s != WEFT_OK) return s;
     if (!weft_is_finite(scale) || scale == 0.0)
-        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("scale"), 1, weft_double_bits(scale)));
+        return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("scale"), 1,
+                                             weft_double_bits(scale)));
     g->grad_scale = scale;
     return grawa_exit(g, WEFT_OK);
 }
@@ -1676,18 +1795,25 @@ GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out) {
     out->traffic = g->group.traffic;
 }
 
-GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out) { *out = g->desc; }
+GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out) {
+    *out = g->desc;
+}
 
-GRAWA_API const weft_detail *grawa_detail(const grawa *g) { return &g->group.detail; }
+GRAWA_API const weft_detail *grawa_detail(const grawa *g) {
+    return &g->group.detail;
+}
 
 GRAWA_API uint32_t grawa_state(const grawa *g) {
     if (g->magic != GRAWA_MAGIC || g->state >= GRAWA_LEFT) return 0;
-    if (g->state != GRAWA_IDLE) return (g->state == GRAWA_PROBING ? GRAWA_MAY_PROBE : GRAWA_MAY_POLL) | GRAWA_MAY_REGROUP;
+    if (g->state != GRAWA_IDLE)
+        return (g->state == GRAWA_PROBING ? GRAWA_MAY_PROBE : GRAWA_MAY_POLL) | GRAWA_MAY_REGROUP;
     return GRAWA_MAY_STEP | GRAWA_MAY_REGROUP |
            (g->stats.steps == 0 && g->round == 0 && !g->group.synced ? GRAWA_MAY_LOAD : 0);
 }
 
-GRAWA_API uint32_t grawa_groups(const grawa *g) { return (uint32_t)g->groups; }
+GRAWA_API uint32_t grawa_groups(const grawa *g) {
+    return (uint32_t)g->groups;
+}
 
 GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group) {
     if (rank >= g->group.net->size || group >= g->groups) return (double)NAN;

@@ -31,43 +31,43 @@
 /* A worker that is nobody: where a rank is expected and none applies. */
 #define WEFT_NO_RANK UINT32_MAX
 
-/* What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both values.
- * The numbers are stable across versions. */
+/* What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both
+ * values. The numbers are stable across versions. */
 typedef enum weft_status {
     WEFT_OK = 0,
     WEFT_AGAIN = 1,         /* in progress: call X_poll later; the tensors stay lent to the library until WEFT_OK */
     WEFT_STALL = 2,         /* the library cannot take another step yet (HPSGD: h_max reached) */
     WEFT_WANT_GRADIENT = 3, /* the library wants a gradient before it goes on */
 
-    WEFT_ERR_ARGUMENT = -1,    /* an argument or a field of a descriptor is not legal; detail.field names it */
-    WEFT_ERR_ABI = -2,         /* struct size or header version of the caller differ from the implementation's */
-    WEFT_ERR_MEMORY = -3,      /* the memory given is smaller than X_memory asked for */
-    WEFT_ERR_OVERFLOW = -4,    /* a size does not fit size_t on this machine */
-    WEFT_ERR_ORDER = -5,       /* this verb is not legal now; X_state tells which are */
-    WEFT_ERR_REENTRY = -6,     /* a callback called back into the object that called it */
-    WEFT_ERR_FLOAT_ENV = -7,   /* flush-to-zero, contraction or a rounding mode other than nearest is in force */
-    WEFT_ERR_TRANSPORT = -8,   /* a transport callback failed for a reason of its own */
-    WEFT_ERR_PEER_LOST = -9,   /* a worker of the view is gone; X_regroup is the way on */
-    WEFT_ERR_TIMEOUT = -10,    /* no progress for timeout_ns; nothing is lost, polling may go on */
-    WEFT_ERR_TRUNCATED = -11,  /* a message is longer than the receive posted for it */
-    WEFT_ERR_PROTOCOL = -12,   /* a peer's message is malformed, or impossible at this point */
-    WEFT_ERR_MISMATCH = -13,   /* a peer runs with other settings; detail.field, expected (here), got (there) */
-    WEFT_ERR_CHECKSUM = -14,   /* a checksum does not fit the bytes */
-    WEFT_ERR_VERSION = -15,    /* a message or blob of a version that this code does not read */
-    WEFT_ERR_NONFINITE = -16,  /* NaN or infinity where the descriptor says that this rejects the round */
-    WEFT_ERR_UNSUPPORTED = -17,/* legal, but not available in this configuration */
-    WEFT_ERR_CAPACITY = -18    /* the buffer given is too small; detail.expected bytes are needed */
+    WEFT_ERR_ARGUMENT = -1,     /* an argument or a field of a descriptor is not legal; detail.field names it */
+    WEFT_ERR_ABI = -2,          /* struct size or header version of the caller differ from the implementation's */
+    WEFT_ERR_MEMORY = -3,       /* the memory given is smaller than X_memory asked for */
+    WEFT_ERR_OVERFLOW = -4,     /* a size does not fit size_t on this machine */
+    WEFT_ERR_ORDER = -5,        /* this verb is not legal now; X_state tells which are */
+    WEFT_ERR_REENTRY = -6,      /* a callback called back into the object that called it */
+    WEFT_ERR_FLOAT_ENV = -7,    /* flush-to-zero, contraction or a rounding mode other than nearest is in force */
+    WEFT_ERR_TRANSPORT = -8,    /* a transport callback failed for a reason of its own */
+    WEFT_ERR_PEER_LOST = -9,    /* a worker of the view is gone; X_regroup is the way on */
+    WEFT_ERR_TIMEOUT = -10,     /* no progress for timeout_ns; nothing is lost, polling may go on */
+    WEFT_ERR_TRUNCATED = -11,   /* a message is longer than the receive posted for it */
+    WEFT_ERR_PROTOCOL = -12,    /* a peer's message is malformed, or impossible at this point */
+    WEFT_ERR_MISMATCH = -13,    /* a peer runs with other settings; detail.field, expected (here), got (there) */
+    WEFT_ERR_CHECKSUM = -14,    /* a checksum does not fit the bytes */
+    WEFT_ERR_VERSION = -15,     /* a message or blob of a version that this code does not read */
+    WEFT_ERR_NONFINITE = -16,   /* NaN or infinity where the descriptor says that this rejects the round */
+    WEFT_ERR_UNSUPPORTED = -17, /* legal, but not available in this configuration */
+    WEFT_ERR_CAPACITY = -18     /* the buffer given is too small; detail.expected bytes are needed */
 } weft_status;
 
 /* The last error (or wish) of an object, as data. Ranks are WEFT_NO_RANK, strings NULL, where they do not apply. */
 typedef struct weft_detail {
     weft_status status;
-    uint32_t peer;      /* rank of the other worker */
-    uint64_t round;     /* communication round */
-    const char *phase;  /* what was being done: static text */
-    const char *field;  /* the argument, descriptor field or message field at fault: static text */
-    uint64_t expected;  /* here (floats: their bits, widened to double) */
-    uint64_t got;       /* there */
+    uint32_t peer;     /* rank of the other worker */
+    uint64_t round;    /* communication round */
+    const char *phase; /* what was being done: static text */
+    const char *field; /* the argument, descriptor field or message field at fault: static text */
+    uint64_t expected; /* here (floats: their bits, widened to double) */
+    uint64_t got;      /* there */
 } weft_detail;
 
 /* One named buffer of an object. */
@@ -127,7 +127,7 @@ WEFT_INLINE const char *weft_strerror(weft_status status) {
 
 /* The arithmetic contract (kernels.h) does not survive these; a silent difference between workers would be worse
  * than a build that stops. */
-#if defined __FAST_MATH__
+#if defined __FAST_MATH__ || defined __ASSOCIATIVE_MATH__
 #error "weft: -ffast-math breaks the arithmetic contract; compile the implementation without it"
 #endif
 #if defined __FLT_EVAL_METHOD__

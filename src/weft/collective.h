@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * collective.h: all-reduce, reduce-scatter, all-gather, broadcast and barrier over send and recv, as resumable state machines;
- * and the agreement of a view on its settings and on what becomes of a round that a loss has cut short. */
+ * collective.h: all-reduce, reduce-scatter, all-gather, broadcast and barrier over send and recv, as resumable state
+ * machines; and the agreement of a view on its settings and on what becomes of a round that a loss has cut short. */
 #include "base.h"
 #include "tensor.h"
 #include "kernels.h"
@@ -10,20 +10,23 @@
 #include "group.h"
 /*==== API ====*/
 
-/* How a vector is summed over the workers. DIRECT and GATHER add in ascending rank for every element: the same bits on every
- * transport, for every chunk size and arrival order. RING and DOUBLING have an order of their own, equal on all workers. */
+/* How a vector is summed over the workers. DIRECT and GATHER add in ascending rank for every element: the same bits
+ * on every transport, for every chunk size and arrival order. RING and DOUBLING have an order of their own, equal on
+ * all workers. */
 typedef enum weft_algorithm {
-    WEFT_ALGORITHM_AUTO = 0,    /* GATHER up to WEFT_GATHER_BYTES, DIRECT above */
-    WEFT_ALGORITHM_DIRECT = 1,  /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps */
-    WEFT_ALGORITHM_GATHER = 2,  /* everyone sends everything to all and adds it up: 1 step, for small vectors */
-    WEFT_ALGORITHM_RING = 3,    /* 2 (n - 1) steps between neighbours; shard j is added in the order j+1, j+2, ..., j */
-    WEFT_ALGORITHM_DOUBLING = 4 /* log2 n steps with partners at distance 1, 2, 4, ...; ranks beyond a power of two fold in first */
+    WEFT_ALGORITHM_AUTO = 0, /* GATHER up to WEFT_GATHER_BYTES, DIRECT above */
+    WEFT_ALGORITHM_DIRECT =
+        1, /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps */
+    WEFT_ALGORITHM_GATHER = 2, /* everyone sends everything to all and adds it up: 1 step, for small vectors */
+    WEFT_ALGORITHM_RING = 3,   /* 2 (n - 1) steps between neighbours; shard j is added in the order j+1, j+2, ..., j */
+    WEFT_ALGORITHM_DOUBLING =
+        4 /* log2 n steps with partners at distance 1, 2, 4, ...; ranks beyond a power of two fold in first */
 } weft_algorithm;
 
 #define WEFT_GATHER_BYTES ((size_t)8192)
 
-/* A collective for the host's own use: plain sums of gradients, say. Its functions have internal linkage: they are there in the
- * unit that defines an X_IMPLEMENTATION. In place over `tensors`, committed wholly or not at all. */
+/* A collective for the host's own use: plain sums of gradients, say. Its functions have internal linkage: they are
+ * there in the unit that defines an X_IMPLEMENTATION. In place over `tensors`, committed wholly or not at all. */
 typedef struct weft_collective_desc {
     size_t struct_size;
     weft_tensors tensors; /* the host's; read and, on commit, written */
@@ -53,8 +56,18 @@ typedef struct weft_sync {
     uint64_t mine[WEFT_SYNC_FIELDS];
     unsigned char wire[WEFT_SYNC_FIELDS * 8]; /* mine, little-endian */
     unsigned char *all;                       /* a row of the same a rank */
-    uint64_t committed;                       /* after the sync: the last round that any member has committed */
+    uint64_t committed;                       /* after the sync: the last round that is over for any member */
+    uint64_t committed_id;                    /* and which one it was */
 } weft_sync;
+
+/* A round that is formed again after a regroup keeps its number but is another round: its identity is the number and the
+ * epoch in which it was formed. */
+enum { WEFT_ROUND_BITS = 48 };
+#define WEFT_ROUND_MASK (((uint64_t)1 << WEFT_ROUND_BITS) - 1)
+
+WEFT_FN uint64_t weft_round_id(uint64_t round, uint32_t epoch) {
+    return round | (uint64_t)(epoch & 0xFFFFu) << WEFT_ROUND_BITS;
+}
 
 WEFT_FN void weft_sync_layout(weft_layout *l, uint32_t size, unsigned char **all) {
     *all = (unsigned char *)weft_layout_take(l, WEFT_TEXT("fingerprints, one a worker"), size, WEFT_SYNC_FIELDS * 8);
@@ -85,23 +98,26 @@ WEFT_FN weft_status weft_sync_poll(weft_sync *s, weft_group *g) {
     uint32_t i;
     int f;
     if (status) return status;
-    s->committed = 0;
+    s->committed = s->committed_id = 0;
     for (i = 0; i < g->members; i++) {
         uint32_t rank = g->member[i];
         for (f = 0; s->name[f]; f++)
             if (weft_sync_field(s, rank, f) != s->mine[f])
-                return weft_group_break(g, WEFT_ERR_MISMATCH, rank, s->name[f], s->mine[f], weft_sync_field(s, rank, f));
-        if (weft_sync_field(s, rank, WEFT_SYNC_COMMITTED) > s->committed)
-            s->committed = weft_sync_field(s, rank, WEFT_SYNC_COMMITTED);
+                return weft_group_break(g, WEFT_ERR_MISMATCH, rank, s->name[f], s->mine[f],
+                                        weft_sync_field(s, rank, f));
+        if ((weft_sync_field(s, rank, WEFT_SYNC_COMMITTED) & WEFT_ROUND_MASK) > s->committed) {
+            s->committed_id = weft_sync_field(s, rank, WEFT_SYNC_COMMITTED);
+            s->committed = s->committed_id & WEFT_ROUND_MASK;
+        }
     }
     weft_group_trace(g, WEFT_EVENT_VIEW, WEFT_NO_RANK, s->committed, g->epoch);
     return WEFT_OK;
 }
 
-/* May this worker commit the round that it was in? Only if somebody has: then everybody had said HAVE, so all hold the data. */
+/* May this worker commit the round that it was in? Only if somebody has: then everybody had said HAVE, so all hold the
+ * data. */
 WEFT_FN int weft_sync_commits(const weft_sync *s) {
-    return s->mine[WEFT_SYNC_HAVE] != 0 && s->mine[WEFT_SYNC_HAVE] == s->committed &&
-           s->mine[WEFT_SYNC_COMMITTED] < s->committed;
+    return s->mine[WEFT_SYNC_HAVE] != 0 && s->mine[WEFT_SYNC_HAVE] == s->committed_id;
 }
 
 /* Shapes and types of tensors in one number, for the fingerprint. */
@@ -194,11 +210,13 @@ WEFT_FN size_t weft_mirror_bytes(weft_algorithm a, size_t bytes, uint32_t size, 
     return total;
 }
 
-WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tensors *t, uint32_t size, weft_algorithm a) {
+WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tensors *t, uint32_t size,
+                                weft_algorithm a) {
     int ok = 1;
     size_t bytes = weft_map_measure(t, &ok);
     r->algorithm = weft_algorithm_resolve(a, bytes);
-    r->map.position = (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
+    r->map.position =
+        (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
     r->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction"),
                                                   weft_mirror_bytes(r->algorithm, bytes, size, &ok), 1);
     r->spare = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction, a partner's copy (doubling)"),
@@ -214,8 +232,11 @@ WEFT_FN double weft_reduce_weight(const weft_reduce *r, uint32_t rank, size_t te
     return r->weight[(size_t)rank * r->groups + (r->group_of ? r->group_of[tensor] : 0)];
 }
 
-/* The blame for a sum that is not finite although all contributions are: it has overflowed. Higher than that of any rank. */
-WEFT_FN uint32_t weft_nobody(const weft_reduce *r) { return r->g->net->size + 1; }
+/* The blame for a sum that is not finite although all contributions are: it has overflowed. Higher than that of any
+ * rank. */
+WEFT_FN uint32_t weft_nobody(const weft_reduce *r) {
+    return r->g->net->size + 1;
+}
 
 WEFT_FN void weft_reduce_blame(weft_reduce *r, uint32_t rank_plus_1) {
     if (rank_plus_1 && (!r->bad || rank_plus_1 < r->bad)) r->bad = rank_plus_1;
@@ -227,14 +248,15 @@ WEFT_FN weft_status weft_reduce_hear(weft_reduce *r) {
     for (i = 0; i < r->count; i++) {
         uint64_t heard = r->who[i] == r->g->net->rank ? 0 : r->g->peer[r->who[i]].in_arg;
         if (heard > weft_nobody(r))
-            return weft_group_break(r->g, WEFT_ERR_PROTOCOL, r->who[i], WEFT_TEXT("header.argument"), weft_nobody(r), heard);
+            return weft_group_break(r->g, WEFT_ERR_PROTOCOL, r->who[i], WEFT_TEXT("header.argument"), weft_nobody(r),
+                                    heard);
         weft_reduce_blame(r, (uint32_t)heard);
     }
     return WEFT_OK;
 }
 
-/* Adds the participants' pieces of [lo, hi) in rank order into the mirror at `out`. Participant i's piece is in the host's tensors
- * (i == here) or stands at slots + i * stride. */
+/* Adds the participants' pieces of [lo, hi) in rank order into the mirror at `out`. Participant i's piece is in the
+ * host's tensors (i == here) or stands at slots + i * stride. */
 WEFT_FN void weft_reduce_pieces(weft_reduce *r, size_t lo, size_t hi, unsigned char *slots, size_t stride,
                                 unsigned char *out) {
     weft_range at = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
@@ -324,7 +346,8 @@ WEFT_FN uint32_t weft_log2(uint32_t power) {
     return n;
 }
 
-/* Each algorithm is a pair: `send` sets up the exchange of a stage (0: there is none left), `done` computes on what it brought. */
+/* Each algorithm is a pair: `send` sets up the exchange of a stage (0: there is none left), `done` computes on what
+ * it brought. */
 
 WEFT_FN int weft_direct_send(weft_reduce *r) {
     size_t my_lo = weft_shard_lo(r, r->here), my_hi = weft_shard_lo(r, r->here + 1);
@@ -403,7 +426,8 @@ WEFT_FN void weft_ring_done(weft_reduce *r) {
 
 /* Stages: 0 folds in the ranks beyond the power of two, 1 .. log2 the partners, then back to those beyond. */
 WEFT_FN int weft_doubling_send(weft_reduce *r) {
-    uint32_t p = weft_power_below(r->count), rounds = weft_log2(p), extra = r->count - p, to = r->count, from = r->count;
+    uint32_t p = weft_power_below(r->count), rounds = weft_log2(p), extra = r->count - p, to = r->count,
+             from = r->count;
     size_t all = weft_map_bytes(&r->map);
     weft_range out = weft_reduce_mirror(r, r->mirror, 0, all), in;
     if (r->stage > rounds + 1) return 0;
@@ -440,8 +464,10 @@ WEFT_FN int weft_broadcast_send(weft_reduce *r) {
     weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step);
     for (i = 0; i < r->count; i++) {
         if (i == r->here) continue;
-        if (r->here == r->root) weft_group_flow(r->g, r->who[i], &out, NULL, 0);
-        else if (i == r->root) weft_group_flow(r->g, r->who[i], NULL, &in, 0);
+        if (r->here == r->root)
+            weft_group_flow(r->g, r->who[i], &out, NULL, 0);
+        else if (i == r->root)
+            weft_group_flow(r->g, r->who[i], NULL, &in, 0);
     }
     return 1;
 }
@@ -465,20 +491,27 @@ WEFT_FN int weft_reduce_send(weft_reduce *r) {
 }
 
 WEFT_FN void weft_reduce_done(weft_reduce *r) {
-    if (r->operation == WEFT_OP_BROADCAST) weft_broadcast_done(r);
-    else if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT) weft_direct_done(r);
-    else if (r->algorithm == WEFT_ALGORITHM_GATHER) weft_gather_done(r);
-    else if (r->algorithm == WEFT_ALGORITHM_RING) weft_ring_done(r);
-    else weft_doubling_done(r);
+    if (r->operation == WEFT_OP_BROADCAST)
+        weft_broadcast_done(r);
+    else if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT)
+        weft_direct_done(r);
+    else if (r->algorithm == WEFT_ALGORITHM_GATHER)
+        weft_gather_done(r);
+    else if (r->algorithm == WEFT_ALGORITHM_RING)
+        weft_ring_done(r);
+    else
+        weft_doubling_done(r);
 }
 
-/* Does the host's own all_reduce do this one? Only while all ranks of the transport take part: it knows no smaller views. */
+/* Does the host's own all_reduce do this one? Only while all ranks of the transport take part: it knows no smaller
+ * views. */
 WEFT_FN int weft_reduce_by_host(const weft_reduce *r) {
     return r->host && r->g->net->all_reduce && r->operation == WEFT_OP_ALL_REDUCE && r->count == r->g->net->size &&
            r->count > 1;
 }
 
-/* One call of the host's all_reduce a tensor, in place in the mirror. A non-finite result cannot be traced to its rank. */
+/* One call of the host's all_reduce a tensor, in place in the mirror. A non-finite result cannot be traced to its
+ * rank. */
 WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
     weft_group *g = r->g;
     weft_status s;
@@ -495,7 +528,8 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
             r->host_active = 0;
             if (s < 0) return weft_group_break(g, s, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0, 0);
             g->progress = 1;
-            if (weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, p)) weft_reduce_blame(r, weft_nobody(r));
+            if (weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, p))
+                weft_reduce_blame(r, weft_nobody(r));
             r->stage++;
             continue;
         }
@@ -514,7 +548,8 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
     return WEFT_OK;
 }
 
-/* Begins an operation over `count` participants (ascending ranks, this worker among them). Steps from first_step on are its own. */
+/* Begins an operation over `count` participants (ascending ranks, this worker among them). Steps from first_step on
+ * are its own. */
 WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_tensor *source, const uint32_t *who,
                                uint32_t count, uint64_t round, uint32_t first_step) {
     uint32_t i;
@@ -537,8 +572,9 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     r->g->exchanging = 0;
 }
 
-/* WEFT_OK: r->result holds it. WEFT_ERR_NONFINITE: a sum is not finite; r->bad - 1 is the lowest rank at fault, or r->bad is weft_nobody; the same
- * on all participants, nothing is written but the mirror, and the operation may begin again without that rank. */
+/* WEFT_OK: r->result holds it. WEFT_ERR_NONFINITE: a sum is not finite; r->bad - 1 is the lowest rank at fault, or
+ * r->bad is weft_nobody; the same on all participants, nothing is written but the mirror, and the operation may
+ * begin again without that rank. */
 WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
     weft_status s;
     if (weft_reduce_by_host(r)) {
@@ -582,8 +618,9 @@ struct weft_collective {
     weft_group group;
     weft_reduce reduce;
     weft_sync sync;
-    int state, pending;  /* pending: an operation waits for the sync */
-    uint64_t committed;  /* operations */
+    int state, pending;          /* pending: an operation waits for the sync */
+    uint64_t committed;          /* operations that are over */
+    uint64_t committed_id, have; /* the last of them; the one whose result is here, not yet committed, or 0 */
     weft_operation operation;
     uint32_t root;
 };
@@ -707,8 +744,9 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
 }
 
 WEFT_FN void weft_collective_sync(weft_collective *c) {
-    c->sync.mine[WEFT_SYNC_COMMITTED] = c->committed;
-    c->sync.mine[WEFT_SYNC_HAVE] = c->state == WEFT_COLLECTIVE_HAVE ? c->committed + 1 : 0;
+    c->sync.mine[WEFT_SYNC_COMMITTED] = c->committed_id;
+    c->sync.mine[WEFT_SYNC_HAVE] =
+        c->have; /* stands until a sync is complete: there may be a loss during the next, too */
     c->state = WEFT_COLLECTIVE_SYNC;
     weft_sync_begin(&c->sync, &c->group);
 }
@@ -722,12 +760,26 @@ WEFT_FN void weft_collective_commit(weft_collective *c) {
     if (c->operation != WEFT_OP_BARRIER)
         weft_mirror_copy_out(&c->reduce.map, c->reduce.result, c->desc.tensors.tensor, lo, hi);
     c->committed++;
+    c->committed_id = c->have;
+    c->have = 0;
     c->state = WEFT_COLLECTIVE_IDLE;
     c->pending = 0;
     weft_group_trace(&c->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, c->committed, c->reduce.count);
 }
 
-/* Goes on; WEFT_OK: nothing is in progress, the tensors are the host's again. After a loss: WEFT_ERR_PEER_LOST until regroup. */
+WEFT_FN void weft_collective_run(weft_collective *c) {
+    weft_group *g = &c->group;
+    uint32_t i;
+    c->state = WEFT_COLLECTIVE_RUN;
+    g->phase_round = c->committed + 1;
+    g->phase = WEFT_TEXT("collective");
+    weft_reduce_begin(&c->reduce, c->operation, c->desc.tensors.tensor, g->member, g->members, c->committed + 1, 1);
+    for (i = 0; i < g->members; i++)
+        if (g->member[i] == c->root) c->reduce.root = i;
+}
+
+/* Goes on; WEFT_OK: nothing is in progress, the tensors are the host's again. After a loss: WEFT_ERR_PEER_LOST until
+ * regroup. */
 WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
     weft_group *g = &c->group;
     weft_status s;
@@ -743,21 +795,21 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             if (weft_sync_commits(&c->sync)) weft_collective_commit(c);
             c->state = WEFT_COLLECTIVE_IDLE;
             c->committed = c->sync.committed;
+            c->committed_id = c->sync.committed_id;
+            c->have = 0;
             if (!c->pending) break;
-            c->state = WEFT_COLLECTIVE_RUN;
-            g->phase_round = c->committed + 1;
-            g->phase = WEFT_TEXT("collective");
-            weft_reduce_begin(&c->reduce, c->operation, c->desc.tensors.tensor, g->member, g->members, c->committed + 1, 1);
-            for (c->reduce.root = 0; c->reduce.root + 1 < g->members && g->member[c->reduce.root] != c->root;) c->reduce.root++;
+            weft_collective_run(c);
         } else if (c->state == WEFT_COLLECTIVE_RUN) {
             s = weft_reduce_poll(&c->reduce);
             if (s == WEFT_ERR_NONFINITE) { /* rejected by all, tensors untouched */
                 c->committed++;
+                c->committed_id = weft_round_id(c->committed, g->epoch);
                 c->state = WEFT_COLLECTIVE_IDLE;
                 c->pending = 0;
             }
             if (s != WEFT_OK) break;
             c->state = WEFT_COLLECTIVE_HAVE;
+            c->have = weft_round_id(c->committed + 1, g->epoch);
             weft_gather_begin(g, g->member, g->members, c->committed + 1, WEFT_STEP_HAVE, NULL, 0, 1, 0);
         } else {
             if ((s = weft_group_poll(g)) != WEFT_OK) break;
@@ -769,33 +821,29 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
     return s;
 }
 
-/* Begins an operation over the tensors, in place on commit; every member begins the same. `weight`: one a rank of the transport, the same
- * everywhere, read until done; NULL: 1 (a plain sum). `root`: a rank, for WEFT_OP_BROADCAST. Then poll. */
+/* Begins an operation over the tensors, in place on commit; every member begins the same. `weight`: one a rank of
+ * the transport, the same everywhere, read until done; NULL: 1 (a plain sum). `root`: a rank, for WEFT_OP_BROADCAST.
+ * Then poll. */
 WEFT_FN weft_status weft_collective_begin(weft_collective *c, weft_operation op, const double *weight, uint32_t root) {
     weft_group *g = &c->group;
     if (g->busy) return WEFT_ERR_REENTRY;
     if (g->failed) return g->failed;
     if (c->state != WEFT_COLLECTIVE_IDLE)
-        return weft_group_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), WEFT_COLLECTIVE_IDLE, (uint64_t)c->state);
+        return weft_group_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), WEFT_COLLECTIVE_IDLE,
+                               (uint64_t)c->state);
     if ((uint32_t)op > WEFT_OP_BARRIER)
-        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("operation"), WEFT_OP_BARRIER, (uint64_t)op);
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("operation"), WEFT_OP_BARRIER,
+                               (uint64_t)op);
     if (op == WEFT_OP_BROADCAST && (root >= g->net->size || !g->peer[root].member))
         return weft_group_fail(g, WEFT_ERR_ARGUMENT, root, WEFT_TEXT("root (not a member)"), g->net->size - 1, root);
     c->operation = op;
     c->root = root;
     c->reduce.weight = weight;
     c->pending = 1;
-    if (!g->synced) {
+    if (g->synced)
+        weft_collective_run(c);
+    else
         weft_collective_sync(c);
-    } else {
-        uint32_t i;
-        c->state = WEFT_COLLECTIVE_RUN;
-        g->phase_round = c->committed + 1;
-        g->phase = WEFT_TEXT("collective");
-        weft_reduce_begin(&c->reduce, op, c->desc.tensors.tensor, g->member, g->members, c->committed + 1, 1);
-        for (i = 0; i < g->members; i++)
-            if (g->member[i] == root) c->reduce.root = i;
-    }
     return weft_collective_poll(c);
 }
 
@@ -806,7 +854,8 @@ WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view 
     if (g->busy) return WEFT_ERR_REENTRY;
     if ((s = weft_view_check(view, g->net, &g->detail)) != WEFT_OK) return s;
     if (view->epoch <= g->epoch)
-        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1, view->epoch);
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
+                               view->epoch);
     weft_reduce_cancel(&c->reduce);
     weft_group_set_view(g, view);
     if (g->failed) return g->failed;
@@ -821,8 +870,12 @@ WEFT_FN weft_status weft_collective_lost(weft_collective *c, uint32_t rank) {
     return WEFT_OK;
 }
 
-WEFT_FN const weft_detail *weft_collective_detail(const weft_collective *c) { return &c->group.detail; }
-WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) { return &c->group.traffic; }
+WEFT_FN const weft_detail *weft_collective_detail(const weft_collective *c) {
+    return &c->group.detail;
+}
+WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) {
+    return &c->group.traffic;
+}
 
 WEFT_FN void weft_collective_close(weft_collective *c) {
     weft_reduce_cancel(&c->reduce);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * group.h: the workers that learn together: views, the fingerprint, control messages, and exchanges of data between members. */
+ * group.h: the workers that learn together: views, the fingerprint, control messages, and exchanges of data between
+ * members. */
 #include "base.h"
 #include "tensor.h"
 #include "transport.h"
 #include "wire.h"
 /*==== API ====*/
 
-/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members` are the
- * ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
+/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members`
+ * are the ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
 typedef struct weft_view {
     size_t struct_size; /* sizeof(weft_view) */
     uint32_t epoch;
@@ -49,15 +50,18 @@ typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
 
 /* ---- Ranges: where the bytes of an exchange are, without flattening the host's tensors ----
  *
- * A map gives every tensor a position in a "mirror", one flat buffer in which all tensors stand one after the other at multiples
- * of 64 bytes. Positions name the same elements on every worker, whether they lie in the host's tensors or in a mirror. */
+ * A map gives every tensor a position in a "mirror", one flat buffer in which all tensors stand one after the other
+ * at multiples of 64 bytes. Positions name the same elements on every worker, whether they lie in the host's tensors
+ * or in a mirror. */
 typedef struct weft_map {
     const weft_tensor *tensor;
     size_t count;
     size_t *position; /* count + 1 */
 } weft_map;
 
-WEFT_FN size_t weft_map_bytes(const weft_map *m) { return m->position[m->count]; }
+WEFT_FN size_t weft_map_bytes(const weft_map *m) {
+    return m->position[m->count];
+}
 
 WEFT_FN void weft_map_init(weft_map *m, const weft_tensors *t, size_t *position) {
     size_t i, at = 0;
@@ -83,9 +87,9 @@ WEFT_FN size_t weft_map_measure(const weft_tensors *t, int *ok) {
 }
 
 typedef struct weft_range {
-    const weft_map *map;                                      /* NULL: raw bytes at base, elements of `each` bytes */
-    const weft_tensor *tensor;                                /* with a map: the host's tensors, if base is NULL */
-    unsigned char *base;                                      /* mirror memory holding position `origin` first */
+    const weft_map *map;       /* NULL: raw bytes at base, elements of `each` bytes */
+    const weft_tensor *tensor; /* with a map: the host's tensors, if base is NULL */
+    unsigned char *base;       /* mirror memory holding position `origin` first */
     size_t origin, lo, hi, each;
     size_t at, index; /* cursor */
 } weft_range;
@@ -132,8 +136,7 @@ WEFT_FN size_t weft_range_next(weft_range *r, size_t limit, unsigned char **p, s
         if (r->at < start) r->at = start;
         if (r->at >= end) continue;
         bytes = end - r->at < limit ? end - r->at : limit;
-        *p = r->base ? r->base + (r->at - r->origin)
-                     : (unsigned char *)r->tensor[r->index].data + (r->at - start);
+        *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
         *each = weft_dtype_bytes(t->dtype);
         *which = r->index;
         r->at += bytes;
@@ -152,8 +155,8 @@ WEFT_FN uint64_t weft_range_bytes(weft_range r) {
 
 /* ---- Members and their links ---- */
 
-enum { WEFT_LETTERS = 4 };                                    /* control messages under way to one peer */
-enum { WEFT_REQUESTS_PER_PEER = WEFT_LETTERS + 3 };           /* and a control receive, a bulk send, a bulk receive */
+enum { WEFT_LETTERS = 4 };                          /* control messages under way to one peer */
+enum { WEFT_REQUESTS_PER_PEER = WEFT_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
 enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
 enum { WEFT_FLOW_DONE = 0, WEFT_FLOW_WAITING = 1, WEFT_FLOW_BULK = 2 };
 
@@ -263,7 +266,8 @@ WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *ne
     return WEFT_OK;
 }
 
-/* Takes back from the transport whatever is under way with a peer: all of it, or only what touches the host's memory. */
+/* Takes back from the transport whatever is under way with a peer: all of it, or only what touches the host's
+ * memory. */
 WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
     int i;
     if (p->out.active) g->net->cancel(g->net->ctx, &p->out.request);
@@ -358,8 +362,8 @@ WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h
     return WEFT_OK;
 }
 
-/* Bulk data of one view never meets that of another: each epoch has its own tag, so that what an abandoned round left in the
- * network is never taken for the next one's. Tags come round again after 2,047 epochs. */
+/* Bulk data of one view never meets that of another: each epoch has its own tag, so that what an abandoned round
+ * left in the network is never taken for the next one's. Tags come round again after 2,047 epochs. */
 WEFT_FN uint32_t weft_group_bulk_tag(const weft_group *g) {
     return g->channel * WEFT_TAGS_PER_CHANNEL + 1u + g->epoch % (WEFT_TAGS_PER_CHANNEL - 1u);
 }
@@ -502,7 +506,8 @@ WEFT_FN weft_status weft_flow_accept(weft_group *g, uint32_t rank) {
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("a message that nobody waits for"), g->step,
                                 h->step);
     want = weft_range_bytes(p->in.range);
-    if (h->bytes != want) return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);
+    if (h->bytes != want)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);
     if (h->payload != (want <= WEFT_INLINE_BYTES ? want : 0))
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.payload"), want, h->payload);
     p->in_arg = h->arg0;
@@ -532,7 +537,8 @@ WEFT_FN weft_status weft_group_take(weft_group *g, uint32_t rank) {
         return WEFT_OK;
     }
     switch (p->head.kind) {
-    case WEFT_KIND_EXCHANGE: case WEFT_KIND_SYNC: return weft_flow_accept(g, rank);
+    case WEFT_KIND_EXCHANGE:
+    case WEFT_KIND_SYNC: return weft_flow_accept(g, rank);
     case WEFT_KIND_LEAVE:
         if (!g->synced || !g->may_leave) return WEFT_AGAIN;
         weft_group_remove(g, rank);
@@ -573,8 +579,7 @@ WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
             if (s < 0) return weft_group_error(g, rank, s, WEFT_CONTROL_BYTES, p->request.bytes);
             s = weft_header_read(p->bytes, p->request.bytes > SIZE_MAX ? 0 : (size_t)p->request.bytes, rank, &p->head,
                                  &g->detail);
-            if (s < 0)
-                return weft_group_break(g, s, rank, g->detail.field, g->detail.expected, g->detail.got);
+            if (s < 0) return weft_group_break(g, s, rank, g->detail.field, g->detail.expected, g->detail.got);
             p->control = WEFT_IN_HELD;
             g->progress = 1;
             g->traffic.messages_received++;

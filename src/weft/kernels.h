@@ -8,13 +8,14 @@
 /* ---- The arithmetic contract ----
  *
  * Results are bit-identical for any instruction set, thread count, chunk size and arrival order:
- * - Element-wise kernels: f32 tensors in f32, f64 tensors in f64, evaluated exactly as the formula beside each kernel is
- *   written, left to right, no contraction into FMA, round to nearest even. Scalars are rounded once to the element type.
+ * - Element-wise kernels: f32 tensors in f32, f64 tensors in f64, evaluated exactly as the formula beside each
+ *   kernel is written, left to right, no contraction into FMA, round to nearest even. Scalars are rounded once to
+ *   the element type.
  * - 16-bit types are storage: widened to f32 (exact), computed there, rounded once.
- * - Reductions: products and sums in f64 (f32 products are exact in f64). WEFT_BLOCK elements make a block, blocks restart
- *   at each tensor; inside a block element i goes to lane i % 16, each lane adds in index order from +0.0, tails are padded
- *   with zeros; the 16 lanes are combined in a pairwise tree (l[i] + l[i + 8], then + 4, + 2, + 1); block sums are
- *   added in index order from +0.0, whoever computed them.
+ * - Reductions: products and sums in f64 (f32 products are exact in f64). WEFT_BLOCK elements make a block, blocks
+ *   restart at each tensor; inside a block element i goes to lane i % 16, each lane adds in index order from +0.0,
+ *   tails are padded with zeros; the 16 lanes are combined in a pairwise tree (l[i] + l[i + 8], then + 4, + 2, + 1);
+ *   block sums are added in index order from +0.0, whoever computed them.
  * - NaN payloads are excepted. */
 #define WEFT_BLOCK ((size_t)4096)
 
@@ -42,8 +43,9 @@ typedef struct weft_grad_stats {
 
 /* The kernels of one element type. Vectors of n elements; n may be 0; no alignment beyond the element's. Outputs
  * may be the same array as an input of the same role (in place), but must not overlap partially.
- * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16 long. They
- * add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the block's sum. */
+ * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16
+ * long. They add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the
+ * block's sum. */
 typedef struct weft_kernel_set {
     /* y = x */
     void (*copy)(size_t n, const void *x, void *y);
@@ -53,9 +55,10 @@ typedef struct weft_kernel_set {
     void (*axpy)(size_t n, double a, const void *x, void *y);
     /* x = (1 - l) * x + l * c, with 1 - l computed in f64 and rounded once; each product rounded, then the sum */
     void (*pull)(size_t n, double l, const void *c, void *x);
-    /* out = w[0] * x[0] + w[1] * x[1] + ..., left to right over the k sources, for the n elements of all arrays that begin
-     * with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no source left the
-     * result is +0. Returns how many elements of the result are not finite. out may be one of the sources. */
+    /* out = w[0] * x[0] + w[1] * x[1] + ..., left to right over the k sources, for the n elements of all arrays that
+     * begin with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no
+     * source left the result is +0. Returns how many elements of the result are not finite. out may be one of the
+     * sources. */
     uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out);
     /* lanes[0..15] += x * y */
     void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
@@ -73,7 +76,8 @@ typedef struct weft_kernel_set {
     void (*sam_restore)(size_t n, const void *backup, void *x);
     /* elements that are NaN or infinite */
     uint64_t (*count_nonfinite)(size_t n, const void *x);
-    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any order. */
+    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any
+     * order. */
     uint64_t (*hash)(size_t n, uint64_t first, const void *x);
 } weft_kernel_set;
 
@@ -153,10 +157,12 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 
 /* The table of a set, by its WEFT_SET_NAME; sam_restore is a copy. */
 #define WEFT_KERNEL_SET(e)                                                                                             \
-    {WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),                  \
-     WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, sqnorm_block),                      \
-     WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block), WEFT_SET_NAME(e, sam_perturb), WEFT_SET_NAME(e, copy), \
-     WEFT_SET_NAME(e, count_nonfinite), WEFT_SET_NAME(e, hash)}
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),               \
+            WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, sqnorm_block),               \
+            WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block), WEFT_SET_NAME(e, sam_perturb),                  \
+            WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, count_nonfinite), WEFT_SET_NAME(e, hash)                          \
+    }
 #define WEFT_KERNEL_SETS                                                                                               \
     WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
         WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * pool.h: the host's threads, as two callbacks. Both are optional: without them everything runs on the calling thread. */
+ * pool.h: the host's threads, as two callbacks. Both are optional: without them everything runs on the calling
+ * thread. */
 #include "base.h"
 /*==== API ====*/
 
@@ -12,8 +13,8 @@ typedef struct weft_pool {
     /* Calls body(arg, i) once for every i in [0, n), in any order, on any threads, and returns when all are done.
      * The bodies are independent and never call back into the library or the pool. NULL: serial. */
     void (*parallel_for)(void *ctx, size_t n, weft_pool_body body, void *arg);
-    /* Starts task(arg) on another thread and returns at once; an error says that it was not started. NULL: not available.
-     * Everything written before submit is visible to the task. */
+    /* Starts task(arg) on another thread and returns at once; an error says that it was not started. NULL: not
+     * available. Everything written before submit is visible to the task. */
     weft_status (*submit)(void *ctx, weft_pool_task task, void *arg);
 } weft_pool;
 /*==== IMPLEMENTATION ====*/

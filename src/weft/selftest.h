@@ -156,6 +156,7 @@ typedef struct weft_selftest_op {
 #define WEFT_SELFTEST_BIG_SEND 8
 #define WEFT_SELFTEST_BIG_RECV 9
 #define WEFT_SELFTEST_SYNC 10
+#define WEFT_ST_SYNC_ID 256u /* above all other messages' */
 
 /* NULL after the end. */
 WEFT_FN const weft_selftest_op *weft_selftest_program(uint32_t step) {
@@ -199,13 +200,13 @@ WEFT_FN const weft_selftest_op *weft_selftest_program(uint32_t step) {
         WEFT_ST(GET, 1, 1, 14, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 1, 15, 0, NEXT, ALWAYS, ZERO),
         WEFT_ST(GET, 7, 1, 16, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
         /* sizes, sends first */
-        WEFT_ST(SEND, 3, 2, 17, 100, NEXT, ALWAYS, LONGER), WEFT_ST(SEND, 4, 2, 18, 101, NEXT, ALWAYS, SHORTER),
-        WEFT_ST(SEND, 5, 2, 19, 0, NEXT, ALWAYS, ZERO), WEFT_ST(SEND, 6, 2, 20, 256, NEXT, ALWAYS, LARGE),
-        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 2, 0, 256, NEXT, ALWAYS, LONGER),
-        WEFT_ST(RECV, 1, 2, 0, 40, NEXT, ALWAYS, SHORTER), WEFT_ST(RECV, 2, 2, 0, 256, NEXT, ALWAYS, ZERO),
-        WEFT_ST(RECV, 7, 2, 0, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 2, 17, 100, NEXT, ALWAYS, LONGER),
-        WEFT_ST(GET, 1, 2, 18, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 2, 19, 0, NEXT, ALWAYS, ZERO),
-        WEFT_ST(GET, 7, 2, 20, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(SEND, 3, 4, 17, 100, NEXT, ALWAYS, LONGER), WEFT_ST(SEND, 4, 4, 18, 101, NEXT, ALWAYS, SHORTER),
+        WEFT_ST(SEND, 5, 4, 19, 0, NEXT, ALWAYS, ZERO), WEFT_ST(SEND, 6, 4, 20, 256, NEXT, ALWAYS, LARGE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 4, 0, 256, NEXT, ALWAYS, LONGER),
+        WEFT_ST(RECV, 1, 4, 0, 40, NEXT, ALWAYS, SHORTER), WEFT_ST(RECV, 2, 4, 0, 256, NEXT, ALWAYS, ZERO),
+        WEFT_ST(RECV, 7, 4, 0, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 4, 17, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(GET, 1, 4, 18, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 4, 19, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(GET, 7, 4, 20, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
         /* a receive cancelled between two others */
         WEFT_ST(RECV, 0, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(RECV, 1, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV),
         WEFT_ST(RECV, 2, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(CANCEL, 1, 3, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
@@ -374,7 +375,8 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     size_t n = length < s->length ? length : s->length, k, noise;
     uint32_t seed = weft_selftest_seed(s->peer, t->rank, id, st->shift);
     const weft_selftest_op *o;
-    uint32_t step;
+    uint32_t step, i;
+    int known = 0;
     st->checks++;
     if (over != expected)
         return weft_selftest_broken(t, st, rule, s, (uint32_t)expected, (uint32_t)over);
@@ -384,12 +386,17 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     for (noise = k; noise < n && s->at[noise] == WEFT_SELFTEST_NOISE; noise++) continue;
     if (noise == n && rule != WEFT_RULE_CANCEL_SEND)
         return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, weft_selftest_byte(seed, k), s->at[k]);
-    if (rule == WEFT_RULE_ORDER) { /* another message, or a damaged one? */
-        for (step = 0; (o = weft_selftest_program(step)) != NULL; step++)
-            if (o->what == WEFT_ST_SEND && o->length == length &&
-                weft_selftest_compare(s, weft_selftest_seed(s->peer, t->rank, o->id, st->shift), n) == n)
-                break;
-        if (!o) rule = WEFT_RULE_CONTENT;
+    if (rule == WEFT_RULE_ORDER || rule == WEFT_RULE_TAGS || rule == WEFT_RULE_PEERS) {
+        /* another message of this peer, one of another peer, or none that was ever sent? */
+        for (i = 0; i < t->size && !known; i++) {
+            uint32_t src = s->peer < t->size - i ? s->peer + i : s->peer - (t->size - i);
+            for (step = 0; (o = weft_selftest_program(step)) != NULL && !known; step++)
+                known = weft_selftest_compare(s, weft_selftest_seed(src, t->rank, o->id, st->shift), n) == n;
+            for (step = 0; step <= st->sync && !known; step++)
+                known = weft_selftest_compare(s, weft_selftest_seed(src, t->rank, WEFT_ST_SYNC_ID + step, st->shift), n) == n;
+            if (known && i > 0) rule = WEFT_RULE_PEERS;
+        }
+        if (!known) rule = WEFT_RULE_CONTENT;
     }
     return weft_selftest_broken(t, st, rule, s, weft_selftest_byte(seed, k), s->at[k]);
 }
@@ -401,11 +408,11 @@ WEFT_FN weft_status weft_selftest_sync(const weft_transport *t, weft_selftest *s
     uint32_t i;
     weft_status status;
     if (st->stage == 0) {
-        uint32_t number = ++st->sync;
-        for (i = 0; i < 4; i++) { /* to next, from prev, to prev, from next */
-            uint32_t peer = i == 0 || i == 3 ? next : prev;
-            uint32_t seed = weft_selftest_seed(t->rank, peer, number, 0);
-            status = weft_selftest_post(t, st, WEFT_SELFTEST_SYNC + i, i % 2 == 0, peer, i < 2 ? 5 : 6, 8, seed);
+        st->sync++;
+        for (i = 0; i < 4; i++) { /* from prev, from next, to next, to prev */
+            uint32_t peer = i == 1 || i == 2 ? next : prev;
+            uint32_t seed = weft_selftest_seed(t->rank, peer, WEFT_ST_SYNC_ID + st->sync, st->shift);
+            status = weft_selftest_post(t, st, WEFT_SELFTEST_SYNC + i, i >= 2, peer, i % 2 == 0 ? 5 : 6, 8, seed);
             if (status != WEFT_OK) return status;
         }
         st->stage = 1;
@@ -417,15 +424,13 @@ WEFT_FN weft_status weft_selftest_sync(const weft_transport *t, weft_selftest *s
         status = weft_selftest_look(t, st, s, &over);
         if (status == WEFT_AGAIN && !stuck) {
             stuck = s;
-            /* what is sent before a sync goes to next; the way back is another peer's */
-            if (rule == WEFT_RULE_PENDING && i >= 2 && next != prev) rule = WEFT_RULE_PENDING_PEER;
+            /* what was sent before goes to next; the way back is another peer's */
+            if (rule == WEFT_RULE_PENDING && i % 2 && next != prev) rule = WEFT_RULE_PENDING_PEER;
         }
         if (status == WEFT_AGAIN) continue;
         if (status != WEFT_OK) return status;
-        if (i % 2 == 0) continue;
-        if (over != WEFT_OK || s->request.bytes != 8 ||
-            weft_selftest_compare(s, weft_selftest_seed(s->peer, t->rank, st->sync, 0), 8) != 8)
-            return weft_selftest_broken(t, st, WEFT_RULE_ORDER, s, 8, s->request.bytes);
+        if (i < 2) status = weft_selftest_judge(t, st, s, WEFT_RULE_ORDER, over, WEFT_ST_SYNC_ID + st->sync, 8);
+        if (status != WEFT_OK) return status;
     }
     if (stuck) return weft_selftest_patience(t, st, rule, stuck);
     st->stage = 0;

@@ -8,17 +8,18 @@
 /* ---- The saved blob ----
  *
  * All numbers little-endian. 0 u32 magic 'wefs'  4 u32 blob version  8 u64 fingerprint of the object's settings
- * 16 u64 length of the whole blob  24 ... fields of the algorithm, each u64 (floating point: the bits of a double) or raw
- * elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
+ * 16 u64 length of the whole blob  24 ... fields of the algorithm, each u64 (floating point: the bits of a double)
+ * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
 #define WEFT_BLOB_VERSION 1u
 /*==== IMPLEMENTATION ====*/
 
 #define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
 enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
 
-/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of fields. */
+/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+ * fields. */
 typedef struct weft_blob {
-    unsigned char *bytes; /* writing */
+    unsigned char *bytes;      /* writing */
     const unsigned char *from; /* reading */
     size_t at, capacity;
     int short_of; /* ran past the end */
@@ -33,8 +34,10 @@ WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
 
 WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
     if (weft_blob_room(b, 8)) {
-        if (b->from) *v = weft_get64(b->from + b->at);
-        else if (b->bytes) weft_put64(b->bytes + b->at, *v);
+        if (b->from)
+            *v = weft_get64(b->from + b->at);
+        else if (b->bytes)
+            weft_put64(b->bytes + b->at, *v);
     }
     b->at += b->short_of ? 0 : 8;
 }
@@ -81,7 +84,8 @@ WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
     crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
     if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc, weft_get32(p + bytes - WEFT_BLOB_TAIL));
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
+                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
     if (weft_get64(p + 8) != fingerprint)
         return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
     if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * tensor.h: a view of the host's parameter memory: n tensors, each (pointer, count, dtype). Nothing is copied or owned. */
+ * tensor.h: a view of the host's parameter memory: n tensors, each (pointer, count, dtype). Nothing is copied or
+ * owned. */
 #include "base.h"
 /*==== API ====*/
 
@@ -31,7 +32,8 @@ WEFT_INLINE size_t weft_dtype_bytes(weft_dtype dtype) {
     switch (dtype) {
     case WEFT_F32: return 4;
     case WEFT_F64: return 8;
-    case WEFT_BF16: case WEFT_F16: return 2;
+    case WEFT_BF16:
+    case WEFT_F16: return 2;
     }
     return 0;
 }

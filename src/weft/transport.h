@@ -6,24 +6,27 @@
 
 /* ---- The transport contract, on one page ----
  *
- * A transport carries messages between `size` workers with ranks 0 .. size-1. It is point to point, non-blocking, tagged,
- * and delivers into posted buffers, so it maps one to one onto MPI, UCX, libfabric, NCCL, sockets, or shared memory.
+ * A transport carries messages between `size` workers with ranks 0 .. size-1. It is point to point, non-blocking,
+ * tagged, and delivers into posted buffers, so it maps one to one onto MPI, UCX, libfabric, NCCL, sockets, or shared
+ * memory.
  *
  * Order. For each (sender, receiver, tag): reliable, exactly once, in order; the n-th message matches the n-th receive
  *   posted for that peer and tag. Nothing is promised between different tags or peers.
- * Sizes. A receive may be longer than its message (request.bytes then tells the length). A receive shorter than its message
- *   completes with WEFT_ERR_TRUNCATED, request.bytes being the length of the message. Zero bytes are a message.
+ * Sizes. A receive may be longer than its message (request.bytes then tells the length). A receive shorter than its
+ *   message completes with WEFT_ERR_TRUNCATED, request.bytes being the length of the message. Zero bytes are a message.
  *   No message exceeds max_message_bytes, if that is not 0.
- * Progress. send and recv return at once: WEFT_OK when the request is under way (or done), or an error. test returns WEFT_OK
- *   once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is over. A send whose
- *   receive is not posted yet may stay pending, but blocks no other message (of another tag or peer, or a receive).
+ * Progress. send and recv return at once: WEFT_OK when the request is under way (or done), or an error. test returns
+ *   WEFT_OK once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is
+ *   over. A send whose receive is not posted yet may stay pending, but blocks no other message (of another tag or
+ *   peer, or a receive).
  * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
  *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
- *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched already.
+ *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
+ *   already.
  * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that called it
- *   (they answer WEFT_ERR_REENTRY).
+ *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. Any other negative status is a failure of the transport and handed on to the caller.
  * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
@@ -51,10 +54,10 @@ typedef void (*weft_cancel_fn)(void *ctx, weft_request *request);
 typedef uint64_t (*weft_now_fn)(void *ctx);
 
 typedef struct weft_transport {
-    size_t struct_size; /* sizeof(weft_transport) where it was filled in */
-    void *ctx;          /* handed to every callback */
-    uint32_t rank;      /* of this worker */
-    uint32_t size;      /* number of workers, >= 1 */
+    size_t struct_size;         /* sizeof(weft_transport) where it was filled in */
+    void *ctx;                  /* handed to every callback */
+    uint32_t rank;              /* of this worker */
+    uint32_t size;              /* number of workers, >= 1 */
     uint64_t max_message_bytes; /* 0: no limit; otherwise at least WEFT_SMALLEST_MESSAGE */
 
     weft_send_fn send;
@@ -67,9 +70,9 @@ typedef struct weft_transport {
      * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
     void (*wait)(void *ctx, uint64_t until_ns);
 
-    /* Optional accelerations, used only where a descriptor asks for them; with the host's own order of summation, so
-     * without the promise of equal bits. All workers call them in the same order. test ends them like any request. */
-    weft_status (*all_reduce)(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *request); /* sum */
+    /* Optional: the host's own sum over all ranks, in place, where a descriptor asks for it: with the host's order of
+     * summation, so without the promise of equal bits. All workers call it in the same order; test ends it. */
+    weft_status (*all_reduce)(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *request);
     weft_status (*all_gather)(void *ctx, const void *mine, void *all, size_t bytes_each, weft_request *request);
 } weft_transport;
 

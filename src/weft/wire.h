@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT
- * wire.h: the message header, byte order, checksums. Everything that comes off the wire is read here and nowhere else. */
+ * wire.h: the message header, byte order, checksums. Everything that comes off the wire is read here and nowhere
+ * else. */
 #include "base.h"
 /*==== API ====*/
 
 /* ---- The wire format ----
  *
- * Control messages travel on the first tag of a channel; bulk data on the others. A control message is a header of 64 bytes,
- * little-endian, and at most 192 bytes of payload. Data goes inline if it fits, else in bulk messages that the control message
- * announces; its elements are in the sender's byte order, which the header names, and a receiver of another order turns them.
+ * Control messages travel on the first tag of a channel; bulk data on the others. A control message is a header of
+ * 64 bytes, little-endian, and at most 192 bytes of payload. Data goes inline if it fits, else in bulk messages that
+ * the control message announces; its elements are in the sender's byte order, which the header names, and a receiver
+ * of another order turns them.
  *
  *   0 u32 magic 'weft'    4 u8 wire version, u8 order (1: big-endian), u16 kind   8 u32 epoch    12 u32 sender's rank
  *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument 0
  *  48 u64 argument 1     56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
  *
- * `bytes` is the length of the data announced; `piece` the longest bulk message the sender makes of it; `step` numbers the
- * exchanges of a round. */
+ * `bytes` is the length of the data announced; `piece` the longest bulk message the sender makes of it; `step`
+ * numbers the exchanges of a round. */
 #define WEFT_WIRE_VERSION 1u
 #define WEFT_HEADER_BYTES 64u
 #define WEFT_CONTROL_BYTES 256u
@@ -112,7 +114,8 @@ WEFT_FN size_t weft_header_write(unsigned char *p, const weft_header *h) {
     return bytes;
 }
 
-/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May change the checksum field. */
+/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May
+ * change the checksum field. */
 WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t from, weft_header *h, weft_detail *d) {
     weft_header r;
     uint32_t crc, word;

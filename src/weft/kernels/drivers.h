@@ -5,8 +5,8 @@ WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
 }
 
-/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals, contracts, or does not round to nearest; detail.field
- * says which. Operands are volatile, so that nothing is computed ahead of time, and where it matters are read into locals,
+/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler contracts
+ * or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time, and where it matters are read into locals,
  * so that what would be fused in a kernel is fused here. */
 WEFT_FN weft_status weft_float_probe(weft_detail *d) {
     volatile float f_one = 1.0f, f_quarter = 2.98023223876953125e-8f; /* a quarter of 1's last place: 2^-25 */
@@ -33,6 +33,15 @@ WEFT_FN weft_status weft_float_probe(weft_detail *d) {
     }
     if (f_out != 0 || d_out != 0)
         return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("contraction (a * b + c is rounded once)"), 0, 1);
+
+    { /* a reassociating compiler finds the quarter here */
+        const float fa = f_one, fb = f_quarter;
+        const double da = d_one, db = d_quarter;
+        f_out = (fa + fb) - fa;
+        d_out = (da + db) - da;
+    }
+    if (f_out != 0 || d_out != 0)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("reassociation ((a + b) - a is b)"), 0, 1);
 
     f_out = f_tiny * 1e20f;
     d_out = d_tiny * 1e200;
