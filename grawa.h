@@ -35,10 +35,11 @@
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll
  * until it says something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0;
- * grawa_detail names who and where). While the last verb returned WEFT_AGAIN, the parameters are lent to the
- * library: do not write them. A round commits wholly or not at all: until it commits, the parameters are untouched.
- * grawa_state tells which verbs are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs
- * to one thread at a time. No verb allocates, sleeps, prints or reads the environment.
+ * grawa_detail names who and where). From WEFT_AGAIN until WEFT_OK the parameters are lent to the
+ * library: do not write them; after an error in between they stay lent until grawa_regroup or grawa_close. A round
+ * commits wholly or not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are
+ * legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb
+ * allocates, sleeps, prints or reads the environment.
  *
  * ---- When a round happens ----
  *
@@ -65,13 +66,14 @@
  *
  * One copy of the parameters (64 bytes a tensor more for alignment), where the center is formed; one more if
  * proximal > 0 (the anchor); one
- * copy a worker for models of up to 8 KB, one more for recursive doubling. 49 bytes a group, 20 bytes a group and worker,
- * about 2 KB a worker for messages. grawa_memory names every buffer.
+ * copy a worker for models of up to 8 KB, one more for recursive doubling. 49 bytes a group, 20 bytes a group and
+ * worker, about 2 KB a worker for messages. grawa_memory names every buffer.
  *
  * ---- On the wire ----
  *
  * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats and one all-reduce of the
- * parameters, that is 2 (N-1)/N times their bytes. Headers (64 bytes a message), the fingerprint and the HAVE
+ * parameters, that is 2 (N-1)/N times their bytes (N-1 times for models
+ * of up to 8 KB, which take one step instead of two). Headers (64 bytes a message), the fingerprint and the HAVE
  * messages are counted apart (grawa_stats).
  *
  * ---- With your trainer ----
@@ -85,8 +87,8 @@
  * loss scaling      grawa_set_grad_scale(g, scale): the gradient handed over is scale times the true one.
  * a skipped step    (overflow in mixed precision) grawa_step(g, NULL): counts as a step; the moving average of the
  *                   rounds before stands in for the norm.
- * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm. A layer that never
- *                   had a gradient gives this worker no say in that layer (weight 0), unless nobody has one (then equal
+ * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm. A layer without any
+ *                   gradient gives this worker no say in that layer (weight 0), unless nobody has one (then equal
  *                   weights).
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * BatchNorm         statistics stay local (published); name them in `buffers` and grawa_average averages them too.
@@ -94,14 +96,14 @@
  *
  * ---- What is guaranteed when things fail ----
  *
- * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST; the host (or its transport) then gives every
- * survivor the same new view with a higher epoch, grawa_regroup, and polls: if any survivor had committed the round,
- * all commit it, else all abandon it, parameters untouched; weights are renormalised over the survivors. A worker of
- * the new view that was not in the last one takes over the center of its first round. Slow is not dead: timeout_ns
- * only reports that nothing moves. A non-finite gradient takes that worker's say away for the round and never enters
- * its moving average; a non-finite parameter never enters the center: that worker is left out and the round formed
- * again among the others (or rejected, by `guard`). A gradient norm of zero is the limit of small norms: the workers
- * with zero share the whole weight. */
+ * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST from the next verb that communicates; the host (or
+ * its transport) then gives every survivor the same new view with a higher epoch, grawa_regroup, and polls: if any
+ * survivor had committed the round, all commit it, else all abandon it, parameters untouched; weights are
+ * renormalised over the survivors. A worker of the new view that was not in the last one takes over the center of
+ * its first round. Slow is not dead: timeout_ns only reports that nothing moves. A non-finite gradient takes that
+ * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
+ * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
+ * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
 
 #if defined WEFT_VERSION && WEFT_VERSION != 100
 #error "two versions of weft in one unit"
@@ -427,18 +429,18 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
 
 /* ---- A test of your callbacks ----
  *
- * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until it
- * is no longer WEFT_AGAIN (with the transport's wait in between, if you like):
+ * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
+ * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like):
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;
- *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) net.wait(net.ctx, UINT64_MAX);
+ *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) net.wait(net.ctx, until);
  *     if (s != WEFT_OK) printf("%s (peer %u, tag %u)\n", report.text, report.peer, report.tag);
  *
  * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
- * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a rule that makes
- * the test stand still is found too, after timeout_ns. What cannot be seen from here: callbacks that block, loss of
- * peers, and calls on several threads. */
+ * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a breach that
+ * makes the test stand still is found too, after timeout_ns (so wait no longer than that). What cannot be seen from here:
+ * callbacks that block, loss of peers, and calls on several threads. */
 
 typedef enum weft_selftest_rule {
     WEFT_RULE_NONE = 0,
@@ -495,7 +497,7 @@ typedef struct weft_selftest_slot {
 
 #define WEFT_SELFTEST_SLOTS 14
 
-/* Zero it. The first three may then be set, to the same on every worker. It must not move while the test is under way. */
+/* Zero it. The first three may then be set, to the same on every worker. It must not move while the test runs. */
 typedef struct weft_selftest {
     void *memory;        /* for the test of large messages (NULL: none): half for sending, half for receiving */
     size_t memory_bytes;
@@ -794,7 +796,9 @@ GRAWA_API weft_status grawa_wait(grawa *g);
 
 /* Collective, after the same round on every worker: forms the model to evaluate or save, of the workers' present
  * models, in `into` (shapes of params; NULL: this worker does not want it) and the mean of the buffers in
- * `into_buffers` (or NULL). The workers' own models are not touched. `into` stays lent until WEFT_OK. */
+ * `into_buffers` (or NULL). The workers' own models are not touched. `into` stays lent until WEFT_OK.
+ * With partial rounds a worker may not know that it missed one: then only between a regroup and the next round, else
+ * WEFT_ERR_UNSUPPORTED. */
 GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into,
                                     const weft_tensors *into_buffers);
 
@@ -803,7 +807,7 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
 GRAWA_API weft_status grawa_leave(grawa *g);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
- * After the loss of a member verbs return WEFT_ERR_PEER_LOST until grawa_regroup. */
+ * After the loss of a member verbs that communicate return WEFT_ERR_PEER_LOST until grawa_regroup. */
 GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank);
 GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank);
 
@@ -1190,18 +1194,18 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
     WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
         WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)
 
-/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include body.h
- * for each element type, take the vocabulary back.
+/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
+ * body.h for each element type, take the vocabulary back.
  *
  *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
  *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
  *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
  *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
  *
- * Loads and stores are unaligned. MUL and ADD round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or infinite.
- * D_LOAD32: WEFT_D_LANES floats widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended. U_MUL: the low
- * 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called
- * with values below 2^31 only. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant. */
+ * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
+ * infinite. D_LOAD32: WEFT_D_LANES floats, widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
+ * U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for
+ * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant. */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
 
@@ -1284,8 +1288,8 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_BITS(p) WEFT_U_LOAD64(p)
 #endif
 
-/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes through
- * padded copies, so that nothing outside of the arrays is touched. Iterations are independent, also in place. */
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
+ * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too. */
 #if WEFT_LANES > 1
 #define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
 #define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
@@ -1358,7 +1362,7 @@ WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *x
 #undef WEFT_STEP
 }
 
-/* A group of elements at a time, which stays in the first-level cache while one source after the other is added to it. */
+/* A group of elements at a time, which stays in the first-level cache while the sources are added to it in turn. */
 WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
                                           void *outs) {
     WEFT_T *out = (WEFT_T *)outs + first;
@@ -1516,8 +1520,8 @@ WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, do
     }
 }
 
-/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its lane
- * so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
+ * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
 WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
     const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
     WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
@@ -1726,8 +1730,8 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #define WEFT_BITS(p) WEFT_U_LOAD64(p)
 #endif
 
-/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes through
- * padded copies, so that nothing outside of the arrays is touched. Iterations are independent, also in place. */
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
+ * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too. */
 #if WEFT_LANES > 1
 #define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
 #define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
@@ -1800,7 +1804,7 @@ WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *x
 #undef WEFT_STEP
 }
 
-/* A group of elements at a time, which stays in the first-level cache while one source after the other is added to it. */
+/* A group of elements at a time, which stays in the first-level cache while the sources are added to it in turn. */
 WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
                                           void *outs) {
     WEFT_T *out = (WEFT_T *)outs + first;
@@ -1958,8 +1962,8 @@ WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, do
     }
 }
 
-/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its lane
- * so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
+ * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
 WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
     const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
     WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
@@ -2187,25 +2191,26 @@ WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
 }
 
-/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler contracts
- * or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time, and where it matters are read into locals,
- * so that what would be fused in a kernel is fused here. */
+/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
+ * contracts or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time,
+ * and where it matters are read into locals, so that what is fused in a kernel is fused here. */
 WEFT_FN weft_status weft_float_probe(weft_detail *d) {
     volatile float f_one = 1.0f, f_quarter = 2.98023223876953125e-8f; /* a quarter of 1's last place: 2^-25 */
     volatile float f_a = 1.000244140625f, f_c = -1.00048828125f;      /* 1 + 2^-12, -(1 + 2^-11) */
-    volatile float f_tiny = weft_bits_f32(1u), f_small = weft_bits_f32(0x00800000u), f_out; /* least subnormal, normal */
+    volatile float f_tiny = weft_bits_f32(1u), f_small = weft_bits_f32(0x00800000u), f_out; /* subnormal, normal */
     volatile double d_one = 1.0, d_quarter = 5.5511151231257827e-17; /* 2^-54 */
     volatile double d_a = 1.0 + 1.0 / 134217728.0, d_c = -1.0 - 1.0 / 67108864.0; /* 1 + 2^-27, -(1 + 2^-26) */
     volatile double d_tiny = weft_bits_f64(1u), d_small = 2.2250738585072014e-308, d_out;
+    const char *wrong = NULL;
 
-    f_out = f_one + f_quarter;
-    d_out = d_one + d_quarter;
-    if (f_out == 1 && d_out == 1) { /* not upwards */
-        f_out = f_one - f_quarter;
-        d_out = d_one - d_quarter;
-    }
-    if (f_out != 1 || d_out != 1)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("rounding is not to nearest"), 0, 1);
+    /* what is found later explains more than what was found before */
+    f_out = f_small * 0.5f;
+    d_out = d_small * 0.5;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal results are flushed to zero");
+
+    f_out = f_tiny * 1e20f;
+    d_out = d_tiny * 1e200;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal operands are taken as zero");
 
     { /* (1 + e)^2 - (1 + 2 e) is 0 if the product is rounded first, e^2 if it is not */
         const float fa = f_a, fc = f_c;
@@ -2213,8 +2218,7 @@ WEFT_FN weft_status weft_float_probe(weft_detail *d) {
         f_out = fa * fa + fc;
         d_out = da * da + dc;
     }
-    if (f_out != 0 || d_out != 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("contraction (a * b + c is rounded once)"), 0, 1);
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("contraction (a * b + c is rounded once)");
 
     { /* a reassociating compiler finds the quarter here */
         const float fa = f_one, fb = f_quarter;
@@ -2222,19 +2226,17 @@ WEFT_FN weft_status weft_float_probe(weft_detail *d) {
         f_out = (fa + fb) - fa;
         d_out = (da + db) - da;
     }
-    if (f_out != 0 || d_out != 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("reassociation ((a + b) - a is b)"), 0, 1);
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("reassociation ((a + b) - a is b)");
 
-    f_out = f_tiny * 1e20f;
-    d_out = d_tiny * 1e200;
-    if (f_out == 0 || d_out == 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormal operands are taken as zero"), 0, 1);
+    f_out = f_one + f_quarter;
+    d_out = d_one + d_quarter;
+    if (f_out == 1 && d_out == 1) { /* not upwards */
+        f_out = f_one - f_quarter;
+        d_out = d_one - d_quarter;
+    }
+    if (f_out != 1 || d_out != 1) wrong = WEFT_TEXT("rounding is not to nearest");
 
-    f_out = f_small * 0.5f;
-    d_out = d_small * 0.5;
-    if (f_out == 0 || d_out == 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormal results are flushed to zero"), 0, 1);
-    return WEFT_OK;
+    return wrong ? weft_refuse(d, WEFT_ERR_FLOAT_ENV, wrong, 0, 1) : WEFT_OK;
 }
 
 /* The 16 lanes of a block in a pairwise tree. Overwrites the lanes. */
@@ -2437,8 +2439,8 @@ WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot 
 }
 
 /* `reads` and `writes` say what becomes of the arrays, so that inputs may go without their const here. */
-WEFT_FN weft_work weft_work_make(const weft_kernels *k, weft_op op, weft_dtype t, size_t n, const void *x, const void *y,
-                                 unsigned reads, unsigned writes) {
+WEFT_FN weft_work weft_work_make(const weft_kernels *k, weft_op op, weft_dtype t, size_t n, const void *x,
+                                 const void *y, unsigned reads, unsigned writes) {
     weft_work j;
     memset(&j, 0, sizeof j);
     j.kernels = k;
@@ -2746,7 +2748,8 @@ WEFT_FN const weft_selftest_op *weft_selftest_program(uint32_t step) {
         WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, THREE, PEERS),
         WEFT_ST(GET, 0, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(GET, 1, 1, 26, 64, SECOND, THREE, PEERS),
         WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PEERS), WEFT_ST(SEND, 3, 2, 27, 64, NEXT, THREE, PENDING_PEER),
-        WEFT_ST(SEND, 4, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(SEND, 4, 1, 28, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PENDING_PEER),
         WEFT_ST(GET, 1, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 0, 2, 0, 64, NEXT, THREE, PENDING_PEER),
         WEFT_ST(GET, 0, 2, 27, 64, NEXT, THREE, PENDING_PEER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PENDING_PEER),
         /* a large message, pending for a while */
@@ -2864,9 +2867,9 @@ WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *s
     s->state = WEFT_ST_IDLE;
     if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
     k = weft_selftest_compare(s, s->seed, s->length);
-    if (k < s->length || !weft_selftest_edges(s, s->length, 0xA5))
-        return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, k < s->length ? weft_selftest_byte(s->seed, k) : 0,
-                                    k < s->length ? s->at[k] : 0);
+    if (k < s->length)
+        return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, weft_selftest_byte(s->seed, k), s->at[k]);
+    if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
     weft_selftest_fill(s, WEFT_SELFTEST_NOISE); /* it is ours again */
     return WEFT_OK;
 }
@@ -2888,6 +2891,7 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     uint32_t seed = weft_selftest_seed(s->peer, t->rank, id, st->shift);
     const weft_selftest_op *o;
     uint32_t step, i;
+    unsigned char expected_byte;
     int known = 0;
     st->checks++;
     if (over != expected)
@@ -2895,22 +2899,27 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     if (s->request.bytes != length) return weft_selftest_broken(t, st, rule, s, length, s->request.bytes);
     k = weft_selftest_compare(s, seed, n);
     if (k == n) return WEFT_OK;
+    expected_byte = weft_selftest_byte(seed, k);
     for (noise = k; noise < n && s->at[noise] == WEFT_SELFTEST_NOISE; noise++) continue;
     if (noise == n && rule != WEFT_RULE_CANCEL_SEND)
-        return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, weft_selftest_byte(seed, k), s->at[k]);
+        return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, expected_byte, s->at[k]);
     if (rule == WEFT_RULE_ORDER || rule == WEFT_RULE_TAGS || rule == WEFT_RULE_PEERS) {
-        /* another message of this peer, one of another peer, or none that was ever sent? */
+        /* Another message of this peer, one of another peer, or none that was ever sent? */
         for (i = 0; i < t->size && !known; i++) {
             uint32_t src = s->peer < t->size - i ? s->peer + i : s->peer - (t->size - i);
-            for (step = 0; (o = weft_selftest_program(step)) != NULL && !known; step++)
-                known = weft_selftest_compare(s, weft_selftest_seed(src, t->rank, o->id, st->shift), n) == n;
-            for (step = 0; step <= st->sync && !known; step++)
-                known = weft_selftest_compare(s, weft_selftest_seed(src, t->rank, WEFT_ST_SYNC_ID + step, st->shift), n) == n;
+            for (step = 0; (o = weft_selftest_program(step)) != NULL && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, o->id, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
+            for (step = 0; step <= st->sync && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, WEFT_ST_SYNC_ID + step, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
             if (known && i > 0) rule = WEFT_RULE_PEERS;
         }
         if (!known) rule = WEFT_RULE_CONTENT;
     }
-    return weft_selftest_broken(t, st, rule, s, weft_selftest_byte(seed, k), s->at[k]);
+    return weft_selftest_broken(t, st, rule, s, expected_byte, s->at[k]);
 }
 
 /* Messages of eight bytes to and from both neighbours; they carry the number of the point reached. */
@@ -2937,7 +2946,7 @@ WEFT_FN weft_status weft_selftest_sync(const weft_transport *t, weft_selftest *s
         if (status == WEFT_AGAIN && !stuck) {
             stuck = s;
             /* what was sent before goes to next; the way back is another peer's */
-            if (rule == WEFT_RULE_PENDING && i % 2 && next != prev) rule = WEFT_RULE_PENDING_PEER;
+            if (rule == WEFT_RULE_PENDING && i % 2) rule = WEFT_RULE_PENDING_PEER;
         }
         if (status == WEFT_AGAIN) continue;
         if (status != WEFT_OK) return status;
@@ -3425,14 +3434,15 @@ struct weft_group {
     uint32_t kind, step; /* of the exchange under way, or last */
     uint64_t round;
     int exchanging, synced, may_leave; /* may_leave: a good-bye is taken now */
+    int hearing;                       /* a lost peer's last words are being read */
     int busy;                          /* a verb runs: re-entry is refused */
     int progress;                      /* something has moved since the deadline was looked at */
     uint64_t timeout_ns, since_ns;
     int timing;
     weft_status failed; /* sticky until the next view */
     const char *phase;
-    uint64_t phase_round; /* for detail: the round that the owner is in */
-    weft_detail detail;
+    uint64_t phase_round;       /* for detail: the round that the owner is in */
+    weft_detail detail, broken; /* broken: of `failed` */
     weft_traffic traffic;
     weft_trace_fn trace;
     void *trace_ctx;
@@ -3471,8 +3481,10 @@ WEFT_FN weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t 
 /* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
 WEFT_FN weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
                                      uint64_t expected, uint64_t got) {
+    weft_group_fail(g, status, peer, field, expected, got);
+    g->broken = g->detail;
     g->failed = status;
-    return weft_group_fail(g, status, peer, field, expected, got);
+    return status;
 }
 
 WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *net, weft_detail *d) {
@@ -3553,9 +3565,11 @@ WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
     return weft_group_break(g, WEFT_ERR_PEER_LOST, rank, NULL, 0, 0);
 }
 
-/* What a callback's error means. */
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank);
+
+/* What a callback's error means. WEFT_OK: nothing, the peer has said good-bye and its link may close. */
 WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
-    if (s == WEFT_ERR_PEER_LOST) return weft_group_lose(g, rank);
+    if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
     if (s == WEFT_ERR_TRUNCATED)
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
     return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, (uint64_t)(int64_t)s);
@@ -3578,7 +3592,7 @@ WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h
     memset(&p->slot[i].request, 0, sizeof p->slot[i].request);
     s = g->net->send(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->slot[i].bytes, bytes,
                      &p->slot[i].request);
-    if (s < 0) return weft_group_error(g, rank, s, 0, 0);
+    if (s < 0) return weft_group_error(g, rank, s, 0, 0); /* WEFT_OK: to one who has gone */
     p->slot[i].busy = 1;
     g->traffic.control_sent += bytes;
     g->traffic.messages_sent++;
@@ -3776,19 +3790,12 @@ WEFT_FN weft_status weft_group_take(weft_group *g, uint32_t rank) {
     }
 }
 
-/* One link: everything that can move without waiting. The bound keeps a flood from one peer from starving the host. */
-WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
+/* Reads what has come from a member, as far as it can be taken now. The bound keeps a flood from one peer from
+ * starving the host. */
+WEFT_FN weft_status weft_peer_receive(weft_group *g, uint32_t rank) {
     weft_peer *p = &g->peer[rank];
     weft_status s;
-    int i, bound;
-    for (i = 0; i < WEFT_LETTERS; i++) {
-        if (!p->slot[i].busy) continue;
-        s = g->net->test(g->net->ctx, &p->slot[i].request);
-        if (s == WEFT_AGAIN) continue;
-        p->slot[i].busy = 0;
-        if (s < 0) return weft_group_error(g, rank, s, 0, 0);
-        g->progress = 1;
-    }
+    int bound;
     for (bound = 0; bound < 64; bound++) {
         if (p->control == WEFT_IN_NONE) {
             memset(&p->request, 0, sizeof p->request);
@@ -3815,7 +3822,41 @@ WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
         if (s < 0) return s;
         if (s == WEFT_AGAIN) break;
         p->control = WEFT_IN_NONE;
-        if (!p->member) return WEFT_OK; /* it has said good-bye */
+        if (!p->member) break; /* it has said good-bye */
+    }
+    return WEFT_OK;
+}
+
+/* A link fails: has the peer said good-bye before it closed it? What it sent last may still wait to be read, while
+ * something of ours that it no longer wants has failed already. */
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank) {
+    const weft_peer *p = &g->peer[rank];
+    if (!g->synced || g->failed) return 0;
+    if (!g->hearing && p->control != WEFT_IN_HELD) {
+        g->hearing = 1;
+        if (weft_peer_receive(g, rank) < 0) {
+            g->hearing = 0;
+            return 0;
+        }
+        g->hearing = 0;
+    }
+    return !p->member || (p->control == WEFT_IN_HELD && p->head.kind == WEFT_KIND_LEAVE && p->head.epoch == g->epoch);
+}
+
+/* One link: everything that can move without waiting. */
+WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s = weft_peer_receive(g, rank);
+    int i;
+    if (s < 0 || !p->member) return s;
+    for (i = 0; i < WEFT_LETTERS; i++) {
+        if (!p->slot[i].busy) continue;
+        s = g->net->test(g->net->ctx, &p->slot[i].request);
+        if (s == WEFT_AGAIN) continue;
+        p->slot[i].busy = 0;
+        if (s < 0 && (s = weft_group_error(g, rank, s, 0, 0)) < 0) return s;
+        if (!p->member) return WEFT_OK;
+        g->progress = 1;
     }
     if (p->out.state != WEFT_FLOW_DONE && (s = weft_flow_send(g, rank)) < 0) return s;
     if (p->in.state == WEFT_FLOW_BULK) return weft_flow_bulk(g, rank, &p->in, 0);
@@ -3825,7 +3866,10 @@ WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
 /* Moves all links on. WEFT_OK, or an error. */
 WEFT_FN weft_status weft_group_pump(weft_group *g) {
     uint32_t i = 0;
-    if (g->failed) return g->failed;
+    if (g->failed) {
+        g->detail = g->broken;
+        return g->failed;
+    }
     while (i < g->members) {
         uint32_t rank = g->member[i];
         weft_status s;
@@ -3906,8 +3950,8 @@ typedef struct weft_sync {
     uint64_t committed_id;                    /* and which one it was */
 } weft_sync;
 
-/* A round that is formed again after a regroup keeps its number but is another round: its identity is the number and the
- * epoch in which it was formed. */
+/* A round that is formed again after a regroup keeps its number but is another round: its identity is the number and
+ * the epoch in which it was formed. */
 enum { WEFT_ROUND_BITS = 48 };
 #define WEFT_ROUND_MASK (((uint64_t)1 << WEFT_ROUND_BITS) - 1)
 
@@ -3961,9 +4005,10 @@ WEFT_FN weft_status weft_sync_poll(weft_sync *s, weft_group *g) {
 }
 
 /* May this worker commit the round that it was in? Only if somebody has: then everybody had said HAVE, so all hold the
- * data. */
-WEFT_FN int weft_sync_commits(const weft_sync *s) {
-    return s->mine[WEFT_SYNC_HAVE] != 0 && s->mine[WEFT_SYNC_HAVE] == s->committed_id;
+ * data. A later round of the same epoch is proof too: it does not begin before this one is over. */
+WEFT_FN int weft_sync_commits(const weft_sync *s, uint64_t have) {
+    return have != 0 && have >> WEFT_ROUND_BITS == s->committed_id >> WEFT_ROUND_BITS &&
+           (have & WEFT_ROUND_MASK) <= s->committed;
 }
 
 /* Shapes and types of tensors in one number, for the fingerprint. */
@@ -4318,9 +4363,22 @@ WEFT_FN int weft_broadcast_send(weft_reduce *r) {
     return 1;
 }
 
+/* Of the whole result. */
+WEFT_FN uint64_t weft_reduce_count_nonfinite(weft_reduce *r) {
+    uint64_t n = 0;
+    size_t i;
+    for (i = 0; i < r->map.count; i++)
+        n += weft_run_count_nonfinite(r->kernels, r->pool, r->map.tensor[i].dtype, r->map.tensor[i].count,
+                                      r->result + r->map.position[i]);
+    return n;
+}
+
 WEFT_FN void weft_broadcast_done(weft_reduce *r) {
-    if (r->here == r->root) weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
     r->result = r->mirror;
+    if (r->here == r->root)
+        weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
+    else if (weft_reduce_count_nonfinite(r))
+        weft_reduce_blame(r, r->who[r->root] + 1);
 }
 
 WEFT_FN int weft_reduce_send(weft_reduce *r) {
@@ -4390,6 +4448,7 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
         g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
         r->host_active = 1;
     }
+    if (r->bad) r->bad = weft_nobody(r); /* a culprit would be known here only */
     r->result = r->mirror;
     return WEFT_OK;
 }
@@ -4418,6 +4477,11 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     r->g->exchanging = 0;
 }
 
+WEFT_FN weft_status weft_reduce_refused(weft_reduce *r) {
+    return weft_group_fail(r->g, WEFT_ERR_NONFINITE, r->bad == weft_nobody(r) ? WEFT_NO_RANK : r->bad - 1,
+                           r->bad == weft_nobody(r) ? WEFT_TEXT("sum") : WEFT_TEXT("contribution"), 0, r->nonfinite);
+}
+
 /* WEFT_OK: r->result holds it. WEFT_ERR_NONFINITE: a sum is not finite; r->bad - 1 is the lowest rank at fault, or
  * r->bad is weft_nobody; the same on all participants, nothing is written but the mirror, and the operation may
  * begin again without that rank. */
@@ -4434,9 +4498,15 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
-    if (!r->bad) return WEFT_OK;
-    return weft_group_fail(r->g, WEFT_ERR_NONFINITE, r->bad == weft_nobody(r) ? WEFT_NO_RANK : r->bad - 1,
-                           r->bad == weft_nobody(r) ? WEFT_TEXT("sum") : WEFT_TEXT("contribution"), 0, r->nonfinite);
+    if (!r->bad) {
+        /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
+        if (r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
+            weft_reduce_count_nonfinite(r))
+            return weft_group_break(r->g, WEFT_ERR_PROTOCOL, WEFT_NO_RANK, WEFT_TEXT("a result that is not finite"), 0,
+                                    1);
+        return WEFT_OK;
+    }
+    return weft_reduce_refused(r);
 }
 
 /* Takes back what the transport still holds of the host's all_reduce. */
@@ -4541,7 +4611,7 @@ WEFT_FN void weft_group_start(weft_group *g, const weft_transport *net, uint32_t
     g->trace = trace;
     g->trace_ctx = trace_ctx;
     g->detail = weft_detail_none();
-    g->phase = WEFT_TEXT("");
+    g->phase = WEFT_TEXT("before first contact");
     if (view) {
         weft_group_set_view(g, view);
         return;
@@ -4563,6 +4633,7 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     weft_status s;
     size_t need;
     *say = why;
+    if (!out) return weft_refuse(say, WEFT_ERR_ARGUMENT, WEFT_TEXT("out"), 1, 0);
     *out = NULL;
     if ((s = weft_collective_check(d, say)) != WEFT_OK) return s;
     need = weft_collective_memory(d, NULL);
@@ -4638,7 +4709,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
         }
         if (c->state == WEFT_COLLECTIVE_SYNC) {
             if ((s = weft_sync_poll(&c->sync, g)) != WEFT_OK) break;
-            if (weft_sync_commits(&c->sync)) weft_collective_commit(c);
+            if (weft_sync_commits(&c->sync, c->have)) weft_collective_commit(c);
             c->state = WEFT_COLLECTIVE_IDLE;
             c->committed = c->sync.committed;
             c->committed_id = c->sync.committed_id;
@@ -4647,20 +4718,24 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             weft_collective_run(c);
         } else if (c->state == WEFT_COLLECTIVE_RUN) {
             s = weft_reduce_poll(&c->reduce);
-            if (s == WEFT_ERR_NONFINITE) { /* rejected by all, tensors untouched */
-                c->committed++;
-                c->committed_id = weft_round_id(c->committed, g->epoch);
-                c->state = WEFT_COLLECTIVE_IDLE;
-                c->pending = 0;
-            }
-            if (s != WEFT_OK) break;
+            if (s != WEFT_OK && s != WEFT_ERR_NONFINITE) break;
             c->state = WEFT_COLLECTIVE_HAVE;
-            c->have = weft_round_id(c->committed + 1, g->epoch);
-            weft_gather_begin(g, g->member, g->members, c->committed + 1, WEFT_STEP_HAVE, NULL, 0, 1, 0);
+            c->have = s == WEFT_OK ? weft_round_id(c->committed + 1, g->epoch) : 0;
+            /* not all operations show everybody what is not finite: HAVE tells */
+            weft_gather_begin(g, g->member, g->members, c->committed + 1, WEFT_STEP_HAVE, NULL, 0, 1, c->reduce.bad);
+            s = WEFT_OK;
         } else {
-            if ((s = weft_group_poll(g)) != WEFT_OK) break;
-            weft_collective_commit(c);
-            break;
+            if ((s = weft_group_poll(g)) != WEFT_OK || (s = weft_reduce_hear(&c->reduce)) != WEFT_OK) break;
+            if (!c->reduce.bad) {
+                weft_collective_commit(c);
+                break;
+            }
+            c->committed++; /* rejected by all, tensors untouched */
+            c->committed_id = weft_round_id(c->committed, g->epoch);
+            c->have = 0;
+            c->state = WEFT_COLLECTIVE_IDLE;
+            c->pending = 0;
+            s = weft_reduce_refused(&c->reduce);
         }
     }
     g->busy = 0;
@@ -4673,7 +4748,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
 WEFT_FN weft_status weft_collective_begin(weft_collective *c, weft_operation op, const double *weight, uint32_t root) {
     weft_group *g = &c->group;
     if (g->busy) return WEFT_ERR_REENTRY;
-    if (g->failed) return g->failed;
+    if (g->failed) return weft_group_pump(g);
     if (c->state != WEFT_COLLECTIVE_IDLE)
         return weft_group_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), WEFT_COLLECTIVE_IDLE,
                                (uint64_t)c->state);
@@ -4698,6 +4773,8 @@ WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view 
     weft_group *g = &c->group;
     weft_status s;
     if (g->busy) return WEFT_ERR_REENTRY;
+    g->detail = weft_detail_none();
+    if (!view) return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
     if ((s = weft_view_check(view, g->net, &g->detail)) != WEFT_OK) return s;
     if (view->epoch <= g->epoch)
         return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
@@ -4710,9 +4787,18 @@ WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view 
     return weft_collective_poll(c);
 }
 
-WEFT_FN weft_status weft_collective_lost(weft_collective *c, uint32_t rank) {
-    if (rank >= c->group.net->size) return WEFT_ERR_ARGUMENT;
+/* The host has learnt that `rank` is gone, or that its link is usable again (a regroup may then name it). */
+WEFT_FN weft_status weft_collective_peer_lost(weft_collective *c, uint32_t rank) {
+    if (c->group.busy) return WEFT_ERR_REENTRY;
+    if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
     weft_group_lose(&c->group, rank);
+    return WEFT_OK;
+}
+
+WEFT_FN weft_status weft_collective_peer_up(weft_collective *c, uint32_t rank) {
+    if (c->group.busy) return WEFT_ERR_REENTRY;
+    if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
+    c->group.peer[rank].lost = 0;
     return WEFT_OK;
 }
 
@@ -4724,6 +4810,7 @@ WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) {
 }
 
 WEFT_FN void weft_collective_close(weft_collective *c) {
+    if (c->group.busy) return;
     weft_reduce_cancel(&c->reduce);
     weft_group_close(&c->group);
 }
@@ -4858,6 +4945,7 @@ struct grawa {
     uint64_t settled;   /* id of the last one that was committed or rejected here: what a regroup may count on */
     uint64_t have;      /* id of the one whose result is here, not yet committed, or 0 */
     uint32_t in_period; /* local steps */
+    uint64_t restart;   /* the average over steps begins anew with the next step */
     uint64_t averages;  /* since the last round */
     uint32_t attempt;   /* of forming the center in this round */
     grawa_stats_t stats;
@@ -4868,6 +4956,7 @@ struct grawa {
     size_t groups;
     uint32_t *group_of; /* NULL: one group */
     double *norm, *ema, *decay, *new_ema, *new_decay, *squares;
+    int skipped;                     /* the last look was at no gradient at all: a skipped step */
     unsigned char *seen;             /* of a look at a gradient: a tensor of the group has one; 2: it is not finite */
     float *wire;                     /* corrected norms, a row a rank: NaN: none, infinite: not finite */
     double *beta;                    /* a row a rank */
@@ -4982,7 +5071,7 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     uint32_t size = d->transport->size;
     grawa *made = (grawa *)weft_layout_take(l, WEFT_TEXT("grawa"), 1, sizeof(grawa));
     grawa *g = made ? made : tmp;
-    size_t rows = 0, bytes;
+    size_t rows = 0, shares = 0, bytes;
     int ok = 1;
     memset(g, 0, sizeof *g);
     weft_group_layout(l, size, &g->group.peer, &g->group.member);
@@ -4990,11 +5079,12 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     weft_reduce_layout(l, &g->reduce, &d->params, size, d->algorithm);
     weft_reduce_layout(l, &g->buffers, &d->buffers, size, WEFT_ALGORITHM_AUTO);
     g->groups = d->groups;
-    if (!weft_mul_size(size, d->groups, &rows)) l->overflow = 1;
+    if (!weft_mul_size(size, d->groups, &rows) || !weft_add_size(rows, rows > size ? rows : size, &shares))
+        l->overflow = 1;
     g->norm = (double *)weft_layout_take(l, WEFT_TEXT("norms and moving averages"), d->groups, 6 * sizeof(double));
     g->seen = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of a look at a gradient"), d->groups, 1);
     g->wire = (float *)weft_layout_take(l, WEFT_TEXT("norms of all workers"), rows, sizeof(float));
-    g->beta = (double *)weft_layout_take(l, WEFT_TEXT("weights of all workers"), rows, 2 * sizeof(double));
+    g->beta = (double *)weft_layout_take(l, WEFT_TEXT("weights of all workers"), shares, sizeof(double));
     g->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
                                                d->weighting == GRAWA_BY_LAYER ? d->params.count : 0, sizeof(uint32_t));
     g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 5);
@@ -5100,7 +5190,7 @@ WEFT_FN void grawa_begin_afresh(grawa *g) {
     size_t i;
     g->state = GRAWA_IDLE;
     g->then = GRAWA_THEN_IDLE;
-    g->round = g->settled = g->have = g->averages = g->beta_round = 0;
+    g->round = g->settled = g->have = g->restart = g->averages = g->beta_round = 0;
     g->in_period = 0;
     memset(&g->stats, 0, sizeof g->stats);
     g->grad_scale = 1.0;
@@ -5202,6 +5292,7 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
 WEFT_FN void grawa_look(grawa *g, const weft_tensors *grads) {
     size_t i, k;
     double scale = g->grad_scale < 0 ? -g->grad_scale : g->grad_scale;
+    g->skipped = !grads;
     for (k = 0; k < g->groups; k++) {
         g->squares[k] = 0.0;
         g->seen[k] = 0;
@@ -5253,17 +5344,23 @@ WEFT_FN float grawa_to_wire(double h) {
 WEFT_FN void grawa_fill_wire(grawa *g) {
     float *row = g->wire + g->group.net->rank * g->groups;
     int steps = g->desc.source == GRAWA_SOURCE_STEPS;
-    size_t k;
+    size_t k, i;
     for (k = 0; k < g->groups; k++) {
         double h = steps ? grawa_corrected(g->ema[k], g->decay[k]) : grawa_corrected(g->new_ema[k], g->new_decay[k]);
         /* a gradient that is not finite takes this worker's say away, whatever went before */
         if (g->norm[k] == (double)INFINITY)
             row[k] = INFINITY;
-        else if (weft_is_finite(g->norm[k]) || !g->seen[k])
+        else if (weft_is_finite(g->norm[k]) || g->skipped)
             row[k] = h == h ? grawa_to_wire(h) : (float)NAN;
         else
             row[k] = (float)NAN;
     }
+    /* a group without elements has nothing to say, and nobody misses it */
+    for (k = 0; k < g->groups; k++) g->seen[k] = 0;
+    for (i = 0; i < g->desc.params.count; i++)
+        if (g->desc.params.tensor[i].count) g->seen[g->group_of ? g->group_of[i] : 0] = 1;
+    for (k = 0; k < g->groups; k++)
+        if (!g->seen[k]) row[k] = 1.0f;
 }
 
 /* ---- Weights (paper: beta_m ~ 1 / ||g_m||; guards: see the manual) ---- */
@@ -5329,12 +5426,34 @@ WEFT_FN int grawa_takes_part(const unsigned char *set, uint32_t rank) {
     return set[rank / 8] >> (rank % 8) & 1;
 }
 
-/* A partial round goes on without this worker. */
-WEFT_FN void grawa_miss(grawa *g) {
-    g->round++;
-    g->stats.rounds_missed++;
-    g->averages = 0;
-    g->ready_told = WEFT_NO_RANK;
+/* Who takes part in a round. If it is not this worker, it is behind by one round, or by several if it did not
+ * listen. */
+WEFT_FN weft_status grawa_on_go(grawa *g, uint32_t from, const weft_header *h, const unsigned char *payload) {
+    weft_group *n = &g->group;
+    uint32_t i, bytes = (n->net->size + 7) / 8;
+    if (from > grawa_coordinator(g)) return WEFT_AGAIN; /* the good-bye of the one before is still under way */
+    if (from != grawa_coordinator(g) || h->payload != bytes)
+        return weft_group_break(n, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), bytes, h->payload);
+    if (h->round <= g->round) return WEFT_OK;
+    if (g->state != GRAWA_IDLE && g->state != GRAWA_PROBING && g->state != GRAWA_READY && g->state != GRAWA_LEAVING)
+        return WEFT_AGAIN;
+    if (!grawa_takes_part(payload, n->net->rank)) {
+        g->stats.rounds_missed += h->round - g->round;
+        g->round = h->round;
+        g->averages = 0;
+        g->ready_told = WEFT_NO_RANK;
+        for (i = 0; i < n->members; i++) {
+            uint32_t r = n->member[i];
+            if (r != n->net->rank) g->begun[r] = 0; /* counts are of a round */
+            g->count_due[r] = g->desc.trigger == GRAWA_TRIGGER_TOTAL;
+        }
+        return WEFT_OK;
+    }
+    if (g->state != GRAWA_READY || h->round != g->round + 1)
+        return weft_group_break(n, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), g->round + 1, h->round);
+    memcpy(g->go, payload, bytes);
+    g->go_round = h->round;
+    return WEFT_OK;
 }
 
 WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload) {
@@ -5343,26 +5462,13 @@ WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_head
     if (h->kind == WEFT_KIND_COUNT ? !total : !partial)
         return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE,
                                 h->kind);
+    if (h->kind == WEFT_KIND_GO) return grawa_on_go(g, from, h, payload);
     if (h->round > g->round + 1) return WEFT_AGAIN;
     if (h->round <= g->round) return WEFT_OK; /* of a round that is over: late, and harmless */
     if (h->kind == WEFT_KIND_COUNT) {
         if (h->arg0 > g->begun[from]) g->begun[from] = h->arg0;
-    } else if (h->kind == WEFT_KIND_READY) {
+    } else {
         g->ready[from] = h->round;
-    } else { /* GO */
-        if (from != grawa_coordinator(g) || h->payload != (g->group.net->size + 7) / 8)
-            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"),
-                                    (g->group.net->size + 7) / 8, h->payload);
-        if (!grawa_takes_part(payload, g->group.net->rank)) {
-            if (g->state > GRAWA_READY && g->state <= GRAWA_HAVE)
-                return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), 1, 0);
-            grawa_miss(g);
-            return WEFT_OK;
-        }
-        if (g->state != GRAWA_READY)
-            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), 0, 1);
-        memcpy(g->go, payload, h->payload);
-        g->go_round = h->round;
     }
     return WEFT_OK;
 }
@@ -5406,9 +5512,8 @@ WEFT_FN weft_status grawa_tell(grawa *g) {
 }
 
 WEFT_FN weft_status grawa_pump(grawa *g) {
-    weft_status s = g->group.failed;
-    if (s) return s;
-    if ((s = weft_group_pump(&g->group)) != WEFT_OK) return s;
+    weft_status s = weft_group_pump(&g->group);
+    if (s != WEFT_OK) return s;
     return grawa_tell(g);
 }
 
@@ -5479,7 +5584,8 @@ WEFT_FN void grawa_begin_norms(grawa *g) {
     grawa_phase(g, GRAWA_NORMS, WEFT_TEXT("gathering the norms"));
     if (g->desc.weighting != GRAWA_UNIFORM) grawa_fill_wire(g);
     weft_gather_begin(&g->group, g->who, g->count, g->round + 1, 0, g->wire,
-                      g->desc.weighting == GRAWA_UNIFORM ? 0 : g->groups * sizeof(float), sizeof(float), 0);
+                      g->desc.weighting == GRAWA_UNIFORM ? 0 : g->groups * sizeof(float), sizeof(float),
+                      g->fresh[g->group.net->rank]);
 }
 
 /* The norms of the round are known: g->norm holds them, or nothing was looked at. */
@@ -5550,14 +5656,6 @@ WEFT_FN weft_status grawa_reject(grawa *g, const char *field) {
     return WEFT_ERR_NONFINITE;
 }
 
-/* Only those still in the view: a worker may have said good-bye instead of sending its norms. */
-WEFT_FN void grawa_drop_leavers(grawa *g) {
-    uint32_t i, n = 0;
-    for (i = 0; i < g->count; i++)
-        if (g->group.peer[g->who[i]].member) g->who[n++] = g->who[i];
-    g->count = n;
-}
-
 WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
     g->group.detail.peer = WEFT_NO_RANK;
     if (!grawa_weigh_all(g, first)) return grawa_reject(g, WEFT_TEXT("norms of the round"));
@@ -5566,6 +5664,24 @@ WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
                       1 + g->attempt * (2 * g->group.net->size + 4));
     grawa_phase(g, GRAWA_REDUCE, WEFT_TEXT("forming the center"));
     return WEFT_OK;
+}
+
+/* The norms are here. Only those still in the view: a worker may have said good-bye instead of sending its own. And who
+ * has just joined says so itself, so that all agree on it. */
+WEFT_FN weft_status grawa_take_norms(grawa *g) {
+    uint32_t i, n = 0;
+    for (i = 0; i < g->count; i++) {
+        uint32_t r = g->who[i];
+        if (!g->group.peer[r].member) continue;
+        g->who[n++] = r;
+        if (r == g->group.net->rank) continue;
+        if (g->group.peer[r].in_arg > 1)
+            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, r, WEFT_TEXT("header.argument"), 1,
+                                    g->group.peer[r].in_arg);
+        g->fresh[r] = (unsigned char)g->group.peer[r].in_arg;
+    }
+    g->count = n;
+    return grawa_begin_reduce(g, 1);
 }
 
 WEFT_FN uint64_t grawa_center_hash(const grawa *g) {
@@ -5583,9 +5699,12 @@ WEFT_FN uint64_t grawa_center_hash(const grawa *g) {
 WEFT_FN weft_status grawa_reduce_poll(grawa *g) {
     weft_status s = weft_reduce_poll(&g->reduce);
     if (s == WEFT_ERR_NONFINITE) {
-        uint32_t bad = g->reduce.bad;
+        uint32_t bad = g->reduce.bad, i;
         if (bad == weft_nobody(&g->reduce) || g->desc.guard == GRAWA_GUARD_REJECT)
             return grawa_reject(g, WEFT_TEXT("parameters"));
+        for (i = 0; i < g->count && g->who[i] != bad - 1; i++) continue;
+        if (i == g->count || g->excluded[bad - 1] || g->fresh[bad - 1])
+            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, bad - 1, WEFT_TEXT("blame for a value"), g->count, i);
         g->excluded[bad - 1] = 1;
         g->stats.nonfinite_models++;
         g->attempt++;
@@ -5621,11 +5740,7 @@ WEFT_FN void grawa_commit(grawa *g) {
     grawa_pull(g);
     memcpy(g->ema, g->new_ema, g->groups * sizeof *g->ema);
     memcpy(g->decay, g->new_decay, g->groups * sizeof *g->decay);
-    if (g->desc.source == GRAWA_SOURCE_STEPS && g->desc.weighting == GRAWA_BY_MODEL) {
-        g->ema[0] =
-            0.0; /* by model the moving average over steps restarts after each round, by layer never (as published) */
-        g->decay[0] = 1.0;
-    }
+    g->restart = 1;
     if (g->anchor_memory) { /* the center becomes the anchor, and the old anchor's memory the next reduction's */
         unsigned char *old = g->anchor_memory;
         g->anchor_memory = g->reduce.mirror;
@@ -5669,7 +5784,9 @@ WEFT_FN void grawa_begin_sync(grawa *g) {
     if (g->state != GRAWA_SYNC) g->cut = grawa_in_round(g) || g->state == GRAWA_SETTLE || g->state == GRAWA_SETTLE_HAVE;
     f[WEFT_SYNC_COMMITTED] = g->settled;
     f[WEFT_SYNC_HAVE] = g->have;
-    f[WEFT_SYNC_FRESH] = (g->round == 0 ? GRAWA_SYNC_FRESH : 0u) | (g->cut ? GRAWA_SYNC_CUT : 0u);
+    f[WEFT_SYNC_FRESH] = 0;
+    if (g->settled == 0 || g->fresh[g->group.net->rank]) f[WEFT_SYNC_FRESH] |= GRAWA_SYNC_FRESH;
+    if (g->cut) f[WEFT_SYNC_FRESH] |= GRAWA_SYNC_CUT;
     f[WEFT_SYNC_HASH] = g->initial_hash;
     grawa_phase(g, GRAWA_SYNC, WEFT_TEXT("agreeing on a view"));
     weft_sync_begin(&g->sync, &g->group);
@@ -5699,7 +5816,8 @@ WEFT_FN weft_status grawa_settle(grawa *g) {
         g->reduce.weight = NULL;
     } else {
         for (r = 0; r < n->net->size; r++)
-            for (k = 0; k < g->groups; k++) g->beta[r * g->groups + k] = 1.0 / (double)n->members;
+            for (k = 0; k < g->groups; k++)
+                g->beta[r * g->groups + k] = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
         g->reduce.weight = g->beta;
     }
     weft_reduce_begin(&g->reduce, op, g->desc.params.tensor, n->member, n->members, g->round + 1, 1);
@@ -5725,6 +5843,7 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
     weft_status s = weft_sync_poll(&g->sync, n);
     uint64_t committed, was = g->round;
     uint32_t i, all_fresh = 1;
+    int joins = 0, behind = 0;
     if (s != WEFT_OK) return s;
     committed = g->sync.committed;
     for (i = 0; i < n->members; i++)
@@ -5733,26 +5852,31 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
         uint32_t r = n->member[i];
         uint64_t marks = weft_sync_field(&g->sync, r, WEFT_SYNC_FRESH);
         uint64_t last = weft_sync_field(&g->sync, r, WEFT_SYNC_COMMITTED) & WEFT_ROUND_MASK;
-        int commits = weft_sync_field(&g->sync, r, WEFT_SYNC_HAVE) == g->sync.committed_id && committed != 0;
+        int commits = weft_sync_commits(&g->sync, weft_sync_field(&g->sync, r, WEFT_SYNC_HAVE));
         /* one round behind is who was cut short in it; partial rounds leave anyone behind by any number */
         if (!(marks & GRAWA_SYNC_FRESH) && last != committed && !commits &&
             !((marks & GRAWA_SYNC_CUT) && last + 1 == committed) && !g->desc.partial_deadline_ns)
             return weft_group_break(n, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, last);
-        if ((marks & GRAWA_SYNC_FRESH) && !all_fresh && !commits) g->fresh[r] = 1;
+        if (r == n->net->rank) {
+            joins = (marks & GRAWA_SYNC_FRESH) && !all_fresh && !commits;
+            behind = last + 1 == committed;
+        }
         g->ready[r] = g->begun[r] = g->go_due[r] = 0;
         g->leave_due[r] = 0;
     }
     g->go_round = 0;
     g->ready_told = WEFT_NO_RANK;
-    if (weft_sync_commits(&g->sync)) {
-        if (g->round == 0 && g->desc.initial != GRAWA_INITIAL_KEEP && g->desc.initial != GRAWA_INITIAL_CHECK)
+    if (weft_sync_commits(&g->sync, g->have)) {
+        if (g->settled == 0 && g->desc.initial != GRAWA_INITIAL_KEEP && g->desc.initial != GRAWA_INITIAL_CHECK)
             grawa_commit_settle(g);
         else
             grawa_commit(g);
     } else if (g->cut) {
         g->stats.rounds_abandoned++;
         weft_group_trace(n, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, was + 1, 0);
+        if (behind) grawa_period_over(g); /* the others had rejected it: their period is over, too */
     }
+    g->fresh[n->net->rank] = (unsigned char)joins;
     g->round = committed;
     g->settled = g->sync.committed_id;
     g->have = 0;
@@ -5892,8 +6016,7 @@ WEFT_FN weft_status grawa_drive(grawa *g) {
         case GRAWA_READY: s = grawa_decide(g); break;
         case GRAWA_NORMS:
             if ((s = grawa_tell(g)) < 0 || (s = weft_group_poll(&g->group)) != WEFT_OK) break;
-            grawa_drop_leavers(g);
-            s = grawa_begin_reduce(g, 1);
+            s = grawa_take_norms(g);
             break;
         case GRAWA_REDUCE:
             if ((s = grawa_tell(g)) >= 0) s = grawa_reduce_poll(g);
@@ -5929,6 +6052,7 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
     if (!(states >> g->state & 1u))
         return weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), states, (uint64_t)g->state);
     g->group.busy = 1;
+    g->group.detail = weft_detail_none();
     return WEFT_OK;
 }
 
@@ -5972,11 +6096,19 @@ GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
         g->desc.source == GRAWA_SOURCE_STEPS || (g->desc.source == GRAWA_SOURCE_CLOSING && (due || !g->group.synced));
     if (learning && g->desc.weighting != GRAWA_UNIFORM) {
         grawa_look(g, grads);
-        if (g->desc.source == GRAWA_SOURCE_STEPS) grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
+        if (g->desc.source == GRAWA_SOURCE_STEPS) {
+            /* by model the average over steps restarts after each round, by layer never (as published) */
+            if (g->restart && g->desc.weighting == GRAWA_BY_MODEL) {
+                g->ema[0] = 0.0;
+                g->decay[0] = 1.0;
+            }
+            g->restart = 0;
+            grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
+        }
     }
     if (s < 0) return grawa_exit(g, s);
     if (due || !g->group.synced) {
-        if (g->group.failed) return grawa_exit(g, g->group.failed);
+        if (g->group.failed) return grawa_exit(g, weft_group_pump(&g->group));
         if (due)
             s = grawa_begin_round(g);
         else {
@@ -6016,8 +6148,11 @@ GRAWA_API weft_status grawa_wait(grawa *g) {
         if (net->now && (g->desc.timeout_ns || g->desc.partial_deadline_ns)) {
             now = net->now(net->ctx);
             if (g->desc.timeout_ns && g->desc.timeout_ns < until - now) until = now + g->desc.timeout_ns;
-            if (g->state == GRAWA_READY && g->desc.partial_deadline_ns < until - now)
-                until = now + g->desc.partial_deadline_ns;
+            if (g->state == GRAWA_READY && g->ready_timing) {
+                uint64_t waited = now - g->ready_since_ns, most = g->desc.partial_deadline_ns;
+                uint64_t left = waited < most ? most - waited : 0;
+                if (left < until - now) until = now + left;
+            }
         }
         net->wait(net->ctx, until);
     }
@@ -6041,8 +6176,11 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
                                     const weft_tensors *into_buffers) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    s = g->group.failed;
+    s = g->group.failed ? weft_group_pump(&g->group) : WEFT_OK;
     if (s == WEFT_OK) s = grawa_enum((uint64_t)model, GRAWA_CENTER, WEFT_TEXT("model"), &g->group.detail);
+    if (s == WEFT_OK && g->desc.partial_deadline_ns && g->group.synced && g->round != g->sync.committed)
+        s = weft_group_fail(&g->group, WEFT_ERR_UNSUPPORTED, WEFT_NO_RANK, WEFT_TEXT("rounds since the last regroup"),
+                            0, g->round - g->sync.committed);
     if (s == WEFT_OK) s = grawa_check_into(g, into, &g->desc.params);
     if (s == WEFT_OK) s = grawa_check_into(g, into_buffers, &g->desc.buffers);
     if (s == WEFT_OK && (g->averages + 1) * grawa_average_steps(g) >= (uint64_t)1 << 30)
@@ -6066,7 +6204,7 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
 GRAWA_API weft_status grawa_leave(grawa *g) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    if (g->group.failed) return grawa_exit(g, g->group.failed);
+    if (g->group.failed) return grawa_exit(g, weft_group_pump(&g->group));
     if (g->group.synced) {
         grawa_begin_leave(g);
     } else {
@@ -6109,7 +6247,7 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view) {
     weft_reduce_cancel(&g->reduce);
     weft_reduce_cancel(&g->buffers);
     weft_group_set_view(&g->group, view);
-    if (g->group.failed) return grawa_exit(g, g->group.failed);
+    if (g->group.failed) return grawa_exit(g, weft_group_pump(&g->group));
     grawa_begin_sync(g);
     return grawa_exit(g, grawa_drive(g));
 }
@@ -6118,12 +6256,15 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view) {
 
 /* All of it in order: measured, written and read by the same lines. */
 WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
-    uint64_t *counters[18], period = g->desc.period_steps, next = g->next_period, in_period = g->in_period;
+    uint64_t *counters[18], joined = g->fresh[g->group.net->rank], period = g->desc.period_steps, next = g->next_period,
+                            in_period = g->in_period;
     size_t i, n = 0;
     counters[n++] = &g->round;
     counters[n++] = &g->settled;
     counters[n++] = &g->beta_round;
     counters[n++] = &g->averages;
+    counters[n++] = &g->restart;
+    counters[n++] = &joined;
     counters[n++] = &g->initial_hash;
     counters[n++] = &g->stats.steps;
     counters[n++] = &g->stats.rounds;
@@ -6149,6 +6290,7 @@ WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
         weft_blob_raw(b, g->anchor + g->reduce.map.position[i], t->count * each, each);
     }
     if (!b->from || b->short_of) return;
+    g->fresh[g->group.net->rank] = joined != 0;
     g->desc.period_steps = period > 0 && period <= UINT32_MAX ? (uint32_t)period : 0;
     g->next_period = next > 0 && next <= UINT32_MAX ? (uint32_t)next : 0;
     g->in_period = in_period <= UINT32_MAX ? (uint32_t)in_period : UINT32_MAX;
@@ -6215,7 +6357,7 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     grawa_desc keep;
     uint64_t hash;
     uint32_t period;
-    double proximal;
+    double proximal, scale;
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     if (!(grawa_state(g) & GRAWA_MAY_LOAD))
@@ -6227,6 +6369,7 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     keep = g->desc;
     period = g->next_period;
     proximal = g->next_proximal;
+    scale = g->grad_scale;
     hash = g->initial_hash;
     memset(&b, 0, sizeof b);
     b.from = (const unsigned char *)buf;
@@ -6238,6 +6381,7 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     grawa_begin_afresh(g);
     g->next_period = period;
     g->next_proximal = proximal;
+    g->grad_scale = scale;
     g->initial_hash = hash;
     grawa_anchor_here(g);
     return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
@@ -6320,7 +6464,7 @@ GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group) {
 
 GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out) {
     if (group >= g->groups) return WEFT_ERR_ARGUMENT;
-    out->norm = g->norm[group];
+    out->norm = weft_is_finite(g->norm[group]) ? g->norm[group] : (double)NAN;
     out->ema = g->ema[group];
     out->corrected = grawa_corrected(g->ema[group], g->decay[group]);
     return WEFT_OK;

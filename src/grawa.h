@@ -34,10 +34,11 @@
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll
  * until it says something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0;
- * grawa_detail names who and where). While the last verb returned WEFT_AGAIN, the parameters are lent to the
- * library: do not write them. A round commits wholly or not at all: until it commits, the parameters are untouched.
- * grawa_state tells which verbs are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs
- * to one thread at a time. No verb allocates, sleeps, prints or reads the environment.
+ * grawa_detail names who and where). From WEFT_AGAIN until WEFT_OK the parameters are lent to the
+ * library: do not write them; after an error in between they stay lent until grawa_regroup or grawa_close. A round
+ * commits wholly or not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are
+ * legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb
+ * allocates, sleeps, prints or reads the environment.
  *
  * ---- When a round happens ----
  *
@@ -64,13 +65,14 @@
  *
  * One copy of the parameters (64 bytes a tensor more for alignment), where the center is formed; one more if
  * proximal > 0 (the anchor); one
- * copy a worker for models of up to 8 KB, one more for recursive doubling. 49 bytes a group, 20 bytes a group and worker,
- * about 2 KB a worker for messages. grawa_memory names every buffer.
+ * copy a worker for models of up to 8 KB, one more for recursive doubling. 49 bytes a group, 20 bytes a group and
+ * worker, about 2 KB a worker for messages. grawa_memory names every buffer.
  *
  * ---- On the wire ----
  *
  * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats and one all-reduce of the
- * parameters, that is 2 (N-1)/N times their bytes. Headers (64 bytes a message), the fingerprint and the HAVE
+ * parameters, that is 2 (N-1)/N times their bytes (N-1 times for models
+ * of up to 8 KB, which take one step instead of two). Headers (64 bytes a message), the fingerprint and the HAVE
  * messages are counted apart (grawa_stats).
  *
  * ---- With your trainer ----
@@ -84,8 +86,8 @@
  * loss scaling      grawa_set_grad_scale(g, scale): the gradient handed over is scale times the true one.
  * a skipped step    (overflow in mixed precision) grawa_step(g, NULL): counts as a step; the moving average of the
  *                   rounds before stands in for the norm.
- * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm. A layer that never
- *                   had a gradient gives this worker no say in that layer (weight 0), unless nobody has one (then equal
+ * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm. A layer without any
+ *                   gradient gives this worker no say in that layer (weight 0), unless nobody has one (then equal
  *                   weights).
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * BatchNorm         statistics stay local (published); name them in `buffers` and grawa_average averages them too.
@@ -93,14 +95,14 @@
  *
  * ---- What is guaranteed when things fail ----
  *
- * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST; the host (or its transport) then gives every
- * survivor the same new view with a higher epoch, grawa_regroup, and polls: if any survivor had committed the round,
- * all commit it, else all abandon it, parameters untouched; weights are renormalised over the survivors. A worker of
- * the new view that was not in the last one takes over the center of its first round. Slow is not dead: timeout_ns
- * only reports that nothing moves. A non-finite gradient takes that worker's say away for the round and never enters
- * its moving average; a non-finite parameter never enters the center: that worker is left out and the round formed
- * again among the others (or rejected, by `guard`). A gradient norm of zero is the limit of small norms: the workers
- * with zero share the whole weight. */
+ * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST from the next verb that communicates; the host (or
+ * its transport) then gives every survivor the same new view with a higher epoch, grawa_regroup, and polls: if any
+ * survivor had committed the round, all commit it, else all abandon it, parameters untouched; weights are
+ * renormalised over the survivors. A worker of the new view that was not in the last one takes over the center of
+ * its first round. Slow is not dead: timeout_ns only reports that nothing moves. A non-finite gradient takes that
+ * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
+ * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
+ * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -271,7 +273,9 @@ GRAWA_API weft_status grawa_wait(grawa *g);
 
 /* Collective, after the same round on every worker: forms the model to evaluate or save, of the workers' present
  * models, in `into` (shapes of params; NULL: this worker does not want it) and the mean of the buffers in
- * `into_buffers` (or NULL). The workers' own models are not touched. `into` stays lent until WEFT_OK. */
+ * `into_buffers` (or NULL). The workers' own models are not touched. `into` stays lent until WEFT_OK.
+ * With partial rounds a worker may not know that it missed one: then only between a regroup and the next round, else
+ * WEFT_ERR_UNSUPPORTED. */
 GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tensors *into,
                                     const weft_tensors *into_buffers);
 
@@ -280,7 +284,7 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
 GRAWA_API weft_status grawa_leave(grawa *g);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
- * After the loss of a member verbs return WEFT_ERR_PEER_LOST until grawa_regroup. */
+ * After the loss of a member verbs that communicate return WEFT_ERR_PEER_LOST until grawa_regroup. */
 GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank);
 GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank);
 
@@ -360,6 +364,7 @@ struct grawa {
     uint64_t settled;   /* id of the last one that was committed or rejected here: what a regroup may count on */
     uint64_t have;      /* id of the one whose result is here, not yet committed, or 0 */
     uint32_t in_period; /* local steps */
+    uint64_t restart;   /* the average over steps begins anew with the next step */
     uint64_t averages;  /* since the last round */
     uint32_t attempt;   /* of forming the center in this round */
     grawa_stats_t stats;
@@ -370,6 +375,7 @@ struct grawa {
     size_t groups;
     uint32_t *group_of; /* NULL: one group */
     double *norm, *ema, *decay, *new_ema, *new_decay, *squares;
+    int skipped;                     /* the last look was at no gradient at all: a skipped step */
     unsigned char *seen;             /* of a look at a gradient: a tensor of the group has one; 2: it is not finite */
     float *wire;                     /* corrected norms, a row a rank: NaN: none, infinite: not finite */
     double *beta;                    /* a row a rank */
@@ -484,7 +490,7 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     uint32_t size = d->transport->size;
     grawa *made = (grawa *)weft_layout_take(l, WEFT_TEXT("grawa"), 1, sizeof(grawa));
     grawa *g = made ? made : tmp;
-    size_t rows = 0, bytes;
+    size_t rows = 0, shares = 0, bytes;
     int ok = 1;
     memset(g, 0, sizeof *g);
     weft_group_layout(l, size, &g->group.peer, &g->group.member);
@@ -492,11 +498,12 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     weft_reduce_layout(l, &g->reduce, &d->params, size, d->algorithm);
     weft_reduce_layout(l, &g->buffers, &d->buffers, size, WEFT_ALGORITHM_AUTO);
     g->groups = d->groups;
-    if (!weft_mul_size(size, d->groups, &rows)) l->overflow = 1;
+    if (!weft_mul_size(size, d->groups, &rows) || !weft_add_size(rows, rows > size ? rows : size, &shares))
+        l->overflow = 1;
     g->norm = (double *)weft_layout_take(l, WEFT_TEXT("norms and moving averages"), d->groups, 6 * sizeof(double));
     g->seen = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of a look at a gradient"), d->groups, 1);
     g->wire = (float *)weft_layout_take(l, WEFT_TEXT("norms of all workers"), rows, sizeof(float));
-    g->beta = (double *)weft_layout_take(l, WEFT_TEXT("weights of all workers"), rows, 2 * sizeof(double));
+    g->beta = (double *)weft_layout_take(l, WEFT_TEXT("weights of all workers"), shares, sizeof(double));
     g->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
                                                d->weighting == GRAWA_BY_LAYER ? d->params.count : 0, sizeof(uint32_t));
     g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 5);
@@ -602,7 +609,7 @@ WEFT_FN void grawa_begin_afresh(grawa *g) {
     size_t i;
     g->state = GRAWA_IDLE;
     g->then = GRAWA_THEN_IDLE;
-    g->round = g->settled = g->have = g->averages = g->beta_round = 0;
+    g->round = g->settled = g->have = g->restart = g->averages = g->beta_round = 0;
     g->in_period = 0;
     memset(&g->stats, 0, sizeof g->stats);
     g->grad_scale = 1.0;
@@ -704,6 +711,7 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
 WEFT_FN void grawa_look(grawa *g, const weft_tensors *grads) {
     size_t i, k;
     double scale = g->grad_scale < 0 ? -g->grad_scale : g->grad_scale;
+    g->skipped = !grads;
     for (k = 0; k < g->groups; k++) {
         g->squares[k] = 0.0;
         g->seen[k] = 0;
@@ -755,17 +763,23 @@ WEFT_FN float grawa_to_wire(double h) {
 WEFT_FN void grawa_fill_wire(grawa *g) {
     float *row = g->wire + g->group.net->rank * g->groups;
     int steps = g->desc.source == GRAWA_SOURCE_STEPS;
-    size_t k;
+    size_t k, i;
     for (k = 0; k < g->groups; k++) {
         double h = steps ? grawa_corrected(g->ema[k], g->decay[k]) : grawa_corrected(g->new_ema[k], g->new_decay[k]);
         /* a gradient that is not finite takes this worker's say away, whatever went before */
         if (g->norm[k] == (double)INFINITY)
             row[k] = INFINITY;
-        else if (weft_is_finite(g->norm[k]) || !g->seen[k])
+        else if (weft_is_finite(g->norm[k]) || g->skipped)
             row[k] = h == h ? grawa_to_wire(h) : (float)NAN;
         else
             row[k] = (float)NAN;
     }
+    /* a group without elements has nothing to say, and nobody misses it */
+    for (k = 0; k < g->groups; k++) g->seen[k] = 0;
+    for (i = 0; i < g->desc.params.count; i++)
+        if (g->desc.params.tensor[i].count) g->seen[g->group_of ? g->group_of[i] : 0] = 1;
+    for (k = 0; k < g->groups; k++)
+        if (!g->seen[k]) row[k] = 1.0f;
 }
 
 /* ---- Weights (paper: beta_m ~ 1 / ||g_m||; guards: see the manual) ---- */
@@ -831,12 +845,34 @@ WEFT_FN int grawa_takes_part(const unsigned char *set, uint32_t rank) {
     return set[rank / 8] >> (rank % 8) & 1;
 }
 
-/* A partial round goes on without this worker. */
-WEFT_FN void grawa_miss(grawa *g) {
-    g->round++;
-    g->stats.rounds_missed++;
-    g->averages = 0;
-    g->ready_told = WEFT_NO_RANK;
+/* Who takes part in a round. If it is not this worker, it is behind by one round, or by several if it did not
+ * listen. */
+WEFT_FN weft_status grawa_on_go(grawa *g, uint32_t from, const weft_header *h, const unsigned char *payload) {
+    weft_group *n = &g->group;
+    uint32_t i, bytes = (n->net->size + 7) / 8;
+    if (from > grawa_coordinator(g)) return WEFT_AGAIN; /* the good-bye of the one before is still under way */
+    if (from != grawa_coordinator(g) || h->payload != bytes)
+        return weft_group_break(n, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), bytes, h->payload);
+    if (h->round <= g->round) return WEFT_OK;
+    if (g->state != GRAWA_IDLE && g->state != GRAWA_PROBING && g->state != GRAWA_READY && g->state != GRAWA_LEAVING)
+        return WEFT_AGAIN;
+    if (!grawa_takes_part(payload, n->net->rank)) {
+        g->stats.rounds_missed += h->round - g->round;
+        g->round = h->round;
+        g->averages = 0;
+        g->ready_told = WEFT_NO_RANK;
+        for (i = 0; i < n->members; i++) {
+            uint32_t r = n->member[i];
+            if (r != n->net->rank) g->begun[r] = 0; /* counts are of a round */
+            g->count_due[r] = g->desc.trigger == GRAWA_TRIGGER_TOTAL;
+        }
+        return WEFT_OK;
+    }
+    if (g->state != GRAWA_READY || h->round != g->round + 1)
+        return weft_group_break(n, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), g->round + 1, h->round);
+    memcpy(g->go, payload, bytes);
+    g->go_round = h->round;
+    return WEFT_OK;
 }
 
 WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload) {
@@ -845,26 +881,13 @@ WEFT_FN weft_status grawa_on_control(void *owner, uint32_t from, const weft_head
     if (h->kind == WEFT_KIND_COUNT ? !total : !partial)
         return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE,
                                 h->kind);
+    if (h->kind == WEFT_KIND_GO) return grawa_on_go(g, from, h, payload);
     if (h->round > g->round + 1) return WEFT_AGAIN;
     if (h->round <= g->round) return WEFT_OK; /* of a round that is over: late, and harmless */
     if (h->kind == WEFT_KIND_COUNT) {
         if (h->arg0 > g->begun[from]) g->begun[from] = h->arg0;
-    } else if (h->kind == WEFT_KIND_READY) {
+    } else {
         g->ready[from] = h->round;
-    } else { /* GO */
-        if (from != grawa_coordinator(g) || h->payload != (g->group.net->size + 7) / 8)
-            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"),
-                                    (g->group.net->size + 7) / 8, h->payload);
-        if (!grawa_takes_part(payload, g->group.net->rank)) {
-            if (g->state > GRAWA_READY && g->state <= GRAWA_HAVE)
-                return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), 1, 0);
-            grawa_miss(g);
-            return WEFT_OK;
-        }
-        if (g->state != GRAWA_READY)
-            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, from, WEFT_TEXT("who takes part"), 0, 1);
-        memcpy(g->go, payload, h->payload);
-        g->go_round = h->round;
     }
     return WEFT_OK;
 }
@@ -908,9 +931,8 @@ WEFT_FN weft_status grawa_tell(grawa *g) {
 }
 
 WEFT_FN weft_status grawa_pump(grawa *g) {
-    weft_status s = g->group.failed;
-    if (s) return s;
-    if ((s = weft_group_pump(&g->group)) != WEFT_OK) return s;
+    weft_status s = weft_group_pump(&g->group);
+    if (s != WEFT_OK) return s;
     return grawa_tell(g);
 }
 
@@ -981,7 +1003,8 @@ WEFT_FN void grawa_begin_norms(grawa *g) {
     grawa_phase(g, GRAWA_NORMS, WEFT_TEXT("gathering the norms"));
     if (g->desc.weighting != GRAWA_UNIFORM) grawa_fill_wire(g);
     weft_gather_begin(&g->group, g->who, g->count, g->round + 1, 0, g->wire,
-                      g->desc.weighting == GRAWA_UNIFORM ? 0 : g->groups * sizeof(float), sizeof(float), 0);
+                      g->desc.weighting == GRAWA_UNIFORM ? 0 : g->groups * sizeof(float), sizeof(float),
+                      g->fresh[g->group.net->rank]);
 }
 
 /* The norms of the round are known: g->norm holds them, or nothing was looked at. */
@@ -1052,14 +1075,6 @@ WEFT_FN weft_status grawa_reject(grawa *g, const char *field) {
     return WEFT_ERR_NONFINITE;
 }
 
-/* Only those still in the view: a worker may have said good-bye instead of sending its norms. */
-WEFT_FN void grawa_drop_leavers(grawa *g) {
-    uint32_t i, n = 0;
-    for (i = 0; i < g->count; i++)
-        if (g->group.peer[g->who[i]].member) g->who[n++] = g->who[i];
-    g->count = n;
-}
-
 WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
     g->group.detail.peer = WEFT_NO_RANK;
     if (!grawa_weigh_all(g, first)) return grawa_reject(g, WEFT_TEXT("norms of the round"));
@@ -1068,6 +1083,24 @@ WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
                       1 + g->attempt * (2 * g->group.net->size + 4));
     grawa_phase(g, GRAWA_REDUCE, WEFT_TEXT("forming the center"));
     return WEFT_OK;
+}
+
+/* The norms are here. Only those still in the view: a worker may have said good-bye instead of sending its own. And who
+ * has just joined says so itself, so that all agree on it. */
+WEFT_FN weft_status grawa_take_norms(grawa *g) {
+    uint32_t i, n = 0;
+    for (i = 0; i < g->count; i++) {
+        uint32_t r = g->who[i];
+        if (!g->group.peer[r].member) continue;
+        g->who[n++] = r;
+        if (r == g->group.net->rank) continue;
+        if (g->group.peer[r].in_arg > 1)
+            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, r, WEFT_TEXT("header.argument"), 1,
+                                    g->group.peer[r].in_arg);
+        g->fresh[r] = (unsigned char)g->group.peer[r].in_arg;
+    }
+    g->count = n;
+    return grawa_begin_reduce(g, 1);
 }
 
 WEFT_FN uint64_t grawa_center_hash(const grawa *g) {
@@ -1085,9 +1118,12 @@ WEFT_FN uint64_t grawa_center_hash(const grawa *g) {
 WEFT_FN weft_status grawa_reduce_poll(grawa *g) {
     weft_status s = weft_reduce_poll(&g->reduce);
     if (s == WEFT_ERR_NONFINITE) {
-        uint32_t bad = g->reduce.bad;
+        uint32_t bad = g->reduce.bad, i;
         if (bad == weft_nobody(&g->reduce) || g->desc.guard == GRAWA_GUARD_REJECT)
             return grawa_reject(g, WEFT_TEXT("parameters"));
+        for (i = 0; i < g->count && g->who[i] != bad - 1; i++) continue;
+        if (i == g->count || g->excluded[bad - 1] || g->fresh[bad - 1])
+            return weft_group_break(&g->group, WEFT_ERR_PROTOCOL, bad - 1, WEFT_TEXT("blame for a value"), g->count, i);
         g->excluded[bad - 1] = 1;
         g->stats.nonfinite_models++;
         g->attempt++;
@@ -1123,11 +1159,7 @@ WEFT_FN void grawa_commit(grawa *g) {
     grawa_pull(g);
     memcpy(g->ema, g->new_ema, g->groups * sizeof *g->ema);
     memcpy(g->decay, g->new_decay, g->groups * sizeof *g->decay);
-    if (g->desc.source == GRAWA_SOURCE_STEPS && g->desc.weighting == GRAWA_BY_MODEL) {
-        g->ema[0] =
-            0.0; /* by model the moving average over steps restarts after each round, by layer never (as published) */
-        g->decay[0] = 1.0;
-    }
+    g->restart = 1;
     if (g->anchor_memory) { /* the center becomes the anchor, and the old anchor's memory the next reduction's */
         unsigned char *old = g->anchor_memory;
         g->anchor_memory = g->reduce.mirror;
@@ -1171,7 +1203,9 @@ WEFT_FN void grawa_begin_sync(grawa *g) {
     if (g->state != GRAWA_SYNC) g->cut = grawa_in_round(g) || g->state == GRAWA_SETTLE || g->state == GRAWA_SETTLE_HAVE;
     f[WEFT_SYNC_COMMITTED] = g->settled;
     f[WEFT_SYNC_HAVE] = g->have;
-    f[WEFT_SYNC_FRESH] = (g->round == 0 ? GRAWA_SYNC_FRESH : 0u) | (g->cut ? GRAWA_SYNC_CUT : 0u);
+    f[WEFT_SYNC_FRESH] = 0;
+    if (g->settled == 0 || g->fresh[g->group.net->rank]) f[WEFT_SYNC_FRESH] |= GRAWA_SYNC_FRESH;
+    if (g->cut) f[WEFT_SYNC_FRESH] |= GRAWA_SYNC_CUT;
     f[WEFT_SYNC_HASH] = g->initial_hash;
     grawa_phase(g, GRAWA_SYNC, WEFT_TEXT("agreeing on a view"));
     weft_sync_begin(&g->sync, &g->group);
@@ -1201,7 +1235,8 @@ WEFT_FN weft_status grawa_settle(grawa *g) {
         g->reduce.weight = NULL;
     } else {
         for (r = 0; r < n->net->size; r++)
-            for (k = 0; k < g->groups; k++) g->beta[r * g->groups + k] = 1.0 / (double)n->members;
+            for (k = 0; k < g->groups; k++)
+                g->beta[r * g->groups + k] = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
         g->reduce.weight = g->beta;
     }
     weft_reduce_begin(&g->reduce, op, g->desc.params.tensor, n->member, n->members, g->round + 1, 1);
@@ -1227,6 +1262,7 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
     weft_status s = weft_sync_poll(&g->sync, n);
     uint64_t committed, was = g->round;
     uint32_t i, all_fresh = 1;
+    int joins = 0, behind = 0;
     if (s != WEFT_OK) return s;
     committed = g->sync.committed;
     for (i = 0; i < n->members; i++)
@@ -1235,26 +1271,31 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
         uint32_t r = n->member[i];
         uint64_t marks = weft_sync_field(&g->sync, r, WEFT_SYNC_FRESH);
         uint64_t last = weft_sync_field(&g->sync, r, WEFT_SYNC_COMMITTED) & WEFT_ROUND_MASK;
-        int commits = weft_sync_field(&g->sync, r, WEFT_SYNC_HAVE) == g->sync.committed_id && committed != 0;
+        int commits = weft_sync_commits(&g->sync, weft_sync_field(&g->sync, r, WEFT_SYNC_HAVE));
         /* one round behind is who was cut short in it; partial rounds leave anyone behind by any number */
         if (!(marks & GRAWA_SYNC_FRESH) && last != committed && !commits &&
             !((marks & GRAWA_SYNC_CUT) && last + 1 == committed) && !g->desc.partial_deadline_ns)
             return weft_group_break(n, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, last);
-        if ((marks & GRAWA_SYNC_FRESH) && !all_fresh && !commits) g->fresh[r] = 1;
+        if (r == n->net->rank) {
+            joins = (marks & GRAWA_SYNC_FRESH) && !all_fresh && !commits;
+            behind = last + 1 == committed;
+        }
         g->ready[r] = g->begun[r] = g->go_due[r] = 0;
         g->leave_due[r] = 0;
     }
     g->go_round = 0;
     g->ready_told = WEFT_NO_RANK;
-    if (weft_sync_commits(&g->sync)) {
-        if (g->round == 0 && g->desc.initial != GRAWA_INITIAL_KEEP && g->desc.initial != GRAWA_INITIAL_CHECK)
+    if (weft_sync_commits(&g->sync, g->have)) {
+        if (g->settled == 0 && g->desc.initial != GRAWA_INITIAL_KEEP && g->desc.initial != GRAWA_INITIAL_CHECK)
             grawa_commit_settle(g);
         else
             grawa_commit(g);
     } else if (g->cut) {
         g->stats.rounds_abandoned++;
         weft_group_trace(n, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, was + 1, 0);
+        if (behind) grawa_period_over(g); /* the others had rejected it: their period is over, too */
     }
+    g->fresh[n->net->rank] = (unsigned char)joins;
     g->round = committed;
     g->settled = g->sync.committed_id;
     g->have = 0;
@@ -1394,8 +1435,7 @@ WEFT_FN weft_status grawa_drive(grawa *g) {
         case GRAWA_READY: s = grawa_decide(g); break;
         case GRAWA_NORMS:
             if ((s = grawa_tell(g)) < 0 || (s = weft_group_poll(&g->group)) != WEFT_OK) break;
-            grawa_drop_leavers(g);
-            s = grawa_begin_reduce(g, 1);
+            s = grawa_take_norms(g);
             break;
         case GRAWA_REDUCE:
             if ((s = grawa_tell(g)) >= 0) s = grawa_reduce_poll(g);
@@ -1431,6 +1471,7 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
     if (!(states >> g->state & 1u))
         return weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), states, (uint64_t)g->state);
     g->group.busy = 1;
+    g->group.detail = weft_detail_none();
     return WEFT_OK;
 }
 
@@ -1474,11 +1515,19 @@ GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
         g->desc.source == GRAWA_SOURCE_STEPS || (g->desc.source == GRAWA_SOURCE_CLOSING && (due || !g->group.synced));
     if (learning && g->desc.weighting != GRAWA_UNIFORM) {
         grawa_look(g, grads);
-        if (g->desc.source == GRAWA_SOURCE_STEPS) grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
+        if (g->desc.source == GRAWA_SOURCE_STEPS) {
+            /* by model the average over steps restarts after each round, by layer never (as published) */
+            if (g->restart && g->desc.weighting == GRAWA_BY_MODEL) {
+                g->ema[0] = 0.0;
+                g->decay[0] = 1.0;
+            }
+            g->restart = 0;
+            grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
+        }
     }
     if (s < 0) return grawa_exit(g, s);
     if (due || !g->group.synced) {
-        if (g->group.failed) return grawa_exit(g, g->group.failed);
+        if (g->group.failed) return grawa_exit(g, weft_group_pump(&g->group));
         if (due)
             s = grawa_begin_round(g);
         else {
@@ -1518,8 +1567,11 @@ GRAWA_API weft_status grawa_wait(grawa *g) {
         if (net->now && (g->desc.timeout_ns || g->desc.partial_deadline_ns)) {
             now = net->now(net->ctx);
             if (g->desc.timeout_ns && g->desc.timeout_ns < until - now) until = now + g->desc.timeout_ns;
-            if (g->state == GRAWA_READY && g->desc.partial_deadline_ns < until - now)
-                until = now + g->desc.partial_deadline_ns;
+            if (g->state == GRAWA_READY && g->ready_timing) {
+                uint64_t waited = now - g->ready_since_ns, most = g->desc.partial_deadline_ns;
+                uint64_t left = waited < most ? most - waited : 0;
+                if (left < until - now) until = now + left;
+            }
         }
         net->wait(net->ctx, until);
     }
@@ -1543,8 +1595,11 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
                                     const weft_tensors *into_buffers) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    s = g->group.failed;
+    s = g->group.failed ? weft_group_pump(&g->group) : WEFT_OK;
     if (s == WEFT_OK) s = grawa_enum((uint64_t)model, GRAWA_CENTER, WEFT_TEXT("model"), &g->group.detail);
+    if (s == WEFT_OK && g->desc.partial_deadline_ns && g->group.synced && g->round != g->sync.committed)
+        s = weft_group_fail(&g->group, WEFT_ERR_UNSUPPORTED, WEFT_NO_RANK, WEFT_TEXT("rounds since the last regroup"),
+                            0, g->round - g->sync.committed);
     if (s == WEFT_OK) s = grawa_check_into(g, into, &g->desc.params);
     if (s == WEFT_OK) s = grawa_check_into(g, into_buffers, &g->desc.buffers);
     if (s == WEFT_OK && (g->averages + 1) * grawa_average_steps(g) >= (uint64_t)1 << 30)
@@ -1568,7 +1623,7 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
 GRAWA_API weft_status grawa_leave(grawa *g) {
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    if (g->group.failed) return grawa_exit(g, g->group.failed);
+    if (g->group.failed) return grawa_exit(g, weft_group_pump(&g->group));
     if (g->group.synced) {
         grawa_begin_leave(g);
     } else {
@@ -1611,7 +1666,7 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view) {
     weft_reduce_cancel(&g->reduce);
     weft_reduce_cancel(&g->buffers);
     weft_group_set_view(&g->group, view);
-    if (g->group.failed) return grawa_exit(g, g->group.failed);
+    if (g->group.failed) return grawa_exit(g, weft_group_pump(&g->group));
     grawa_begin_sync(g);
     return grawa_exit(g, grawa_drive(g));
 }
@@ -1620,12 +1675,15 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view) {
 
 /* All of it in order: measured, written and read by the same lines. */
 WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
-    uint64_t *counters[18], period = g->desc.period_steps, next = g->next_period, in_period = g->in_period;
+    uint64_t *counters[18], joined = g->fresh[g->group.net->rank], period = g->desc.period_steps, next = g->next_period,
+                            in_period = g->in_period;
     size_t i, n = 0;
     counters[n++] = &g->round;
     counters[n++] = &g->settled;
     counters[n++] = &g->beta_round;
     counters[n++] = &g->averages;
+    counters[n++] = &g->restart;
+    counters[n++] = &joined;
     counters[n++] = &g->initial_hash;
     counters[n++] = &g->stats.steps;
     counters[n++] = &g->stats.rounds;
@@ -1651,6 +1709,7 @@ WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
         weft_blob_raw(b, g->anchor + g->reduce.map.position[i], t->count * each, each);
     }
     if (!b->from || b->short_of) return;
+    g->fresh[g->group.net->rank] = joined != 0;
     g->desc.period_steps = period > 0 && period <= UINT32_MAX ? (uint32_t)period : 0;
     g->next_period = next > 0 && next <= UINT32_MAX ? (uint32_t)next : 0;
     g->in_period = in_period <= UINT32_MAX ? (uint32_t)in_period : UINT32_MAX;
@@ -1717,7 +1776,7 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     grawa_desc keep;
     uint64_t hash;
     uint32_t period;
-    double proximal;
+    double proximal, scale;
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     if (!(grawa_state(g) & GRAWA_MAY_LOAD))
@@ -1729,6 +1788,7 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     keep = g->desc;
     period = g->next_period;
     proximal = g->next_proximal;
+    scale = g->grad_scale;
     hash = g->initial_hash;
     memset(&b, 0, sizeof b);
     b.from = (const unsigned char *)buf;
@@ -1740,6 +1800,7 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     grawa_begin_afresh(g);
     g->next_period = period;
     g->next_proximal = proximal;
+    g->grad_scale = scale;
     g->initial_hash = hash;
     grawa_anchor_here(g);
     return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
@@ -1822,7 +1883,7 @@ GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group) {
 
 GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out) {
     if (group >= g->groups) return WEFT_ERR_ARGUMENT;
-    out->norm = g->norm[group];
+    out->norm = weft_is_finite(g->norm[group]) ? g->norm[group] : (double)NAN;
     out->ema = g->ema[group];
     out->corrected = grawa_corrected(g->ema[group], g->decay[group]);
     return WEFT_OK;

@@ -60,8 +60,8 @@ typedef struct weft_sync {
     uint64_t committed_id;                    /* and which one it was */
 } weft_sync;
 
-/* A round that is formed again after a regroup keeps its number but is another round: its identity is the number and the
- * epoch in which it was formed. */
+/* A round that is formed again after a regroup keeps its number but is another round: its identity is the number and
+ * the epoch in which it was formed. */
 enum { WEFT_ROUND_BITS = 48 };
 #define WEFT_ROUND_MASK (((uint64_t)1 << WEFT_ROUND_BITS) - 1)
 
@@ -115,9 +115,10 @@ WEFT_FN weft_status weft_sync_poll(weft_sync *s, weft_group *g) {
 }
 
 /* May this worker commit the round that it was in? Only if somebody has: then everybody had said HAVE, so all hold the
- * data. */
-WEFT_FN int weft_sync_commits(const weft_sync *s) {
-    return s->mine[WEFT_SYNC_HAVE] != 0 && s->mine[WEFT_SYNC_HAVE] == s->committed_id;
+ * data. A later round of the same epoch is proof too: it does not begin before this one is over. */
+WEFT_FN int weft_sync_commits(const weft_sync *s, uint64_t have) {
+    return have != 0 && have >> WEFT_ROUND_BITS == s->committed_id >> WEFT_ROUND_BITS &&
+           (have & WEFT_ROUND_MASK) <= s->committed;
 }
 
 /* Shapes and types of tensors in one number, for the fingerprint. */
@@ -472,9 +473,22 @@ WEFT_FN int weft_broadcast_send(weft_reduce *r) {
     return 1;
 }
 
+/* Of the whole result. */
+WEFT_FN uint64_t weft_reduce_count_nonfinite(weft_reduce *r) {
+    uint64_t n = 0;
+    size_t i;
+    for (i = 0; i < r->map.count; i++)
+        n += weft_run_count_nonfinite(r->kernels, r->pool, r->map.tensor[i].dtype, r->map.tensor[i].count,
+                                      r->result + r->map.position[i]);
+    return n;
+}
+
 WEFT_FN void weft_broadcast_done(weft_reduce *r) {
-    if (r->here == r->root) weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
     r->result = r->mirror;
+    if (r->here == r->root)
+        weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
+    else if (weft_reduce_count_nonfinite(r))
+        weft_reduce_blame(r, r->who[r->root] + 1);
 }
 
 WEFT_FN int weft_reduce_send(weft_reduce *r) {
@@ -544,6 +558,7 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
         g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
         r->host_active = 1;
     }
+    if (r->bad) r->bad = weft_nobody(r); /* a culprit would be known here only */
     r->result = r->mirror;
     return WEFT_OK;
 }
@@ -572,6 +587,11 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     r->g->exchanging = 0;
 }
 
+WEFT_FN weft_status weft_reduce_refused(weft_reduce *r) {
+    return weft_group_fail(r->g, WEFT_ERR_NONFINITE, r->bad == weft_nobody(r) ? WEFT_NO_RANK : r->bad - 1,
+                           r->bad == weft_nobody(r) ? WEFT_TEXT("sum") : WEFT_TEXT("contribution"), 0, r->nonfinite);
+}
+
 /* WEFT_OK: r->result holds it. WEFT_ERR_NONFINITE: a sum is not finite; r->bad - 1 is the lowest rank at fault, or
  * r->bad is weft_nobody; the same on all participants, nothing is written but the mirror, and the operation may
  * begin again without that rank. */
@@ -588,9 +608,15 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
-    if (!r->bad) return WEFT_OK;
-    return weft_group_fail(r->g, WEFT_ERR_NONFINITE, r->bad == weft_nobody(r) ? WEFT_NO_RANK : r->bad - 1,
-                           r->bad == weft_nobody(r) ? WEFT_TEXT("sum") : WEFT_TEXT("contribution"), 0, r->nonfinite);
+    if (!r->bad) {
+        /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
+        if (r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
+            weft_reduce_count_nonfinite(r))
+            return weft_group_break(r->g, WEFT_ERR_PROTOCOL, WEFT_NO_RANK, WEFT_TEXT("a result that is not finite"), 0,
+                                    1);
+        return WEFT_OK;
+    }
+    return weft_reduce_refused(r);
 }
 
 /* Takes back what the transport still holds of the host's all_reduce. */
@@ -695,7 +721,7 @@ WEFT_FN void weft_group_start(weft_group *g, const weft_transport *net, uint32_t
     g->trace = trace;
     g->trace_ctx = trace_ctx;
     g->detail = weft_detail_none();
-    g->phase = WEFT_TEXT("");
+    g->phase = WEFT_TEXT("before first contact");
     if (view) {
         weft_group_set_view(g, view);
         return;
@@ -717,6 +743,7 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     weft_status s;
     size_t need;
     *say = why;
+    if (!out) return weft_refuse(say, WEFT_ERR_ARGUMENT, WEFT_TEXT("out"), 1, 0);
     *out = NULL;
     if ((s = weft_collective_check(d, say)) != WEFT_OK) return s;
     need = weft_collective_memory(d, NULL);
@@ -792,7 +819,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
         }
         if (c->state == WEFT_COLLECTIVE_SYNC) {
             if ((s = weft_sync_poll(&c->sync, g)) != WEFT_OK) break;
-            if (weft_sync_commits(&c->sync)) weft_collective_commit(c);
+            if (weft_sync_commits(&c->sync, c->have)) weft_collective_commit(c);
             c->state = WEFT_COLLECTIVE_IDLE;
             c->committed = c->sync.committed;
             c->committed_id = c->sync.committed_id;
@@ -801,20 +828,24 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             weft_collective_run(c);
         } else if (c->state == WEFT_COLLECTIVE_RUN) {
             s = weft_reduce_poll(&c->reduce);
-            if (s == WEFT_ERR_NONFINITE) { /* rejected by all, tensors untouched */
-                c->committed++;
-                c->committed_id = weft_round_id(c->committed, g->epoch);
-                c->state = WEFT_COLLECTIVE_IDLE;
-                c->pending = 0;
-            }
-            if (s != WEFT_OK) break;
+            if (s != WEFT_OK && s != WEFT_ERR_NONFINITE) break;
             c->state = WEFT_COLLECTIVE_HAVE;
-            c->have = weft_round_id(c->committed + 1, g->epoch);
-            weft_gather_begin(g, g->member, g->members, c->committed + 1, WEFT_STEP_HAVE, NULL, 0, 1, 0);
+            c->have = s == WEFT_OK ? weft_round_id(c->committed + 1, g->epoch) : 0;
+            /* not all operations show everybody what is not finite: HAVE tells */
+            weft_gather_begin(g, g->member, g->members, c->committed + 1, WEFT_STEP_HAVE, NULL, 0, 1, c->reduce.bad);
+            s = WEFT_OK;
         } else {
-            if ((s = weft_group_poll(g)) != WEFT_OK) break;
-            weft_collective_commit(c);
-            break;
+            if ((s = weft_group_poll(g)) != WEFT_OK || (s = weft_reduce_hear(&c->reduce)) != WEFT_OK) break;
+            if (!c->reduce.bad) {
+                weft_collective_commit(c);
+                break;
+            }
+            c->committed++; /* rejected by all, tensors untouched */
+            c->committed_id = weft_round_id(c->committed, g->epoch);
+            c->have = 0;
+            c->state = WEFT_COLLECTIVE_IDLE;
+            c->pending = 0;
+            s = weft_reduce_refused(&c->reduce);
         }
     }
     g->busy = 0;
@@ -827,7 +858,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
 WEFT_FN weft_status weft_collective_begin(weft_collective *c, weft_operation op, const double *weight, uint32_t root) {
     weft_group *g = &c->group;
     if (g->busy) return WEFT_ERR_REENTRY;
-    if (g->failed) return g->failed;
+    if (g->failed) return weft_group_pump(g);
     if (c->state != WEFT_COLLECTIVE_IDLE)
         return weft_group_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), WEFT_COLLECTIVE_IDLE,
                                (uint64_t)c->state);
@@ -852,6 +883,8 @@ WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view 
     weft_group *g = &c->group;
     weft_status s;
     if (g->busy) return WEFT_ERR_REENTRY;
+    g->detail = weft_detail_none();
+    if (!view) return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
     if ((s = weft_view_check(view, g->net, &g->detail)) != WEFT_OK) return s;
     if (view->epoch <= g->epoch)
         return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
@@ -864,9 +897,18 @@ WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view 
     return weft_collective_poll(c);
 }
 
-WEFT_FN weft_status weft_collective_lost(weft_collective *c, uint32_t rank) {
-    if (rank >= c->group.net->size) return WEFT_ERR_ARGUMENT;
+/* The host has learnt that `rank` is gone, or that its link is usable again (a regroup may then name it). */
+WEFT_FN weft_status weft_collective_peer_lost(weft_collective *c, uint32_t rank) {
+    if (c->group.busy) return WEFT_ERR_REENTRY;
+    if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
     weft_group_lose(&c->group, rank);
+    return WEFT_OK;
+}
+
+WEFT_FN weft_status weft_collective_peer_up(weft_collective *c, uint32_t rank) {
+    if (c->group.busy) return WEFT_ERR_REENTRY;
+    if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
+    c->group.peer[rank].lost = 0;
     return WEFT_OK;
 }
 
@@ -878,6 +920,7 @@ WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) {
 }
 
 WEFT_FN void weft_collective_close(weft_collective *c) {
+    if (c->group.busy) return;
     weft_reduce_cancel(&c->reduce);
     weft_group_close(&c->group);
 }

@@ -200,14 +200,15 @@ struct weft_group {
     uint32_t kind, step; /* of the exchange under way, or last */
     uint64_t round;
     int exchanging, synced, may_leave; /* may_leave: a good-bye is taken now */
+    int hearing;                       /* a lost peer's last words are being read */
     int busy;                          /* a verb runs: re-entry is refused */
     int progress;                      /* something has moved since the deadline was looked at */
     uint64_t timeout_ns, since_ns;
     int timing;
     weft_status failed; /* sticky until the next view */
     const char *phase;
-    uint64_t phase_round; /* for detail: the round that the owner is in */
-    weft_detail detail;
+    uint64_t phase_round;       /* for detail: the round that the owner is in */
+    weft_detail detail, broken; /* broken: of `failed` */
     weft_traffic traffic;
     weft_trace_fn trace;
     void *trace_ctx;
@@ -246,8 +247,10 @@ WEFT_FN weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t 
 /* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
 WEFT_FN weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
                                      uint64_t expected, uint64_t got) {
+    weft_group_fail(g, status, peer, field, expected, got);
+    g->broken = g->detail;
     g->failed = status;
-    return weft_group_fail(g, status, peer, field, expected, got);
+    return status;
 }
 
 WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *net, weft_detail *d) {
@@ -328,9 +331,11 @@ WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
     return weft_group_break(g, WEFT_ERR_PEER_LOST, rank, NULL, 0, 0);
 }
 
-/* What a callback's error means. */
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank);
+
+/* What a callback's error means. WEFT_OK: nothing, the peer has said good-bye and its link may close. */
 WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
-    if (s == WEFT_ERR_PEER_LOST) return weft_group_lose(g, rank);
+    if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
     if (s == WEFT_ERR_TRUNCATED)
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
     return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, (uint64_t)(int64_t)s);
@@ -353,7 +358,7 @@ WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h
     memset(&p->slot[i].request, 0, sizeof p->slot[i].request);
     s = g->net->send(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->slot[i].bytes, bytes,
                      &p->slot[i].request);
-    if (s < 0) return weft_group_error(g, rank, s, 0, 0);
+    if (s < 0) return weft_group_error(g, rank, s, 0, 0); /* WEFT_OK: to one who has gone */
     p->slot[i].busy = 1;
     g->traffic.control_sent += bytes;
     g->traffic.messages_sent++;
@@ -551,19 +556,12 @@ WEFT_FN weft_status weft_group_take(weft_group *g, uint32_t rank) {
     }
 }
 
-/* One link: everything that can move without waiting. The bound keeps a flood from one peer from starving the host. */
-WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
+/* Reads what has come from a member, as far as it can be taken now. The bound keeps a flood from one peer from
+ * starving the host. */
+WEFT_FN weft_status weft_peer_receive(weft_group *g, uint32_t rank) {
     weft_peer *p = &g->peer[rank];
     weft_status s;
-    int i, bound;
-    for (i = 0; i < WEFT_LETTERS; i++) {
-        if (!p->slot[i].busy) continue;
-        s = g->net->test(g->net->ctx, &p->slot[i].request);
-        if (s == WEFT_AGAIN) continue;
-        p->slot[i].busy = 0;
-        if (s < 0) return weft_group_error(g, rank, s, 0, 0);
-        g->progress = 1;
-    }
+    int bound;
     for (bound = 0; bound < 64; bound++) {
         if (p->control == WEFT_IN_NONE) {
             memset(&p->request, 0, sizeof p->request);
@@ -590,7 +588,41 @@ WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
         if (s < 0) return s;
         if (s == WEFT_AGAIN) break;
         p->control = WEFT_IN_NONE;
-        if (!p->member) return WEFT_OK; /* it has said good-bye */
+        if (!p->member) break; /* it has said good-bye */
+    }
+    return WEFT_OK;
+}
+
+/* A link fails: has the peer said good-bye before it closed it? What it sent last may still wait to be read, while
+ * something of ours that it no longer wants has failed already. */
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank) {
+    const weft_peer *p = &g->peer[rank];
+    if (!g->synced || g->failed) return 0;
+    if (!g->hearing && p->control != WEFT_IN_HELD) {
+        g->hearing = 1;
+        if (weft_peer_receive(g, rank) < 0) {
+            g->hearing = 0;
+            return 0;
+        }
+        g->hearing = 0;
+    }
+    return !p->member || (p->control == WEFT_IN_HELD && p->head.kind == WEFT_KIND_LEAVE && p->head.epoch == g->epoch);
+}
+
+/* One link: everything that can move without waiting. */
+WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s = weft_peer_receive(g, rank);
+    int i;
+    if (s < 0 || !p->member) return s;
+    for (i = 0; i < WEFT_LETTERS; i++) {
+        if (!p->slot[i].busy) continue;
+        s = g->net->test(g->net->ctx, &p->slot[i].request);
+        if (s == WEFT_AGAIN) continue;
+        p->slot[i].busy = 0;
+        if (s < 0 && (s = weft_group_error(g, rank, s, 0, 0)) < 0) return s;
+        if (!p->member) return WEFT_OK;
+        g->progress = 1;
     }
     if (p->out.state != WEFT_FLOW_DONE && (s = weft_flow_send(g, rank)) < 0) return s;
     if (p->in.state == WEFT_FLOW_BULK) return weft_flow_bulk(g, rank, &p->in, 0);
@@ -600,7 +632,10 @@ WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
 /* Moves all links on. WEFT_OK, or an error. */
 WEFT_FN weft_status weft_group_pump(weft_group *g) {
     uint32_t i = 0;
-    if (g->failed) return g->failed;
+    if (g->failed) {
+        g->detail = g->broken;
+        return g->failed;
+    }
     while (i < g->members) {
         uint32_t rank = g->member[i];
         weft_status s;

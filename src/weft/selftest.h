@@ -6,18 +6,18 @@
 
 /* ---- A test of your callbacks ----
  *
- * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until it
- * is no longer WEFT_AGAIN (with the transport's wait in between, if you like):
+ * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
+ * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like):
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;
- *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) net.wait(net.ctx, UINT64_MAX);
+ *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) net.wait(net.ctx, until);
  *     if (s != WEFT_OK) printf("%s (peer %u, tag %u)\n", report.text, report.peer, report.tag);
  *
  * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
- * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a rule that makes
- * the test stand still is found too, after timeout_ns. What cannot be seen from here: callbacks that block, loss of
- * peers, and calls on several threads. */
+ * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a breach that
+ * makes the test stand still is found too, after timeout_ns (so wait no longer than that). What cannot be seen from here:
+ * callbacks that block, loss of peers, and calls on several threads. */
 
 typedef enum weft_selftest_rule {
     WEFT_RULE_NONE = 0,
@@ -74,7 +74,7 @@ typedef struct weft_selftest_slot {
 
 #define WEFT_SELFTEST_SLOTS 14
 
-/* Zero it. The first three may then be set, to the same on every worker. It must not move while the test is under way. */
+/* Zero it. The first three may then be set, to the same on every worker. It must not move while the test runs. */
 typedef struct weft_selftest {
     void *memory;        /* for the test of large messages (NULL: none): half for sending, half for receiving */
     size_t memory_bytes;
@@ -234,7 +234,8 @@ WEFT_FN const weft_selftest_op *weft_selftest_program(uint32_t step) {
         WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, THREE, PEERS),
         WEFT_ST(GET, 0, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(GET, 1, 1, 26, 64, SECOND, THREE, PEERS),
         WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PEERS), WEFT_ST(SEND, 3, 2, 27, 64, NEXT, THREE, PENDING_PEER),
-        WEFT_ST(SEND, 4, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(SEND, 4, 1, 28, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PENDING_PEER),
         WEFT_ST(GET, 1, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 0, 2, 0, 64, NEXT, THREE, PENDING_PEER),
         WEFT_ST(GET, 0, 2, 27, 64, NEXT, THREE, PENDING_PEER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PENDING_PEER),
         /* a large message, pending for a while */
@@ -352,9 +353,9 @@ WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *s
     s->state = WEFT_ST_IDLE;
     if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
     k = weft_selftest_compare(s, s->seed, s->length);
-    if (k < s->length || !weft_selftest_edges(s, s->length, 0xA5))
-        return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, k < s->length ? weft_selftest_byte(s->seed, k) : 0,
-                                    k < s->length ? s->at[k] : 0);
+    if (k < s->length)
+        return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, weft_selftest_byte(s->seed, k), s->at[k]);
+    if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
     weft_selftest_fill(s, WEFT_SELFTEST_NOISE); /* it is ours again */
     return WEFT_OK;
 }
@@ -376,6 +377,7 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     uint32_t seed = weft_selftest_seed(s->peer, t->rank, id, st->shift);
     const weft_selftest_op *o;
     uint32_t step, i;
+    unsigned char expected_byte;
     int known = 0;
     st->checks++;
     if (over != expected)
@@ -383,22 +385,27 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     if (s->request.bytes != length) return weft_selftest_broken(t, st, rule, s, length, s->request.bytes);
     k = weft_selftest_compare(s, seed, n);
     if (k == n) return WEFT_OK;
+    expected_byte = weft_selftest_byte(seed, k);
     for (noise = k; noise < n && s->at[noise] == WEFT_SELFTEST_NOISE; noise++) continue;
     if (noise == n && rule != WEFT_RULE_CANCEL_SEND)
-        return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, weft_selftest_byte(seed, k), s->at[k]);
+        return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, expected_byte, s->at[k]);
     if (rule == WEFT_RULE_ORDER || rule == WEFT_RULE_TAGS || rule == WEFT_RULE_PEERS) {
-        /* another message of this peer, one of another peer, or none that was ever sent? */
+        /* Another message of this peer, one of another peer, or none that was ever sent? */
         for (i = 0; i < t->size && !known; i++) {
             uint32_t src = s->peer < t->size - i ? s->peer + i : s->peer - (t->size - i);
-            for (step = 0; (o = weft_selftest_program(step)) != NULL && !known; step++)
-                known = weft_selftest_compare(s, weft_selftest_seed(src, t->rank, o->id, st->shift), n) == n;
-            for (step = 0; step <= st->sync && !known; step++)
-                known = weft_selftest_compare(s, weft_selftest_seed(src, t->rank, WEFT_ST_SYNC_ID + step, st->shift), n) == n;
+            for (step = 0; (o = weft_selftest_program(step)) != NULL && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, o->id, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
+            for (step = 0; step <= st->sync && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, WEFT_ST_SYNC_ID + step, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
             if (known && i > 0) rule = WEFT_RULE_PEERS;
         }
         if (!known) rule = WEFT_RULE_CONTENT;
     }
-    return weft_selftest_broken(t, st, rule, s, weft_selftest_byte(seed, k), s->at[k]);
+    return weft_selftest_broken(t, st, rule, s, expected_byte, s->at[k]);
 }
 
 /* Messages of eight bytes to and from both neighbours; they carry the number of the point reached. */
@@ -425,7 +432,7 @@ WEFT_FN weft_status weft_selftest_sync(const weft_transport *t, weft_selftest *s
         if (status == WEFT_AGAIN && !stuck) {
             stuck = s;
             /* what was sent before goes to next; the way back is another peer's */
-            if (rule == WEFT_RULE_PENDING && i % 2 && next != prev) rule = WEFT_RULE_PENDING_PEER;
+            if (rule == WEFT_RULE_PENDING && i % 2) rule = WEFT_RULE_PENDING_PEER;
         }
         if (status == WEFT_AGAIN) continue;
         if (status != WEFT_OK) return status;

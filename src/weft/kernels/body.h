@@ -31,8 +31,8 @@
 #define WEFT_BITS(p) WEFT_U_LOAD64(p)
 #endif
 
-/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes through
- * padded copies, so that nothing outside of the arrays is touched. Iterations are independent, also in place. */
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
+ * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too. */
 #if WEFT_LANES > 1
 #define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
 #define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
@@ -105,7 +105,7 @@ WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *x
 #undef WEFT_STEP
 }
 
-/* A group of elements at a time, which stays in the first-level cache while one source after the other is added to it. */
+/* A group of elements at a time, which stays in the first-level cache while the sources are added to it in turn. */
 WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
                                           void *outs) {
     WEFT_T *out = (WEFT_T *)outs + first;
@@ -263,8 +263,8 @@ WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, do
     }
 }
 
-/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its lane
- * so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
+ * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
 WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
     const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
     WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;

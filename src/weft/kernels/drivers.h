@@ -5,25 +5,26 @@ WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
 }
 
-/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler contracts
- * or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time, and where it matters are read into locals,
- * so that what would be fused in a kernel is fused here. */
+/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
+ * contracts or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time,
+ * and where it matters are read into locals, so that what is fused in a kernel is fused here. */
 WEFT_FN weft_status weft_float_probe(weft_detail *d) {
     volatile float f_one = 1.0f, f_quarter = 2.98023223876953125e-8f; /* a quarter of 1's last place: 2^-25 */
     volatile float f_a = 1.000244140625f, f_c = -1.00048828125f;      /* 1 + 2^-12, -(1 + 2^-11) */
-    volatile float f_tiny = weft_bits_f32(1u), f_small = weft_bits_f32(0x00800000u), f_out; /* least subnormal, normal */
+    volatile float f_tiny = weft_bits_f32(1u), f_small = weft_bits_f32(0x00800000u), f_out; /* subnormal, normal */
     volatile double d_one = 1.0, d_quarter = 5.5511151231257827e-17; /* 2^-54 */
     volatile double d_a = 1.0 + 1.0 / 134217728.0, d_c = -1.0 - 1.0 / 67108864.0; /* 1 + 2^-27, -(1 + 2^-26) */
     volatile double d_tiny = weft_bits_f64(1u), d_small = 2.2250738585072014e-308, d_out;
+    const char *wrong = NULL;
 
-    f_out = f_one + f_quarter;
-    d_out = d_one + d_quarter;
-    if (f_out == 1 && d_out == 1) { /* not upwards */
-        f_out = f_one - f_quarter;
-        d_out = d_one - d_quarter;
-    }
-    if (f_out != 1 || d_out != 1)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("rounding is not to nearest"), 0, 1);
+    /* what is found later explains more than what was found before */
+    f_out = f_small * 0.5f;
+    d_out = d_small * 0.5;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal results are flushed to zero");
+
+    f_out = f_tiny * 1e20f;
+    d_out = d_tiny * 1e200;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal operands are taken as zero");
 
     { /* (1 + e)^2 - (1 + 2 e) is 0 if the product is rounded first, e^2 if it is not */
         const float fa = f_a, fc = f_c;
@@ -31,8 +32,7 @@ WEFT_FN weft_status weft_float_probe(weft_detail *d) {
         f_out = fa * fa + fc;
         d_out = da * da + dc;
     }
-    if (f_out != 0 || d_out != 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("contraction (a * b + c is rounded once)"), 0, 1);
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("contraction (a * b + c is rounded once)");
 
     { /* a reassociating compiler finds the quarter here */
         const float fa = f_one, fb = f_quarter;
@@ -40,19 +40,17 @@ WEFT_FN weft_status weft_float_probe(weft_detail *d) {
         f_out = (fa + fb) - fa;
         d_out = (da + db) - da;
     }
-    if (f_out != 0 || d_out != 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("reassociation ((a + b) - a is b)"), 0, 1);
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("reassociation ((a + b) - a is b)");
 
-    f_out = f_tiny * 1e20f;
-    d_out = d_tiny * 1e200;
-    if (f_out == 0 || d_out == 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormal operands are taken as zero"), 0, 1);
+    f_out = f_one + f_quarter;
+    d_out = d_one + d_quarter;
+    if (f_out == 1 && d_out == 1) { /* not upwards */
+        f_out = f_one - f_quarter;
+        d_out = d_one - d_quarter;
+    }
+    if (f_out != 1 || d_out != 1) wrong = WEFT_TEXT("rounding is not to nearest");
 
-    f_out = f_small * 0.5f;
-    d_out = d_small * 0.5;
-    if (f_out == 0 || d_out == 0)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormal results are flushed to zero"), 0, 1);
-    return WEFT_OK;
+    return wrong ? weft_refuse(d, WEFT_ERR_FLOAT_ENV, wrong, 0, 1) : WEFT_OK;
 }
 
 /* The 16 lanes of a block in a pairwise tree. Overwrites the lanes. */
@@ -255,8 +253,8 @@ WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot 
 }
 
 /* `reads` and `writes` say what becomes of the arrays, so that inputs may go without their const here. */
-WEFT_FN weft_work weft_work_make(const weft_kernels *k, weft_op op, weft_dtype t, size_t n, const void *x, const void *y,
-                                 unsigned reads, unsigned writes) {
+WEFT_FN weft_work weft_work_make(const weft_kernels *k, weft_op op, weft_dtype t, size_t n, const void *x,
+                                 const void *y, unsigned reads, unsigned writes) {
     weft_work j;
     memset(&j, 0, sizeof j);
     j.kernels = k;

@@ -1,15 +1,15 @@
-/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include body.h
- * for each element type, take the vocabulary back.
+/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
+ * body.h for each element type, take the vocabulary back.
  *
  *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
  *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
  *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
  *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
  *
- * Loads and stores are unaligned. MUL and ADD round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or infinite.
- * D_LOAD32: WEFT_D_LANES floats widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended. U_MUL: the low
- * 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called
- * with values below 2^31 only. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant. */
+ * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
+ * infinite. D_LOAD32: WEFT_D_LANES floats, widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
+ * U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for
+ * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant. */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ * train.c: trains an image classifier with several workers that learn together, and compares the ways of doing so.
+ *
+ *   build/train --demo                                         everything, on data that it draws itself
+ *   build/train --data fashion-mnist --algorithm all --workers 4
+ *   build/train --algorithm mgrawa --model cnn --workers 8 --alpha 0.3
+ *
+ * Where to look: train/rules.c is where the workers talk, and the only file that knows of the library; train/run.c is the
+ * training loop; data, model, gemm, optim, plot, ... are what any trainer has. */
+#include "train/data.h"
+#include "train/glyphs.h"
+#include "train/model.h"
+#include "train/options.h"
+#include "train/report.h"
+#include "train/run.h"
+#include "train/util.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void load(dataset *d, const options *o) {
+    if (o->data) dataset_load(d, o->data);
+    else glyphs_make(d, GLYPH_TRAIN, GLYPH_TEST, 1); /* the same set whatever --seed: runs stay comparable */
+}
+
+static void describe(const options *o, const model *m) {
+    printf("%s with %zu parameters in %zu tensors; %zu workers, batch %zu each, period %zu, seed %llu", MODEL_NAME[m->kind],
+           m->parameters, m->tensors, o->workers, o->batch, o->period, (unsigned long long)o->seed);
+    if (o->alpha > 0.0) printf(", Dirichlet(%g) shares", o->alpha);
+    for (size_t i = 0; i < o->workers; i++) {
+        if (o->slow[i] > 1.0) printf(", worker %zu %g times slower", i, o->slow[i]);
+        if (o->kill[i] <= 1.0) printf(", worker %zu killed at %g %% of the run", i, 100.0 * o->kill[i]);
+    }
+    printf("\n\n");
+    fflush(stdout);
+}
+
+static bool unequal(const options *o) {
+    for (size_t i = 0; i < o->workers; i++)
+        if (o->slow[i] > 1.0 || o->kill[i] <= 1.0) return true;
+    return false;
+}
+
+/* All chosen algorithms, one after the other: table, numbers, picture. */
+static void compare(const options *o, const dataset *d) {
+    model m;
+    run_result run[ALGORITHMS];
+    size_t runs = 0;
+    char title[200];
+    model_make(&m, o->model, o->hidden, d);
+    describe(o, &m);
+    report_head();
+    for (int a = 0; a < ALGORITHMS; a++) {
+        if (!o->run[a]) continue;
+        run_train(&run[runs], (algorithm)a, o, d, &m);
+        report_line(&run[runs++]);
+    }
+    if (o->csv) report_csv(o->csv, runs, run);
+    snprintf(title, sizeof title, "%s, %s, %zu workers%s", d->name, MODEL_NAME[m.kind], o->workers,
+             unequal(o) ? ": the slow and the dead" : "");
+    if (o->svg) (unequal(o) ? report_picture : report_curves)(o->svg, title, o, runs, run);
+    for (size_t i = 0; i < runs; i++) run_free(&run[i]);
+}
+
+/* demo.svg -> demo-curves.svg */
+static void curves_name(const char *svg, char *out, size_t capacity) {
+    const char *dot = strrchr(svg, '.');
+    size_t stem = dot && !strchr(dot, '/') ? (size_t)(dot - svg) : strlen(svg);
+    int n = snprintf(out, capacity, "%.*s-curves%s", (int)stem, svg, svg + stem);
+    if (n < 0 || (size_t)n >= capacity) bad_input("--svg: the name is too long");
+}
+
+/* First everybody alike; then a race against the clock in which one worker is slow and another dies, by the plain mean, which
+ * waits for all at every step, and by a rule that does not. The cnn, because its steps are long enough to see. */
+static void demo(const options *given, const dataset *d) {
+    options o = *given;
+    char curves[4096];
+    if (o.svg) {
+        curves_name(o.svg, curves, sizeof curves);
+        o.svg = curves;
+    }
+    compare(&o, d);
+
+    o = *given;
+    o.csv = NULL;
+    o.model = MODEL_CNN;
+    o.seconds = 8.0;
+    o.trigger = TRIGGER_TOTAL;
+    if (o.workers < 3) o.workers = 3;
+    o.slow[o.workers - 1] = 10.0;
+    o.kill[1] = 0.5;
+    for (int a = 0; a < ALGORITHMS; a++) o.run[a] = a == ALGORITHM_MEAN || a == ALGORITHM_MGRAWA;
+    puts("");
+    compare(&o, d);
+}
+
+int main(int argc, char **argv) {
+    options o;
+    dataset d;
+    options_parse(&o, argc, argv);
+    load(&d, &o);
+    printf("%s: %zu training and %zu test images of %zux%zux%zu, %zu classes\n", d.name, d.train.count, d.test.count,
+           d.width, d.height, d.channels, d.classes);
+    (o.demo ? demo : compare)(&o, &d);
+    dataset_free(&d);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "options.h"
+
+#include "util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const ALGORITHM_NAME[ALGORITHMS] = {"single", "mean", "mgrawa", "lgrawa", "uniform", "easgd", "lsgd"};
+const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
+
+static const char USAGE[] =
+    "usage: train [options]\n"
+    "Trains an image classifier with several workers (threads) that learn together, each algorithm with the same number\n"
+    "of samples, and compares them.\n"
+    "\n"
+    "  --data DIR            Fashion-MNIST or MNIST (IDX files, also .gz) or CIFAR-10 (binary version);\n"
+    "                        without it: glyphs that the program draws itself\n"
+    "  --algorithm NAME,...  single, mean, mgrawa, lgrawa, uniform, easgd, lsgd, or all (default)\n"
+    "  --model NAME          softmax, mlp (default) or cnn\n"
+    "  --hidden N            units of the mlp (128)\n"
+    "  --workers N           (4)\n"
+    "  --epochs N            passes over the training set, all workers together (10)\n"
+    "  --seconds S           train for this long instead, at a constant learning rate\n"
+    "  --batch N             samples a step and worker (32)\n"
+    "  --lr X                learning rate (0.03), falling linearly to 0\n"
+    "  --momentum X          (0.9)\n"
+    "  --weight-decay X      (0.0001)\n"
+    "  --alpha X             how unequal the workers' labels are: Dirichlet parameter; 0 (default): alike\n"
+    "  --seed N              (1)\n"
+    "  --period N            local steps between two rounds (32)\n"
+    "  --pull X              how far a round pulls towards the center, 0 to 1 (0.5)\n"
+    "  --trigger NAME        fixed: rounds after `period` steps of each worker (default);\n"
+    "                        total: after workers x period steps of all together, so that fast workers do more\n"
+    "  --slow RANK:FACTOR    this worker's steps take FACTOR times as long (may be repeated)\n"
+    "  --kill RANK:FRACTION  this worker dies after that fraction of the run, at most 0.9\n"
+    "  --csv FILE            every measured point as a line of numbers\n"
+    "  --svg FILE            accuracy against steps and against time; with --slow or --kill also what every worker did when\n"
+    "  --demo                the chosen algorithms; then the mean and one other with the cnn for a few seconds, one worker\n"
+    "                        slow, one killed: --svg is the picture of that, the curves go beside it (NAME-curves.svg)\n"
+    "  --help\n";
+
+/* ---- Values ---- */
+
+static double number(const char *option, const char *text, double lo, double hi) {
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    if (end == text || *end || errno || !(v >= lo && v <= hi)) /* written so that NaN fails */
+        bad_input("%s: expected a number from %g to %g, got '%s'", option, lo, hi, text);
+    return v;
+}
+
+static uint64_t whole(const char *option, const char *text, uint64_t lo, uint64_t hi) {
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || errno || v < lo || v > hi)
+        bad_input("%s: expected a whole number from %llu to %llu, got '%s'", option, (unsigned long long)lo,
+                  (unsigned long long)hi, text);
+    return v;
+}
+
+static size_t count(const char *option, const char *text, size_t lo, size_t hi) {
+    return (size_t)whole(option, text, lo, hi);
+}
+
+static int name(const char *option, const char *text, size_t length, const char *const *names, int n, const char *list) {
+    for (int i = 0; i < n; i++)
+        if (strlen(names[i]) == length && strncmp(names[i], text, length) == 0) return i;
+    bad_input("%s: expected %s, got '%.*s'", option, list, (int)length, text);
+}
+
+static void algorithms(const char *text, bool run[ALGORITHMS]) {
+    memset(run, 0, ALGORITHMS * sizeof *run);
+    for (;;) {
+        size_t length = strcspn(text, ",");
+        if (length == 3 && strncmp(text, "all", 3) == 0)
+            for (int i = 0; i < ALGORITHMS; i++) run[i] = true;
+        else
+            run[name("--algorithm", text, length, ALGORITHM_NAME, ALGORITHMS,
+                     "single, mean, mgrawa, lgrawa, uniform, easgd, lsgd or all")] = true;
+        if (!text[length]) return;
+        text += length + 1;
+    }
+}
+
+/* RANK:VALUE */
+static void for_rank(const char *option, const char *text, double lo, double hi, double value[MAX_WORKERS]) {
+    const char *colon = strchr(text, ':');
+    char rank[16];
+    if (!colon || (size_t)(colon - text) >= sizeof rank)
+        bad_input("%s: expected RANK:NUMBER, got '%s'", option, text);
+    memcpy(rank, text, (size_t)(colon - text));
+    rank[colon - text] = 0;
+    value[count(option, rank, 0, MAX_WORKERS - 1)] = number(option, colon + 1, lo, hi);
+}
+
+/* ---- The line as a whole ---- */
+
+static void set(options *o, const char *option, const char *v) {
+    static const char *const triggers[] = {"fixed", "total"};
+#define IS(text) (strcmp(option, text) == 0)
+    if (IS("--data")) o->data = v;
+    else if (IS("--algorithm")) algorithms(v, o->run);
+    else if (IS("--model")) o->model = (model_kind)name(option, v, strlen(v), MODEL_NAME, 3, "softmax, mlp or cnn");
+    else if (IS("--hidden")) o->hidden = count(option, v, 1, 65536);
+    else if (IS("--workers")) o->workers = count(option, v, 1, MAX_WORKERS);
+    else if (IS("--epochs")) o->epochs = count(option, v, 1, 100000);
+    else if (IS("--seconds")) o->seconds = number(option, v, 0.1, 1e6);
+    else if (IS("--batch")) o->batch = count(option, v, 1, 65536);
+    else if (IS("--lr")) o->rate = number(option, v, 0.0, 1e6);
+    else if (IS("--momentum")) o->momentum = number(option, v, 0.0, 0.9999);
+    else if (IS("--weight-decay")) o->weight_decay = number(option, v, 0.0, 1.0);
+    else if (IS("--alpha")) o->alpha = number(option, v, 0.0, 1e6);
+    else if (IS("--seed")) o->seed = whole(option, v, 0, UINT64_MAX);
+    else if (IS("--period")) o->period = count(option, v, 1, 1000000);
+    else if (IS("--pull")) o->pull = number(option, v, 0.0, 1.0);
+    else if (IS("--trigger")) o->trigger = (trigger)name(option, v, strlen(v), triggers, 2, "fixed or total");
+    else if (IS("--slow")) for_rank(option, v, 1.0, 1000.0, o->slow);
+    else if (IS("--kill")) for_rank(option, v, 0.0, 0.9, o->kill);
+    else if (IS("--csv")) o->csv = v;
+    else if (IS("--svg")) o->svg = v;
+    else bad_input("unknown option '%s' (--help lists them)", option);
+#undef IS
+}
+
+/* Better now than after the training. */
+static void can_write(const char *option, const char *file) {
+    if (!file) return;
+    FILE *f = fopen(file, "a");
+    if (!f) bad_input("%s %s: %s", option, file, strerror(errno));
+    fclose(f);
+}
+
+/* What no option alone can tell. */
+static void check(const options *o) {
+    size_t alive = o->workers;
+    for (size_t i = 0; i < MAX_WORKERS; i++) {
+        if (i >= o->workers && (o->slow[i] > 1.0 || o->kill[i] <= 1.0))
+            bad_input("--slow and --kill: expected a rank below %zu, got %zu", o->workers, i);
+        if (o->kill[i] <= 1.0) alive--;
+    }
+    if (alive == 0) bad_input("--kill: nobody would be left");
+    can_write("--csv", o->csv);
+    can_write("--svg", o->svg);
+}
+
+void options_parse(options *o, int argc, char **argv) {
+    memset(o, 0, sizeof *o);
+    o->model = MODEL_MLP;
+    o->hidden = 128;
+    o->workers = 4;
+    o->epochs = 10;
+    o->batch = 32;
+    o->period = 32;
+    o->rate = 0.03;
+    o->momentum = 0.9;
+    o->weight_decay = 1e-4;
+    o->pull = 0.5;
+    o->seed = 1;
+    for (int i = 0; i < ALGORITHMS; i++) o->run[i] = true;
+    for (int i = 0; i < MAX_WORKERS; i++) {
+        o->slow[i] = 1.0;
+        o->kill[i] = 2.0;
+    }
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(USAGE, stdout);
+            exit(EXIT_SUCCESS);
+        }
+        if (strcmp(argv[i], "--demo") == 0) {
+            o->demo = true;
+            continue;
+        }
+        if (strncmp(argv[i], "--", 2) != 0) bad_input("unexpected '%s' (--help lists the options)", argv[i]);
+        if (i + 1 == argc) bad_input("%s: no such option, or its value is missing", argv[i]);
+        set(o, argv[i], argv[i + 1]);
+        i++;
+    }
+    check(o);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT
+ * options.h: the command line. What is not understood ends the program with one clear line and status 2. */
+#ifndef TRAIN_OPTIONS_H
+#define TRAIN_OPTIONS_H
+
+#include "model.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { MAX_WORKERS = 64 };
+
+/* How the workers learn together. */
+typedef enum algorithm {
+    ALGORITHM_SINGLE,  /* one worker alone: plain SGD */
+    ALGORITHM_MEAN,    /* every step all workers average their gradients */
+    ALGORITHM_MGRAWA,  /* grawa.h, one weight a worker */
+    ALGORITHM_LGRAWA,  /* grawa.h, one weight a worker and tensor */
+    ALGORITHM_UNIFORM, /* grawa.h with equal weights: what the pull does without the weighting */
+    ALGORITHM_EASGD,   /* elastic averaging, for comparison */
+    ALGORITHM_LSGD,    /* pull towards the worker with the lowest loss, for comparison */
+    ALGORITHMS
+} algorithm;
+
+typedef enum trigger {
+    TRIGGER_FIXED, /* a round after every `period` steps of each worker */
+    TRIGGER_TOTAL  /* a round when all workers together have done workers x period steps: the fast do not wait */
+} trigger;
+
+typedef struct options {
+    const char *data; /* folder; NULL: the program's own glyphs */
+    bool run[ALGORITHMS];
+    model_kind model;
+    size_t hidden, workers, epochs, batch, period;
+    double rate, momentum, weight_decay, alpha, pull, seconds;
+    uint64_t seed;
+    trigger trigger;
+    const char *csv, *svg;
+    bool demo;
+    double slow[MAX_WORKERS]; /* a step takes this many times as long; 1: as fast as it can */
+    double kill[MAX_WORKERS]; /* dies at this fraction of the run; 2: never */
+} options;
+
+extern const char *const ALGORITHM_NAME[ALGORITHMS];
+extern const char *const MODEL_NAME[];
+
+/* Fills in defaults, then what the command line says. --help prints and exits. */
+void options_parse(options *o, int argc, char **argv);
+
+#endif

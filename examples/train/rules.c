@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT
+ * rules.c: this file is the one that implements grawa.h, and it shows both ways of using it: the algorithm itself, and the
+ * collectives underneath (weft_collective), of which the rules for comparison are made. */
+#define _POSIX_C_SOURCE 200809L
+#define GRAWA_IMPLEMENTATION
+#include "grawa.h"
+#include "weft_threads.h"
+
+#include "rules.h"
+#include "util.h"
+
+/* No worker is silent for so long, however slow: something is broken then, and the program should say so. */
+static const uint64_t PATIENCE_NS = UINT64_C(120000000000);
+
+/* EASGD and LSGD were published with much shorter periods than GRAWA (4 steps against 32). */
+enum { PERIODS_SHORTER = 8 };
+
+size_t rule_period(algorithm a, const options *o) {
+    if (a == ALGORITHM_SINGLE || a == ALGORITHM_MEAN) return 1;
+    if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD) return (o->period + PERIODS_SHORTER - 1) / PERIODS_SHORTER;
+    return o->period;
+}
+
+bool rule_is_free(algorithm a, const options *o) {
+    return o->trigger == TRIGGER_TOTAL &&
+           (a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM);
+}
+
+/* ---- The network ---- */
+
+struct team {
+    weft_threads_team threads;
+    pthread_mutex_t lock;
+    pthread_cond_t change;
+    size_t workers, finished;
+    uint32_t deaths;
+    bool dead[MAX_WORKERS];
+};
+
+team *team_new(size_t workers) {
+    team *t = new_array(1, sizeof *t);
+    t->workers = workers;
+    if (weft_threads_init(&t->threads, (uint32_t)workers) != WEFT_OK || pthread_mutex_init(&t->lock, NULL) ||
+        pthread_cond_init(&t->change, NULL))
+        broken("cannot set up %zu workers", workers);
+    return t;
+}
+
+void team_free(team *t) {
+    weft_threads_free(&t->threads);
+    pthread_mutex_destroy(&t->lock);
+    pthread_cond_destroy(&t->change);
+    free(t);
+}
+
+void team_die(team *t, size_t rank) {
+    pthread_mutex_lock(&t->lock);
+    t->dead[rank] = true;
+    t->deaths++;
+    pthread_cond_broadcast(&t->change);
+    pthread_mutex_unlock(&t->lock);
+    weft_threads_lose(&t->threads, (uint32_t)rank);
+}
+
+/* Who is left; every death makes a view of a higher epoch. Over a real network this needs somebody to decide (the launcher of
+ * the job, a coordinator); between threads it is a lock. */
+static weft_view team_view(team *t, uint32_t members[MAX_WORKERS]) {
+    weft_view v = {sizeof v, 0, 0, members};
+    pthread_mutex_lock(&t->lock);
+    for (size_t i = 0; i < t->workers; i++)
+        if (!t->dead[i]) members[v.count++] = (uint32_t)i;
+    v.epoch = t->deaths;
+    pthread_mutex_unlock(&t->lock);
+    return v;
+}
+
+/* Waits until all who live have come here. */
+static void team_meet(team *t) {
+    pthread_mutex_lock(&t->lock);
+    t->finished++;
+    pthread_cond_broadcast(&t->change);
+    while (t->finished + t->deaths < t->workers) pthread_cond_wait(&t->change, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* ---- What a worker's rule is made of ---- */
+
+enum { SUM, VOTE, COLLECTIVES };
+
+struct rule {
+    team *team;
+    algorithm algorithm;
+    size_t rank;
+    const options *o;
+    const model *model;
+    weft_transport net;
+    weft_tensor param[MAX_TENSORS], grad[MAX_TENSORS];
+    weft_tensors params, grads; /* views of the trainer's own memory */
+    uint64_t steps;
+
+    grawa *grawa; /* MGRAWA, LGRAWA, uniform */
+    void *grawa_memory;
+
+    /* The others. SUM: of gradients (mean), or of `other` (EASGD, LSGD). VOTE: everybody's loss (LSGD). */
+    weft_collective *collective[COLLECTIVES];
+    void *collective_memory[COLLECTIVES];
+    uint32_t epoch[COLLECTIVES]; /* of the view that each works in */
+    size_t members;
+    double weight[MAX_WORKERS]; /* 1 / members */
+    tensor_list other;          /* what goes over the network, so that the model itself stays */
+    weft_tensor other_view[MAX_TENSORS];
+    tensor_list center;      /* EASGD: the center variable, the same on all workers */
+    float loss[MAX_WORKERS]; /* LSGD: since the last round; 0: no such worker */
+    weft_tensor loss_view;
+    double loss_sum;
+    uint64_t loss_count;
+};
+
+static weft_tensors view_of(const model *m, const tensor_list *t, weft_tensor *view) {
+    for (size_t i = 0; i < m->tensors; i++) view[i] = (weft_tensor){t->tensor[i], m->tensor[i].count, WEFT_F32};
+    return (weft_tensors){view, m->tensors};
+}
+
+static _Noreturn void give_up(const rule *r, weft_status s, const weft_detail *d) {
+    if (s == WEFT_ERR_NONFINITE)
+        broken("%s: the training has diverged (worker %zu); try a smaller --lr", ALGORITHM_NAME[r->algorithm], r->rank);
+    broken("%s, worker %zu: %s (%s; %s: expected %llu, got %llu)", ALGORITHM_NAME[r->algorithm], r->rank,
+           weft_strerror(s), d->phase ? d->phase : "", d->field ? d->field : "value", (unsigned long long)d->expected,
+           (unsigned long long)d->got);
+}
+
+/* ---- GRAWA ---- */
+
+/* Sees a verb through: waits while it is in progress, and goes on with the survivors when somebody has died. */
+static void grawa_finish(rule *r, weft_status s) {
+    for (;;) {
+        uint32_t members[MAX_WORKERS];
+        if (s == WEFT_AGAIN) {
+            s = grawa_wait(r->grawa);
+        } else if (s == WEFT_ERR_PEER_LOST) {
+            weft_view v = team_view(r->team, members);
+            s = grawa_regroup(r->grawa, &v);
+        } else {
+            break;
+        }
+    }
+    if (s != WEFT_OK) give_up(r, s, grawa_detail(r->grawa));
+}
+
+static void grawa_new(rule *r) {
+    grawa_desc d = {.struct_size = sizeof d};
+    weft_detail why;
+    d.params = r->params;
+    d.transport = &r->net;
+    d.weighting = r->algorithm == ALGORITHM_MGRAWA   ? GRAWA_BY_MODEL
+                  : r->algorithm == ALGORITHM_LGRAWA ? GRAWA_BY_LAYER
+                                                     : GRAWA_UNIFORM;
+    d.trigger = r->o->trigger == TRIGGER_TOTAL ? GRAWA_TRIGGER_TOTAL : GRAWA_TRIGGER_PERIOD;
+    d.period_steps = (uint32_t)r->o->period;
+    d.pull = r->o->pull > 0.0 ? r->o->pull : WEFT_ZERO;
+    d.timeout_ns = PATIENCE_NS;
+    size_t bytes = grawa_memory(&d, NULL);
+    r->grawa_memory = new_array(bytes, 1);
+    weft_status s = grawa_init_detail(&r->grawa, &d, r->grawa_memory, bytes, &why);
+    if (s != WEFT_OK) give_up(r, s, &why);
+    grawa_finish(r, grawa_start(r->grawa)); /* here, so that first contact costs no training time */
+}
+
+static uint64_t grawa_after_step(rule *r) {
+    grawa_stats_t before, after;
+    grawa_stats(r->grawa, &before);
+    weft_status s = grawa_step(r->grawa, &r->grads);
+    grawa_finish(r, s);
+    grawa_stats(r->grawa, &after);
+    return s != WEFT_OK || after.rounds != before.rounds ? after.rounds : 0;
+}
+
+/* ---- Collectives, for the others ---- */
+
+static void collective_new(rule *r, int which, weft_tensors tensors) {
+    weft_collective_desc d = {.struct_size = sizeof d};
+    weft_detail why;
+    d.tensors = tensors;
+    d.transport = &r->net;
+    d.channel = (uint32_t)which;
+    d.timeout_ns = PATIENCE_NS;
+    size_t bytes = weft_collective_memory(&d, NULL);
+    r->collective_memory[which] = new_array(bytes, 1);
+    weft_status s = weft_collective_init(&r->collective[which], &d, r->collective_memory[which], bytes, &why);
+    if (s != WEFT_OK) give_up(r, s, &why);
+}
+
+static void count_members(rule *r, const weft_view *v) {
+    r->members = v->count;
+    for (size_t i = 0; i < r->team->workers; i++) r->weight[i] = 1.0 / (double)v->count;
+}
+
+static weft_status collective_wait(rule *r, weft_collective *c, weft_status s) {
+    while (s == WEFT_AGAIN) {
+        r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + PATIENCE_NS / 8);
+        s = weft_collective_poll(c);
+    }
+    return s;
+}
+
+/* Somebody has died: all survivors bring all their collectives to the new view, in the same order, whichever of them noticed. */
+static void regroup(rule *r) {
+    uint32_t members[MAX_WORKERS];
+    weft_view v = team_view(r->team, members);
+    for (int i = 0; i < COLLECTIVES; i++) {
+        weft_collective *c = r->collective[i];
+        if (!c || r->epoch[i] >= v.epoch) continue;
+        weft_status s = collective_wait(r, c, weft_collective_regroup(c, &v));
+        r->epoch[i] = v.epoch;
+        if (s == WEFT_ERR_PEER_LOST) { /* another one, meanwhile: over again, from the first */
+            v = team_view(r->team, members);
+            i = -1;
+        } else if (s != WEFT_OK) {
+            give_up(r, s, weft_collective_detail(c));
+        }
+    }
+    count_members(r, &v);
+}
+
+/* Does an operation to its end. If somebody dies in it, the survivors either find it done or begin it again without them. Only
+ * a broadcast cannot be done without its root: false then, on all survivors alike. */
+static bool collective_do(rule *r, int which, weft_operation op, uint32_t root) {
+    weft_collective *c = r->collective[which];
+    uint64_t before = c->committed;
+    while (c->committed == before) {
+        const double *weight = which == SUM && op == WEFT_OP_ALL_REDUCE ? r->weight : NULL; /* NULL: 1 */
+        weft_status s = collective_wait(r, c, weft_collective_begin(c, op, weight, root));
+        if (s == WEFT_ERR_PEER_LOST) regroup(r);
+        else if (s == WEFT_ERR_ARGUMENT && op == WEFT_OP_BROADCAST) return false;
+        else if (s != WEFT_OK) give_up(r, s, weft_collective_detail(c));
+    }
+    return true;
+}
+
+/* ---- The mean of the gradients, every step ---- */
+
+static uint64_t mean_gradient(rule *r) {
+    collective_do(r, SUM, WEFT_OP_ALL_REDUCE, 0);
+    return r->collective[SUM]->committed;
+}
+
+/* ---- EASGD and LSGD ---- */
+
+static bool round_is_due(rule *r) {
+    return ++r->steps % rule_period(r->algorithm, r->o) == 0;
+}
+
+static void copy_params(const rule *r, tensor_list *into) {
+    for (size_t i = 0; i < r->params.count; i++)
+        memcpy(into->tensor[i], r->param[i].data, r->param[i].count * sizeof(float));
+}
+
+/* Elastic averaging, all workers together; each moves a little towards the center, and the center towards their mean:
+ * x <- x - alpha (x - center),  center <- (1 - beta) center + beta mean(x),  alpha = beta / M. */
+static uint64_t easgd_after_step(rule *r) {
+    const float beta = 0.9f; /* as published */
+    if (!round_is_due(r)) return 0;
+    copy_params(r, &r->other);
+    collective_do(r, SUM, WEFT_OP_ALL_REDUCE, 0);
+    const float alpha = beta / (float)r->members;
+    for (size_t i = 0; i < r->params.count; i++) {
+        float *x = r->param[i].data, *center = r->center.tensor[i];
+        const float *mean = r->other.tensor[i];
+        for (size_t j = 0; j < r->param[i].count; j++) {
+            x[j] -= alpha * (x[j] - center[j]);
+            center[j] = (1.0f - beta) * center[j] + beta * mean[j];
+        }
+    }
+    return r->collective[SUM]->committed;
+}
+
+/* Leader SGD: everybody tells its loss since the last round; all pull towards the model of the worker with the lowest, which is
+ * the one of lowest rank if there are several. */
+static uint64_t lsgd_after_step(rule *r, double loss) {
+    const float pull = 0.1f; /* as published */
+    r->loss_sum += loss;
+    r->loss_count++;
+    if (!round_is_due(r)) return 0;
+    double mine = r->loss_sum / (double)r->loss_count;
+    r->loss_sum = 0.0;
+    r->loss_count = 0;
+    for (size_t i = 0; i < r->team->workers; i++) r->loss[i] = 0.0f; /* the sum of one entry each: everybody's loss */
+    r->loss[r->rank] = mine < 1e30 ? (float)mine + 1e-30f : 1e30f;   /* NaN leads nobody */
+    collective_do(r, VOTE, WEFT_OP_ALL_REDUCE, 0);
+    uint32_t leader = (uint32_t)r->rank;
+    for (uint32_t i = (uint32_t)r->team->workers; i-- > 0;)
+        if (r->loss[i] > 0.0f && r->loss[i] <= r->loss[leader]) leader = i;
+
+    copy_params(r, &r->other);
+    if (!collective_do(r, SUM, WEFT_OP_BROADCAST, leader)) return r->collective[VOTE]->committed;
+    for (size_t i = 0; i < r->params.count; i++) {
+        float *x = r->param[i].data;
+        const float *z = r->other.tensor[i];
+        for (size_t j = 0; j < r->param[i].count; j++) x[j] = (1.0f - pull) * x[j] + pull * z[j];
+    }
+    return r->collective[VOTE]->committed;
+}
+
+/* ---- The rule, as the trainer sees it ---- */
+
+static bool is_grawa(algorithm a) {
+    return a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM;
+}
+
+rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
+               tensor_list *grads) {
+    rule *r = new_array(1, sizeof *r);
+    uint32_t members[MAX_WORKERS];
+    weft_view all = team_view(t, members);
+    r->team = t;
+    r->algorithm = a;
+    r->rank = rank;
+    r->o = o;
+    r->model = m;
+    r->params = view_of(m, params, r->param);
+    r->grads = view_of(m, grads, r->grad);
+    count_members(r, &all);
+    weft_threads_transport(&t->threads, (uint32_t)rank, &r->net);
+    if (is_grawa(a)) grawa_new(r);
+    if (a == ALGORITHM_MEAN) collective_new(r, SUM, r->grads);
+    if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD) {
+        r->other = tensors_new(m);
+        collective_new(r, SUM, view_of(m, &r->other, r->other_view));
+    }
+    if (a == ALGORITHM_EASGD) {
+        r->center = tensors_new(m);
+        tensors_copy(m, &r->center, params);
+    }
+    if (a == ALGORITHM_LSGD) {
+        r->loss_view = (weft_tensor){r->loss, t->workers, WEFT_F32};
+        collective_new(r, VOTE, (weft_tensors){&r->loss_view, 1});
+    }
+    return r;
+}
+
+uint64_t rule_gradient(rule *r) {
+    return r->algorithm == ALGORITHM_MEAN ? mean_gradient(r) : 0;
+}
+
+uint64_t rule_step(rule *r, double loss) {
+    if (r->grawa) return grawa_after_step(r);
+    if (r->algorithm == ALGORITHM_EASGD) return easgd_after_step(r);
+    if (r->algorithm == ALGORITHM_LSGD) return lsgd_after_step(r, loss);
+    return 0;
+}
+
+void rule_leave(rule *r) {
+    if (r->grawa) grawa_finish(r, grawa_leave(r->grawa));
+    else team_meet(r->team); /* what this worker has sent last is still being fetched */
+}
+
+void rule_read_stats(const rule *r, rule_stats *out) {
+    *out = (rule_stats){0, 0};
+    if (r->grawa) {
+        grawa_stats_t s;
+        grawa_stats(r->grawa, &s);
+        *out = (rule_stats){s.rounds, s.traffic.payload_sent};
+    }
+    for (int i = 0; i < COLLECTIVES; i++)
+        if (r->collective[i]) out->payload += weft_collective_traffic(r->collective[i])->payload_sent;
+    if (r->collective[SUM]) out->rounds = r->collective[SUM]->committed;
+}
+
+void rule_free(rule *r) {
+    if (r->grawa) grawa_close(r->grawa);
+    free(r->grawa_memory);
+    for (int i = 0; i < COLLECTIVES; i++) {
+        if (r->collective[i]) weft_collective_close(r->collective[i]);
+        free(r->collective_memory[i]);
+    }
+    tensors_free(r->model, &r->other);
+    tensors_free(r->model, &r->center);
+    free(r);
+}

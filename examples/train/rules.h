@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step; what is behind
+ * them is grawa.h, or one of the rules it is compared with. */
+#ifndef TRAIN_RULES_H
+#define TRAIN_RULES_H
+
+#include "model.h"
+#include "options.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Local steps between two rounds. */
+size_t rule_period(algorithm a, const options *o);
+
+/* Do workers go on without waiting for each other, so that fast ones take more steps than slow ones? */
+bool rule_is_free(algorithm a, const options *o);
+
+/* The network between the workers of one run. */
+typedef struct team team;
+team *team_new(size_t workers);
+void team_free(team *t);
+
+/* What a worker that dies does last: nothing that is said to it is answered any more, and the others come to know. */
+void team_die(team *t, size_t rank);
+
+/* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own and stay where
+ * they are. Whatever goes wrong in communication, other than the death of a worker, ends the program with a line. */
+typedef struct rule rule;
+rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
+               tensor_list *grads);
+
+/* After the backward pass: the gradients may be replaced by something better. Returns 0, or the number of the round if the
+ * workers met in one. */
+uint64_t rule_gradient(rule *r);
+
+/* After the optimiser's step on a batch of this mean loss: the parameters may move. Returns as above. */
+uint64_t rule_step(rule *r, double loss);
+
+/* After the last step of a worker that lived to the end. */
+void rule_leave(rule *r);
+
+typedef struct rule_stats {
+    uint64_t rounds;  /* exchanges of all members that were completed here */
+    uint64_t payload; /* bytes of models, gradients and norms that this worker sent */
+} rule_stats;
+
+void rule_read_stats(const rule *r, rule_stats *out);
+void rule_free(rule *r);
+
+#endif

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L
+#include "run.h"
+
+#include "optim.h"
+#include "progress.h"
+#include "rules.h"
+#include "util.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Points on a curve, the first at the start. Workers only copy their models at these moments; they are averaged and
+ * measured afterwards, so that measuring does not cost training time. */
+enum { POINTS = 25 };
+
+/* A worker's model at one of these moments. Written by the worker, then published by `ready`. */
+typedef struct cell {
+    atomic_bool ready;
+    tensor_list model;
+    double seconds;
+    uint64_t steps;
+} cell;
+
+typedef struct run run;
+
+typedef struct worker {
+    run *run;
+    size_t rank;
+    pthread_t thread;
+    cell cell[POINTS];
+    size_t next_point;
+
+    /* Read by the main thread while the run goes on. */
+    atomic_bool finished, dead;
+    _Atomic uint64_t samples, right, micro_loss; /* micro_loss: millionths, summed over samples */
+
+    /* Exchanges with the others, in order: for wait and sync in the picture. */
+    size_t rounds, capacity;
+    struct {
+        uint64_t round;
+        double from, upto;
+    } *round;
+    double died, ended;
+    rule_stats stats;
+} worker;
+
+struct run {
+    algorithm algorithm;
+    const options *o;
+    const dataset *d;
+    const model *m;
+    size_t workers;
+    team *team;
+    partition share;
+    worker *worker;
+    tensor_list initial;
+    uint64_t budget;       /* samples, of all workers */
+    uint64_t steps_each;   /* of each worker, where all do the same number */
+    size_t period;         /* steps between two moments at which all workers meet */
+    bool pooled;           /* workers take steps from a common pool, the fast ones more */
+    uint64_t started;      /* clock_ns */
+    pthread_barrier_t ready;
+    _Atomic uint64_t taken;     /* samples out of the pool */
+    _Atomic uint64_t last_step; /* with --seconds: where all stop */
+    tensor_list mean[POINTS];
+    run_point point[POINTS];
+    size_t reduced; /* points whose mean is formed */
+};
+
+static double seconds_since(uint64_t start) {
+    return (double)(clock_ns() - start) * 1e-9;
+}
+
+/* ---- How far a worker is ---- */
+
+/* With --seconds: is step number `step` one to take? Workers that wait for each other must all stop after the same one, though
+ * their clocks tell them at different steps. Nobody can pass the next meeting without whoever asks here, so whoever
+ * first finds the time over may say: the next meeting is the last. */
+static bool in_time(run *r, uint64_t step, double elapsed) {
+    if (r->pooled) return elapsed < r->o->seconds;
+    if (elapsed >= r->o->seconds) {
+        uint64_t never = UINT64_MAX, last = (step / r->period + 1) * r->period;
+        atomic_compare_exchange_strong(&r->last_step, &never, last);
+    }
+    return step < atomic_load(&r->last_step);
+}
+
+/* May the worker take its next step? And how much of the run is over, from 0 to 1? */
+static bool take_step(run *r, uint64_t step, double *progress) {
+    if (r->o->seconds > 0.0) {
+        double elapsed = seconds_since(r->started);
+        *progress = elapsed < r->o->seconds ? elapsed / r->o->seconds : 1.0;
+        return in_time(r, step, elapsed);
+    }
+    if (r->pooled) {
+        uint64_t before = atomic_fetch_add(&r->taken, r->o->batch);
+        *progress = before < r->budget ? (double)before / (double)r->budget : 1.0;
+        return before + r->o->batch <= r->budget;
+    }
+    *progress = (double)step / (double)r->steps_each;
+    return step < r->steps_each;
+}
+
+/* ---- A worker's life ---- */
+
+/* Copies the model for every moment that has come. */
+static void keep(worker *w, const tensor_list *params, uint64_t steps, double progress) {
+    const model *m = w->run->m;
+    while (w->next_point < POINTS && progress >= (double)w->next_point / (POINTS - 1)) {
+        cell *c = &w->cell[w->next_point++];
+        c->model = tensors_new(m);
+        tensors_copy(m, &c->model, params);
+        c->seconds = seconds_since(w->run->started);
+        c->steps = steps;
+        atomic_store(&c->ready, true);
+    }
+}
+
+/* Round 0 is none. */
+static void log_round(worker *w, uint64_t round, double from) {
+    if (round == 0) return;
+    if (w->rounds == w->capacity) {
+        w->capacity = w->capacity ? 2 * w->capacity : 256;
+        void *p = realloc(w->round, w->capacity * sizeof *w->round);
+        if (!p) broken("out of memory");
+        w->round = p;
+    }
+    w->round[w->rounds].round = round;
+    w->round[w->rounds].from = from;
+    w->round[w->rounds].upto = seconds_since(w->run->started);
+    w->rounds++;
+}
+
+/* Everything a worker needs for a step. */
+typedef struct trainer {
+    tensor_list params, grads;
+    workspace *scratch;
+    sgd optimiser;
+    sampler sampler;
+    float *x;
+    uint8_t *y;
+    uint32_t *index;
+} trainer;
+
+static void trainer_init(trainer *t, const run *r, size_t rank) {
+    t->params = tensors_new(r->m);
+    t->grads = tensors_new(r->m);
+    tensors_copy(r->m, &t->params, &r->initial);
+    t->scratch = workspace_new(r->m, r->o->batch);
+    sgd_init(&t->optimiser, r->m, (float)r->o->momentum, (float)r->o->weight_decay, false);
+    sampler_init(&t->sampler, &r->share, rank, r->d, r->o->seed);
+    t->x = new_floats(r->o->batch * r->d->features);
+    t->y = new_array(r->o->batch, 1);
+    t->index = new_array(r->o->batch, sizeof *t->index);
+}
+
+static void trainer_free(trainer *t, const run *r) {
+    tensors_free(r->m, &t->params);
+    tensors_free(r->m, &t->grads);
+    workspace_free(t->scratch);
+    sgd_free(&t->optimiser, r->m);
+    sampler_free(&t->sampler);
+    free(t->x);
+    free(t->y);
+    free(t->index);
+}
+
+/* Forward and backward on the next batch; returns its loss, summed. A slow worker then sleeps as if on a slower machine. */
+static double compute_gradient(trainer *t, const run *r, double slow, size_t *right) {
+    uint64_t begun = clock_ns();
+    sampler_next(&t->sampler, r->o->batch, t->index);
+    dataset_gather(r->d, &r->d->train, t->index, r->o->batch, t->x, t->y);
+    double loss = model_batch(r->m, t->scratch, &t->params, t->x, t->y, r->o->batch, &t->grads, right);
+    if (slow > 1.0) sleep_ns((uint64_t)((slow - 1.0) * (double)(clock_ns() - begun)));
+    return loss;
+}
+
+/* Falls linearly to 0 with the samples. By the clock it would fall differently on each worker, and those who average their
+ * gradients would no longer hold the same model; so with --seconds it stays. */
+static float learning_rate(const options *o, double progress) {
+    return (float)(o->seconds > 0.0 ? o->rate : o->rate * (1.0 - progress));
+}
+
+static void train(worker *w, trainer *t, rule *ru) {
+    run *r = w->run;
+    const options *o = r->o;
+    uint64_t step = 0;
+    double progress;
+    keep(w, &t->params, 0, 0.0);
+    for (; take_step(r, step, &progress); step++) {
+        size_t right = 0;
+        if (progress >= o->kill[w->rank] && r->workers > 1) {
+            w->died = seconds_since(r->started);
+            team_die(r->team, w->rank);
+            atomic_store(&w->dead, true);
+            return;
+        }
+        double loss = compute_gradient(t, r, o->slow[w->rank], &right);
+
+        double from = seconds_since(r->started);
+        log_round(w, rule_gradient(ru), from);
+        sgd_step(&t->optimiser, r->m, &t->params, &t->grads, learning_rate(o, progress));
+        from = seconds_since(r->started);
+        log_round(w, rule_step(ru, loss / (double)o->batch), from);
+
+        atomic_fetch_add_explicit(&w->samples, o->batch, memory_order_relaxed);
+        atomic_fetch_add_explicit(&w->right, right, memory_order_relaxed);
+        if (loss < 1e12) /* not NaN, and fits */
+            atomic_fetch_add_explicit(&w->micro_loss, (uint64_t)(loss * 1e6), memory_order_relaxed);
+        if (progress < 1.0) keep(w, &t->params, step + 1, progress); /* the last point is for after the last step */
+    }
+    rule_leave(ru);
+    w->ended = seconds_since(r->started);
+    keep(w, &t->params, step, 1.0);
+}
+
+static void *work(void *arg) {
+    worker *w = arg;
+    trainer t;
+    trainer_init(&t, w->run, w->rank);
+    rule *ru = rule_new(w->run->team, w->run->algorithm, w->rank, w->run->o, w->run->m, &t.params, &t.grads);
+    /* All start at once: nobody's clock runs while others still set up. */
+    if (pthread_barrier_wait(&w->run->ready) == PTHREAD_BARRIER_SERIAL_THREAD) w->run->started = clock_ns();
+    pthread_barrier_wait(&w->run->ready);
+    train(w, &t, ru);
+    rule_read_stats(ru, &w->stats);
+    rule_free(ru);
+    trainer_free(&t, w->run);
+    atomic_store(&w->finished, true);
+    return NULL;
+}
+
+/* ---- Points ---- */
+
+/* Has every worker that will ever reach this moment reached it? */
+static bool point_complete(run *r, size_t k) {
+    for (size_t i = 0; i < r->workers; i++) {
+        bool dead = atomic_load(&r->worker[i].dead); /* before `ready`: a dead worker publishes nothing more */
+        if (!atomic_load(&r->worker[i].cell[k].ready) && !dead) return false;
+    }
+    return true;
+}
+
+/* The mean of the workers' models, in the order of ranks, and how far they are from it. */
+static void reduce_point(run *r, size_t k) {
+    cell *there[MAX_WORKERS];
+    size_t n = 0;
+    double square = 0.0;
+    run_point *p = &r->point[k];
+    memset(p, 0, sizeof *p);
+    for (size_t i = 0; i < r->workers; i++)
+        if (atomic_load(&r->worker[i].cell[k].ready)) there[n++] = &r->worker[i].cell[k];
+    r->mean[k] = tensors_new(r->m);
+    for (size_t t = 0; t < r->m->tensors; t++)
+        for (size_t j = 0; j < r->m->tensor[t].count; j++) {
+            double mean = 0.0;
+            for (size_t i = 0; i < n; i++) mean += (double)there[i]->model.tensor[t][j];
+            mean /= (double)n;
+            for (size_t i = 0; i < n; i++) {
+                double d = (double)there[i]->model.tensor[t][j] - mean;
+                square += d * d;
+            }
+            r->mean[k].tensor[t][j] = (float)mean;
+        }
+    p->distance = sqrt(square / (double)n);
+    for (size_t i = 0; i < n; i++) {
+        p->seconds = fmax(p->seconds, there[i]->seconds);
+        tensors_free(r->m, &there[i]->model);
+    }
+    for (size_t i = 0; i < r->workers; i++) { /* the dead count with what they did */
+        worker *w = &r->worker[i];
+        p->steps += atomic_load(&w->cell[k].ready) ? w->cell[k].steps : atomic_load(&w->samples) / r->o->batch;
+    }
+}
+
+static void reduce_points(run *r) {
+    while (r->reduced < POINTS && point_complete(r, r->reduced)) reduce_point(r, r->reduced++);
+}
+
+/* One thread's share of measuring: every `stride`-th piece of the test set. */
+typedef struct measurement {
+    const run *r;
+    const tensor_list *params;
+    size_t first, stride;
+    double loss;
+    size_t right;
+} measurement;
+
+static void *measure_share(void *arg) {
+    enum { PIECE = 100 };
+    measurement *q = arg;
+    const dataset *d = q->r->d;
+    workspace *s = workspace_new(q->r->m, PIECE);
+    float *x = new_floats(PIECE * d->features);
+    uint8_t y[PIECE];
+    uint32_t index[PIECE];
+    for (size_t i = q->first * PIECE; i < d->test.count; i += q->stride * PIECE) {
+        size_t n = d->test.count - i < PIECE ? d->test.count - i : PIECE;
+        for (size_t j = 0; j < n; j++) index[j] = (uint32_t)(i + j);
+        dataset_gather(d, &d->test, index, n, x, y);
+        q->loss += model_batch(q->r->m, s, q->params, x, y, n, NULL, &q->right);
+    }
+    workspace_free(s);
+    free(x);
+    return NULL;
+}
+
+static void measure_point(const run *r, size_t k, run_point *p) {
+    enum { MAX_THREADS = 64 };
+    measurement part[MAX_THREADS];
+    pthread_t thread[MAX_THREADS];
+    size_t n = processors() < MAX_THREADS ? processors() : MAX_THREADS, right = 0;
+    double loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        part[i] = (measurement){r, &r->mean[k], i, n, 0.0, 0};
+        if (pthread_create(&thread[i], NULL, measure_share, &part[i])) broken("cannot start a thread");
+    }
+    for (size_t i = 0; i < n; i++) {
+        pthread_join(thread[i], NULL);
+        loss += part[i].loss;
+        right += part[i].right;
+    }
+    p->loss = loss / (double)r->d->test.count;
+    p->accuracy = (double)right / (double)r->d->test.count;
+}
+
+/* ---- What each worker spent its time on ---- */
+
+/* When the last worker that took part in this round arrived. */
+static double all_arrived(const run *r, uint64_t round, double from) {
+    for (size_t i = 0; i < r->workers; i++) {
+        const worker *w = &r->worker[i];
+        size_t lo = 0, hi = w->rounds; /* rounds are logged in order */
+        while (lo < hi) {
+            size_t mid = (lo + hi) / 2;
+            if (w->round[mid].round < round) lo = mid + 1;
+            else hi = mid;
+        }
+        if (lo < w->rounds && w->round[lo].round == round) from = fmax(from, w->round[lo].from);
+    }
+    return from;
+}
+
+static void add_span(run_worker *out, double from, double upto, int kind) {
+    if (upto > from) out->span[out->spans++] = (plot_span){from, upto, kind};
+}
+
+/* Between rounds a worker computes; in a round it waits until the last has arrived, and then exchanges. */
+static void spans(const run *r, const worker *w, double end, run_worker *out) {
+    double at = 0.0;
+    out->spans = 0;
+    out->span = new_array(3 * w->rounds + 2, sizeof *out->span);
+    out->died = w->died;
+    for (size_t i = 0; i < w->rounds; i++) {
+        double upto = w->round[i].upto, met = fmin(all_arrived(r, w->round[i].round, w->round[i].from), upto);
+        add_span(out, at, w->round[i].from, STRIP_COMPUTE);
+        add_span(out, w->round[i].from, met, STRIP_WAIT);
+        add_span(out, met, upto, STRIP_SYNC);
+        at = upto;
+    }
+    if (w->died >= 0.0) {
+        add_span(out, at, w->died, STRIP_COMPUTE);
+        add_span(out, w->died, end, STRIP_DEAD);
+    } else {
+        add_span(out, at, w->ended, STRIP_COMPUTE);
+    }
+}
+
+/* ---- The run as a whole ---- */
+
+static void watch(run *r) {
+    progress_line p;
+    progress_begin(&p, ALGORITHM_NAME[r->algorithm], r->o->seconds > 0.0 ? 0 : r->budget, r->o->seconds);
+    for (bool all = false; !all;) {
+        uint64_t samples = 0, right = 0, micro_loss = 0;
+        sleep_ns(20000000);
+        all = true;
+        for (size_t i = 0; i < r->workers; i++) {
+            worker *w = &r->worker[i];
+            all = all && atomic_load(&w->finished);
+            samples += atomic_load_explicit(&w->samples, memory_order_relaxed);
+            right += atomic_load_explicit(&w->right, memory_order_relaxed);
+            micro_loss += atomic_load_explicit(&w->micro_loss, memory_order_relaxed);
+        }
+        reduce_points(r);
+        progress_show(&p, samples, right, (double)micro_loss * 1e-6);
+    }
+    progress_end(&p);
+}
+
+void run_train(run_result *out, algorithm a, const options *o, const dataset *d, const model *m) {
+    run *r = new_array(1, sizeof *r);
+    r->algorithm = a;
+    r->o = o;
+    r->d = d;
+    r->m = m;
+    r->workers = a == ALGORITHM_SINGLE ? 1 : o->workers;
+    r->team = team_new(r->workers);
+    partition_make(&r->share, d, r->workers, o->alpha, o->seed);
+    r->budget = (uint64_t)o->epochs * d->train.count;
+    r->steps_each = r->budget / (r->workers * o->batch);
+    if (r->steps_each == 0) r->steps_each = 1;
+    r->period = rule_period(a, o);
+    r->pooled = rule_is_free(a, o);
+    r->last_step = UINT64_MAX;
+    r->initial = tensors_new(m);
+    model_init(m, &r->initial, o->seed);
+    r->worker = new_array(r->workers, sizeof *r->worker);
+    if (pthread_barrier_init(&r->ready, NULL, (unsigned)r->workers)) broken("cannot make a barrier");
+    for (size_t i = 0; i < r->workers; i++) {
+        r->worker[i].run = r;
+        r->worker[i].rank = i;
+        r->worker[i].died = -1.0;
+        if (pthread_create(&r->worker[i].thread, NULL, work, &r->worker[i])) broken("cannot start a thread");
+    }
+    watch(r);
+    for (size_t i = 0; i < r->workers; i++) pthread_join(r->worker[i].thread, NULL);
+    reduce_points(r);
+
+    memset(out, 0, sizeof *out);
+    out->algorithm = a;
+    out->points = r->reduced;
+    out->point = new_array(POINTS, sizeof *out->point);
+    out->workers = r->workers;
+    out->worker = new_array(r->workers, sizeof *out->worker);
+    for (size_t i = 0; i < r->workers; i++) {
+        out->seconds = fmax(out->seconds, r->worker[i].ended);
+        out->samples += r->worker[i].samples;
+        out->payload += r->worker[i].stats.payload;
+        if (r->worker[i].stats.rounds > out->rounds) out->rounds = r->worker[i].stats.rounds;
+    }
+    for (size_t i = 0; i < r->workers; i++) spans(r, &r->worker[i], out->seconds, &out->worker[i]);
+    for (size_t k = 0; k < out->points; k++) {
+        out->point[k] = r->point[k];
+        measure_point(r, k, &out->point[k]);
+        tensors_free(m, &r->mean[k]);
+    }
+
+    for (size_t i = 0; i < r->workers; i++) free(r->worker[i].round);
+    free(r->worker);
+    pthread_barrier_destroy(&r->ready);
+    tensors_free(m, &r->initial);
+    partition_free(&r->share);
+    team_free(r->team);
+    free(r);
+}
+
+void run_free(run_result *r) {
+    for (size_t i = 0; i < r->workers; i++) free(r->worker[i].span);
+    free(r->worker);
+    free(r->point);
+    memset(r, 0, sizeof *r);
+}

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT
+ * The tests of the kernels over vectors of several lanes: the whole vectors and the rests of body.h. */
+#define EXTRA_SET "wide_set.h"
+#define KERNELS_UNDER_TEST (&weft_kernels_wide)
+#include "test_kernels.c"
