@@ -36,20 +36,18 @@ static void describe(const options *o, const model *m) {
     fflush(stdout);
 }
 
-static bool unequal(const options *o) {
-    for (size_t i = 0; i < o->workers; i++)
-        if (o->slow[i] > 1.0 || o->kill[i] <= 1.0) return true;
-    return false;
-}
-
 /* All chosen algorithms, one after the other: table, numbers, picture. */
 static void compare(const options *o, const dataset *d) {
     model m;
     run_result run[ALGORITHMS];
-    size_t runs = 0;
+    size_t runs = 0, slow = 0, killed = 0;
     char title[200];
     model_make(&m, o->model, o->hidden, d);
     describe(o, &m);
+    for (size_t i = 0; i < o->workers; i++) {
+        slow += o->slow[i] > 1.0;
+        killed += o->kill[i] <= 1.0;
+    }
     report_head();
     for (int a = 0; a < ALGORITHMS; a++) {
         if (!o->run[a]) continue;
@@ -57,9 +55,13 @@ static void compare(const options *o, const dataset *d) {
         report_line(&run[runs++]);
     }
     if (o->csv) report_csv(o->csv, runs, run);
-    snprintf(title, sizeof title, "%s, %s, %zu workers%s", d->name, MODEL_NAME[m.kind], o->workers,
-             unequal(o) ? ": the slow and the dead" : "");
-    if (o->svg) (unequal(o) ? report_picture : report_curves)(o->svg, title, o, runs, run);
+    if (slow + killed > 0)
+        snprintf(title, sizeof title, "%s, %s, %zu workers: %zu slow, %zu killed", d->name, MODEL_NAME[m.kind], o->workers,
+                 slow, killed);
+    else
+        snprintf(title, sizeof title, "%s, %s, %zu workers", d->name, MODEL_NAME[m.kind], o->workers);
+    if (o->svg && slow + killed > 0) report_picture(o->svg, title, o, runs, run);
+    else if (o->svg) report_curves(o->svg, title, runs, run);
     for (size_t i = 0; i < runs; i++) run_free(&run[i]);
 }
 

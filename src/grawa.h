@@ -86,9 +86,9 @@
  * loss scaling      grawa_set_grad_scale(g, scale): the gradient handed over is scale times the true one.
  * a skipped step    (overflow in mixed precision) grawa_step(g, NULL): counts as a step; the moving average of the
  *                   rounds before stands in for the norm.
- * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm. A layer without any
- *                   gradient gives this worker no say in that layer (weight 0), unless nobody has one (then equal
- *                   weights).
+ * frozen, unused    give data = NULL for that tensor's gradient: it adds nothing to the model's norm. A layer
+ *                   without any gradient gives this worker no say in that layer (weight 0), unless nobody has one
+ *                   (then equal weights).
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * BatchNorm         statistics stay local (published); name them in `buffers` and grawa_average averages them too.
  * schedules         grawa_set_period, grawa_set_pull, grawa_set_proximal; effective at the next round.
@@ -175,15 +175,15 @@ typedef struct grawa_desc {
     const weft_pool *pool;           /* the host's threads; NULL: serial */
     weft_tensors buffers;            /* (F: shapes) BatchNorm statistics and the like: averaged by grawa_average only */
     const weft_view *view;           /* first members; NULL: all ranks, epoch 0 */
-    uint32_t channel;                /* (F) 0 .. WEFT_CHANNELS-1: objects sharing one transport take different ones */
-    weft_isa isa;                    /* force an instruction set */
-    grawa_weighting weighting;       /* (F) */
-    grawa_norm norm;                 /* (F) */
-    grawa_source source;             /* (F) */
-    grawa_trigger trigger;           /* (F) */
-    grawa_initial initial;           /* (F) */
-    uint32_t initial_rank;           /* (F) for GRAWA_INITIAL_COPY */
-    grawa_guard guard;               /* (F) */
+    uint32_t channel;          /* the same on all workers: 0 .. WEFT_CHANNELS-1; objects sharing a transport differ */
+    weft_isa isa;              /* force an instruction set */
+    grawa_weighting weighting; /* (F) */
+    grawa_norm norm;           /* (F) */
+    grawa_source source;       /* (F) */
+    grawa_trigger trigger;     /* (F) */
+    grawa_initial initial;     /* (F) */
+    uint32_t initial_rank;     /* (F) for GRAWA_INITIAL_COPY */
+    grawa_guard guard;         /* (F) */
     const uint32_t *group_of_tensor; /* (F) by layer: group of each tensor, 0 .. groups-1; NULL: each tensor its own */
     uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
     uint32_t period_steps;           /* tau, local steps; default 32 */
@@ -358,6 +358,7 @@ struct grawa {
     weft_reduce reduce;  /* of the parameters */
     weft_reduce buffers; /* of the buffers */
     const weft_kernels *kernels;
+    int joined;           /* has been in an agreed view */
     int state, then, cut; /* cut: a new view has cut a round short */
     /* progress */
     uint64_t round;     /* the last one that is over for this worker */
@@ -379,7 +380,7 @@ struct grawa {
     unsigned char *seen;             /* of a look at a gradient: a tensor of the group has one; 2: it is not finite */
     float *wire;                     /* corrected norms, a row a rank: NaN: none, infinite: not finite */
     double *beta;                    /* a row a rank */
-    double *share;                   /* the same, of grawa_average */
+    double *share;                   /* the same, of the round or average under way */
     uint64_t beta_round;             /* the round that the weights are of */
     unsigned char *fresh, *excluded; /* a rank: joined since the last round; left out of this one for its parameters */
     /* the last center */
@@ -607,6 +608,7 @@ WEFT_FN uint64_t grawa_blob_fingerprint(const grawa *g) {
 /* Everything that training changes, as at the beginning. */
 WEFT_FN void grawa_begin_afresh(grawa *g) {
     size_t i;
+    g->joined = 0;
     g->state = GRAWA_IDLE;
     g->then = GRAWA_THEN_IDLE;
     g->round = g->settled = g->have = g->restart = g->averages = g->beta_round = 0;
@@ -792,7 +794,7 @@ WEFT_FN int grawa_weigh(grawa *g, size_t k, int first) {
         uint32_t r = g->who[i];
         float h = g->wire[r * g->groups + k];
         int finite = h >= 0.0f && h <= 3.402823466e38f;
-        g->beta[r * g->groups + k] = 0.0;
+        g->share[r * g->groups + k] = 0.0;
         if (g->fresh[r] || g->excluded[r]) continue;
         eligible++;
         if (g->desc.weighting == GRAWA_UNIFORM) continue;
@@ -816,16 +818,16 @@ WEFT_FN int grawa_weigh(grawa *g, size_t k, int first) {
             w = h == 0.0 ? 1.0 : 0.0; /* the limit of 1 / (h + eps) as eps goes to 0 */
         else
             w = g->desc.norm == GRAWA_NORM_SQUARED ? 1.0 / (h * h) : 1.0 / h;
-        g->beta[r * g->groups + k] = w;
+        g->share[r * g->groups + k] = w;
         sum += w;
     }
-    for (i = 0; i < g->count; i++) g->beta[g->who[i] * g->groups + k] /= sum;
+    for (i = 0; i < g->count; i++) g->share[g->who[i] * g->groups + k] /= sum;
     return 1;
 }
 
 WEFT_FN int grawa_weigh_all(grawa *g, int first) {
     size_t k;
-    for (k = 0; k < g->group.net->size * g->groups; k++) g->beta[k] = 0.0;
+    for (k = 0; k < g->group.net->size * g->groups; k++) g->share[k] = 0.0;
     for (k = 0; k < g->groups; k++)
         if (!grawa_weigh(g, k, first)) return 0;
     return 1;
@@ -864,7 +866,7 @@ WEFT_FN weft_status grawa_on_go(grawa *g, uint32_t from, const weft_header *h, c
         for (i = 0; i < n->members; i++) {
             uint32_t r = n->member[i];
             if (r != n->net->rank) g->begun[r] = 0; /* counts are of a round */
-            g->count_due[r] = g->desc.trigger == GRAWA_TRIGGER_TOTAL;
+            g->count_due[r] = g->desc.trigger == GRAWA_TRIGGER_TOTAL && g->state != GRAWA_LEAVING;
         }
         return WEFT_OK;
     }
@@ -904,7 +906,14 @@ WEFT_FN weft_status grawa_tell(grawa *g) {
         if (r == n->net->rank) continue;
         memset(&h, 0, sizeof h);
         h.round = g->round + 1;
-        if (g->count_due[r]) {
+        /* the decision first: what belongs to the next round is not understood before */
+        if (g->go_due[r]) {
+            h.kind = WEFT_KIND_GO;
+            h.round = g->go_round;
+            if ((s = weft_group_post(n, r, &h, g->go, (n->net->size + 7) / 8)) == WEFT_OK) g->go_due[r] = 0;
+            h.round = g->round + 1;
+        }
+        if (s == WEFT_OK && g->count_due[r]) {
             h.kind = WEFT_KIND_COUNT;
             h.arg0 = g->begun[n->net->rank];
             if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->count_due[r] = 0;
@@ -913,12 +922,6 @@ WEFT_FN weft_status grawa_tell(grawa *g) {
             h.kind = WEFT_KIND_READY;
             h.arg0 = 0;
             if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->ready_told = r;
-        }
-        if (s == WEFT_OK && g->go_due[r]) {
-            h.kind = WEFT_KIND_GO;
-            h.arg0 = 0;
-            h.round = g->go_round;
-            if ((s = weft_group_post(n, r, &h, g->go, (n->net->size + 7) / 8)) == WEFT_OK) g->go_due[r] = 0;
         }
         if (s == WEFT_OK && g->leave_due[r]) {
             h.kind = WEFT_KIND_LEAVE;
@@ -1040,6 +1043,9 @@ WEFT_FN weft_status grawa_decide(grawa *g) {
     weft_status s = grawa_pump(g);
     if (s < 0) return s;
     if (g->go_round == g->round + 1) {
+        /* the decision goes ahead of the norms; whoever is late in listening hears of a later one */
+        for (i = 0; i < n->members; i++)
+            if (g->go_due[n->member[i]] && grawa_takes_part(g->go, n->member[i])) return WEFT_AGAIN;
         grawa_begin_norms(g);
         return WEFT_OK;
     }
@@ -1059,9 +1065,7 @@ WEFT_FN weft_status grawa_decide(grawa *g) {
         g->go_due[r] = r != n->net->rank;
     }
     g->go_round = g->round + 1;
-    if ((s = grawa_tell(g)) < 0) return s;
-    grawa_begin_norms(g);
-    return WEFT_OK;
+    return grawa_decide(g);
 }
 
 /* All workers agree that this round comes to nothing. Training may go on. */
@@ -1078,7 +1082,7 @@ WEFT_FN weft_status grawa_reject(grawa *g, const char *field) {
 WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
     g->group.detail.peer = WEFT_NO_RANK;
     if (!grawa_weigh_all(g, first)) return grawa_reject(g, WEFT_TEXT("norms of the round"));
-    g->reduce.weight = g->beta;
+    g->reduce.weight = g->share;
     weft_reduce_begin(&g->reduce, WEFT_OP_ALL_REDUCE, g->desc.params.tensor, g->who, g->count, g->round + 1,
                       1 + g->attempt * (2 * g->group.net->size + 4));
     grawa_phase(g, GRAWA_REDUCE, WEFT_TEXT("forming the center"));
@@ -1159,6 +1163,7 @@ WEFT_FN void grawa_commit(grawa *g) {
     grawa_pull(g);
     memcpy(g->ema, g->new_ema, g->groups * sizeof *g->ema);
     memcpy(g->decay, g->new_decay, g->groups * sizeof *g->decay);
+    memcpy(g->beta, g->share, g->group.net->size * g->groups * sizeof *g->beta);
     g->restart = 1;
     if (g->anchor_memory) { /* the center becomes the anchor, and the old anchor's memory the next reduction's */
         unsigned char *old = g->anchor_memory;
@@ -1204,7 +1209,7 @@ WEFT_FN void grawa_begin_sync(grawa *g) {
     f[WEFT_SYNC_COMMITTED] = g->settled;
     f[WEFT_SYNC_HAVE] = g->have;
     f[WEFT_SYNC_FRESH] = 0;
-    if (g->settled == 0 || g->fresh[g->group.net->rank]) f[WEFT_SYNC_FRESH] |= GRAWA_SYNC_FRESH;
+    if (!g->joined || g->fresh[g->group.net->rank]) f[WEFT_SYNC_FRESH] |= GRAWA_SYNC_FRESH;
     if (g->cut) f[WEFT_SYNC_FRESH] |= GRAWA_SYNC_CUT;
     f[WEFT_SYNC_HASH] = g->initial_hash;
     grawa_phase(g, GRAWA_SYNC, WEFT_TEXT("agreeing on a view"));
@@ -1236,8 +1241,8 @@ WEFT_FN weft_status grawa_settle(grawa *g) {
     } else {
         for (r = 0; r < n->net->size; r++)
             for (k = 0; k < g->groups; k++)
-                g->beta[r * g->groups + k] = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
-        g->reduce.weight = g->beta;
+                g->share[r * g->groups + k] = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
+        g->reduce.weight = g->share;
     }
     weft_reduce_begin(&g->reduce, op, g->desc.params.tensor, n->member, n->members, g->round + 1, 1);
     for (i = 0; i < n->members; i++)
@@ -1265,6 +1270,7 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
     int joins = 0, behind = 0;
     if (s != WEFT_OK) return s;
     committed = g->sync.committed;
+    g->joined = 1;
     for (i = 0; i < n->members; i++)
         if (!(weft_sync_field(&g->sync, n->member[i], WEFT_SYNC_FRESH) & GRAWA_SYNC_FRESH)) all_fresh = 0;
     for (i = 0; i < n->members; i++) {
@@ -1277,7 +1283,8 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
             !((marks & GRAWA_SYNC_CUT) && last + 1 == committed) && !g->desc.partial_deadline_ns)
             return weft_group_break(n, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, last);
         if (r == n->net->rank) {
-            joins = (marks & GRAWA_SYNC_FRESH) && !all_fresh && !commits;
+            /* whoever is new takes over the first center, unless only new ones are left to form it */
+            joins = (marks & GRAWA_SYNC_FRESH) && committed != 0 && !all_fresh && !commits;
             behind = last + 1 == committed;
         }
         g->ready[r] = g->begun[r] = g->go_due[r] = 0;
@@ -1302,7 +1309,7 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
     g->cut = 0;
     g->averages = 0;
     grawa_idle(g);
-    if (all_fresh && committed == 0 && (s = grawa_settle(g)) != WEFT_OK) return s;
+    if (committed == 0 && (s = grawa_settle(g)) != WEFT_OK) return s;
     return g->state == GRAWA_SETTLE ? WEFT_OK : grawa_then(g);
 }
 
@@ -1329,27 +1336,39 @@ WEFT_FN uint32_t grawa_average_step(const grawa *g) {
     return (uint32_t)GRAWA_STEP_AVERAGE + (uint32_t)g->averages * grawa_average_steps(g);
 }
 
+/* What everybody must mean: the mean, or the center under the weights of this round. */
+WEFT_FN uint64_t grawa_average_id(const grawa *g) {
+    return g->model == GRAWA_CENTER ? g->beta_round + 1 : 0;
+}
+
 WEFT_FN void grawa_begin_average(grawa *g) {
     grawa_phase(g, GRAWA_AVERAGE_MEET, WEFT_TEXT("meeting for an average"));
     weft_gather_begin(&g->group, g->group.member, g->group.members, g->round, grawa_average_step(g), NULL, 0, 1,
-                      g->model == GRAWA_CENTER ? g->beta_round + 1 : 0);
+                      grawa_average_id(g) << 1 | g->fresh[g->group.net->rank]);
 }
 
 /* Does everybody mean the same? And then the weights, over the workers that are here. */
 WEFT_FN weft_status grawa_average_weights(grawa *g) {
     weft_group *n = &g->group;
-    uint64_t mine = g->model == GRAWA_CENTER ? g->beta_round + 1 : 0;
-    uint32_t i, r;
+    uint64_t mine = grawa_average_id(g);
+    uint32_t i, r, old = 0;
     size_t k;
-    for (i = 0; i < n->members; i++)
-        if (n->member[i] != n->net->rank && n->peer[n->member[i]].in_arg != mine)
-            return weft_group_fail(n, WEFT_ERR_MISMATCH, n->member[i], WEFT_TEXT("model, or round of the weights"),
-                                   mine, n->peer[n->member[i]].in_arg);
+    for (i = 0; i < n->members; i++) {
+        uint64_t arg = n->peer[n->member[i]].in_arg;
+        if (n->member[i] != n->net->rank) {
+            if (arg >> 1 != mine)
+                return weft_group_fail(n, WEFT_ERR_MISMATCH, n->member[i], WEFT_TEXT("model, or round of the weights"),
+                                       mine, arg >> 1);
+            g->fresh[n->member[i]] = arg & 1u;
+        }
+        old += !g->fresh[n->member[i]];
+    }
     for (k = 0; k < g->groups; k++) {
         double sum = 0.0;
         for (i = 0; i < n->members; i++) sum += g->beta[n->member[i] * g->groups + k];
         for (r = 0; r < n->net->size; r++) {
-            double equal = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
+            /* whoever has just joined has no model of its own yet */
+            double equal = n->peer[r].member && (!old || !g->fresh[r]) ? 1.0 / (double)(old ? old : n->members) : 0.0;
             double beta = n->peer[r].member ? g->beta[r * g->groups + k] : 0.0;
             g->share[r * g->groups + k] = g->model == GRAWA_MEAN || !(sum > 0.0) ? equal : beta / sum;
         }
@@ -1408,8 +1427,11 @@ WEFT_FN void grawa_begin_leave(grawa *g) {
 WEFT_FN weft_status grawa_then(grawa *g) {
     int then = g->then;
     g->then = GRAWA_THEN_IDLE;
+    if (then == GRAWA_THEN_STEP) {
+        g->begun[g->group.net->rank] = g->in_period; /* the step that is done is the last one begun */
+        if (grawa_due(g)) return grawa_begin_round(g);
+    }
     grawa_count(g);
-    if (then == GRAWA_THEN_STEP && grawa_due(g)) return grawa_begin_round(g);
     if (then == GRAWA_THEN_AVERAGE) grawa_begin_average(g);
     if (then == GRAWA_THEN_LEAVE) grawa_begin_leave(g);
     return WEFT_OK;
@@ -1655,18 +1677,13 @@ GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank) {
 GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view) {
     weft_status s = grawa_enter(g, GRAWA_ANY_LIVE);
     if (s != WEFT_OK) return s;
-    if (!view) s = weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
-    if (s == WEFT_OK) s = weft_view_check(view, g->group.net, &g->group.detail);
-    if (s == WEFT_OK && view->epoch <= g->group.epoch)
-        s = weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"),
-                            (uint64_t)g->group.epoch + 1, view->epoch);
+    s = weft_group_check_view(&g->group, view);
     if (s != WEFT_OK) return grawa_exit(g, s);
     if (g->state != GRAWA_SYNC && g->state != GRAWA_LEAVING) g->then = GRAWA_THEN_IDLE;
     if (g->state == GRAWA_LEAVING) g->then = GRAWA_THEN_LEAVE;
     weft_reduce_cancel(&g->reduce);
     weft_reduce_cancel(&g->buffers);
     weft_group_set_view(&g->group, view);
-    if (g->group.failed) return grawa_exit(g, weft_group_pump(&g->group));
     grawa_begin_sync(g);
     return grawa_exit(g, grawa_drive(g));
 }
@@ -1710,6 +1727,7 @@ WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
     }
     if (!b->from || b->short_of) return;
     g->fresh[g->group.net->rank] = joined != 0;
+    g->joined = g->settled != 0;
     g->desc.period_steps = period > 0 && period <= UINT32_MAX ? (uint32_t)period : 0;
     g->next_period = next > 0 && next <= UINT32_MAX ? (uint32_t)next : 0;
     g->in_period = in_period <= UINT32_MAX ? (uint32_t)in_period : UINT32_MAX;
@@ -1851,21 +1869,22 @@ GRAWA_API weft_status grawa_set_grad_scale(grawa *g, double scale) {
 /* ---- Reading ---- */
 
 GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out) {
+    if (!g || !out) return;
     *out = g->stats;
     out->members = g->group.members;
     out->traffic = g->group.traffic;
 }
 
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out) {
-    *out = g->desc;
+    if (g && out) *out = g->desc;
 }
 
 GRAWA_API const weft_detail *grawa_detail(const grawa *g) {
-    return &g->group.detail;
+    return g ? &g->group.detail : NULL;
 }
 
 GRAWA_API uint32_t grawa_state(const grawa *g) {
-    if (g->magic != GRAWA_MAGIC || g->state >= GRAWA_LEFT) return 0;
+    if (!g || g->magic != GRAWA_MAGIC || g->state >= GRAWA_LEFT) return 0;
     if (g->state != GRAWA_IDLE)
         return (g->state == GRAWA_PROBING ? GRAWA_MAY_PROBE : GRAWA_MAY_POLL) | GRAWA_MAY_REGROUP;
     return GRAWA_MAY_STEP | GRAWA_MAY_REGROUP |
@@ -1873,16 +1892,16 @@ GRAWA_API uint32_t grawa_state(const grawa *g) {
 }
 
 GRAWA_API uint32_t grawa_groups(const grawa *g) {
-    return (uint32_t)g->groups;
+    return g ? (uint32_t)g->groups : 0;
 }
 
 GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group) {
-    if (rank >= g->group.net->size || group >= g->groups) return (double)NAN;
+    if (!g || rank >= g->group.net->size || group >= g->groups) return (double)NAN;
     return g->beta[(size_t)rank * g->groups + group];
 }
 
 GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out) {
-    if (group >= g->groups) return WEFT_ERR_ARGUMENT;
+    if (!g || !out || group >= g->groups) return WEFT_ERR_ARGUMENT;
     out->norm = weft_is_finite(g->norm[group]) ? g->norm[group] : (double)NAN;
     out->ema = g->ema[group];
     out->corrected = grawa_corrected(g->ema[group], g->decay[group]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * cluster.h: N workers with GRAWA objects in one thread and in virtual time, each with parameters of its own, for tests.
+ * cluster.h: for tests: N workers with GRAWA objects in one thread and in virtual time, each with its own parameters.
  *
  *     cluster_desc d = cluster_default(seed, 4);   // a quiet network; or set d.sim = weft_sim_torture(seed, 4)
  *     size_t count[] = {12, 0, 7};
@@ -11,9 +11,10 @@
  *     cluster_close(&c);
  *
  * Three ways to drive the workers:
- *   cluster_steps    in lock-step: everybody takes a local step, then everybody's grawa_step, until nothing is in progress
- *   cluster_run      each at its own pace in virtual time (w->step_ns), until it has taken so many steps
- *   by hand          CLUSTER_ALL(&c, w, grawa_average(w->g, ...)), or a verb of one worker into w->status; then cluster_settle
+ *   cluster_steps  in lock-step: all take a local step, then all call grawa_step, until nothing is in progress
+ *   cluster_run    each at its own pace in virtual time (w->step_ns), until it has taken so many steps
+ *   by hand        CLUSTER_ALL(&c, w, grawa_average(w->g, ...)), or a verb of one worker into w->status, then
+ *                  cluster_settle
  * and cluster_blocking for a worker that has a thread of its own.
  *
  * Include after ../grawa.h (with GRAWA_IMPLEMENTATION). Nothing here depends on a test framework. */
@@ -149,13 +150,15 @@ static inline void cluster_tensors_free(weft_tensors *l) {
 static inline void cluster_copy(const weft_tensors *from, const weft_tensors *to) {
     size_t i;
     for (i = 0; i < from->count; i++)
-        memcpy(to->tensor[i].data, from->tensor[i].data, from->tensor[i].count * weft_dtype_bytes(from->tensor[i].dtype));
+        memcpy(to->tensor[i].data, from->tensor[i].data,
+               from->tensor[i].count * weft_dtype_bytes(from->tensor[i].dtype));
 }
 
 static inline int cluster_same_bits(const weft_tensors *a, const weft_tensors *b) {
     size_t i;
     for (i = 0; i < a->count; i++)
-        if (memcmp(a->tensor[i].data, b->tensor[i].data, a->tensor[i].count * weft_dtype_bytes(a->tensor[i].dtype)) != 0)
+        if (memcmp(a->tensor[i].data, b->tensor[i].data, a->tensor[i].count * weft_dtype_bytes(a->tensor[i].dtype)) !=
+            0)
             return 0;
     return a->count == b->count;
 }
@@ -194,18 +197,18 @@ typedef const weft_tensors *(*cluster_probe_fn)(cluster_worker *w);
 typedef void (*cluster_back_fn)(cluster_worker *w);
 
 typedef struct cluster_desc {
-    weft_sim_desc sim;           /* the network; sim.size workers */
-    const weft_transport *net;   /* or transports of the test's own, sim.size of them */
-    grawa_desc grawa;            /* for every worker; params and transport are filled in */
+    weft_sim_desc sim;         /* the network; sim.size workers */
+    const weft_transport *net; /* or transports of the test's own, sim.size of them */
+    grawa_desc grawa;          /* for every worker; params and transport are filled in */
     size_t tensors;
     const size_t *count;
-    const weft_dtype *dtype;     /* NULL: f32 */
+    const weft_dtype *dtype;      /* NULL: f32 */
     const weft_dtype *grad_dtype; /* NULL: as dtype */
-    int start_unequal;           /* parameters differ from the beginning (and grawa.initial says what becomes of it) */
+    int start_unequal;            /* parameters differ from the beginning (and grawa.initial says what becomes of it) */
     uint64_t data_seed;
-    cluster_prepare_fn prepare;  /* NULL: nothing */
-    cluster_train_fn train;      /* NULL: cluster_noise */
-    cluster_probe_fn probe;      /* NULL: cluster_noise_probe */
+    cluster_prepare_fn prepare; /* NULL: nothing */
+    cluster_train_fn train;     /* NULL: cluster_noise */
+    cluster_probe_fn probe;     /* NULL: cluster_noise_probe */
     cluster_back_fn back;
     void *user;
 } cluster_desc;
@@ -221,22 +224,22 @@ struct cluster_worker {
     unsigned char *memory;
     size_t bytes;
     weft_tensors params, grads;
-    uint64_t rng;          /* of its data */
-    weft_status status;    /* of its last verb */
-    uint64_t step;         /* local steps taken */
+    uint64_t rng;       /* of its data */
+    weft_status status; /* of its last verb */
+    uint64_t step;      /* local steps taken */
     /* cluster_run */
-    uint64_t step_ns;      /* what a local step takes */
-    uint64_t goal;         /* steps */
+    uint64_t step_ns;         /* what a local step takes */
+    uint64_t goal;            /* steps */
     int poll_while_computing; /* as a host with time to spare; otherwise it is deaf until its step is over */
-    uint64_t poll_every_ns; /* while it waits, it polls so often at least (deadlines); 0: only when there is news */
-    int leaves;            /* says good-bye at its goal */
+    uint64_t poll_every_ns;   /* while it waits, it polls so often at least (deadlines); 0: only when there is news */
+    int leaves;               /* says good-bye at its goal */
     cluster_doing doing;
     int leaving;
-    uint64_t until;        /* it computes until then */
-    uint64_t joined_ns;    /* when it last had to wait for others */
-    uint64_t back_ns;      /* when that was over */
-    uint64_t pause_ns;     /* set by `back`: wait for so long before the next step */
-    int joined;            /* the verb that has come back was not done at once */
+    uint64_t until;     /* it computes until then */
+    uint64_t joined_ns; /* when it last had to wait for others */
+    uint64_t back_ns;   /* when that was over */
+    uint64_t pause_ns;  /* set by `back`: wait for so long before the next step */
+    int joined;         /* the verb that has come back was not done at once */
     void *user;
 };
 
@@ -267,8 +270,9 @@ static inline int cluster_fail_status(cluster_worker *w, const char *what) {
     const weft_detail *d = w->g ? grawa_detail(w->g) : NULL;
     return cluster_fail(w->c, "worker %lu: %s: %s (peer %ld, round %llu, phase %s, field %s, expected %llu, got %llu)",
                         (unsigned long)w->rank, what, weft_strerror(w->status), d ? (long)(int32_t)d->peer : -1L,
-                        d ? (unsigned long long)d->round : 0, d && d->phase ? d->phase : "-", d && d->field ? d->field : "-",
-                        d ? (unsigned long long)d->expected : 0, d ? (unsigned long long)d->got : 0);
+                        d ? (unsigned long long)d->round : 0, d && d->phase ? d->phase : "-",
+                        d && d->field ? d->field : "-", d ? (unsigned long long)d->expected : 0,
+                        d ? (unsigned long long)d->got : 0);
 }
 
 /* Gradients that are noise of the worker's own, and plain SGD with them. */
@@ -282,7 +286,8 @@ static inline const weft_tensors *cluster_noise(cluster_worker *w) {
     size_t t, i;
     for (t = 0; t < g->count; t++)
         for (i = 0; i < g->tensor[t].count; i++)
-            cluster_set(&w->params.tensor[t], i, cluster_get(&w->params.tensor[t], i) - 0.05 * cluster_get(&g->tensor[t], i));
+            cluster_set(&w->params.tensor[t], i,
+                        cluster_get(&w->params.tensor[t], i) - 0.05 * cluster_get(&g->tensor[t], i));
     return g;
 }
 
@@ -316,7 +321,8 @@ static inline int cluster_worker_init(cluster_worker *w) {
 static inline void cluster_worker_free(cluster_worker *w) {
     if (w->g) grawa_close(w->g);
     w->g = NULL;
-    if (w->memory && !cluster_canary(w->memory + 1 + w->bytes)) cluster_fail(w->c, "worker %lu wrote behind its memory", (unsigned long)w->rank);
+    if (w->memory && !cluster_canary(w->memory + 1 + w->bytes))
+        cluster_fail(w->c, "worker %lu wrote behind its memory", (unsigned long)w->rank);
     free(w->memory);
     w->memory = NULL;
 }
@@ -341,8 +347,10 @@ static inline int cluster_open(cluster *c, const cluster_desc *d) {
         w->params = cluster_tensors(d->tensors, d->count, d->dtype);
         w->grads = cluster_tensors(d->tensors, d->count, d->grad_dtype ? d->grad_dtype : d->dtype);
         cluster_fill(&w->params, d->data_seed + (d->start_unequal ? 77 * r : 0), 1.0);
-        if (d->net) w->net = d->net[r];
-        else weft_sim_transport(&c->sim, r, &w->net);
+        if (d->net)
+            w->net = d->net[r];
+        else
+            weft_sim_transport(&c->sim, r, &w->net);
         w->desc = d->grawa;
         w->desc.params = w->params;
         w->desc.transport = &w->net;
@@ -381,8 +389,8 @@ static inline int cluster_poll_step(void *user, uint32_t rank) {
     return w->status != WEFT_AGAIN;
 }
 
-/* Polls every worker whose last verb said WEFT_AGAIN until it says something else; that is then its status. 0: some never
- * came to an end. */
+/* Polls every worker whose last verb said WEFT_AGAIN until it says something else; that is then its status. 0: some
+ * never came to an end. */
 static inline int cluster_settle(cluster *c) {
     uint32_t r;
     weft_sim_end end;
@@ -410,15 +418,15 @@ static inline void cluster_advance(cluster *c, uint64_t ns) {
 }
 
 /* Every worker does `verb` (an expression over `w`); then all settle and must be done. */
-#define CLUSTER_EACH(c, w, verb)                                                              \
-    do {                                                                                      \
-        cluster_worker *w = (c)->worker;                                                      \
-        for (; w < (c)->worker + (c)->size; w++) w->status = (verb);                          \
+#define CLUSTER_EACH(c, w, verb)                                                                                       \
+    do {                                                                                                               \
+        cluster_worker *w = (c)->worker;                                                                               \
+        for (; w < (c)->worker + (c)->size; w++) w->status = (verb);                                                   \
     } while (0)
-#define CLUSTER_ALL(c, w, verb)                                                               \
-    do {                                                                                      \
-        CLUSTER_EACH(c, w, verb);                                                             \
-        if (cluster_settle(c)) cluster_fine(c, #verb);                                        \
+#define CLUSTER_ALL(c, w, verb)                                                                                        \
+    do {                                                                                                               \
+        CLUSTER_EACH(c, w, verb);                                                                                      \
+        if (cluster_settle(c)) cluster_fine(c, #verb);                                                                 \
     } while (0)
 
 static inline int cluster_fine(cluster *c, const char *what) {
@@ -470,9 +478,12 @@ static inline weft_status cluster_blocking(cluster_worker *w, uint64_t k) {
         w->step++;
         s = grawa_step(w->g, grads);
         for (;;) {
-            if (s == WEFT_AGAIN) s = grawa_wait(w->g);
-            else if (s == WEFT_WANT_GRADIENT) s = grawa_probe(w->g, w->c->desc.probe(w));
-            else break;
+            if (s == WEFT_AGAIN)
+                s = grawa_wait(w->g);
+            else if (s == WEFT_WANT_GRADIENT)
+                s = grawa_probe(w->g, w->c->desc.probe(w));
+            else
+                break;
         }
     }
     return w->status = s;
@@ -499,15 +510,19 @@ static inline int cluster_turn(void *user, uint32_t rank) {
             w->until = now + w->pause_ns + w->step_ns;
             w->pause_ns = 0;
             w->doing = CLUSTER_COMPUTES;
-            if (w->poll_while_computing) weft_sim_sleep(&c->sim, rank, w->until - now);
-            else weft_sim_busy(&c->sim, rank, w->until - now);
+            if (w->poll_while_computing)
+                weft_sim_sleep(&c->sim, rank, w->until - now);
+            else
+                weft_sim_busy(&c->sim, rank, w->until - now);
             if (w->until > now) return 0;
             break;
         case CLUSTER_COMPUTES: {
             const weft_tensors *grads;
             if (now < w->until) {
-                if (w->poll_while_computing && (w->status = grawa_poll(w->g)) < 0) w->doing = CLUSTER_WAITS;
-                else return 0;
+                if (w->poll_while_computing && (w->status = grawa_poll(w->g)) < 0)
+                    w->doing = CLUSTER_WAITS;
+                else
+                    return 0;
                 break;
             }
             grads = c->desc.train(w);
@@ -543,8 +558,8 @@ static inline int cluster_turn(void *user, uint32_t rank) {
     }
 }
 
-/* Every worker takes `steps` more local steps, each at its own pace in virtual time, and does its part in the rounds. Workers
- * that have arrived at their goal are silent (or gone, if they leave): so goals must fit the trigger. */
+/* Every worker takes `steps` more local steps, each at its own pace in virtual time, and does its part in the rounds.
+ * Workers that have arrived at their goal are silent (or gone, if they leave): so goals must fit the trigger. */
 static inline int cluster_run(cluster *c, uint64_t steps) {
     uint32_t r;
     weft_sim_end end;

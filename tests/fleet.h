@@ -78,6 +78,7 @@ struct fleet_worker {
     uint32_t commits;
     /* the oracle */
     int fresh;
+    uint64_t views;
     float *kept, *anchor;
     float *begun[FLEET_KEEP];
     uint64_t begun_round[FLEET_KEEP];
@@ -236,7 +237,8 @@ static inline void fleet_trace(void *ctx, const weft_event *e) {
     if (e->kind == WEFT_EVENT_ROUND_BEGUN) fleet_begun(w, e->round);
     if (e->kind == WEFT_EVENT_COMMITTED) fleet_committed(w, e->round, e->value);
     if (e->kind == WEFT_EVENT_PEER_LEFT) w->leaves_heard++;
-    if (e->kind == WEFT_EVENT_VIEW && e->round == 0) w->fresh = 0; /* there is no center yet to take over */
+    /* its first view: is there a center to take over? */
+    if (e->kind == WEFT_EVENT_VIEW && w->views++ == 0) w->fresh = e->round > 0;
 }
 
 /* A verb has returned: the parameters are what the oracle says. */
@@ -473,6 +475,8 @@ static inline int fleet_make(fleet_worker *w) {
     fleet_flat(&w->params, w->anchor);
     w->begun_next = 0;
     w->epoch = 0;
+    w->fresh = 0;
+    w->views = 0;
     w->doing = w->then = FLEET_BEGINS;
     w->leaving = w->left = 0;
     if (w->status != WEFT_OK) return fleet_fail(w->f, "worker %lu: init: %s (%s)", (unsigned long)w->rank,
@@ -533,7 +537,6 @@ static inline int fleet_rejoin(fleet *f, uint32_t rank) {
     w->memory = NULL;
     w->g = NULL;
     cluster_fill(&w->params, f->desc.data_seed + 1000 + rank, 3.0);
-    w->fresh = 1;
     w->commits = 0;
     w->run_steps = 0;
     if (!fleet_make(w)) return 0;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * golden_grawa.c: replays golden vectors of GRAWA, EASGD and LSGD (tests/golden/grawa/README.md says what is in them) through the
- * public API: one object per worker over a simulated network, local SGD steps with the prescribed gradients done here.
+ * golden_grawa.c: replays golden vectors of GRAWA, EASGD and LSGD (tests/golden/grawa/README.md says what is in them)
+ * through the public API: one object per worker over a simulated network, local SGD steps with the prescribed
+ * gradients done here.
  *
- * Where a file pins what the published code makes of a zero norm (NaN for everybody), the library deviates by documented
- * rule: zeros share the weight. There, and there only, the values are compared with grawa_model.h instead, and the
- * library's count of such groups is checked. lsgd_05 pins a fault that is not reproduced; see compare_replay. */
+ * Where a file pins what the published code makes of a zero norm (NaN for everybody), the library deviates by
+ * documented rule: zeros share the weight. There, and there only, the values are compared with grawa_model.h instead,
+ * and the library's count of such groups is checked. lsgd_05 pins a fault that is not reproduced; see compare_replay. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "cluster.h"
@@ -95,11 +96,16 @@ static const cJSON *item(const cJSON *o, const char *key) {
 }
 
 static int number(golden *g, const cJSON *j, const char *what, double *out) {
-    if (cJSON_IsNumber(j)) *out = j->valuedouble;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "nan")) *out = MODEL_NAN;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "inf")) *out = MODEL_INFINITY;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "-inf")) *out = -MODEL_INFINITY;
-    else return bad(g, "%s: a number is expected", what);
+    if (cJSON_IsNumber(j))
+        *out = j->valuedouble;
+    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "nan"))
+        *out = MODEL_NAN;
+    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "inf"))
+        *out = MODEL_INFINITY;
+    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "-inf"))
+        *out = -MODEL_INFINITY;
+    else
+        return bad(g, "%s: a number is expected", what);
     return 1;
 }
 
@@ -231,11 +237,13 @@ static cJSON *parse(golden *g, const char *path) {
 }
 
 #define HEAD_KEYS "case provenance provenance_detail note "
-#define REPLAY_KEYS HEAD_KEYS "algorithm workers groups rounds_count local_steps_per_round layers hyper tolerance init rounds"
+#define REPLAY_KEYS                                                                                                    \
+    HEAD_KEYS "algorithm workers groups rounds_count local_steps_per_round layers hyper tolerance init rounds"
 
 /* Workers, layers, hyper-parameters, tolerance, initial values. */
 static int read_head(golden *g, const cJSON *doc) {
-    const cJSON *h = item(doc, "hyper"), *t = item(doc, "tolerance"), *l = item(doc, "layers"), *init = item(doc, "init"), *e;
+    const cJSON *h = item(doc, "hyper"), *t = item(doc, "tolerance"), *l = item(doc, "layers"),
+                *init = item(doc, "init"), *e;
     long v = 0;
     double total = 0;
     size_t i = 0;
@@ -255,7 +263,8 @@ static int read_head(golden *g, const cJSON *doc) {
     if (!integer(g, h, "g_comm", 1, 1e6, g->tau > 0 ? g->tau : 1, &v)) return 0;
     g->g_comm = (int)v;
     g->abs = g->rel = 2e-6;
-    if (t && (!known(g, t, "tolerance", "abs rel") || !field(g, t, "abs", MODEL_NAN, &g->abs) || !field(g, t, "rel", MODEL_NAN, &g->rel)))
+    if (t && (!known(g, t, "tolerance", "abs rel") || !field(g, t, "abs", MODEL_NAN, &g->abs) ||
+              !field(g, t, "rel", MODEL_NAN, &g->rel)))
         return 0;
     if (g->abs < 0 || g->rel < 0) return bad(g, "a negative tolerance");
     if (!cJSON_IsArray(l)) return bad(g, "layers: an array is expected");
@@ -281,7 +290,8 @@ static int read_head(golden *g, const cJSON *doc) {
     g->init = room(g->workers * g->elements);
     g->center = room(g->elements);
     if (!known(g, init, "init", "params center")) return 0;
-    return all_layers(g, item(init, "params"), "init.params", g->init) && layers(g, item(init, "center"), "init.center", g->center);
+    return all_layers(g, item(init, "params"), "init.params", g->init) &&
+           layers(g, item(init, "center"), "init.center", g->center);
 }
 
 /* ---- what the host does: SGD with weight decay, Nesterov if there is momentum ---- */
@@ -328,8 +338,8 @@ static void model_host_step(const golden *g, double *velocity, int moving, doubl
 }
 
 /* Compares all elements with the file (unless that is NaN, where the library is to do better) and with the model. */
-static int near_layers(golden *g, const char *what, long round, long worker, const weft_tensors *got, const double *want,
-                       const double *by_rule) {
+static int near_layers(golden *g, const char *what, long round, long worker, const weft_tensors *got,
+                       const double *want, const double *by_rule) {
     size_t l, i;
     for (l = 0; l < g->layers; l++)
         for (i = 0; i < g->count[l]; i++) {
@@ -357,24 +367,25 @@ typedef struct replay {
     cluster c;
     model m;
     host *host;
-    double *velocity;       /* of the model's host steps */
-    double *step_ema;       /* wrapper: [worker][layer] */
+    double *velocity; /* of the model's host steps */
+    double *step_ema; /* wrapper: [worker][layer] */
     uint64_t *step_seen;
-    double *grad, *a, *b;   /* scratch: [worker][element] */
-    int deviates;           /* a gradient was not finite: the file follows the published code into NaN from here on */
+    double *grad, *a, *b; /* scratch: [worker][element] */
+    int deviates;         /* a gradient was not finite: the file follows the published code into NaN from here on */
     int wrapper, by_model;
     uint64_t rounds;
-    weft_tensors *center;   /* one a worker */
-    weft_tensors *bn;       /* buffers of a worker, if the file has any */
+    weft_tensors *center; /* one a worker */
+    weft_tensors *bn;     /* buffers of a worker, if the file has any */
     size_t bn_count[64], bn_tensors, bn_elements;
 } replay;
 
-static const char *const GRAWA_EXPECTED = "params_each_step params_before_comm norms ema ema_corrected running_norms weights "
-                                          "center params_after bn_before_comm bn_after_comm";
+static const char *const GRAWA_EXPECTED =
+    "params_each_step params_before_comm norms ema ema_corrected running_norms weights "
+    "center params_after bn_before_comm bn_after_comm";
 
 /* Something in the file, or NaN everywhere (then only the model counts). */
-static const double *wanted(replay *r, const cJSON *e, const char *key, int (*read)(golden *, const cJSON *, const char *, double *),
-                            double *into) {
+static const double *wanted(replay *r, const cJSON *e, const char *key,
+                            int (*read)(golden *, const cJSON *, const char *, double *), double *into) {
     if (!item(e, key) || r->deviates) return NULL;
     return read(r->g, item(e, key), key, into) ? into : NULL;
 }
@@ -390,7 +401,8 @@ static int replay_prepare(cluster_worker *w) {
 static int replay_open(replay *r) {
     golden *g = r->g;
     cluster_desc d = cluster_default(1, g->workers);
-    const cJSON *groups = item(g->doc, "groups_of_layers"), *first = cJSON_GetArrayItem(item(g->inputs_doc, "rounds"), 0), *e, *k;
+    const cJSON *groups = item(g->doc, "groups_of_layers"),
+                *first = cJSON_GetArrayItem(item(g->inputs_doc, "rounds"), 0), *e, *k;
     const cJSON *bn = item(item(first, "expected"), "bn_before_comm");
     uint32_t w, *group_of = NULL;
     size_t i = 0;
@@ -433,7 +445,9 @@ static int replay_open(replay *r) {
         d.grawa.groups = (uint32_t)n;
     }
     model_open(&r->m, g->workers, g->layers, g->count, group_of ? d.grawa.groups : r->by_model ? 1 : 0, group_of);
-    r->m.norm = r->v->norm == GRAWA_NORM_SUM ? MODEL_SUM : r->v->norm == GRAWA_NORM_EUCLIDEAN ? MODEL_EUCLIDEAN : MODEL_SQUARED;
+    r->m.norm = r->v->norm == GRAWA_NORM_SUM         ? MODEL_SUM
+                : r->v->norm == GRAWA_NORM_EUCLIDEAN ? MODEL_EUCLIDEAN
+                                                     : MODEL_SQUARED;
     r->m.mu = g->ema_mu;
     r->m.pull = g->c2;
     memcpy(r->m.x, g->init, g->workers * g->elements * sizeof(double));
@@ -495,7 +509,8 @@ static void layer_pointers(const golden *g, const double *grad, const double **p
     for (l = 0; l < g->layers; l++) p[l] = grad + g->start[l];
 }
 
-/* One local step of one worker, on both sides. `last`: what grawa_step is to see instead of this step's gradient, or NULL. */
+/* One local step of one worker, on both sides. `last`: what grawa_step is to see instead of this step's gradient, or
+ * NULL. */
 static int replay_step(replay *r, uint32_t w, const cJSON *grads, const double *instead) {
     golden *g = r->g;
     cluster_worker *x = &r->c.worker[w];
@@ -555,8 +570,8 @@ static int replay_weights(replay *r, const cJSON *in) {
 }
 
 /* One number for each group and worker: file, model and library. */
-static int replay_groups(replay *r, const cJSON *e, const char *key, long round, const double *by_rule, double abs, double rel,
-                         double (*get)(replay *, uint32_t, uint32_t)) {
+static int replay_groups(replay *r, const cJSON *e, const char *key, long round, const double *by_rule, double abs,
+                         double rel, double (*get)(replay *, uint32_t, uint32_t)) {
     golden *g = r->g;
     const cJSON *j = item(e, key);
     size_t k, n = r->m.groups;
@@ -587,9 +602,15 @@ static grawa_group_t group_of(replay *r, uint32_t w, uint32_t k) {
     if (grawa_group(r->c.worker[w].g, k, &o) != WEFT_OK) o.norm = o.ema = o.corrected = MODEL_INFINITY;
     return o;
 }
-static double get_norm(replay *r, uint32_t w, uint32_t k) { return group_of(r, w, k).norm; }
-static double get_ema(replay *r, uint32_t w, uint32_t k) { return group_of(r, w, k).ema; }
-static double get_hat(replay *r, uint32_t w, uint32_t k) { return group_of(r, w, k).corrected; }
+static double get_norm(replay *r, uint32_t w, uint32_t k) {
+    return group_of(r, w, k).norm;
+}
+static double get_ema(replay *r, uint32_t w, uint32_t k) {
+    return group_of(r, w, k).ema;
+}
+static double get_hat(replay *r, uint32_t w, uint32_t k) {
+    return group_of(r, w, k).corrected;
+}
 
 /* As every worker sees it; all must see the same bits. */
 static double get_weight(replay *r, uint32_t w, uint32_t k) {
@@ -623,7 +644,8 @@ static int replay_round(replay *r, long round, const cJSON *in, const cJSON *all
                 ok = steps && replay_step(r, w, cJSON_GetArrayItem(steps, (int)s), probe);
                 if (!ok) return 0;
             }
-            if (x->status < 0) return bad(g, "round %ld, worker %lu: %s", round + 1, (unsigned long)w, weft_strerror(x->status));
+            if (x->status < 0)
+                return bad(g, "round %ld, worker %lu: %s", round + 1, (unsigned long)w, weft_strerror(x->status));
             if (closing == (x->status == WEFT_OK) && g->workers > 1)
                 return bad(g, "round %ld, worker %lu, step %ld: %s", round + 1, (unsigned long)w, s + 1,
                            closing ? "no round was begun" : "a round was begun too soon");
@@ -638,8 +660,8 @@ static int replay_round(replay *r, long round, const cJSON *in, const cJSON *all
             }
             if (closing && item(e, "params_before_comm")) {
                 if (!all_layers(g, item(e, "params_before_comm"), "params_before_comm", r->b)) return 0;
-                if (!near_layers(g, "params_before_comm", round, (long)w, &x->params, r->deviates ? NULL : r->b + w * g->elements,
-                                 r->m.x + w * g->elements))
+                if (!near_layers(g, "params_before_comm", round, (long)w, &x->params,
+                                 r->deviates ? NULL : r->b + w * g->elements, r->m.x + w * g->elements))
                     return 0;
             }
             if (r->bn_tensors && closing) { /* what the host's forward passes have left there */
@@ -686,8 +708,8 @@ static int replay_round(replay *r, long round, const cJSON *in, const cJSON *all
     for (w = 0; w < g->workers; w++) {
         const double *want = wanted(r, e, "params_after", all_layers, r->b);
         if (g->misses) return 0;
-        if (!near_layers(g, "params_after", round, (long)w, &r->c.worker[w].params, want ? want + w * g->elements : NULL,
-                         r->m.x + w * g->elements))
+        if (!near_layers(g, "params_after", round, (long)w, &r->c.worker[w].params,
+                         want ? want + w * g->elements : NULL, r->m.x + w * g->elements))
             return 0;
     }
     if (r->bn_tensors) /* stay as the host has left them */
@@ -725,7 +747,8 @@ static void grawa_replay_variant(golden *g, const variant *v, const char *algori
         cJSON_ArrayForEach(rd, rounds) {
             const cJSON *in = item(rd, "inputs"), *e = item(g->doc == g->inputs_doc ? rd : g->doc, "expected");
             if (!known(g, rd, "a round", "round inputs expected") ||
-                !known(g, in, "inputs", "local_grads probe_grads local_x local_y probe_x probe_y") || !replay_round(&r, i, in, e))
+                !known(g, in, "inputs", "local_grads probe_grads local_x local_y probe_x probe_y") ||
+                !replay_round(&r, i, in, e))
                 break;
             i++;
         }
@@ -783,8 +806,8 @@ static void grawa_replay(golden *g, const char *algorithm) {
 
 /* ---- the comparison rules, over the library's collectives ---- */
 
-
-/* A worker's side: what it exchanges, and the collectives for it, on channels beside that of the cluster's own objects. */
+/* A worker's side: what it exchanges, and the collectives for it, on channels beside that of the cluster's own
+ * objects. */
 typedef struct elastic {
     weft_tensors other;  /* the mean (EASGD), the leader's model (LSGD) */
     weft_tensors center; /* EASGD: the center variable; LSGD: the last leader's model */
@@ -808,8 +831,8 @@ typedef struct contest {
     weft_collective **doing; /* one a worker */
 } contest;
 
-static weft_collective *collective_open(contest *k, uint32_t w, weft_tensors tensors, uint32_t channel, const weft_view *view,
-                                        void **memory) {
+static weft_collective *collective_open(contest *k, uint32_t w, weft_tensors tensors, uint32_t channel,
+                                        const weft_view *view, void **memory) {
     weft_collective_desc d;
     weft_collective *c = NULL;
     weft_detail why;
@@ -925,7 +948,9 @@ static void contest_close(contest *k) {
     free(k->doing);
 }
 
-static void copy_params(contest *k, uint32_t w) { cluster_copy(&k->c.worker[w].params, &k->e[w].other); }
+static void copy_params(contest *k, uint32_t w) {
+    cluster_copy(&k->c.worker[w].params, &k->e[w].other);
+}
 
 /* Every worker's own model, summed with equal weights, in everybody's `other`. */
 static int contest_mean(contest *k) {
@@ -941,7 +966,8 @@ static int contest_mean(contest *k) {
 static void pull_all(contest *k, uint32_t w, const weft_tensors *to, float pull) {
     size_t l;
     for (l = 0; l < k->g->layers; l++)
-        lsgd_pull(k->g->count[l], (float *)k->c.worker[w].params.tensor[l].data, (const float *)to->tensor[l].data, pull);
+        lsgd_pull(k->g->count[l], (float *)k->c.worker[w].params.tensor[l].data, (const float *)to->tensor[l].data,
+                  pull);
 }
 
 static void model_pull(const golden *g, double *x, const double *z, double pull) {
@@ -957,8 +983,9 @@ static int easgd_round(contest *k) {
     if (!contest_mean(k)) return 0;
     for (w = 0; w < g->workers; w++)
         for (l = 0; l < g->layers; l++)
-            easgd_move(g->count[l], (float *)k->c.worker[w].params.tensor[l].data, (float *)k->e[w].center.tensor[l].data,
-                       (const float *)k->e[w].other.tensor[l].data, (float)alpha, (float)beta);
+            easgd_move(g->count[l], (float *)k->c.worker[w].params.tensor[l].data,
+                       (float *)k->e[w].center.tensor[l].data, (const float *)k->e[w].other.tensor[l].data,
+                       (float)alpha, (float)beta);
     for (i = 0; i < g->elements; i++) {
         double mean = 0, old = k->anchor[i];
         for (w = 0; w < g->workers; w++) {
@@ -971,10 +998,12 @@ static int easgd_round(contest *k) {
     return 1;
 }
 
-/* One vote, a pull to the leader of the group (if there are several), and a pull to the leader of all (if its time has come). */
+/* One vote, a pull to the leader of the group (if there are several), and a pull to the leader of all (if its time
+ * has come). */
 static int lsgd_round(contest *k, long round, const cJSON *in, const cJSON *e, int compare) {
     golden *g = k->g;
-    int groups = k->per < g->workers, global = !groups || (round + 1) % (g->g_comm > g->l_comm ? g->g_comm / g->l_comm : 1) == 0;
+    int groups = k->per < g->workers,
+        global = !groups || (round + 1) % (g->g_comm > g->l_comm ? g->g_comm / g->l_comm : 1) == 0;
     uint32_t w, i, leader = 0;
     uint32_t *members = (uint32_t *)calloc(g->workers, sizeof *members);
     double *losses = k->in, *seen = room(g->workers);
@@ -1055,8 +1084,9 @@ static int contest_steps(contest *k, uint32_t w, long round, const cJSON *in, co
             pull_all(k, w, &k->e[w].center, p);
             model_pull(g, x, k->anchor, g->p2 / g->g_comm);
         }
-        if (each && (!layers(g, cJSON_GetArrayItem(each, (int)s), "params_each_step", k->in) ||
-                     !near_layers(g, "params_each_step", round, (long)w, &k->c.worker[w].params, compare ? k->in : NULL, x)))
+        if (each &&
+            (!layers(g, cJSON_GetArrayItem(each, (int)s), "params_each_step", k->in) ||
+             !near_layers(g, "params_each_step", round, (long)w, &k->c.worker[w].params, compare ? k->in : NULL, x)))
             return 0;
     }
     return 1;
@@ -1095,11 +1125,12 @@ static void compare_replay(golden *g, const char *algorithm) {
     cJSON_ArrayForEach(rd, rounds) {
         const cJSON *in = item(rd, "inputs"), *e = item(rd, "expected");
         uint32_t w;
-        int ok = known(g, rd, "a round", "round inputs expected") && known(g, in, "inputs", "local_grads losses") &&
-                 known(g, e, "expected",
-                       easgd ? "params_each_step params_before_comm center params_after"
-                             : "params_each_step params_before_comm leader leader_params group_leader_params params_after "
-                               "evaluated_center prox_anchor_after_test");
+        int ok =
+            known(g, rd, "a round", "round inputs expected") && known(g, in, "inputs", "local_grads losses") &&
+            known(g, e, "expected",
+                  easgd ? "params_each_step params_before_comm center params_after"
+                        : "params_each_step params_before_comm leader leader_params group_leader_params params_after "
+                          "evaluated_center prox_anchor_after_test");
         for (w = 0; ok && w < g->workers; w++) ok = contest_steps(&k, w, round, in, e, compare);
         ok = ok && contest_compare(&k, round, e, "params_before_comm", compare);
         ok = ok && (easgd ? easgd_round(&k) : lsgd_round(&k, round, in, e, compare));
@@ -1107,8 +1138,8 @@ static void compare_replay(golden *g, const char *algorithm) {
         if (ok && item(e, easgd ? "center" : "leader_params")) {
             ok = layers(g, item(e, easgd ? "center" : "leader_params"), "center", k.in);
             for (w = 0; ok && w < g->workers; w++)
-                ok = near_layers(g, easgd ? "center" : "leader_params", round, (long)w, &k.e[w].center, compare ? k.in : NULL,
-                                 k.anchor);
+                ok = near_layers(g, easgd ? "center" : "leader_params", round, (long)w, &k.e[w].center,
+                                 compare ? k.in : NULL, k.anchor);
         }
         if (ok && item(e, "evaluated_center")) { /* the plain mean */
             ok = layers(g, item(e, "evaluated_center"), "evaluated_center", k.in) && contest_mean(&k);
@@ -1116,13 +1147,15 @@ static void compare_replay(golden *g, const char *algorithm) {
                 ok = near_layers(g, "evaluated_center", round, (long)w, &k.e[w].other, compare ? k.in : NULL, NULL);
         }
         if (ok && item(e, "prox_anchor_after_test")) {
-            /* The published code zeroes the anchor here, and its workers are dragged to zero from then on. That is a fault which is
-             * not to be had: from here on the model alone says what is right (and what the file says must be something else). */
+            /* The published code zeroes the anchor here, and its workers are dragged to zero from then on. That is a
+             * fault which is not to be had: from here on the model alone says what is right (and what the file says
+             * must be something else). */
             size_t i;
             ok = layers(g, item(e, "prox_anchor_after_test"), "prox_anchor_after_test", k.in);
             for (i = 0; ok && i < g->elements; i++)
                 if (k.in[i] != 0) ok = bad(g, "prox_anchor_after_test is known as all zeros only");
-            for (w = 0; ok && w < g->workers; w++) ok = near_layers(g, "anchor", round, (long)w, &k.e[w].center, NULL, k.anchor);
+            for (w = 0; ok && w < g->workers; w++)
+                ok = near_layers(g, "anchor", round, (long)w, &k.e[w].center, NULL, k.anchor);
             compare = 0;
         } else if (ok && !compare && item(e, "params_after")) {
             size_t i, apart = 0;
@@ -1149,8 +1182,8 @@ static cluster_desc trigger_desc(uint32_t workers, long tau) {
     return d;
 }
 
-/* Request k is made by worker k mod M at its time: 0, it begins a local step; 1, it joins the round. 2: the host stops, which
- * it only considers when a worker asks right after a round. */
+/* Request k is made by worker k mod M at its time: 0, it begins a local step; 1, it joins the round. 2: the host
+ * stops, which it only considers when a worker asks right after a round. */
 static void server_replay(golden *g) {
     const cJSON *doc = g->doc;
     cluster c;
@@ -1161,7 +1194,8 @@ static void server_replay(golden *g) {
     size_t n, k;
     int stopped = 0;
     uint64_t rounds = 0, asked_after = 0; /* rounds when somebody last asked */
-    if (!known(g, doc, "the file", HEAD_KEYS "workers tau period_seconds answer_codes request_times expected_answers")) return;
+    if (!known(g, doc, "the file", HEAD_KEYS "workers tau period_seconds answer_codes request_times expected_answers"))
+        return;
     if (!integer(g, doc, "workers", 1, MOST_WORKERS, -1, &workers) || !integer(g, doc, "tau", 1, 1e6, -1, &tau) ||
         !field(g, doc, "period_seconds", MODEL_NAN, &budget))
         return;
@@ -1234,8 +1268,8 @@ typedef struct async_log {
     uint64_t want;
 } async_log;
 
-/* A worker comes back from a round: the collective's duration is the host's to add; those released together are served in the order of rank,
- * a nanosecond apart. */
+/* A worker comes back from a round: the collective's duration is the host's to add; those released together are
+ * served in the order of rank, a nanosecond apart. */
 static void async_back(cluster_worker *w) {
     async_log *log = (async_log *)w->user;
     uint64_t *done = &log->done[w->rank];
@@ -1284,8 +1318,10 @@ static void async_replay(golden *g) {
     d.back = async_back;
     if (!cluster_open(&c, &d) || !cluster_start(&c)) bad(g, "%s", c.why);
     for (w = 0; w < c.size && !g->misses; w++) {
-        if (!(seconds[w] >= 1e-6) || seconds[w] > 1e4) bad(g, "step_seconds: 0.000001 to 10000 is expected");
-        else c.worker[w].step_ns = (uint64_t)(seconds[w] * 1e9 + 0.5);
+        if (!(seconds[w] >= 1e-6) || seconds[w] > 1e4)
+            bad(g, "step_seconds: 0.000001 to 10000 is expected");
+        else
+            c.worker[w].step_ns = (uint64_t)(seconds[w] * 1e9 + 0.5);
         c.worker[w].pause_ns = w;
     }
     if (!g->misses && !cluster_run(&c, UINT64_MAX / 2)) bad(g, "%s", c.why);
@@ -1293,7 +1329,8 @@ static void async_replay(golden *g) {
         uint64_t start = 0, *joined = log.joined + (size_t)round * (size_t)workers;
         if (g->misses || !known(g, rd, "a round", "local_steps wait collective_starts") ||
             !numbers(g, item(rd, "local_steps"), (size_t)workers, "local_steps", steps) ||
-            !numbers(g, item(rd, "wait"), (size_t)workers, "wait", wait) || !field(g, rd, "collective_starts", MODEL_NAN, &starts))
+            !numbers(g, item(rd, "wait"), (size_t)workers, "wait", wait) ||
+            !field(g, rd, "collective_starts", MODEL_NAN, &starts))
             break;
         for (w = 0; w < c.size; w++)
             if (joined[w] > start) start = joined[w];
@@ -1370,12 +1407,14 @@ static void replay_file(golden *g) {
         grawa_replay(g, a);
     else if (!strcmp(a, "EASGD") || !strcmp(a, "LSGD"))
         compare_replay(g, a);
-    else bad(g, "unknown algorithm \"%.40s\"", a);
+    else
+        bad(g, "unknown algorithm \"%.40s\"", a);
 }
 
 static int usage(FILE *to, int status) {
     fputs("usage: golden-grawa FILE...\n"
-          "Replays golden vectors (JSON) of GRAWA, EASGD and LSGD through grawa.h and prints a line for each file: how many\n"
+          "Replays golden vectors (JSON) of GRAWA, EASGD and LSGD through grawa.h and prints a line for each file: how "
+          "many\n"
           "numbers were compared, and the worst error, in units of the file's tolerance (1 is the limit).\n"
           "Exit status: 0 all agree, 1 a miss, an unknown key or a file that compares nothing, 2 bad usage.\n",
           to);

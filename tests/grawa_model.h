@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * grawa_model.h: GRAWA once more, in plain double arithmetic and without any network: what the tests compare with. Written from
- * the specification, not from the library.
+ * grawa_model.h: GRAWA once more, in plain double arithmetic and without any network: what the tests compare with.
+ * Written from the specification, not from the library.
  *
- * Zero and unusable norms follow the limit rule: zeros share a group's whole weight, a worker whose norm is not finite has none;
- * if nobody has one, all are equal. */
+ * Zero and unusable norms follow the limit rule: zeros share a group's whole weight, a worker whose norm is not
+ * finite has none; if nobody has one, all are equal. */
 #ifndef GRAWA_MODEL_H
 #define GRAWA_MODEL_H
 
@@ -26,11 +26,11 @@ typedef struct model {
     model_norm norm;
     int by_model; /* one group, and MODEL_SUM is the sum of the tensors' norms */
     double mu, pull;
-    double *x;      /* [worker][element] */
-    double *center; /* [element] */
+    double *x;                    /* [worker][element] */
+    double *center;               /* [element] */
     double *n, *ema, *hat, *beta; /* [worker][group] */
-    double *decay;  /* [worker][group]: mu to the power of how many norms the average has seen */
-    uint64_t limit; /* groups in which a zero decided */
+    double *decay;                /* [worker][group]: mu to the power of how many norms the average has seen */
+    uint64_t limit;               /* groups in which a zero decided */
 } model;
 
 /* groups 0: every tensor its own; groups 1 and group_of NULL: the whole model. */
@@ -130,12 +130,24 @@ static inline int model_share(uint32_t workers, size_t stride, const double *h, 
     return zeros != 0;
 }
 
+/* Has a group any elements? Otherwise nobody has a say in it, and nobody misses it. */
+static inline int model_group_counts(const model *m, size_t g) {
+    size_t t, n = 0;
+    for (t = 0; t < m->tensors; t++) n += m->group[t] == g ? m->count[t] : 0;
+    return n != 0;
+}
+
 /* The weights from m->hat, the center from m->x. */
 static inline void model_weigh(model *m) {
     size_t g, t, i;
     uint32_t w;
-    for (g = 0; g < m->groups; g++)
-        m->limit += (uint64_t)model_share(m->workers, m->groups, m->hat + g, m->norm == MODEL_SQUARED ? 2 : 1, m->beta + g);
+    for (g = 0; g < m->groups; g++) {
+        int zeros = model_share(m->workers, m->groups, m->hat + g, m->norm == MODEL_SQUARED ? 2 : 1, m->beta + g);
+        if (model_group_counts(m, g))
+            m->limit += (uint64_t)zeros;
+        else
+            for (w = 0; w < m->workers; w++) m->beta[w * m->groups + g] = 1.0 / m->workers;
+    }
     for (t = 0; t < m->tensors; t++)
         for (i = m->start[t]; i < m->start[t] + m->count[t]; i++) {
             m->center[i] = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * test_grawa_trainer.c: GRAWA beside a trainer: every row of the manual's table "with your trainer" that says something works, the
- * initial parameters, schedules, the probe, the total-step trigger, models to evaluate, two objects on one transport, partial rounds. */
+ * test_grawa_trainer.c: GRAWA beside a trainer: every row of the manual's table "with your trainer" that says
+ * something works, the initial parameters, schedules, the probe, the total-step trigger, models to evaluate, two
+ * objects on one transport, partial rounds. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "cluster.h"
@@ -10,9 +11,9 @@
 enum { N = 3, ROWS = 8 }; /* workers, layer sizes below */
 static const size_t SIZE[2] = {12, 5};
 
-#define must(c, e)                                                               \
-    do {                                                                         \
-        if (!(e)) ck_abort_msg("%s", (c)->why[0] ? (c)->why : #e);               \
+#define must(c, e)                                                                                                     \
+    do {                                                                                                               \
+        if (!(e)) ck_abort_msg("%s", (c)->why[0] ? (c)->why : #e);                                                     \
     } while (0)
 
 /* A gradient of the worker's own: a fixed direction, a length that depends on worker and layer. The parameters stay. */
@@ -33,10 +34,16 @@ static cluster_desc small(uint32_t workers) {
     return d;
 }
 
-static void open_cluster(cluster *c, const cluster_desc *d) { must(c, cluster_open(c, d) && cluster_start(c)); }
-static void close_cluster(cluster *c) { must(c, cluster_close(c)); }
+static void open_cluster(cluster *c, const cluster_desc *d) {
+    must(c, cluster_open(c, d) && cluster_start(c));
+}
+static void close_cluster(cluster *c) {
+    must(c, cluster_close(c));
+}
 
-static double weight(const cluster *c, uint32_t rank, uint32_t group) { return grawa_weight(c->worker[0].g, rank, group); }
+static double weight(const cluster *c, uint32_t rank, uint32_t group) {
+    return grawa_weight(c->worker[0].g, rank, group);
+}
 
 static grawa_stats_t stats(const cluster *c, uint32_t rank) {
     grawa_stats_t s;
@@ -73,7 +80,9 @@ static double length(const weft_tensors *g, size_t first, size_t count) {
 }
 
 /* The published model norm. */
-static double norm_sum(const weft_tensors *g) { return length(g, 0, 1) + length(g, 1, 1); }
+static double norm_sum(const weft_tensors *g) {
+    return length(g, 0, 1) + length(g, 1, 1);
+}
 
 static void scale_by(const weft_tensors *g, double f) {
     size_t t, i;
@@ -219,7 +228,8 @@ START_TEST(with_weight_decay_in_the_gradient_or_not) {
             fixed(w);
             for (t = 0; with && t < 2; t++)
                 for (i = 0; i < SIZE[t]; i++)
-                    cluster_set(&w->grads.tensor[t], i, cluster_get(&w->grads.tensor[t], i) + 0.5 * cluster_get(&w->params.tensor[t], i));
+                    cluster_set(&w->grads.tensor[t], i,
+                                cluster_get(&w->grads.tensor[t], i) + 0.5 * cluster_get(&w->params.tensor[t], i));
             h[r] = norm_sum(&w->grads);
             w->status = grawa_step(w->g, &w->grads);
         }
@@ -252,7 +262,8 @@ START_TEST(accumulated_gradients_count_once_and_common_factors_cancel) {
                         for (i = 0; i < SIZE[t]; i++, j++) sum[j] += cluster_get(&x->grads.tensor[t], i);
                 }
                 for (t = j = 0; t < 2; t++)
-                    for (i = 0; i < SIZE[t]; i++, j++) cluster_set(&x->grads.tensor[t], i, sum[j] * (way == 0 ? 1 : way == 1 ? 0.25 : 1 / 3.));
+                    for (i = 0; i < SIZE[t]; i++, j++)
+                        cluster_set(&x->grads.tensor[t], i, sum[j] * (way == 0 ? 1 : way == 1 ? 0.25 : 1 / 3.));
                 x->status = grawa_step(x->g, &x->grads);
             }
             must(&c, cluster_finish_round(&c));
@@ -399,7 +410,8 @@ START_TEST(absent_gradients_add_nothing_by_model_and_have_no_say_by_layer) {
             memcpy(list[r], w->grads.tensor, sizeof list[r]);
             if (r == 1) list[r][1].data = NULL;
             view.tensor = list[r];
-            h[r] = by_layer ? length(&w->grads, 0, 1) : length(&w->grads, 0, 1) + (r == 1 ? 0 : length(&w->grads, 1, 1));
+            h[r] =
+                by_layer ? length(&w->grads, 0, 1) : length(&w->grads, 0, 1) + (r == 1 ? 0 : length(&w->grads, 1, 1));
             h1[r] = r == 1 ? 0 : length(&w->grads, 1, 1);
             w->status = grawa_step(w->g, &view);
         }
@@ -458,7 +470,8 @@ static int with_buffers(cluster_worker *w) {
 static void free_buffers(void) {
     uint32_t r;
     for (r = 0; r < N; r++) {
-        ck_assert(cluster_tensors_whole(&buffers_of[r]) && cluster_tensors_whole(&into_of[r]) && cluster_tensors_whole(&into_buffers_of[r]));
+        ck_assert(cluster_tensors_whole(&buffers_of[r]) && cluster_tensors_whole(&into_of[r]) &&
+                  cluster_tensors_whole(&into_buffers_of[r]));
         cluster_tensors_free(&buffers_of[r]);
         cluster_tensors_free(&into_of[r]);
         cluster_tensors_free(&into_buffers_of[r]);
@@ -497,7 +510,8 @@ START_TEST(averages_are_formed_without_touching_any_model_and_statistics_only_th
                 for (i = 0; i < SIZE[t]; i++) {
                     double e = 0;
                     for (s = 0; s < N; s++)
-                        e += (model ? weight(&c, s, _i ? (uint32_t)t : 0) : 1.0 / N) * cluster_get(&c.worker[s].params.tensor[t], i);
+                        e += (model ? weight(&c, s, _i ? (uint32_t)t : 0) : 1.0 / N) *
+                             cluster_get(&c.worker[s].params.tensor[t], i);
                     ck_assert_double_eq_tol(cluster_get(&into_of[0].tensor[t], i), e, 1e-6);
                     ck_assert_double_eq(cluster_get(&into_of[1].tensor[t], i), 0);
                 }
@@ -562,7 +576,8 @@ START_TEST(a_new_pull_takes_effect_in_the_next_round) {
         must(&c, cluster_steps(&c, 1));
         for (r = 0; r < N; r++) center += weight(&c, r, 0) * x[r];
         for (r = 0; r < N; r++)
-            ck_assert_double_eq_tol(cluster_get(&c.worker[r].params.tensor[0], 3), (1 - pull[k]) * x[r] + pull[k] * center, 1e-5);
+            ck_assert_double_eq_tol(cluster_get(&c.worker[r].params.tensor[0], 3),
+                                    (1 - pull[k]) * x[r] + pull[k] * center, 1e-5);
     }
     ck_assert_int_eq(grawa_set_pull(c.worker[0].g, -0.1), WEFT_ERR_ARGUMENT);
     ck_assert_int_eq(grawa_set_pull(c.worker[0].g, 1.01), WEFT_ERR_ARGUMENT);
@@ -652,6 +667,36 @@ START_TEST(setters_wait_for_the_end_of_a_round) {
 }
 END_TEST
 
+START_TEST(the_defaults_can_be_read_back) {
+    cluster c;
+    cluster_desc d = small(2);
+    grawa_desc e;
+    d.grawa.initial = GRAWA_INITIAL_CHECK;
+    d.grawa.period_steps = 0;
+    must(&c, cluster_open(&c, &d));
+    e = effective(&c, 1);
+    ck_assert_uint_eq(e.period_steps, 32);
+    ck_assert_double_eq(e.pull, 0.5);
+    ck_assert_double_eq(e.proximal, 0);
+    ck_assert_double_eq_tol(e.ema_rounds, pow(0.9, 8), 1e-15);
+    ck_assert_double_eq(e.ema_steps, 0.85);
+    ck_assert_int_eq(e.weighting, GRAWA_BY_MODEL);
+    ck_assert_int_eq(e.norm, GRAWA_NORM_SUM);
+    ck_assert_int_eq(e.source, GRAWA_SOURCE_CLOSING);
+    ck_assert_int_eq(e.trigger, GRAWA_TRIGGER_PERIOD);
+    close_cluster(&c);
+    d.grawa.pull = WEFT_ZERO;
+    d.grawa.ema_rounds = WEFT_ZERO;
+    d.grawa.ema_steps = WEFT_ZERO;
+    must(&c, cluster_open(&c, &d));
+    e = effective(&c, 0);
+    ck_assert_double_eq(e.pull, 0);
+    ck_assert_double_eq(e.ema_rounds, 0);
+    ck_assert_double_eq(e.ema_steps, 0);
+    close_cluster(&c);
+}
+END_TEST
+
 /* ---- initial parameters ---- */
 
 static cluster_desc beginning(grawa_initial how) {
@@ -680,7 +725,8 @@ START_TEST(check_refuses_unequal_parameters_and_names_both_hashes) {
         ck_assert_uint_ne(e->peer, r);
         mine[r] = e->expected;
     }
-    for (r = 0; r < N; r++) ck_assert_uint_eq(grawa_detail(c.worker[r].g)->got, mine[grawa_detail(c.worker[r].g)->peer]);
+    for (r = 0; r < N; r++)
+        ck_assert_uint_eq(grawa_detail(c.worker[r].g)->got, mine[grawa_detail(c.worker[r].g)->peer]);
     close_cluster(&c);
     d.start_unequal = 0; /* equal ones are fine, also if the first step comes before first contact */
     must(&c, cluster_open(&c, &d));
@@ -759,8 +805,9 @@ START_TEST(the_first_anchor_is_what_was_settled) {
 END_TEST
 
 START_TEST(other_settings_are_refused_by_name) {
-    static const char *const field[] = {"weighting", "norm", "source", "trigger", "initial", "guard", "ema_rounds", "algorithm",
-                                        "check_replicas", "partial", "params", "buffers", "ema_steps"};
+    static const char *const field[] = {"weighting", "norm",       "source",    "trigger",        "initial",
+                                        "guard",     "ema_rounds", "algorithm", "check_replicas", "partial",
+                                        "params",    "buffers",    "ema_steps"};
     size_t i;
     for (i = 0; i < sizeof field / sizeof *field; i++) {
         cluster c;
@@ -796,7 +843,8 @@ START_TEST(other_settings_are_refused_by_name) {
         for (r = 0; r < 2; r++) {
             const weft_detail *e = grawa_detail(c.worker[r].g);
             ck_assert_int_eq(c.worker[r].status, WEFT_ERR_MISMATCH);
-            if (!e->field || !strstr(e->field, field[i])) ck_abort_msg("%s: the field at fault is given as %s", field[i], e->field);
+            if (!e->field || !strstr(e->field, field[i]))
+                ck_abort_msg("%s: the field at fault is given as %s", field[i], e->field);
             ck_assert_uint_eq(e->peer, 1 - r);
             ck_assert_uint_ne(e->expected, e->got);
             ck_assert_uint_eq(e->expected, grawa_detail(c.worker[1 - r].g)->got);
@@ -849,7 +897,8 @@ START_TEST(a_probe_is_asked_for_once_a_round_at_the_current_model) {
         h[r] = norm_sum(&c.worker[r].grads);
     }
     check_weights(&c, 0, h);
-    /* while it is wanted, the parameters are as the step (and the proximal pull) left them, and no other verb is legal */
+    /* while it is wanted, the parameters are as the step (and the proximal pull) left them, and no other verb is
+     * legal */
     must(&c, cluster_steps(&c, 1));
     for (r = 0; r < N; r++) {
         cluster_worker *w = &c.worker[r];
@@ -1114,7 +1163,8 @@ START_TEST(objects_on_different_channels_share_a_transport) {
                     if (turn != 0) p[r].sb = grawa_step(p[r].b, &grads[r]);
                     weft_sim_worker(&c.sim, r, pair_poll, &p[r]);
                 }
-                if (weft_sim_run(&c.sim, 1000000) != WEFT_SIM_DONE) ck_abort_msg("seed %llu: %s", (unsigned long long)seed, weft_sim_text(&c.sim));
+                if (weft_sim_run(&c.sim, 1000000) != WEFT_SIM_DONE)
+                    ck_abort_msg("seed %llu: %s", (unsigned long long)seed, weft_sim_text(&c.sim));
                 for (r = 0; r < N; r++) {
                     ck_assert_int_eq(p[r].sa, WEFT_OK);
                     ck_assert_int_eq(p[r].sb, WEFT_OK);
@@ -1157,11 +1207,11 @@ START_TEST(a_round_goes_on_without_a_late_worker_who_joins_the_next) {
         CLUSTER_EACH(&c, w, w->rank == late ? WEFT_OK : grawa_step(w->g, fixed(w)));
         for (r = 0; r < 4; r++)
             if (r != late) ck_assert_int_eq(c.worker[r].status, WEFT_AGAIN);
-        cluster_advance(&c, 900000); /* not yet */
-        for (r = 0; r < 4; r++) ck_assert_uint_eq(stats(&c, r).rounds, 0);
         while (weft_sim_now(&c.sim) < begun + 1200000) {
             cluster_advance(&c, 50000);
             if (c.worker[0].status == WEFT_AGAIN) c.worker[0].status = grawa_poll(c.worker[0].g);
+            if (weft_sim_now(&c.sim) < begun + 1000000)
+                for (r = 0; r < 4; r++) ck_assert_uint_eq(stats(&c, r).rounds, 0); /* not yet */
         }
         for (r = 0; r < 4; r++) {
             grawa_stats_t s = stats(&c, r);
@@ -1240,6 +1290,7 @@ static Suite *suite(void) {
     tcase_add_test(t, a_new_pull_takes_effect_in_the_next_round);
     tcase_add_test(t, a_new_period_takes_effect_at_the_next_round);
     tcase_add_test(t, a_new_proximal_pull_takes_effect_at_the_next_round);
+    tcase_add_test(t, the_defaults_can_be_read_back);
     tcase_add_test(t, setters_wait_for_the_end_of_a_round);
     suite_add_tcase(s, t);
     t = tcase_create("beginning");

@@ -3,9 +3,44 @@
  * be run under a thread sanitizer too. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+/* Copies go through here, so that a test can step in between the two halves of one. */
+static void copy(void *into, const void *from, size_t bytes);
+#define WEFT_THREADS_COPY copy
 #include "transports/weft_threads.h"
 
 #include <check.h>
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gate_news = PTHREAD_COND_INITIALIZER;
+static int slow;   /* set while one thread runs */
+static int inside; /* a slow copy has come half way */
+
+static void copy(void *into, const void *from, size_t bytes) {
+    size_t half = bytes / 2;
+    int i;
+    if (!slow) {
+        memcpy(into, from, bytes);
+        return;
+    }
+    memcpy(into, from, half);
+    pthread_mutex_lock(&gate);
+    inside = 1;
+    pthread_cond_signal(&gate_news);
+    pthread_mutex_unlock(&gate);
+    for (i = 0; i < 2000; i++) sched_yield(); /* the others have their chance to go wrong */
+    memcpy((unsigned char *)into + half, (const unsigned char *)from + half, bytes - half);
+}
+
+static void until_inside(void) {
+    pthread_mutex_lock(&gate);
+    while (!inside) pthread_cond_wait(&gate_news, &gate);
+    inside = 0;
+    pthread_mutex_unlock(&gate);
+}
 
 static uint64_t draw(uint64_t *state) {
     uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
@@ -403,9 +438,10 @@ START_TEST(loss_wakes_who_waits) {
 }
 END_TEST
 
-#define BIG ((size_t)1 << 20)
+#define BIG ((size_t)1 << 16)
 
-static void *takes_from_the_lost(void *arg) {
+/* Takes what worker 0 sends; it does the copying. */
+static void *takes(void *arg) {
     worker *w = (worker *)arg;
     unsigned char *into = (unsigned char *)malloc(BIG);
     weft_request r;
@@ -414,7 +450,7 @@ static void *takes_from_the_lost(void *arg) {
     s = w->net.recv(w->net.ctx, 0, 1, into, BIG, &r);
     if (s == WEFT_OK) s = finish(w, &r);
     if (s == WEFT_OK) {
-        NEED(r.bytes == BIG && is_filled(into, 5, BIG));
+        NEED(r.bytes == BIG && into[0] == 5 && memcmp(into, into + 1, BIG - 1) == 0);
         w->a++;
     } else {
         NEED(s == WEFT_ERR_PEER_LOST);
@@ -423,26 +459,64 @@ static void *takes_from_the_lost(void *arg) {
     return NULL;
 }
 
-/* When lose returns, the memory of the lost worker may be freed: whoever copies from it has finished. */
-START_TEST(loss_waits_for_copies) {
+/* When lose or cancel returns, the memory of a send may be freed: whoever copies from it has finished. */
+START_TEST(copies_are_waited_for) {
     uint32_t i;
-    for (i = 0; i < 40; i++) {
+    slow = 1;
+    for (i = 0; i < 20; i++) {
         unsigned char *from = (unsigned char *)malloc(BIG);
-        volatile uint32_t k;
         weft_request q;
-        fill(from, 5, BIG);
+        memset(from, 5, BIG);
         memset(&q, 0, sizeof q);
         set_up(2, i);
         ck_assert_int_eq(all[0].net.send(all[0].net.ctx, 1, 1, from, BIG, &q), WEFT_OK);
         ck_assert_int_eq(all[0].net.test(all[0].net.ctx, &q), WEFT_AGAIN);
-        start(1, takes_from_the_lost);
-        for (k = 0; k < i * 2000; k++) continue;
-        weft_threads_lose(&team, 0);
+        start(1, takes);
+        until_inside();
+        if (i % 2) weft_threads_lose(&team, 0);
+        else all[0].net.cancel(all[0].net.ctx, &q);
         memset(from, 0, BIG);
         free(from);
         join(1);
+        ck_assert_uint_eq(all[1].a, 1); /* it was matched, so it comes */
         weft_threads_free(&team);
     }
+    slow = 0;
+}
+END_TEST
+
+/* The other way round: the memory of a receive, while the sender copies. */
+static void *gives(void *arg) {
+    worker *w = (worker *)arg;
+    unsigned char *from = (unsigned char *)calloc(1, BIG);
+    weft_request r;
+    memset(&r, 0, sizeof r);
+    NEED(w->net.send(w->net.ctx, 0, 1, from, BIG, &r) == WEFT_OK);
+    NEED(finish(w, &r) == WEFT_OK);
+    free(from);
+    return NULL;
+}
+
+START_TEST(copies_into_are_waited_for) {
+    uint32_t i;
+    slow = 1;
+    for (i = 0; i < 20; i++) {
+        unsigned char *into = (unsigned char *)malloc(BIG);
+        weft_request q;
+        memset(&q, 0, sizeof q);
+        set_up(2, i);
+        ck_assert_int_eq(all[0].net.recv(all[0].net.ctx, 1, 1, into, BIG, &q), WEFT_OK);
+        start(1, gives);
+        until_inside();
+        if (i % 2) weft_threads_lose(&team, 0);
+        else all[0].net.cancel(all[0].net.ctx, &q);
+        memset(into, 7, BIG);
+        join(1);
+        ck_assert(into[0] == 7 && memcmp(into, into + 1, BIG - 1) == 0); /* not touched any more */
+        free(into);
+        weft_threads_free(&team);
+    }
+    slow = 0;
 }
 END_TEST
 
@@ -572,7 +646,8 @@ int main(void) {
     tcase_set_timeout(t, 60);
     tcase_add_test(t, cancels_race_with_copies);
     tcase_add_test(t, loss_wakes_who_waits);
-    tcase_add_test(t, loss_waits_for_copies);
+    tcase_add_test(t, copies_are_waited_for);
+    tcase_add_test(t, copies_into_are_waited_for);
     tcase_add_test(t, revived_begins_anew);
     suite_add_tcase(s, t);
     t = tcase_create("bounds");

@@ -56,7 +56,7 @@ static void compare_product(size_t m, size_t n, size_t k, int a_turned, int b_tu
 }
 
 START_TEST(product_of_any_shape) {
-    static const size_t side[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 32, 33, 64, 70};
+    static const size_t side[] = {1, 3, 4, 7, 8, 9, 31, 32, 33, 70};
     const size_t sides = sizeof side / sizeof *side;
     for (size_t i = 0; i < sides; i++)
         for (size_t j = 0; j < sides; j++)
@@ -486,7 +486,7 @@ START_TEST(glyphs_can_be_learnt_and_do_not_saturate) {
         sampler_next(&order, BATCH, index);
         dataset_gather(&d, &d.train, index, BATCH, x, y);
         model_batch(&m, s, &p, x, y, BATCH, &g, &right);
-        sgd_step(&o, &m, &p, &g, 0.03f * (1.0f - (float)step / (float)steps));
+        sgd_step(&o, &m, &p, &g, 0.02f * (1.0f - (float)step / (float)steps));
     }
     right = 0;
     for (uint32_t i = 0; i < 1000; i += PIECE) {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * elastic.h: the arithmetic of the rules that GRAWA is compared with, apart from the network: elastic averaging (EASGD) and
- * leader SGD (LSGD), all workers together, as published with GRAWA. The golden files are replayed through these lines too. */
+ * elastic.h: the arithmetic of the rules that GRAWA is compared with, apart from the network: elastic averaging
+ * (EASGD) and leader SGD (LSGD), all workers together, as published with GRAWA. The golden files are replayed through
+ * these lines too. */
 #ifndef TRAIN_ELASTIC_H
 #define TRAIN_ELASTIC_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* EASGD: each worker moves a little towards the center, and the center towards the workers' mean. With old values on the
- * right, alpha = beta / workers:  x <- x - alpha (x - center),  center <- (1 - beta) center + beta mean. */
+/* EASGD: each worker moves a little towards the center, and the center towards the workers' mean. With old values on
+ * the right, alpha = beta / workers:  x <- x - alpha (x - center),  center <- (1 - beta) center + beta mean. */
 static inline void easgd_move(size_t n, float *x, float *center, const float *mean, float alpha, float beta) {
     for (size_t i = 0; i < n; i++) {
         x[i] -= alpha * (x[i] - center[i]);

@@ -25,7 +25,7 @@ static const char USAGE[] =
     "  --epochs N            passes over the training set, all workers together (10)\n"
     "  --seconds S           train for this long instead, at a constant learning rate\n"
     "  --batch N             samples a step and worker (32)\n"
-    "  --lr X                learning rate (0.03), falling linearly to 0\n"
+    "  --lr X                learning rate (0.02), falling linearly to 0\n"
     "  --momentum X          (0.9)\n"
     "  --weight-decay X      (0.0001)\n"
     "  --alpha X             how unequal the workers' labels are: Dirichlet parameter; 0 (default): alike\n"
@@ -156,7 +156,7 @@ void options_parse(options *o, int argc, char **argv) {
     o->epochs = 10;
     o->batch = 32;
     o->period = 32;
-    o->rate = 0.03;
+    o->rate = 0.02;
     o->momentum = 0.9;
     o->weight_decay = 1e-4;
     o->pull = 0.5;

@@ -87,8 +87,7 @@ static void panel_free(plot_panel *p) {
     free((void *)(uintptr_t)p->series);
 }
 
-void report_curves(const char *file, const char *title, const options *o, size_t runs, const run_result *run) {
-    (void)o;
+void report_curves(const char *file, const char *title, size_t runs, const run_result *run) {
     plot_panel panel[2] = {panel_of(runs, run, STEPS), panel_of(runs, run, SECONDS)};
     plot_panels(file, title, 2, panel);
     panel_free(&panel[0]);

@@ -15,7 +15,7 @@ void report_line(const run_result *r);
 void report_csv(const char *file, size_t runs, const run_result *run);
 
 /* Accuracy against steps and against seconds. */
-void report_curves(const char *file, const char *title, const options *o, size_t runs, const run_result *run);
+void report_curves(const char *file, const char *title, size_t runs, const run_result *run);
 
 /* Runs with unequal workers: accuracy against seconds, and below what each worker did when. */
 void report_picture(const char *file, const char *title, const options *o, size_t runs, const run_result *run);

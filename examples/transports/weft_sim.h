@@ -1363,7 +1363,8 @@ WEFT_FN void weft_sim_describe(weft_sim *s, const char *what) {
             const weft_sim_op *o = &s->op[i];
             if (o->state == WEFT_SIM_FREE || o->rank != r) continue;
             k = snprintf(s->text + n, room - n, " %s %lu (tag %lu, %llu bytes%s)",
-                         o->is_send ? "send to" : "receive from", (unsigned long)o->peer, (unsigned long)o->tag, (unsigned long long)o->bytes,
+                         o->is_send ? "send to" : "receive from", (unsigned long)o->peer, (unsigned long)o->tag,
+                         (unsigned long long)o->bytes,
                          o->state == WEFT_SIM_IS_OVER ? ", over but not tested" : "");
             if (k > 0) n += (size_t)k;
         }

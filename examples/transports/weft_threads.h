@@ -34,6 +34,11 @@
 #define WEFT_THREADS_REQUESTS_PER_PEER 32u
 #endif
 
+/* How the bytes of a message move; something else may be put here before this file is included. */
+#ifndef WEFT_THREADS_COPY
+#define WEFT_THREADS_COPY(into, from, bytes) memcpy(into, from, bytes)
+#endif
+
 typedef enum weft_threads_state {
     WEFT_THREADS_WAITING, /* in the list of its pair */
     WEFT_THREADS_COPYING, /* it has met its counterpart: the bytes move */
@@ -171,7 +176,7 @@ WEFT_FN weft_status weft_threads_post(weft_threads_worker *w, int is_send, uint3
     pthread_mutex_unlock(&end->lock);
 
     bytes = send->bytes < receive->bytes ? send->bytes : receive->bytes;
-    if (bytes) memcpy(receive->into, send->from, bytes);
+    if (bytes) WEFT_THREADS_COPY(receive->into, send->from, bytes);
 
     pthread_mutex_lock(&end->lock);
     if (send->bytes > receive->bytes) receive->status = WEFT_ERR_TRUNCATED;

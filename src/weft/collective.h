@@ -884,14 +884,9 @@ WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view 
     weft_status s;
     if (g->busy) return WEFT_ERR_REENTRY;
     g->detail = weft_detail_none();
-    if (!view) return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
-    if ((s = weft_view_check(view, g->net, &g->detail)) != WEFT_OK) return s;
-    if (view->epoch <= g->epoch)
-        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
-                               view->epoch);
+    if ((s = weft_group_check_view(g, view)) != WEFT_OK) return s;
     weft_reduce_cancel(&c->reduce);
     weft_group_set_view(g, view);
-    if (g->failed) return g->failed;
     c->pending = 0; /* an operation cut short is abandoned unless somebody has committed it */
     weft_collective_sync(c);
     return weft_collective_poll(c);

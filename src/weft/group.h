@@ -269,6 +269,21 @@ WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *ne
     return WEFT_OK;
 }
 
+/* Is this a view that may follow the present one? Changes nothing. */
+WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
+    weft_status s;
+    uint32_t i;
+    if (!v) return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
+    if ((s = weft_view_check(v, g->net, &g->detail)) != WEFT_OK) return s;
+    if (v->epoch <= g->epoch)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
+                               v->epoch);
+    for (i = 0; i < v->count; i++)
+        if (g->peer[v->members[i]].lost)
+            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i], WEFT_TEXT("view.members"), 0, v->members[i]);
+    return WEFT_OK;
+}
+
 /* Takes back from the transport whatever is under way with a peer: all of it, or only what touches the host's
  * memory. */
 WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
@@ -304,9 +319,6 @@ WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
     g->step = 0;
     g->failed = WEFT_OK;
     g->timing = 0;
-    for (i = 0; i < g->members; i++)
-        if (g->peer[g->member[i]].lost)
-            weft_group_break(g, WEFT_ERR_PEER_LOST, g->member[i], WEFT_TEXT("view.members"), 0, 0);
 }
 
 /* A worker has said good-bye, at a point where all others hear it before they need it again. */

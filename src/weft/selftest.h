@@ -16,8 +16,8 @@
  *
  * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
  * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a breach that
- * makes the test stand still is found too, after timeout_ns (so wait no longer than that). What cannot be seen from here:
- * callbacks that block, loss of peers, and calls on several threads. */
+ * makes the test stand still is found too, after timeout_ns (so wait no longer than that). What cannot be seen from
+ * here: callbacks that block, loss of peers, and calls on several threads. */
 
 typedef enum weft_selftest_rule {
     WEFT_RULE_NONE = 0,
