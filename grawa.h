@@ -343,6 +343,7 @@ typedef enum weft_isa { WEFT_ISA_AUTO = 0, WEFT_ISA_SERIAL = 1 } weft_isa;
  *   peer, or a receive).
  * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
  *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
+ *   Nobody sends to itself. request.bytes is looked at for receives only.
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
@@ -395,7 +396,6 @@ typedef struct weft_transport {
     /* Optional: the host's own sum over all ranks, in place, where a descriptor asks for it: with the host's order of
      * summation, so without the promise of equal bits. All workers call it in the same order; test ends it. */
     weft_status (*all_reduce)(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *request);
-    weft_status (*all_gather)(void *ctx, const void *mine, void *all, size_t bytes_each, weft_request *request);
 } weft_transport;
 
 /* The smallest largest message that the library can work over: its control message. */
@@ -417,7 +417,6 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
     t.now = now;
     t.wait = NULL;
     t.all_reduce = NULL;
-    t.all_gather = NULL;
     return t;
 }
 
@@ -466,8 +465,7 @@ typedef enum weft_selftest_rule {
     WEFT_RULE_CANCEL_TOUCH,/* and its buffer is not touched any more */
     WEFT_RULE_CANCEL_SEND, /* a cancelled send is delivered wholly or not at all; one that is over is delivered */
     WEFT_RULE_TIME,        /* now does not go back */
-    WEFT_RULE_ALL_REDUCE,  /* the optional all_reduce adds up */
-    WEFT_RULE_ALL_GATHER   /* the optional all_gather brings all parts in rank order */
+    WEFT_RULE_ALL_REDUCE   /* the optional all_reduce adds up */
 } weft_selftest_rule;
 
 typedef struct weft_selftest_report {
@@ -525,8 +523,8 @@ typedef struct weft_selftest {
  * of another order turns them.
  *
  *   0 u32 magic 'weft'    4 u8 wire version, u8 order (1: big-endian), u16 kind   8 u32 epoch    12 u32 sender's rank
- *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument 0
- *  48 u64 argument 1     56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
+ *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument
+ *  48 u64 reserved (0)    56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
  *
  * `bytes` is the length of the data announced; `piece` the longest bulk message the sender makes of it; `step`
  * numbers the exchanges of a round. */
@@ -894,6 +892,13 @@ GRAWA_API void grawa_close(grawa *g);
 #define WEFT_CHECK(condition) ((void)0)
 #endif
 
+/* For what stands in many places and never in a hot one: inlined, it would be a tenth of the code. */
+#if defined __GNUC__ || defined __clang__
+#define WEFT_NOINLINE __attribute__((noinline))
+#else
+#define WEFT_NOINLINE
+#endif
+
 WEFT_FN weft_detail weft_detail_none(void) {
     weft_detail d;
     memset(&d, 0, sizeof d);
@@ -902,8 +907,8 @@ WEFT_FN weft_detail weft_detail_none(void) {
 }
 
 /* Fills `d` and hands the status through, so that a refusal is one line where it is found. */
-WEFT_FN weft_status weft_refuse(weft_detail *d, weft_status status, const char *field, uint64_t expected,
-                                uint64_t got) {
+WEFT_FN WEFT_NOINLINE weft_status weft_refuse(weft_detail *d, weft_status status, const char *field, uint64_t expected,
+                                              uint64_t got) {
     d->status = status;
     d->field = field;
     d->expected = expected;
@@ -915,6 +920,11 @@ WEFT_FN uint64_t weft_double_bits(double v) {
     uint64_t bits;
     memcpy(&bits, &v, sizeof bits);
     return bits;
+}
+
+/* A status as a value of a detail: errors as they read in two's complement. */
+WEFT_FN uint64_t weft_status_value(weft_status s) {
+    return (uint64_t)(int64_t)s;
 }
 
 WEFT_FN int weft_is_finite(double v) {
@@ -1087,10 +1097,19 @@ typedef struct weft_kernel_set {
      * source left the result is +0. Returns how many elements of the result are not finite. out may be one of the
      * sources. */
     uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out);
-    /* lanes[0..15] += x * y */
-    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
     /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
     void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    /* elements that are NaN or infinite */
+    uint64_t (*count_nonfinite)(size_t n, const void *x);
+    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any
+     * order. */
+    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
+} weft_kernel_set;
+
+/* Those that some algorithms use, in a table of its own, so that the others do not carry them. */
+typedef struct weft_gradient_set {
+    /* lanes[0..15] += x * y */
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
     /* lanes[0..15] += x * y, [16..31] += x * x, [32..47] += y * y; each equal to the single kernels bit for bit */
     void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
     /* SGD: d = g + weight_decay * x (weight_decay 0: d = g); v = momentum * v + d (first: v = d, v is not read);
@@ -1099,14 +1118,7 @@ typedef struct weft_kernel_set {
     uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
     /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
     void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup);
-    /* SAM: x = backup */
-    void (*sam_restore)(size_t n, const void *backup, void *x);
-    /* elements that are NaN or infinite */
-    uint64_t (*count_nonfinite)(size_t n, const void *x);
-    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any
-     * order. */
-    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
-} weft_kernel_set;
+} weft_gradient_set;
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
@@ -1118,6 +1130,11 @@ typedef struct weft_kernels {
     void (*f32_to_f16)(size_t n, const float *x, uint16_t *y); /* nearest even, subnormals kept, overflow to infinity */
 } weft_kernels;
 
+typedef struct weft_gradient_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_gradient_set f32, f64;
+} weft_gradient_kernels;
+
 /* What the vocabulary of an instruction set and the kernels over it have in common. */
 #define WEFT_LANES_OF_A_BLOCK 16
 #define WEFT_GROUP 256 /* elements that a kernel keeps on the stack: a multiple of 16 */
@@ -1127,12 +1144,6 @@ typedef struct weft_kernels {
 #define WEFT_INDEPENDENT _Pragma("GCC ivdep")
 #else
 #define WEFT_INDEPENDENT
-#endif
-
-#if defined __GNUC__ || defined __clang__
-#define WEFT_NOINLINE __attribute__((noinline))
-#else
-#define WEFT_NOINLINE
 #endif
 
 /* mix(bits, index) of the replica hash: splitmix64's finaliser over bits + (index + 1) * 2^64 / golden ratio. */
@@ -1182,17 +1193,22 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
     return !weft_is_finite(v);
 }
 
-/* The table of a set, by its WEFT_SET_NAME; sam_restore is a copy. */
+/* The tables of a set, by its WEFT_SET_NAME. */
 #define WEFT_KERNEL_SET(e)                                                                                             \
     {                                                                                                                  \
         WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),               \
-            WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, sqnorm_block),               \
-            WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block), WEFT_SET_NAME(e, sam_perturb),                  \
-            WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, count_nonfinite), WEFT_SET_NAME(e, hash)                          \
+            WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, sqnorm_block), WEFT_SET_NAME(e, count_nonfinite),         \
+            WEFT_SET_NAME(e, hash)                                                                                     \
     }
 #define WEFT_KERNEL_SETS                                                                                               \
     WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
         WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)
+#define WEFT_GRADIENT_SET(e)                                                                                           \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block),                        \
+            WEFT_SET_NAME(e, sam_perturb)                                                                              \
+    }
+#define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
 
 /* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
  * body.h for each element type, take the vocabulary back.
@@ -2140,6 +2156,8 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_ELEMENT
 
 static WEFT_UNUSED const weft_kernels weft_kernels_serial = {"serial", WEFT_KERNEL_SETS};
+static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&weft_kernels_serial,
+                                                                                WEFT_GRADIENT_SETS};
 
 #undef WEFT_SET_NAME
 #undef WEFT_KERNEL
@@ -2189,6 +2207,10 @@ static WEFT_UNUSED const weft_kernels weft_kernels_serial = {"serial", WEFT_KERN
 /* The table for this object. NULL if `isa` names a set that this build or machine does not have. */
 WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
+}
+
+WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa) {
+    return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_gradient_kernels_serial : NULL;
 }
 
 /* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
@@ -2265,6 +2287,7 @@ typedef enum weft_op {
 
 typedef struct weft_work {
     const weft_kernels *kernels;
+    const weft_gradient_kernels *gradient; /* perturb, dot, dots, sgd */
     weft_op op;
     weft_dtype dtype;
     size_t n;
@@ -2289,19 +2312,21 @@ typedef union weft_slot {
 #define WEFT_SLOTS 3
 
 /* n elements of f32 or f64 at p, which begin with element `at` of the tensor. Returns the count. */
-WEFT_FN uint64_t weft_work_apply(const weft_work *j, const weft_kernel_set *s, size_t at, size_t n, void *const *p,
+WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p,
                                  double *lanes) {
+    const weft_kernel_set *s = wide ? &j->kernels->f64 : &j->kernels->f32;
+    const weft_gradient_set *d = j->gradient ? wide ? &j->gradient->f64 : &j->gradient->f32 : NULL;
     switch (j->op) {
     case WEFT_OP_COPY: s->copy(n, p[0], p[1]); break;
     case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1]); break;
     case WEFT_OP_AXPY: s->axpy(n, j->a, p[0], p[1]); break;
     case WEFT_OP_PULL: s->pull(n, j->a, p[0], p[1]); break;
-    case WEFT_OP_PERTURB: s->sam_perturb(n, j->a, p[0], p[1], p[2]); break;
+    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2]); break;
     case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0]);
-    case WEFT_OP_DOT: s->dot_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_DOT: d->dot_block(n, p[0], p[1], lanes); break;
     case WEFT_OP_SQNORM: s->sqnorm_block(n, p[0], lanes); break;
-    case WEFT_OP_DOTS: s->dots_block(n, p[0], p[1], lanes); break;
-    case WEFT_OP_SGD: return s->sgd_block(n, j->sgd, p[0], p[1], p[2], lanes);
+    case WEFT_OP_DOTS: d->dots_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SGD: return d->sgd_block(n, j->sgd, p[0], p[1], p[2], lanes);
     case WEFT_OP_COUNT: return s->count_nonfinite(n, p[0]);
     case WEFT_OP_HASH: return s->hash(n, j->first + at, p[0]);
     }
@@ -2346,7 +2371,7 @@ WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, doub
         }
         for (i = 0; i < 3; i++)
             if (j->reads >> i & 1u) weft_widen(j, m, (const uint16_t *)j->array[i] + at, piece[i]);
-        count += weft_work_apply(j, s, at, m, p, lanes);
+        count += weft_work_apply(j, 0, at, m, p, lanes);
         for (i = 0; i < 3; i++)
             if (j->writes >> i & 1u) weft_narrow(j, m, piece[i], (uint16_t *)j->array[i] + at);
     }
@@ -2370,7 +2395,7 @@ WEFT_FN void weft_work_block(const weft_work *j, size_t b, weft_slot *slot) {
         const size_t each = weft_dtype_bytes(j->dtype);
         void *p[3];
         for (i = 0; i < 3; i++) p[i] = j->array[i] ? (void *)((unsigned char *)j->array[i] + at * each) : NULL;
-        count = weft_work_apply(j, j->dtype == WEFT_F64 ? &j->kernels->f64 : &j->kernels->f32, at, n, p, lanes);
+        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes);
     }
     for (i = 0; i < j->sums; i++) slot[i].sum = weft_lanes_sum(lanes + i * WEFT_LANES_OF_A_BLOCK);
     if (j->counts) slot[i].count = count;
@@ -2483,9 +2508,10 @@ WEFT_FN void weft_run_pull(const weft_kernels *k, const weft_pool *pool, weft_dt
     weft_work_run(&j, pool, NULL);
 }
 
-WEFT_FN void weft_run_sam_perturb(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
-                                  const void *g, void *x, void *backup) {
-    weft_work j = weft_work_make(k, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
+WEFT_FN void weft_run_sam_perturb(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                  double a, const void *g, void *x, void *backup) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
+    j.gradient = k;
     j.array[2] = backup;
     j.a = a;
     weft_work_run(&j, pool, NULL);
@@ -2510,10 +2536,11 @@ WEFT_FN uint64_t weft_run_weighted_sum(const weft_kernels *k, const weft_pool *p
 }
 
 /* ---- reductions over one tensor of any dtype; blocks start at its first element ---- */
-WEFT_FN double weft_run_dot(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
-                            const void *y) {
-    weft_work j = weft_work_make(k, WEFT_OP_DOT, t, n, x, y, 3, 0);
+WEFT_FN double weft_run_dot(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                            const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOT, t, n, x, y, 3, 0);
     weft_slot total[WEFT_SLOTS];
+    j.gradient = k;
     j.sums = 1;
     weft_work_run(&j, pool, total);
     return total[0].sum;
@@ -2527,11 +2554,12 @@ WEFT_FN double weft_run_sqnorm(const weft_kernels *k, const weft_pool *pool, wef
     return total[0].sum;
 }
 
-WEFT_FN weft_dots weft_run_dots(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
-                                const void *y) {
-    weft_work j = weft_work_make(k, WEFT_OP_DOTS, t, n, x, y, 3, 0);
+WEFT_FN weft_dots weft_run_dots(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOTS, t, n, x, y, 3, 0);
     weft_slot total[WEFT_SLOTS];
     weft_dots r;
+    j.gradient = k;
     j.sums = 3;
     weft_work_run(&j, pool, total);
     r.xy = total[0].sum;
@@ -2541,12 +2569,13 @@ WEFT_FN weft_dots weft_run_dots(const weft_kernels *k, const weft_pool *pool, we
 }
 
 /* g, v and x have the same dtype; v may be NULL without momentum. */
-WEFT_FN weft_grad_stats weft_run_sgd(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+WEFT_FN weft_grad_stats weft_run_sgd(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
                                      const weft_sgd *o, const void *g, void *v, void *x) {
     const int plain = t == WEFT_F64 ? o->momentum == 0 : (float)o->momentum == 0;
-    weft_work j = weft_work_make(k, WEFT_OP_SGD, t, n, g, v, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
+    weft_work j = weft_work_make(k->core, WEFT_OP_SGD, t, n, g, v, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
     weft_slot total[WEFT_SLOTS];
     weft_grad_stats r;
+    j.gradient = k;
     j.array[2] = x;
     j.sums = j.counts = 1;
     j.sgd = o;
@@ -2633,7 +2662,6 @@ WEFT_FN const char *weft_selftest_text(weft_selftest_rule rule) {
     case WEFT_RULE_CANCEL_SEND: return "a cancelled send is delivered wholly or not at all";
     case WEFT_RULE_TIME: return "now must not go back";
     case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up";
-    case WEFT_RULE_ALL_GATHER: return "all_gather must bring all parts in rank order";
     }
     return "unknown rule";
 #endif
@@ -2841,9 +2869,9 @@ WEFT_FN weft_status weft_selftest_post(const weft_transport *t, weft_selftest *s
     status = is_send ? t->send(t->ctx, peer, s->tag, s->at, length, &s->request)
                      : t->recv(t->ctx, peer, s->tag, s->at, length, &s->request);
     st->checks++;
-    if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+    if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
     s->state = is_send ? WEFT_ST_SENDING : WEFT_ST_RECEIVING;
-    if (status != WEFT_OK) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_OK, (uint32_t)status);
+    if (status != WEFT_OK) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_OK, weft_status_value(status));
     return WEFT_OK;
 }
 
@@ -2853,19 +2881,19 @@ WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *s
     weft_status status = t->test(t->ctx, &s->request);
     size_t k;
     if (status == WEFT_AGAIN) return WEFT_AGAIN;
-    if (status > 0) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_AGAIN, (uint32_t)status);
+    if (status > 0) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_AGAIN, weft_status_value(status));
     *over = status;
     st->checks++;
     if (t->now) st->progress_now = t->now(t->ctx);
     if (s->state == WEFT_ST_RECEIVING) {
         s->state = WEFT_ST_IDLE;
         if (status != WEFT_OK && status != WEFT_ERR_TRUNCATED)
-            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
         if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
         return WEFT_OK;
     }
     s->state = WEFT_ST_IDLE;
-    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
     k = weft_selftest_compare(s, s->seed, s->length);
     if (k < s->length)
         return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, weft_selftest_byte(s->seed, k), s->at[k]);
@@ -2895,7 +2923,7 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     int known = 0;
     st->checks++;
     if (over != expected)
-        return weft_selftest_broken(t, st, rule, s, (uint32_t)expected, (uint32_t)over);
+        return weft_selftest_broken(t, st, rule, s, weft_status_value(expected), weft_status_value(over));
     if (s->request.bytes != length) return weft_selftest_broken(t, st, rule, s, length, s->request.bytes);
     k = weft_selftest_compare(s, seed, n);
     if (k == n) return WEFT_OK;
@@ -3000,7 +3028,7 @@ WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st,
         return status == WEFT_AGAIN ? WEFT_OK : status;
     case WEFT_ST_STILL:
         status = weft_selftest_look(t, st, s, &over);
-        if (status == WEFT_OK) return weft_selftest_broken(t, st, rule, s, WEFT_AGAIN, (uint32_t)over);
+        if (status == WEFT_OK) return weft_selftest_broken(t, st, rule, s, WEFT_AGAIN, weft_status_value(over));
         return status == WEFT_AGAIN ? WEFT_OK : status;
     case WEFT_ST_CANCEL:
         if (s->state == WEFT_ST_IDLE) return WEFT_OK;
@@ -3039,47 +3067,33 @@ WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftes
     double n = t->size, expected[4];
     weft_status status;
     uint32_t i;
-    size_t k;
-    for (; st->stage < 4; st->stage++) {
-        int gather = st->stage >= 2;
-        if (gather ? !t->all_gather || t->size > WEFT_SELFTEST_BYTES / 8 : !t->all_reduce || t->size > 1024) continue;
-        s->peer = s->tag = WEFT_NO_RANK;
-        if (st->stage % 2 == 0) {
-            memset(&s->request, 0, sizeof s->request);
-            weft_selftest_fill(s, 0xA5);
-            for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
-            memcpy(s->at, value, sizeof value);
-            for (k = 0; k < 8; k++) st->slot[1].at[k] = weft_selftest_byte(t->rank, k);
-            status = gather ? t->all_gather(t->ctx, st->slot[1].at, s->at, 8, &s->request)
-                            : t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
-            if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
-            s->state = WEFT_ST_SENDING;
-            continue;
-        }
-        status = t->test(t->ctx, &s->request);
-        if (status == WEFT_AGAIN)
-            return weft_selftest_patience(t, st, gather ? WEFT_RULE_ALL_GATHER : WEFT_RULE_ALL_REDUCE, s);
-        s->state = WEFT_ST_IDLE;
-        if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
-        st->checks++;
-        if (gather) {
-            for (i = 0; i < t->size; i++)
-                for (k = 0; k < 8; k++)
-                    if (s->at[i * 8 + k] != weft_selftest_byte(i, k))
-                        return weft_selftest_broken(t, st, WEFT_RULE_ALL_GATHER, s, weft_selftest_byte(i, k),
-                                                    s->at[i * 8 + k]);
-        } else {
-            expected[0] = n * (n + 1) / 2;
-            expected[1] = n;
-            expected[2] = -2 * n;
-            expected[3] = 0;
-            memcpy(value, s->at, sizeof value);
-            for (i = 0; i < 4; i++)
-                if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
-                    return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
-                                                weft_double_bits((double)value[i]));
-        }
+    if (!t->all_reduce || t->size > 1024 || st->stage == 2) return WEFT_OK;
+    s->peer = s->tag = WEFT_NO_RANK;
+    if (st->stage == 0) {
+        memset(&s->request, 0, sizeof s->request);
+        weft_selftest_fill(s, 0xA5);
+        for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
+        memcpy(s->at, value, sizeof value);
+        status = t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
+        if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+        s->state = WEFT_ST_SENDING;
+        st->stage = 1;
     }
+    status = t->test(t->ctx, &s->request);
+    if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
+    s->state = WEFT_ST_IDLE;
+    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    st->checks++;
+    st->stage = 2;
+    expected[0] = n * (n + 1) / 2;
+    expected[1] = n;
+    expected[2] = -2 * n;
+    expected[3] = 0;
+    memcpy(value, s->at, sizeof value);
+    for (i = 0; i < 4; i++)
+        if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
+            return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
+                                        weft_double_bits((double)value[i]));
     return WEFT_OK;
 }
 
@@ -3163,7 +3177,7 @@ enum {
 
 typedef struct weft_header {
     uint32_t big_endian, kind, epoch, sender, step, piece, payload;
-    uint64_t round, bytes, arg0, arg1;
+    uint64_t round, bytes, arg0;
 } weft_header;
 
 WEFT_FN void weft_put32(unsigned char *p, uint32_t v) {
@@ -3220,52 +3234,80 @@ WEFT_FN void weft_swap(unsigned char *p, size_t bytes, size_t each) {
         }
 }
 
+/* The header as its sixteen words. */
+enum {
+    WEFT_WORD_MAGIC = 0,
+    WEFT_WORD_KIND = 1, /* version, order, kind */
+    WEFT_WORD_EPOCH = 2,
+    WEFT_WORD_SENDER = 3,
+    WEFT_WORD_ROUND = 4,
+    WEFT_WORD_STEP = 6,
+    WEFT_WORD_PIECE = 7,
+    WEFT_WORD_BYTES = 8,
+    WEFT_WORD_ARG0 = 10,
+    WEFT_WORD_PAYLOAD = 14,
+    WEFT_WORD_CRC = 15,
+    WEFT_WORDS = 16
+};
+
+WEFT_FN void weft_split(uint32_t *word, uint64_t v) {
+    word[0] = (uint32_t)(v & 0xFFFFFFFFu);
+    word[1] = (uint32_t)(v >> 32);
+}
+
+WEFT_FN uint64_t weft_join(const uint32_t *word) {
+    return (uint64_t)word[0] | (uint64_t)word[1] << 32;
+}
+
 /* Writes the header; the payload must already stand behind it. Returns the length of the message. */
 WEFT_FN size_t weft_header_write(unsigned char *p, const weft_header *h) {
+    uint32_t w[WEFT_WORDS];
     size_t bytes = WEFT_HEADER_BYTES + h->payload;
-    weft_put32(p, WEFT_WIRE_MAGIC);
-    weft_put32(p + 4, WEFT_WIRE_VERSION | h->big_endian << 8 | h->kind << 16);
-    weft_put32(p + 8, h->epoch);
-    weft_put32(p + 12, h->sender);
-    weft_put64(p + 16, h->round);
-    weft_put32(p + 24, h->step);
-    weft_put32(p + 28, h->piece);
-    weft_put64(p + 32, h->bytes);
-    weft_put64(p + 40, h->arg0);
-    weft_put64(p + 48, h->arg1);
-    weft_put32(p + 56, h->payload);
-    weft_put32(p + 60, 0);
-    weft_put32(p + 60, weft_crc32c(0, p, bytes));
+    int i;
+    memset(w, 0, sizeof w);
+    w[WEFT_WORD_MAGIC] = WEFT_WIRE_MAGIC;
+    w[WEFT_WORD_KIND] = WEFT_WIRE_VERSION | h->big_endian << 8 | h->kind << 16;
+    w[WEFT_WORD_EPOCH] = h->epoch;
+    w[WEFT_WORD_SENDER] = h->sender;
+    weft_split(w + WEFT_WORD_ROUND, h->round);
+    w[WEFT_WORD_STEP] = h->step;
+    w[WEFT_WORD_PIECE] = h->piece;
+    weft_split(w + WEFT_WORD_BYTES, h->bytes);
+    weft_split(w + WEFT_WORD_ARG0, h->arg0);
+    w[WEFT_WORD_PAYLOAD] = h->payload;
+    for (i = 0; i < WEFT_WORDS; i++) weft_put32(p + 4 * i, w[i]);
+    weft_put32(p + 4 * WEFT_WORD_CRC, weft_crc32c(0, p, bytes));
     return bytes;
 }
 
-/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May
- * change the checksum field. */
+/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May change
+ * the checksum field. */
 WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t from, weft_header *h, weft_detail *d) {
+    uint32_t w[WEFT_WORDS], crc;
     weft_header r;
-    uint32_t crc, word;
+    int i;
     if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
-    if (weft_get32(p) != WEFT_WIRE_MAGIC)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, weft_get32(p));
-    word = weft_get32(p + 4);
-    if ((word & 0xFFu) != WEFT_WIRE_VERSION)
-        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("header.version"), WEFT_WIRE_VERSION, word & 0xFFu);
-    crc = weft_get32(p + 60);
-    weft_put32(p + 60, 0);
-    if (crc != weft_crc32c(0, p, bytes))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("header.crc"), weft_crc32c(0, p, bytes), crc);
-    r.big_endian = word >> 8 & 0xFFu;
-    r.kind = word >> 16;
-    r.epoch = weft_get32(p + 8);
-    r.sender = weft_get32(p + 12);
-    r.round = weft_get64(p + 16);
-    r.step = weft_get32(p + 24);
-    r.piece = weft_get32(p + 28);
-    r.bytes = weft_get64(p + 32);
-    r.arg0 = weft_get64(p + 40);
-    r.arg1 = weft_get64(p + 48);
-    r.payload = weft_get32(p + 56);
+    for (i = 0; i < WEFT_WORDS; i++) w[i] = weft_get32(p + 4 * i);
+    if (w[WEFT_WORD_MAGIC] != WEFT_WIRE_MAGIC)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, w[WEFT_WORD_MAGIC]);
+    if ((w[WEFT_WORD_KIND] & 0xFFu) != WEFT_WIRE_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("header.version"), WEFT_WIRE_VERSION,
+                           w[WEFT_WORD_KIND] & 0xFFu);
+    weft_put32(p + 4 * WEFT_WORD_CRC, 0);
+    crc = weft_crc32c(0, p, bytes);
+    if (w[WEFT_WORD_CRC] != crc)
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("header.crc"), crc, w[WEFT_WORD_CRC]);
+    r.big_endian = w[WEFT_WORD_KIND] >> 8 & 0xFFu;
+    r.kind = w[WEFT_WORD_KIND] >> 16;
+    r.epoch = w[WEFT_WORD_EPOCH];
+    r.sender = w[WEFT_WORD_SENDER];
+    r.round = weft_join(w + WEFT_WORD_ROUND);
+    r.step = w[WEFT_WORD_STEP];
+    r.piece = w[WEFT_WORD_PIECE];
+    r.bytes = weft_join(w + WEFT_WORD_BYTES);
+    r.arg0 = weft_join(w + WEFT_WORD_ARG0);
+    r.payload = w[WEFT_WORD_PAYLOAD];
     if (r.big_endian > 1) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.order"), 1, r.big_endian);
     if (r.kind < 1 || r.kind > WEFT_KIND_LAST)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.kind"), WEFT_KIND_LAST, r.kind);
@@ -3328,7 +3370,7 @@ typedef struct weft_range {
     size_t at, index; /* cursor */
 } weft_range;
 
-WEFT_FN weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
+WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
     weft_range r;
     memset(&r, 0, sizeof r);
     r.base = (unsigned char *)base;
@@ -3337,8 +3379,8 @@ WEFT_FN weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
     return r;
 }
 
-WEFT_FN weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base, size_t origin,
-                                  size_t lo, size_t hi) {
+WEFT_FN WEFT_NOINLINE weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base,
+                                                size_t origin, size_t lo, size_t hi) {
     weft_range r;
     memset(&r, 0, sizeof r);
     r.map = map;
@@ -3453,8 +3495,8 @@ WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, 
     *member = (uint32_t *)weft_layout_take(l, WEFT_TEXT("members"), size, sizeof(uint32_t));
 }
 
-WEFT_FN void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
-                              uint64_t value) {
+WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
+                                            uint64_t value) {
     weft_event e;
     if (!g->trace) return;
     e.kind = (uint32_t)kind;
@@ -3466,8 +3508,8 @@ WEFT_FN void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_
 }
 
 /* Records an error with its place. */
-WEFT_FN weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
-                                    uint64_t expected, uint64_t got) {
+WEFT_FN WEFT_NOINLINE weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                  uint64_t expected, uint64_t got) {
     g->detail.status = status;
     g->detail.peer = peer;
     g->detail.round = g->phase_round;
@@ -3479,8 +3521,8 @@ WEFT_FN weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t 
 }
 
 /* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
-WEFT_FN weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
-                                     uint64_t expected, uint64_t got) {
+WEFT_FN WEFT_NOINLINE weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                   uint64_t expected, uint64_t got) {
     weft_group_fail(g, status, peer, field, expected, got);
     g->broken = g->detail;
     g->failed = status;
@@ -3584,7 +3626,7 @@ WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s
     if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
     if (s == WEFT_ERR_TRUNCATED)
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
-    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, (uint64_t)(int64_t)s);
+    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
 }
 
 /* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
@@ -3636,7 +3678,8 @@ WEFT_FN void weft_group_begin(weft_group *g, uint32_t kind, uint64_t round, uint
 }
 
 /* To and from one member; NULL: nothing in that direction. An empty range is a message all the same. */
-WEFT_FN void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in, uint64_t arg) {
+WEFT_FN WEFT_NOINLINE void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in,
+                                           uint64_t arg) {
     weft_peer *p = &g->peer[rank];
     if (out) {
         p->out.range = *out;
@@ -4224,13 +4267,13 @@ WEFT_FN void weft_reduce_add_spare(weft_reduce *r) {
     }
 }
 
-WEFT_FN size_t weft_shard_lo(const weft_reduce *r, uint32_t shard) {
+WEFT_FN WEFT_NOINLINE size_t weft_shard_lo(const weft_reduce *r, uint32_t shard) {
     size_t lo = shard * r->unit, bytes = weft_map_bytes(&r->map);
     return lo < bytes ? lo : bytes;
 }
 
 /* A flow between the mirrors, or from the host's tensors, of one shard range. */
-WEFT_FN weft_range weft_reduce_mirror(weft_reduce *r, unsigned char *base, size_t lo, size_t hi) {
+WEFT_FN WEFT_NOINLINE weft_range weft_reduce_mirror(weft_reduce *r, unsigned char *base, size_t lo, size_t hi) {
     return weft_range_map(&r->map, NULL, base, 0, lo, hi);
 }
 
@@ -4994,7 +5037,8 @@ struct grawa {
 
 /* ---- Descriptor ---- */
 
-WEFT_FN weft_status grawa_range(double v, double low, double high, int high_open, const char *field, weft_detail *d) {
+WEFT_FN WEFT_NOINLINE weft_status grawa_range(double v, double low, double high, int high_open, const char *field,
+                                              weft_detail *d) {
     if (v >= low && (high_open ? v < high : v <= high)) return WEFT_OK; /* false for NaN */
     return weft_refuse(d, WEFT_ERR_ARGUMENT, field, weft_double_bits(high), weft_double_bits(v));
 }
@@ -5556,7 +5600,7 @@ WEFT_FN int grawa_due(const grawa *g) {
 
 /* ---- A round ---- */
 
-WEFT_FN void grawa_phase(grawa *g, int state, const char *phase) {
+WEFT_FN WEFT_NOINLINE void grawa_phase(grawa *g, int state, const char *phase) {
     g->state = state;
     g->group.phase = phase;
     g->group.phase_round = g->round + 1;
@@ -6085,7 +6129,7 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
     return WEFT_OK;
 }
 
-WEFT_FN weft_status grawa_exit(grawa *g, weft_status s) {
+WEFT_FN WEFT_NOINLINE weft_status grawa_exit(grawa *g, weft_status s) {
     g->group.busy = 0;
     if (s > 0) g->group.detail.status = s;
     return s;
@@ -6127,11 +6171,11 @@ GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
         grawa_look(g, grads);
         if (g->desc.source == GRAWA_SOURCE_STEPS) {
             /* by model the average over steps restarts after each round, by layer never (as published) */
-            if (g->restart && g->desc.weighting == GRAWA_BY_MODEL) {
+            if (g->restart && g->desc.weighting == GRAWA_BY_MODEL && weft_is_finite(g->norm[0])) {
                 g->ema[0] = 0.0;
                 g->decay[0] = 1.0;
+                g->restart = 0;
             }
-            g->restart = 0;
             grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
         }
     }

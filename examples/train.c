@@ -5,8 +5,8 @@
  *   build/train --data fashion-mnist --algorithm all --workers 4
  *   build/train --algorithm mgrawa --model cnn --workers 8 --alpha 0.3
  *
- * Where to look: train/rules.c is where the workers talk, and the only file that knows of the library; train/run.c is the
- * training loop; data, model, gemm, optim, plot, ... are what any trainer has. */
+ * Where to look: train/rules.c is where the workers talk, and the only file that knows of the library; train/run.c
+ * is the training loop; data, model, gemm, optim, plot, ... are what any trainer has. */
 #include "train/data.h"
 #include "train/glyphs.h"
 #include "train/model.h"
@@ -20,13 +20,16 @@
 #include <string.h>
 
 static void load(dataset *d, const options *o) {
-    if (o->data) dataset_load(d, o->data);
-    else glyphs_make(d, GLYPH_TRAIN, GLYPH_TEST, 1); /* the same set whatever --seed: runs stay comparable */
+    if (o->data)
+        dataset_load(d, o->data);
+    else
+        glyphs_make(d, GLYPH_TRAIN, GLYPH_TEST, 1); /* the same set whatever --seed: runs stay comparable */
 }
 
 static void describe(const options *o, const model *m) {
-    printf("%s with %zu parameters in %zu tensors; %zu workers, batch %zu each, period %zu, seed %llu", MODEL_NAME[m->kind],
-           m->parameters, m->tensors, o->workers, o->batch, o->period, (unsigned long long)o->seed);
+    printf("%s with %zu parameters in %zu tensors; %zu workers, batch %zu each, period %zu, seed %llu",
+           MODEL_NAME[m->kind], m->parameters, m->tensors, o->workers, o->batch, o->period,
+           (unsigned long long)o->seed);
     if (o->alpha > 0.0) printf(", Dirichlet(%g) shares", o->alpha);
     for (size_t i = 0; i < o->workers; i++) {
         if (o->slow[i] > 1.0) printf(", worker %zu %g times slower", i, o->slow[i]);
@@ -56,12 +59,14 @@ static void compare(const options *o, const dataset *d) {
     }
     if (o->csv) report_csv(o->csv, runs, run);
     if (slow + killed > 0)
-        snprintf(title, sizeof title, "%s, %s, %zu workers: %zu slow, %zu killed", d->name, MODEL_NAME[m.kind], o->workers,
-                 slow, killed);
+        snprintf(title, sizeof title, "%s, %s, %zu workers: %zu slow, %zu killed", d->name, MODEL_NAME[m.kind],
+                 o->workers, slow, killed);
     else
         snprintf(title, sizeof title, "%s, %s, %zu workers", d->name, MODEL_NAME[m.kind], o->workers);
-    if (o->svg && slow + killed > 0) report_picture(o->svg, title, o, runs, run);
-    else if (o->svg) report_curves(o->svg, title, runs, run);
+    if (o->svg && slow + killed > 0)
+        report_picture(o->svg, title, o, runs, run);
+    else if (o->svg)
+        report_curves(o->svg, title, runs, run);
     for (size_t i = 0; i < runs; i++) run_free(&run[i]);
 }
 
@@ -73,8 +78,9 @@ static void curves_name(const char *svg, char *out, size_t capacity) {
     if (n < 0 || (size_t)n >= capacity) bad_input("--svg: the name is too long");
 }
 
-/* First everybody alike; then a race against the clock in which one worker is slow and another dies, by the plain mean, which
- * waits for all at every step, and by a rule that does not. The cnn, because its steps are long enough to see. */
+/* First everybody alike; then a race against the clock in which one worker is slow and another dies, by the plain
+ * mean, which waits for all at every step, and by a rule that does not. The cnn, because its steps are long enough
+ * to see. */
 static void demo(const options *given, const dataset *d) {
     options o = *given;
     char curves[4096];

@@ -406,7 +406,8 @@ struct grawa {
 
 /* ---- Descriptor ---- */
 
-WEFT_FN weft_status grawa_range(double v, double low, double high, int high_open, const char *field, weft_detail *d) {
+WEFT_FN WEFT_NOINLINE weft_status grawa_range(double v, double low, double high, int high_open, const char *field,
+                                              weft_detail *d) {
     if (v >= low && (high_open ? v < high : v <= high)) return WEFT_OK; /* false for NaN */
     return weft_refuse(d, WEFT_ERR_ARGUMENT, field, weft_double_bits(high), weft_double_bits(v));
 }
@@ -968,7 +969,7 @@ WEFT_FN int grawa_due(const grawa *g) {
 
 /* ---- A round ---- */
 
-WEFT_FN void grawa_phase(grawa *g, int state, const char *phase) {
+WEFT_FN WEFT_NOINLINE void grawa_phase(grawa *g, int state, const char *phase) {
     g->state = state;
     g->group.phase = phase;
     g->group.phase_round = g->round + 1;
@@ -1497,7 +1498,7 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
     return WEFT_OK;
 }
 
-WEFT_FN weft_status grawa_exit(grawa *g, weft_status s) {
+WEFT_FN WEFT_NOINLINE weft_status grawa_exit(grawa *g, weft_status s) {
     g->group.busy = 0;
     if (s > 0) g->group.detail.status = s;
     return s;
@@ -1539,11 +1540,11 @@ GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
         grawa_look(g, grads);
         if (g->desc.source == GRAWA_SOURCE_STEPS) {
             /* by model the average over steps restarts after each round, by layer never (as published) */
-            if (g->restart && g->desc.weighting == GRAWA_BY_MODEL) {
+            if (g->restart && g->desc.weighting == GRAWA_BY_MODEL && weft_is_finite(g->norm[0])) {
                 g->ema[0] = 0.0;
                 g->decay[0] = 1.0;
+                g->restart = 0;
             }
-            g->restart = 0;
             grawa_smooth(g, g->desc.ema_steps, g->ema, g->decay);
         }
     }

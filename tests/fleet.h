@@ -94,6 +94,7 @@ struct fleet {
     float *scratch;
     uint64_t target; /* rounds */
     uint64_t commits_checked;
+    unsigned char judged[256]; /* an epoch: 1: some member knows the center; 2: all are new */
     fleet_worker worker[FLEET_MOST];
     char why[1024];
 };
@@ -231,14 +232,29 @@ static inline void fleet_committed(fleet_worker *w, uint64_t round, uint64_t cou
     f->commits_checked++;
 }
 
+/* A new worker takes over the center, if there is one and anybody who knows it. */
+static inline void fleet_judge(fleet_worker *w, uint64_t round, uint32_t epoch) {
+    fleet *f = w->f;
+    unsigned char *judged = &f->judged[epoch % sizeof f->judged];
+    uint32_t i;
+    if (!*judged) {
+        *judged = 2;
+        for (i = 0; i < w->g->group.members; i++) {
+            fleet_worker *m = &f->worker[w->g->group.member[i]];
+            if (m->views && !m->fresh) *judged = 1;
+        }
+    }
+    if (w->views++ == 0) w->fresh = 1;
+    if (round == 0 || *judged == 2) w->fresh = 0;
+}
+
 static inline void fleet_trace(void *ctx, const weft_event *e) {
     fleet_worker *w = (fleet_worker *)ctx;
     if (e->rank != w->rank) fleet_fail(w->f, "a trace event of another rank");
     if (e->kind == WEFT_EVENT_ROUND_BEGUN) fleet_begun(w, e->round);
     if (e->kind == WEFT_EVENT_COMMITTED) fleet_committed(w, e->round, e->value);
     if (e->kind == WEFT_EVENT_PEER_LEFT) w->leaves_heard++;
-    /* its first view: is there a center to take over? */
-    if (e->kind == WEFT_EVENT_VIEW && w->views++ == 0) w->fresh = e->round > 0;
+    if (e->kind == WEFT_EVENT_VIEW) fleet_judge(w, e->round, (uint32_t)e->value);
 }
 
 /* A verb has returned: the parameters are what the oracle says. */

@@ -5,7 +5,7 @@
  *
  * Where a file pins what the published code makes of a zero norm (NaN for everybody), the library deviates by
  * documented rule: zeros share the weight. There, and there only, the values are compared with grawa_model.h instead,
- * and the library's count of such groups is checked. lsgd_05 pins a fault that is not reproduced; see compare_replay. */
+ * and the library's count of such groups is checked. lsgd_05 pins a fault that is not reproduced: compare_replay. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "cluster.h"

@@ -393,6 +393,51 @@ START_TEST(a_skipped_step_counts_and_the_norm_of_the_last_round_stands_in) {
 }
 END_TEST
 
+START_TEST(the_gradient_is_looked_at_when_it_closes_the_period_and_not_before) {
+    cluster c;
+    cluster_desc d = small(N);
+    double norm;
+    d.grawa.period_steps = 3;
+    open_cluster(&c, &d);
+    must(&c, cluster_steps(&c, 3));
+    norm = group(&c, 0, 0).norm;
+    CLUSTER_ALL(&c, w, (scale_by(fixed(w), 5), grawa_step(w->g, &w->grads)));
+    CLUSTER_ALL(&c, w, (scale_by(fixed(w), (double)NAN), grawa_step(w->g, &w->grads)));
+    must(&c, !c.why[0]);
+    ck_assert_double_eq(group(&c, 0, 0).norm, norm);
+    CLUSTER_ALL(&c, w, (scale_by(fixed(w), 2), grawa_step(w->g, &w->grads)));
+    must(&c, !c.why[0]);
+    ck_assert_double_eq_tol(group(&c, 0, 0).norm, 2 * norm, 1e-6 * norm);
+    ck_assert_uint_eq(stats(&c, 0).nonfinite_norms, 0);
+    close_cluster(&c);
+}
+END_TEST
+
+/* The same when the norm comes from local steps, also if a whole period is skipped. */
+START_TEST(a_skipped_period_leaves_the_norm_of_the_last_round) {
+    cluster c;
+    cluster_desc d = small(N);
+    double h[N], before;
+    uint32_t r;
+    d.grawa.source = GRAWA_SOURCE_STEPS;
+    d.grawa.weighting = _i ? GRAWA_BY_LAYER : GRAWA_BY_MODEL;
+    d.grawa.period_steps = 2;
+    open_cluster(&c, &d);
+    must(&c, cluster_steps(&c, 4));
+    before = group(&c, 1, 0).corrected;
+    CLUSTER_ALL(&c, w, grawa_step(w->g, w->rank == 1 ? NULL : fixed(w)));
+    CLUSTER_ALL(&c, w, grawa_step(w->g, w->rank == 1 ? NULL : fixed(w)));
+    must(&c, !c.why[0]);
+    ck_assert_uint_eq(stats(&c, 1).rounds, 3);
+    for (r = 0; r < N; r++) h[r] = r == 1 ? before : group(&c, r, 0).corrected;
+    check_weights(&c, 0, h);
+    must(&c, cluster_steps(&c, 2)); /* and then its own again */
+    for (r = 0; r < N; r++) h[r] = group(&c, r, 0).corrected;
+    check_weights(&c, 0, h);
+    close_cluster(&c);
+}
+END_TEST
+
 START_TEST(absent_gradients_add_nothing_by_model_and_have_no_say_by_layer) {
     int by_layer;
     for (by_layer = 0; by_layer < 2; by_layer++) {
@@ -550,6 +595,30 @@ START_TEST(an_average_between_rounds_is_of_the_present_models) {
     }
     must(&c, cluster_steps(&c, 2)); /* the period goes on where it was */
     ck_assert_uint_eq(stats(&c, 0).rounds, 2);
+    close_cluster(&c);
+    free_buffers();
+}
+END_TEST
+
+START_TEST(a_model_that_is_not_finite_spoils_no_average) {
+    cluster c;
+    cluster_desc d = small(N);
+    uint64_t before;
+    uint32_t r;
+    d.prepare = with_buffers;
+    d.train = cluster_noise;
+    open_cluster(&c, &d);
+    must(&c, cluster_steps(&c, 2));
+    cluster_set(&c.worker[1].params.tensor[0], 4, (double)NAN);
+    before = cluster_hash(&into_of[0]);
+    CLUSTER_EACH(&c, w, grawa_average(w->g, GRAWA_MEAN, &into_of[w->rank], NULL));
+    must(&c, cluster_settle(&c));
+    for (r = 0; r < N; r++) ck_assert_int_eq(c.worker[r].status, WEFT_ERR_NONFINITE);
+    ck_assert_uint_eq(before, cluster_hash(&into_of[0]));
+    cluster_set(&c.worker[1].params.tensor[0], 4, 0);
+    CLUSTER_ALL(&c, w, grawa_average(w->g, GRAWA_MEAN, &into_of[w->rank], NULL));
+    must(&c, !c.why[0] && cluster_steps(&c, 2)); /* it was an error of that call only */
+    ck_assert_uint_ne(before, cluster_hash(&into_of[0]));
     close_cluster(&c);
     free_buffers();
 }
@@ -933,6 +1002,35 @@ START_TEST(a_worker_without_a_probe_has_no_say_in_its_first_round) {
 }
 END_TEST
 
+/* Without grawa_start the first step makes first contact; if it closes a period, its gradient counts. */
+START_TEST(first_contact_by_the_first_step_is_the_same_round) {
+    double b[2][N];
+    uint64_t h[2];
+    int start;
+    uint32_t r;
+    for (start = 0; start < 2; start++) {
+        cluster c;
+        cluster_desc d = small(N);
+        d.train = cluster_noise;
+        d.start_unequal = 0;
+        d.grawa.initial = GRAWA_INITIAL_CHECK;
+        d.grawa.source = (grawa_source)(_i % 3);
+        d.grawa.trigger = (grawa_trigger)(_i / 3);
+        d.sim.latency_ns = 0;
+        must(&c, cluster_open(&c, &d) && (!start || cluster_start(&c)) && cluster_steps(&c, 1));
+        ck_assert_uint_eq(stats(&c, 0).rounds, 1);
+        for (r = 0; r < N; r++) b[start][r] = weight(&c, r, 0);
+        h[start] = cluster_hash(&c.worker[0].params);
+        must(&c, cluster_steps(&c, 3));
+        ck_assert_uint_eq(stats(&c, 0).rounds, 4);
+        close_cluster(&c);
+    }
+    for (r = 0; r < N; r++) ck_assert_double_eq(b[0][r], b[1][r]);
+    ck_assert_double_ne(b[0][0], b[0][1]);
+    ck_assert_uint_eq(h[0], h[1]);
+}
+END_TEST
+
 /* ---- the total-step trigger ---- */
 
 typedef struct journal {
@@ -996,6 +1094,75 @@ START_TEST(fast_workers_take_more_steps_and_nobody_waits_longer_than_one_step_of
     }
     for (r = 0; r < 4; r++) ck_assert_uint_eq(stats(&c, r).rounds, 8);
     close_cluster(&c);
+}
+END_TEST
+
+/* Every step takes a time of its own, and then the next. */
+static uint64_t drawn_ns(uint64_t seed, uint32_t rank, uint64_t step) {
+    uint64_t rng = seed * 1000003 + rank * 1009 + step;
+    return 1000 + cluster_draw(&rng) % ((rank + 1) * 1000000);
+}
+
+static void note_and_draw(cluster_worker *w) {
+    note(w);
+    w->step_ns = drawn_ns(w->c->desc.sim.seed, w->rank, w->step);
+}
+
+/* The published rule, by itself: whoever has finished a step asks; while fewer than M tau steps have been begun it begins
+ * another one, else it waits for all. */
+START_TEST(steps_and_rounds_are_those_of_the_published_rule) {
+    uint64_t seed;
+    for (seed = 1; seed <= 60; seed++) {
+        uint32_t n = 2 + (uint32_t)seed % 7, r, tau = 1 + (uint32_t)seed % 6, k;
+        cluster c;
+        cluster_desc d = small(n);
+        journal j;
+        uint64_t at[8], steps[8] = {0}, start;
+        memset(&j, 0, sizeof j);
+        j.want = 6;
+        d.sim.seed = seed;
+        d.sim.latency_ns = 0;
+        d.grawa.trigger = GRAWA_TRIGGER_TOTAL;
+        d.grawa.period_steps = tau;
+        d.back = note_and_draw;
+        d.user = &j;
+        open_cluster(&c, &d);
+        start = weft_sim_now(&c.sim);
+        for (r = 0; r < n; r++) c.worker[r].step_ns = drawn_ns(seed, r, 0);
+        must(&c, cluster_run(&c, 100000));
+        for (k = 0; k < 6; k++) {
+            uint64_t begun = n, joined[8], count[8], last = 0;
+            uint32_t waiting = 0;
+            for (r = 0; r < n; r++) {
+                at[r] = start + drawn_ns(seed, r, steps[r]++);
+                count[r] = 1;
+                joined[r] = 0;
+            }
+            while (waiting < n) {
+                uint32_t next = 0;
+                for (r = 1; r < n; r++)
+                    if (at[r] < at[next]) next = r;
+                if (begun >= (uint64_t)n * tau) {
+                    joined[next] = last = at[next];
+                    at[next] = UINT64_MAX;
+                    waiting++;
+                } else {
+                    begun++;
+                    count[next]++;
+                    at[next] += drawn_ns(seed, next, steps[next]++);
+                }
+            }
+            for (r = 0; r < n; r++) {
+                if (j.count[r][k] != count[r] || j.joined[r][k] != joined[r] || j.back[r][k] != last)
+                    ck_abort_msg("seed %llu, round %u, worker %u of %u: %llu steps until %llu, not %llu until %llu",
+                                 (unsigned long long)seed, k, r, n, (unsigned long long)j.count[r][k],
+                                 (unsigned long long)j.joined[r][k], (unsigned long long)count[r],
+                                 (unsigned long long)joined[r]);
+            }
+            start = last;
+        }
+        close_cluster(&c);
+    }
 }
 END_TEST
 
@@ -1117,7 +1284,7 @@ static int pair_poll(void *user, uint32_t rank) {
     return p->sa != WEFT_AGAIN && p->sb != WEFT_AGAIN;
 }
 
-/* Two models, learnt at the same time over the same links, of different shapes and periods: each as if it were alone. */
+/* Two models, learnt at the same time over the same links, of other shapes and periods: each as if it were alone. */
 START_TEST(objects_on_different_channels_share_a_transport) {
     static const size_t other_size[3] = {2000, 3, 900};
     uint64_t seed;
@@ -1281,9 +1448,12 @@ static Suite *suite(void) {
     tcase_add_test(t, clipping_before_the_call_hides_the_norms_after_it_does_not);
     tcase_add_loop_test(t, a_loss_scale_is_taken_out_of_the_norm, 0, 2);
     tcase_add_test(t, a_skipped_step_counts_and_the_norm_of_the_last_round_stands_in);
+    tcase_add_test(t, the_gradient_is_looked_at_when_it_closes_the_period_and_not_before);
+    tcase_add_loop_test(t, a_skipped_period_leaves_the_norm_of_the_last_round, 0, 2);
     tcase_add_test(t, absent_gradients_add_nothing_by_model_and_have_no_say_by_layer);
     tcase_add_test(t, tied_weights_listed_twice_are_refused);
     tcase_add_loop_test(t, averages_are_formed_without_touching_any_model_and_statistics_only_there, 0, 2);
+    tcase_add_test(t, a_model_that_is_not_finite_spoils_no_average);
     tcase_add_test(t, an_average_between_rounds_is_of_the_present_models);
     suite_add_tcase(s, t);
     t = tcase_create("schedules");
@@ -1299,6 +1469,7 @@ static Suite *suite(void) {
     tcase_add_loop_test(t, average_gives_everybody_the_mean, 0, 2);
     tcase_add_test(t, keep_leaves_everybody_its_own);
     tcase_add_loop_test(t, the_first_anchor_is_what_was_settled, 0, 2);
+    tcase_add_loop_test(t, first_contact_by_the_first_step_is_the_same_round, 0, 6);
     tcase_add_test(t, other_settings_are_refused_by_name);
     tcase_add_test(t, schedules_are_no_part_of_the_fingerprint);
     suite_add_tcase(s, t);
@@ -1309,6 +1480,7 @@ static Suite *suite(void) {
     t = tcase_create("pace");
     tcase_set_timeout(t, 30);
     tcase_add_loop_test(t, fast_workers_take_more_steps_and_nobody_waits_longer_than_one_step_of_the_slowest, 0, 4);
+    tcase_add_test(t, steps_and_rounds_are_those_of_the_published_rule);
     tcase_add_test(t, the_total_trigger_ends_whatever_the_speeds_and_the_network);
     tcase_add_test(t, any_worker_may_be_lost_and_the_others_go_on_counting);
     tcase_add_test(t, a_worker_out_of_data_leaves_and_the_others_go_on);

@@ -19,7 +19,7 @@ typedef enum breakage {
     ZERO_IS_NOTHING, CUTS_LARGE, BLOCKS_TAGS, BLOCKS_RECEIVES, BLOCKS_PEERS, READS_LATER, WRITES_SEND_BUFFER,
     CANCELLED_TAKES_MESSAGE, CANCELLED_IS_WRITTEN, CANCELLED_SEND_IS_CUT, CANCELLED_SEND_IS_READ, FORGETS_SENT,
     SEND_SAYS_AGAIN, RECV_SAYS_AGAIN, TEST_SAYS_STALL, SEND_FAILS, RECV_FAILS, TEST_FAILS, SEND_TEST_FAILS,
-    CLOCK_GOES_BACK, NOTHING_GETS_OVER, WRONG_SUM, SUM_FAILS, WRONG_ORDER_OF_PARTS, SUM_NEVER_OVER
+    CLOCK_GOES_BACK, NOTHING_GETS_OVER, WRONG_SUM, SUM_FAILS, SUM_NEVER_OVER
 } breakage;
 
 typedef struct toy_item {
@@ -43,7 +43,6 @@ typedef struct toy_end {
     struct toy *toy;
     uint32_t rank;
     float sum[4];
-    unsigned char part[8];
     void *out;
     int joined;
 } toy_end;
@@ -251,7 +250,7 @@ static uint64_t toy_now(void *ctx) {
     return y->clock;
 }
 
-/* The accelerations end when all have joined. */
+/* The all_reduce ends when all have joined. */
 static int toy_join(toy_end *e, weft_request *q, void *out) {
     toy *y = e->toy;
     toy_item *o = toy_new(y);
@@ -288,20 +287,6 @@ static weft_status toy_reduce(void *ctx, void *in_out, size_t count, weft_dtype 
     return WEFT_OK;
 }
 
-static weft_status toy_gather(void *ctx, const void *mine, void *all, size_t bytes, weft_request *q) {
-    toy_end *e = (toy_end *)ctx;
-    toy *y = e->toy;
-    uint32_t i, k;
-    ck_assert_uint_eq(bytes, 8);
-    memcpy(e->part, mine, 8);
-    if (toy_join(e, q, all))
-        for (i = 0; i < y->size; i++)
-            for (k = 0; k < y->size; k++)
-                memcpy((unsigned char *)y->end[i].out + 8 * k,
-                       y->end[y->broken == WRONG_ORDER_OF_PARTS ? y->size - 1 - k : k].part, 8);
-    return WEFT_OK;
-}
-
 /* Runs the test on all workers by turns until all are through or one has failed; returns the first failure. */
 static weft_selftest_report toy_run(breakage broken, int eager, uint32_t size, uint32_t channel, int with_clock) {
     static toy y;
@@ -330,7 +315,6 @@ static weft_selftest_report toy_run(breakage broken, int eager, uint32_t size, u
         t = weft_transport_make(&y.end[r], r, size, toy_send, toy_recv, toy_test, toy_cancel,
                                 with_clock ? toy_now : NULL);
         t.all_reduce = toy_reduce;
-        t.all_gather = toy_gather;
         s = weft_transport_selftest(&t, &st[r], channel, &report);
         ck_assert_int_eq(s, report.status);
         if (s == WEFT_OK) through++;
@@ -400,7 +384,6 @@ static const struct breaks {
     {WRONG_SUM, 0, 3, WEFT_RULE_ALL_REDUCE, WEFT_ERR_TRANSPORT},
     {SUM_FAILS, 0, 3, WEFT_RULE_FAILED, WEFT_ERR_UNSUPPORTED},
     {SUM_NEVER_OVER, 0, 3, WEFT_RULE_ALL_REDUCE, WEFT_ERR_TRANSPORT},
-    {WRONG_ORDER_OF_PARTS, 0, 3, WEFT_RULE_ALL_GATHER, WEFT_ERR_TRANSPORT},
 };
 
 START_TEST(names_what_is_broken) {
@@ -460,7 +443,7 @@ END_TEST
 
 START_TEST(every_rule_has_a_text) {
     int i;
-    for (i = WEFT_RULE_NONE; i <= WEFT_RULE_ALL_GATHER; i++)
+    for (i = WEFT_RULE_NONE; i <= WEFT_RULE_ALL_REDUCE; i++)
         ck_assert_str_ne(weft_selftest_text((weft_selftest_rule)i), "unknown rule");
     ck_assert_str_eq(weft_selftest_text((weft_selftest_rule)i), "unknown rule");
 }

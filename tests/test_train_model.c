@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The parts of examples/train that compute and read: the matrix product, layers and models (against finite differences), the
- * optimiser, data files good and bad, shares, glyphs, the command line. */
+ * The parts of examples/train that compute and read: the matrix product, layers and models (against finite
+ * differences), the optimiser, data files good and bad, shares, glyphs, the command line. */
 #define _POSIX_C_SOURCE 200809L
 #include "train/data.c"
 #include "train/gemm.c"
@@ -46,7 +46,8 @@ static void compare_product(size_t m, size_t n, size_t k, int a_turned, int b_tu
                 ck_assert(c[i * (n + 3) + j] == old[i * (n + 3) + j]);
                 continue;
             }
-            for (size_t p = 0; p < k; p++) sum += (double)a[i * ma.row + p * ma.col] * (double)b[p * mb.row + j * mb.col];
+            for (size_t p = 0; p < k; p++)
+                sum += (double)a[i * ma.row + p * ma.col] * (double)b[p * mb.row + j * mb.col];
             ck_near((double)c[i * (n + 3) + j], sum, 1e-5 * sqrt((double)k + 1.0));
         }
     free(a);
@@ -246,9 +247,9 @@ static void make_folder(void) {
 }
 
 static void empty_folder(void) {
-    static const char *const name[] = {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
-                                       "t10k-labels-idx1-ubyte", "t10k-labels-idx1-ubyte.gz", "data_batch_1.bin",
-                                       "data_batch_3.bin",       "test_batch.bin"};
+    static const char *const name[] = {
+        "train-images-idx3-ubyte",   "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
+        "t10k-labels-idx1-ubyte.gz", "data_batch_1.bin",        "data_batch_3.bin",       "test_batch.bin"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++) remove_file(name[i]);
 }
 
@@ -297,7 +298,8 @@ START_TEST(cifar_files) {
     dataset d;
     unsigned char *b = new_array(3 * CIFAR_RECORD, 1);
     empty_folder();
-    for (size_t i = 0; i < 3 * CIFAR_RECORD; i++) b[i] = (unsigned char)(i % CIFAR_RECORD == 0 ? i / CIFAR_RECORD + 4 : i % 251);
+    for (size_t i = 0; i < 3 * CIFAR_RECORD; i++)
+        b[i] = (unsigned char)(i % CIFAR_RECORD == 0 ? i / CIFAR_RECORD + 4 : i % 251);
     write_file("data_batch_1.bin", b, 3 * CIFAR_RECORD);
     write_file("data_batch_3.bin", b, 2 * CIFAR_RECORD);
     write_file("test_batch.bin", b, CIFAR_RECORD);
@@ -316,6 +318,7 @@ START_TEST(bad_files) {
     dataset d;
     size_t n = idx_images(b, 20);
     fill_folder();
+    /* clang-format off */
     switch (_i) {
     case 0: write_file("train-images-idx3-ubyte", b, n - 1); break;  /* truncated */
     case 1: write_file("train-images-idx3-ubyte", b, n + 1); break;  /* too long */
@@ -325,9 +328,9 @@ START_TEST(bad_files) {
     case 5: b[4] = 0xff; write_file("train-images-idx3-ubyte", b, n); break; /* a count that overflows */
     case 6: b[7] = 0; write_file("train-images-idx3-ubyte", b, 16); break; /* no images */
     case 7: b[8] = 1; write_file("train-images-idx3-ubyte", b, n); break; /* images of 16 million lines */
-    case 8: n = idx_images(b, 10); b[11] = 3; b[15] = 4; write_file("t10k-images-idx3-ubyte", b, n); break; /* other shape */
+    case 8: n = idx_images(b, 10); b[11] = 3; b[15] = 4; write_file("t10k-images-idx3-ubyte", b, n); break; /* 3 x 4 */
     case 9: n = idx_labels(b, 19); write_file("train-labels-idx1-ubyte", b, n); break; /* fewer labels */
-    case 10: n = idx_labels(b, 20); b[20] = 10; write_file("train-labels-idx1-ubyte", b, n); break; /* an eleventh class */
+    case 10: n = idx_labels(b, 20); b[20] = 10; write_file("train-labels-idx1-ubyte", b, n); break; /* class 10 */
     case 11: remove_file("t10k-labels-idx1-ubyte"); break;           /* missing */
     case 12: remove_file("train-images-idx3-ubyte"); break;          /* no data set at all */
     case 13: /* not gzip, or no zlib */
@@ -346,6 +349,7 @@ START_TEST(bad_files) {
         write_file("data_batch_1.bin", b, CIFAR_RECORD);
         break;
     }
+    /* clang-format on */
     dataset_load(&d, folder);
 }
 END_TEST
@@ -509,8 +513,9 @@ END_TEST
 /* ---- the command line ---- */
 
 START_TEST(options_are_read) {
-    char *line[] = {"train", "--data", "x", "--algorithm", "mean,lgrawa", "--model", "cnn", "--workers", "7", "--lr", "0.25",
-                    "--alpha", "0.1", "--trigger", "total", "--slow", "6:10", "--kill", "1:0.5", "--seed", "18446744073709551615"};
+    char *line[] = {"train",     "--data", "x",    "--algorithm", "mean,lgrawa", "--model", "cnn",
+                    "--workers", "7",      "--lr", "0.25",        "--alpha",     "0.1",     "--trigger",
+                    "total",     "--slow", "6:10", "--kill",      "1:0.5",       "--seed",  "18446744073709551615"};
     options o;
     options_parse(&o, sizeof line / sizeof *line, line);
     ck_assert_str_eq(o.data, "x");
@@ -522,15 +527,18 @@ START_TEST(options_are_read) {
 }
 END_TEST
 
+/* clang-format off */
 static const char *const BAD_LINE[][5] = {
-    {"--workers", "0"},     {"--workers", "65"},       {"--workers", "-1"},      {"--workers", "4x"}, {"--workers", ""},
-    {"--workers"},          {"--model", "resnet"},     {"--algorithm", "adam"},  {"--algorithm", ""}, {"--algorithm", "mean,"},
-    {"--lr", "nan"},        {"--lr", "-0.1"},          {"--lr", "fast"},         {"--pull", "1.5"},   {"--kill", "1"},
-    {"--kill", "x:0.5"},    {"--kill", "9:0.5"},       {"--kill", "1:0.95"},     {"--slow", "1:0.5"}, {"--slow", ":2"},
-    {"--epochs", "0"},      {"--batch", "0"},          {"--trigger", "never"},   {"--seed", "1.5"},   {"--frobnicate", "1"},
-    {"stray"},              {"--period", "0"},         {"--alpha", "-1"},        {"--seconds", "0"},  {"--csv", "/nonexistent/x"},
+    {"--workers", "0"}, {"--workers", "65"}, {"--workers", "-1"}, {"--workers", "4x"}, {"--workers", ""},
+    {"--workers"}, {"--model", "resnet"}, {"--algorithm", "adam"}, {"--algorithm", ""},
+    {"--algorithm", "mean,"}, {"--lr", "nan"}, {"--lr", "-0.1"}, {"--lr", "fast"}, {"--pull", "1.5"},
+    {"--kill", "1"}, {"--kill", "x:0.5"}, {"--kill", "9:0.5"}, {"--kill", "1:0.95"}, {"--slow", "1:0.5"},
+    {"--slow", ":2"}, {"--epochs", "0"}, {"--batch", "0"}, {"--trigger", "never"}, {"--seed", "1.5"},
+    {"--frobnicate", "1"}, {"stray"}, {"--period", "0"}, {"--alpha", "-1"}, {"--seconds", "0"},
+    {"--csv", "/nonexistent/x"},
     {"--workers", "1", "--kill", "0:0.5"},
 };
+/* clang-format on */
 
 START_TEST(bad_options) {
     char line[5][40] = {"train"}, *argv[5] = {line[0]};

@@ -130,5 +130,6 @@ WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
 #include "../src/weft/fp_end.h"
 
 static const weft_kernels weft_kernels_wide = {"wide", WEFT_KERNEL_SETS};
+static const weft_gradient_kernels weft_gradient_kernels_wide = {&weft_kernels_wide, WEFT_GRADIENT_SETS};
 
 #include "../src/weft/kernels/vocabulary_end.h"

@@ -353,8 +353,8 @@ void partition_free(partition *p) {
 
 /* ---- Samplers ---- */
 
-/* Orders the next epoch. Without fixed shares all workers shuffle the whole set alike (same stream) and each keeps every
- * workers-th image; with them each shuffles its own (a stream of its own). */
+/* Orders the next epoch. Without fixed shares all workers shuffle the whole set alike (same stream) and each keeps
+ * every workers-th image; with them each shuffles its own (a stream of its own). */
 static void sampler_refill(sampler *s) {
     const partition *p = s->share;
     s->next = 0;

@@ -26,9 +26,9 @@ typedef struct dataset {
     float scale[MAX_CHANNELS], shift[MAX_CHANNELS];
 } dataset;
 
-/* Reads the data set in a folder: MNIST's IDX files (train-images-idx3-ubyte, ...; also .gz where zlib is compiled in), or
- * CIFAR-10's binary ones (data_batch_*.bin, test_batch.bin). Every magic and length is checked before it is used; what
- * does not fit ends the program with one line that names the file. */
+/* Reads the data set in a folder: MNIST's IDX files (train-images-idx3-ubyte, ...; also .gz where zlib is compiled
+ * in), or CIFAR-10's binary ones (data_batch_*.bin, test_batch.bin). Every magic and length is checked before it is
+ * used; what does not fit ends the program with one line that names the file. */
 void dataset_load(dataset *d, const char *folder);
 
 /* Fills in scale and shift from the training images. */
@@ -41,9 +41,9 @@ void dataset_gather(const dataset *d, const image_set *set, const uint32_t *inde
 
 /* ---- Shares of the training set ---- */
 
-/* Which training images each worker holds. With alpha = 0 they are not divided: each epoch is a new shuffle of the whole
- * set, dealt out to the workers. With alpha > 0 the images of every class are divided once, by proportions drawn from a
- * Dirichlet(alpha) distribution: the smaller alpha, the more one-sided the workers' labels. */
+/* Which training images each worker holds. With alpha = 0 they are not divided: each epoch is a new shuffle of the
+ * whole set, dealt out to the workers. With alpha > 0 the images of every class are divided once, by proportions
+ * drawn from a Dirichlet(alpha) distribution: the smaller alpha, the more one-sided the workers' labels. */
 typedef struct partition {
     double alpha;
     size_t workers;

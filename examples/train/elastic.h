@@ -17,7 +17,7 @@ static inline void easgd_move(size_t n, float *x, float *center, const float *me
     }
 }
 
-/* LSGD: the leader is the worker with the lowest loss, the lowest rank on ties. loss[rank]; ranks in ascending order. */
+/* LSGD: the leader is the worker with the lowest loss, the lowest rank on ties. loss[rank]; ranks ascending. */
 static inline uint32_t lsgd_leader(const float *loss, const uint32_t *rank, size_t count) {
     uint32_t leader = rank[0];
     for (size_t i = 1; i < count; i++)

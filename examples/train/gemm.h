@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * gemm.h: C = A B or C += A B for float matrices whose rows and columns may lie at any stride, so that one function serves
- * the forward pass and both products of the backward pass (a transpose is a swap of strides). */
+ * gemm.h: C = A B or C += A B for float matrices whose rows and columns may lie at any stride, so that one function
+ * serves the forward pass and both products of the backward pass (a transpose is a swap of strides). */
 #ifndef TRAIN_GEMM_H
 #define TRAIN_GEMM_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * glyphs.h: the program's own data set, so that it runs where there is no data: the ten digits drawn as strokes and made
- * hard: slanted, squeezed, bent, thick and thin, faint, over clutter, partly covered, noisy, a few labelled wrongly. */
+ * glyphs.h: the program's own data set, so that it runs where there is no data: the ten digits drawn as strokes and
+ * made hard: slanted, squeezed, bent, thick and thin, faint, over clutter, partly covered, noisy, a few labelled
+ * wrongly. */
 #ifndef TRAIN_GLYPHS_H
 #define TRAIN_GLYPHS_H
 

@@ -63,8 +63,7 @@ tensor_list tensors_new(const model *m) {
 }
 
 void tensors_copy(const model *m, tensor_list *to, const tensor_list *from) {
-    for (size_t i = 0; i < m->tensors; i++)
-        memcpy(to->tensor[i], from->tensor[i], m->tensor[i].count * sizeof(float));
+    for (size_t i = 0; i < m->tensors; i++) memcpy(to->tensor[i], from->tensor[i], m->tensor[i].count * sizeof(float));
 }
 
 void tensors_free(const model *m, tensor_list *t) {
@@ -86,12 +85,12 @@ void model_init(const model *m, tensor_list *params, uint64_t seed) {
 /* What the forward pass leaves for the backward pass, for a whole batch, and the gradients on their way back. */
 struct workspace {
     float *logits, *dlogits;
-    float *hidden, *dhidden;               /* MLP */
-    float *conv1, *pool1, *conv2, *pool2;  /* CNN: outputs of its layers */
-    float *dconv1, *dpool1, *dconv2;       /*      gradients of one image */
-    float *dpool2;                         /*      gradients of the batch */
-    uint8_t *which1, *which2;              /*      which pixel each pooling took */
-    float *columns;                        /*      one image, taken apart */
+    float *hidden, *dhidden;              /* MLP */
+    float *conv1, *pool1, *conv2, *pool2; /* CNN: outputs of its layers */
+    float *dconv1, *dpool1, *dconv2;      /*      gradients of one image */
+    float *dpool2;                        /*      gradients of the batch */
+    uint8_t *which1, *which2;             /*      which pixel each pooling took */
+    float *columns;                       /*      one image, taken apart */
 };
 
 workspace *workspace_new(const model *m, size_t batch) {
@@ -121,8 +120,8 @@ workspace *workspace_new(const model *m, size_t batch) {
 }
 
 void workspace_free(workspace *s) {
-    void *all[] = {s->logits, s->dlogits, s->hidden, s->dhidden, s->conv1,  s->pool1,  s->conv2,
-                   s->pool2,  s->dconv1,  s->dpool1, s->dconv2,  s->dpool2, s->which1, s->which2, s->columns};
+    void *all[] = {s->logits, s->dlogits, s->hidden, s->dhidden, s->conv1,  s->pool1,  s->conv2,  s->pool2,
+                   s->dconv1, s->dpool1,  s->dconv2, s->dpool2,  s->which1, s->which2, s->columns};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(s);
 }
@@ -173,8 +172,8 @@ static double cnn_batch(const model *m, workspace *s, const tensor_list *p, cons
         const float *conv2 = s->conv2 + i * CONV2 * half;
         pool_backward(CONV2, h / 2, w / 2, s->dpool2 + i * flat, s->which2 + i * flat, s->dconv2);
         relu_backward(CONV2 * half, conv2, s->dconv2);
-        conv_backward(CONV1, CONV2, h / 2, w / 2, pool1, p->tensor[2], s->dconv2, g->tensor[2], g->tensor[3],
-                      s->dpool1, s->columns);
+        conv_backward(CONV1, CONV2, h / 2, w / 2, pool1, p->tensor[2], s->dconv2, g->tensor[2], g->tensor[3], s->dpool1,
+                      s->columns);
         pool_backward(CONV1, h, w, s->dpool1, s->which1 + i * CONV1 * half, s->dconv1);
         relu_backward(CONV1 * full, conv1, s->dconv1);
         conv_backward(m->channels, CONV1, h, w, x + i * m->features, p->tensor[0], s->dconv1, g->tensor[0],

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * model.h: three image classifiers. A model is a description only; its parameters are a list of tensors, each in memory of
- * its own as in most trainers, and gradients are a second such list. */
+ * model.h: three image classifiers. A model is a description only; its parameters are a list of tensors, each in
+ * memory of its own as in most trainers, and gradients are a second such list. */
 #ifndef TRAIN_MODEL_H
 #define TRAIN_MODEL_H
 
@@ -49,8 +49,8 @@ typedef struct workspace workspace;
 workspace *workspace_new(const model *m, size_t largest_batch);
 void workspace_free(workspace *s);
 
-/* Loss summed over a batch of n samples x (n x features) with labels y; adds the right answers to *correct. With grads not
- * NULL: the gradient of the mean loss. */
+/* Loss summed over a batch of n samples x (n x features) with labels y; adds the right answers to *correct. With
+ * grads not NULL: the gradient of the mean loss. */
 double model_batch(const model *m, workspace *s, const tensor_list *params, const float *x, const uint8_t *y, size_t n,
                    tensor_list *grads, size_t *correct);
 

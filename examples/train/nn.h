@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * nn.h: the layers that the models are made of, forward and backward. Matrices are row-major, one sample a row; images are
- * channels x height x width. Backward functions overwrite the gradients they are given, unless they say "adds". */
+ * nn.h: the layers that the models are made of, forward and backward. Matrices are row-major, one sample a row;
+ * images are channels x height x width. Backward functions overwrite the gradients they are given, unless they say
+ * "adds". */
 #ifndef TRAIN_NN_H
 #define TRAIN_NN_H
 
@@ -17,8 +18,8 @@ void dense_backward(size_t n, size_t in, size_t out, const float *x, const float
 void relu_forward(size_t n, float *y);
 void relu_backward(size_t n, const float *y, float *dy);
 
-/* One image through a 3x3 convolution with a border of zeros: w is out x (in x 9). `columns` is scratch of in x 9 x h x w
- * floats; forward leaves the image there, taken apart. */
+/* One image through a 3x3 convolution with a border of zeros: w is out x (in x 9). `columns` is scratch of in x 9 x
+ * h x w floats; forward leaves the image there, taken apart. */
 void conv_forward(size_t in, size_t out, size_t h, size_t w, const float *x, const float *weight, const float *bias,
                   float *y, float *columns);
 /* Adds to dweight and dbias; dx, unless NULL, is overwritten. `columns` as above, overwritten. */
@@ -29,8 +30,8 @@ void conv_backward(size_t in, size_t out, size_t h, size_t w, const float *x, co
 void pool_forward(size_t channels, size_t h, size_t w, const float *x, float *y, uint8_t *which);
 void pool_backward(size_t channels, size_t h, size_t w, const float *dy, const uint8_t *which, float *dx);
 
-/* Cross entropy of softmax(logits), summed over the n samples. Adds the number of right answers to *correct. With dlogits
- * not NULL: the gradient of the mean loss. */
+/* Cross entropy of softmax(logits), summed over the n samples. Adds the number of right answers to *correct. With
+ * dlogits not NULL: the gradient of the mean loss. */
 double softmax_loss(size_t n, size_t classes, const float *logits, const uint8_t *label, float *dlogits,
                     size_t *correct);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * optim.h: stochastic gradient descent with momentum (plain or Nesterov's) and weight decay. Local to a worker: no rule that
- * averages models touches its state. */
+ * optim.h: stochastic gradient descent with momentum (plain or Nesterov's) and weight decay. Local to a worker: no
+ * rule that averages models touches its state. */
 #ifndef TRAIN_OPTIM_H
 #define TRAIN_OPTIM_H
 

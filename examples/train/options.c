@@ -13,8 +13,8 @@ const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
 
 static const char USAGE[] =
     "usage: train [options]\n"
-    "Trains an image classifier with several workers (threads) that learn together, each algorithm with the same number\n"
-    "of samples, and compares them.\n"
+    "Trains an image classifier with several workers (threads) that learn together, each algorithm with\n"
+    "the same number of samples, and compares them.\n"
     "\n"
     "  --data DIR            Fashion-MNIST or MNIST (IDX files, also .gz) or CIFAR-10 (binary version);\n"
     "                        without it: glyphs that the program draws itself\n"
@@ -30,16 +30,18 @@ static const char USAGE[] =
     "  --weight-decay X      (0.0001)\n"
     "  --alpha X             how unequal the workers' labels are: Dirichlet parameter; 0 (default): alike\n"
     "  --seed N              (1)\n"
-    "  --period N            local steps between two rounds (32)\n"
-    "  --pull X              how far a round pulls towards the center, 0 to 1 (0.5)\n"
-    "  --trigger NAME        fixed: rounds after `period` steps of each worker (default);\n"
-    "                        total: after workers x period steps of all together, so that fast workers do more\n"
+    "  --period N            local steps between two rounds (32; an eighth of it for easgd and lsgd)\n"
+    "  --pull X              how far a round of grawa pulls towards the center, 0 to 1 (0.5)\n"
+    "  --trigger NAME        when grawa's rounds are. fixed: after `period` steps of each worker (default);\n"
+    "                        total: after workers x period steps of all together: the fast do more\n"
     "  --slow RANK:FACTOR    this worker's steps take FACTOR times as long (may be repeated)\n"
-    "  --kill RANK:FRACTION  this worker dies after that fraction of the run, at most 0.9\n"
+    "  --kill RANK:FRACTION  this worker dies after that fraction of the run, at most 0.9 (may be repeated)\n"
     "  --csv FILE            every measured point as a line of numbers\n"
-    "  --svg FILE            accuracy against steps and against time; with --slow or --kill also what every worker did when\n"
-    "  --demo                the chosen algorithms; then the mean and one other with the cnn for a few seconds, one worker\n"
-    "                        slow, one killed: --svg is the picture of that, the curves go beside it (NAME-curves.svg)\n"
+    "  --svg FILE            accuracy against steps and against time; with --slow or --kill: against time,\n"
+    "                        and below it what every worker did when\n"
+    "  --demo                the chosen algorithms, then mean and mgrawa with the cnn for a few seconds, one\n"
+    "                        worker slow and one killed: --svg is the picture of that, and the curves go\n"
+    "                        beside it (NAME-curves.svg)\n"
     "  --help\n";
 
 /* ---- Values ---- */
@@ -67,7 +69,8 @@ static size_t count(const char *option, const char *text, size_t lo, size_t hi) 
     return (size_t)whole(option, text, lo, hi);
 }
 
-static int name(const char *option, const char *text, size_t length, const char *const *names, int n, const char *list) {
+static int name(const char *option, const char *text, size_t length, const char *const *names, int n,
+                const char *list) {
     for (int i = 0; i < n; i++)
         if (strlen(names[i]) == length && strncmp(names[i], text, length) == 0) return i;
     bad_input("%s: expected %s, got '%.*s'", option, list, (int)length, text);
@@ -91,8 +94,7 @@ static void algorithms(const char *text, bool run[ALGORITHMS]) {
 static void for_rank(const char *option, const char *text, double lo, double hi, double value[MAX_WORKERS]) {
     const char *colon = strchr(text, ':');
     char rank[16];
-    if (!colon || (size_t)(colon - text) >= sizeof rank)
-        bad_input("%s: expected RANK:NUMBER, got '%s'", option, text);
+    if (!colon || (size_t)(colon - text) >= sizeof rank) bad_input("%s: expected RANK:NUMBER, got '%s'", option, text);
     memcpy(rank, text, (size_t)(colon - text));
     rank[colon - text] = 0;
     value[count(option, rank, 0, MAX_WORKERS - 1)] = number(option, colon + 1, lo, hi);
@@ -102,6 +104,7 @@ static void for_rank(const char *option, const char *text, double lo, double hi,
 
 static void set(options *o, const char *option, const char *v) {
     static const char *const triggers[] = {"fixed", "total"};
+    /* clang-format off */
 #define IS(text) (strcmp(option, text) == 0)
     if (IS("--data")) o->data = v;
     else if (IS("--algorithm")) algorithms(v, o->run);
@@ -125,6 +128,7 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--svg")) o->svg = v;
     else bad_input("unknown option '%s' (--help lists them)", option);
 #undef IS
+    /* clang-format on */
 }
 
 /* Better now than after the training. */

@@ -147,12 +147,14 @@ static void draw_panel(svg *s, const plot_panel *p, const scale *x, const char *
     draw_x_axis(s, x, top, top + height, x_label);
     draw_y_axis(s, &y, x->at, x->at + x->length, p->y_label);
     if (p->title) svg_text(s, x->at, top - 24, "start", STYLE_HEADING, p->title);
-    fprintf(s->out, "<clipPath id=\"panel%d\"><rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/></clipPath>\n",
-            id, x->at, top, x->length, height);
+    fprintf(s->out,
+            "<clipPath id=\"panel%d\"><rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/></clipPath>\n", id,
+            x->at, top, x->length, height);
     for (size_t i = 0; i < p->count; i++) {
         const plot_series *c = &p->series[i];
-        fprintf(s->out, "<polyline clip-path=\"url(#panel%d)\" fill=\"none\" stroke=\"%s\" stroke-width=\"%s\" points=\"",
-                id, colour_of(c), c->colour == 0 ? "2.4" : "1.8");
+        fprintf(s->out,
+                "<polyline clip-path=\"url(#panel%d)\" fill=\"none\" stroke=\"%s\" stroke-width=\"%s\" points=\"", id,
+                colour_of(c), c->colour == 0 ? "2.4" : "1.8");
         for (size_t j = 0; j < c->count; j++) fprintf(s->out, "%.1f,%.1f ", on(x, c->x[j]), on(&y, c->y[j]));
         fputs("\"/>\n", s->out);
     }
@@ -245,8 +247,7 @@ void plot_gantt(const char *file, const char *title, const plot_panel *panel, si
     scale x = {0, largest_x(panel), left, width};
     for (size_t i = 0; i < blocks; i++)
         for (size_t j = 0; j < block[i].count; j++)
-            for (size_t k = 0; k < block[i].strip[j].count; k++)
-                x.upto = fmax(x.upto, block[i].strip[j].span[k].upto);
+            for (size_t k = 0; k < block[i].strip[j].count; k++) x.upto = fmax(x.upto, block[i].strip[j].span[k].upto);
     draw_panel(&s, panel, &x, NULL, top, height, 0); /* the axis below the strips has the label */
     draw_legend(&s, panel, left + width + 16, top + 10);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * progress.h: one line on stderr that tells how a run is getting on: rewritten in place on a terminal, silent elsewhere. */
+ * progress.h: one line on stderr that tells how a run is getting on: rewritten in place on a terminal, silent
+ * elsewhere. */
 #ifndef TRAIN_PROGRESS_H
 #define TRAIN_PROGRESS_H
 
@@ -19,7 +20,8 @@ typedef struct progress_line {
 
 void progress_begin(progress_line *p, const char *name, uint64_t budget, double seconds);
 
-/* All counts since the beginning: samples trained on, how many of them were classified rightly, and their losses' sum. */
+/* All counts since the beginning: samples trained on, how many of them were classified rightly, and their losses'
+ * sum. */
 void progress_show(progress_line *p, uint64_t samples, uint64_t right, double loss);
 
 /* Wipes the line. */

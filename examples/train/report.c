@@ -74,9 +74,13 @@ static plot_series series_of(const run_result *r, abscissa a) {
 static plot_panel panel_of(size_t runs, const run_result *run, abscissa a) {
     plot_series *s = new_array(runs, sizeof *s);
     for (size_t i = 0; i < runs; i++) s[i] = series_of(&run[i], a);
-    return (plot_panel){a == STEPS ? "against steps" : "against time",
-                        a == STEPS ? "steps, all workers together" : "seconds",
-                        "test accuracy, %", 0.0, 0.0, runs, s};
+    return (plot_panel){
+        .title = a == STEPS ? "against steps" : "against time",
+        .x_label = a == STEPS ? "steps, all workers together" : "seconds",
+        .y_label = "test accuracy, %",
+        .count = runs,
+        .series = s,
+    };
 }
 
 static void panel_free(plot_panel *p) {

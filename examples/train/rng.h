@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * rng.h: a counter-based random generator. The n-th number of a stream is a pure function of (seed, stream, n), so every
- * worker, epoch and image draws from a stream of its own and nothing depends on who drew first. */
+ * rng.h: a counter-based random generator. The n-th number of a stream is a pure function of (seed, stream, n), so
+ * every worker, epoch and image draws from a stream of its own and nothing depends on who drew first. */
 #ifndef TRAIN_RNG_H
 #define TRAIN_RNG_H
 
@@ -22,7 +22,8 @@ static inline uint64_t rng_mix(uint64_t z) {
 /* A generator for one purpose: `stream` names the purpose, `index` which of its kind (worker, epoch, image, ...). */
 static inline rng rng_make(uint64_t seed, uint64_t stream, uint64_t index) {
     rng r;
-    r.key = rng_mix(rng_mix(rng_mix(seed + UINT64_C(0x9e3779b97f4a7c15)) ^ stream) + index * UINT64_C(0xd1b54a32d192ed03));
+    r.key =
+        rng_mix(rng_mix(rng_mix(seed + UINT64_C(0x9e3779b97f4a7c15)) ^ stream) + index * UINT64_C(0xd1b54a32d192ed03));
     r.counter = 0;
     return r;
 }

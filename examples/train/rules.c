@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
- * rules.c: this file is the one that implements grawa.h, and it shows both ways of using it: the algorithm itself, and the
- * collectives underneath (weft_collective), of which the rules for comparison are made. */
+ * rules.c: this file is the one that implements grawa.h, and it shows both ways of using it: the algorithm itself, and
+ * the collectives underneath (weft_collective), of which the rules for comparison are made. */
 #define _POSIX_C_SOURCE 200809L
 #define GRAWA_IMPLEMENTATION
 #include "grawa.h"
 #include "weft_threads.h"
 
+#include "elastic.h"
 #include "rules.h"
 #include "util.h"
 
@@ -22,8 +23,7 @@ size_t rule_period(algorithm a, const options *o) {
 }
 
 bool rule_is_free(algorithm a, const options *o) {
-    return o->trigger == TRIGGER_TOTAL &&
-           (a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM);
+    return o->trigger == TRIGGER_TOTAL && (a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM);
 }
 
 /* ---- The network ---- */
@@ -62,8 +62,8 @@ void team_die(team *t, size_t rank) {
     weft_threads_lose(&t->threads, (uint32_t)rank);
 }
 
-/* Who is left; every death makes a view of a higher epoch. Over a real network this needs somebody to decide (the launcher of
- * the job, a coordinator); between threads it is a lock. */
+/* Who is left; every death makes a view of a higher epoch. Over a real network this needs somebody to decide (the
+ * launcher of the job, a coordinator); between threads it is a lock. */
 static weft_view team_view(team *t, uint32_t members[MAX_WORKERS]) {
     weft_view v = {sizeof v, 0, 0, members};
     pthread_mutex_lock(&t->lock);
@@ -167,7 +167,7 @@ static void grawa_new(rule *r) {
 }
 
 static uint64_t grawa_after_step(rule *r) {
-    grawa_stats_t before, after;
+    grawa_stats_t before = {0}, after = {0};
     grawa_stats(r->grawa, &before);
     weft_status s = grawa_step(r->grawa, &r->grads);
     grawa_finish(r, s);
@@ -203,7 +203,8 @@ static weft_status collective_wait(rule *r, weft_collective *c, weft_status s) {
     return s;
 }
 
-/* Somebody has died: all survivors bring all their collectives to the new view, in the same order, whichever of them noticed. */
+/* Somebody has died: all survivors bring all their collectives to the new view, in the same order, whichever of them
+ * noticed. */
 static void regroup(rule *r) {
     uint32_t members[MAX_WORKERS];
     weft_view v = team_view(r->team, members);
@@ -222,17 +223,20 @@ static void regroup(rule *r) {
     count_members(r, &v);
 }
 
-/* Does an operation to its end. If somebody dies in it, the survivors either find it done or begin it again without them. Only
- * a broadcast cannot be done without its root: false then, on all survivors alike. */
+/* Does an operation to its end. If somebody dies in it, the survivors either find it done or begin it again without
+ * them. Only a broadcast cannot be done without its root: false then, on all survivors alike. */
 static bool collective_do(rule *r, int which, weft_operation op, uint32_t root) {
     weft_collective *c = r->collective[which];
     uint64_t before = c->committed;
     while (c->committed == before) {
         const double *weight = which == SUM && op == WEFT_OP_ALL_REDUCE ? r->weight : NULL; /* NULL: 1 */
         weft_status s = collective_wait(r, c, weft_collective_begin(c, op, weight, root));
-        if (s == WEFT_ERR_PEER_LOST) regroup(r);
-        else if (s == WEFT_ERR_ARGUMENT && op == WEFT_OP_BROADCAST) return false;
-        else if (s != WEFT_OK) give_up(r, s, weft_collective_detail(c));
+        if (s == WEFT_ERR_PEER_LOST)
+            regroup(r);
+        else if (s == WEFT_ERR_ARGUMENT && op == WEFT_OP_BROADCAST)
+            return false;
+        else if (s != WEFT_OK)
+            give_up(r, s, weft_collective_detail(c));
     }
     return true;
 }
@@ -255,29 +259,22 @@ static void copy_params(const rule *r, tensor_list *into) {
         memcpy(into->tensor[i], r->param[i].data, r->param[i].count * sizeof(float));
 }
 
-/* Elastic averaging, all workers together; each moves a little towards the center, and the center towards their mean:
- * x <- x - alpha (x - center),  center <- (1 - beta) center + beta mean(x),  alpha = beta / M. */
 static uint64_t easgd_after_step(rule *r) {
     const float beta = 0.9f; /* as published */
     if (!round_is_due(r)) return 0;
     copy_params(r, &r->other);
     collective_do(r, SUM, WEFT_OP_ALL_REDUCE, 0);
     const float alpha = beta / (float)r->members;
-    for (size_t i = 0; i < r->params.count; i++) {
-        float *x = r->param[i].data, *center = r->center.tensor[i];
-        const float *mean = r->other.tensor[i];
-        for (size_t j = 0; j < r->param[i].count; j++) {
-            x[j] -= alpha * (x[j] - center[j]);
-            center[j] = (1.0f - beta) * center[j] + beta * mean[j];
-        }
-    }
+    for (size_t i = 0; i < r->params.count; i++)
+        easgd_move(r->param[i].count, r->param[i].data, r->center.tensor[i], r->other.tensor[i], alpha, beta);
     return r->collective[SUM]->committed;
 }
 
-/* Leader SGD: everybody tells its loss since the last round; all pull towards the model of the worker with the lowest, which is
- * the one of lowest rank if there are several. */
+/* Everybody tells its loss since the last round; all pull towards the model of the worker with the lowest. */
 static uint64_t lsgd_after_step(rule *r, double loss) {
     const float pull = 0.1f; /* as published */
+    uint32_t voter[MAX_WORKERS] = {0};
+    size_t voters = 0;
     r->loss_sum += loss;
     r->loss_count++;
     if (!round_is_due(r)) return 0;
@@ -287,17 +284,14 @@ static uint64_t lsgd_after_step(rule *r, double loss) {
     for (size_t i = 0; i < r->team->workers; i++) r->loss[i] = 0.0f; /* the sum of one entry each: everybody's loss */
     r->loss[r->rank] = mine < 1e30 ? (float)mine + 1e-30f : 1e30f;   /* NaN leads nobody */
     collective_do(r, VOTE, WEFT_OP_ALL_REDUCE, 0);
-    uint32_t leader = (uint32_t)r->rank;
-    for (uint32_t i = (uint32_t)r->team->workers; i-- > 0;)
-        if (r->loss[i] > 0.0f && r->loss[i] <= r->loss[leader]) leader = i;
+    for (uint32_t i = 0; i < r->team->workers; i++)
+        if (r->loss[i] > 0.0f) voter[voters++] = i; /* the others are dead */
 
     copy_params(r, &r->other);
-    if (!collective_do(r, SUM, WEFT_OP_BROADCAST, leader)) return r->collective[VOTE]->committed;
-    for (size_t i = 0; i < r->params.count; i++) {
-        float *x = r->param[i].data;
-        const float *z = r->other.tensor[i];
-        for (size_t j = 0; j < r->param[i].count; j++) x[j] = (1.0f - pull) * x[j] + pull * z[j];
-    }
+    if (!collective_do(r, SUM, WEFT_OP_BROADCAST, lsgd_leader(r->loss, voter, voters)))
+        return r->collective[VOTE]->committed;
+    for (size_t i = 0; i < r->params.count; i++)
+        lsgd_pull(r->param[i].count, r->param[i].data, r->other.tensor[i], pull);
     return r->collective[VOTE]->committed;
 }
 
@@ -350,8 +344,10 @@ uint64_t rule_step(rule *r, double loss) {
 }
 
 void rule_leave(rule *r) {
-    if (r->grawa) grawa_finish(r, grawa_leave(r->grawa));
-    else team_meet(r->team); /* what this worker has sent last is still being fetched */
+    if (r->grawa)
+        grawa_finish(r, grawa_leave(r->grawa));
+    else
+        team_meet(r->team); /* what this worker has sent last is still being fetched */
 }
 
 void rule_read_stats(const rule *r, rule_stats *out) {

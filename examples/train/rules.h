@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step; what is behind
- * them is grawa.h, or one of the rules it is compared with. */
+ * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step; what is
+ * behind them is grawa.h, or one of the rules it is compared with. */
 #ifndef TRAIN_RULES_H
 #define TRAIN_RULES_H
 
@@ -25,14 +25,15 @@ void team_free(team *t);
 /* What a worker that dies does last: nothing that is said to it is answered any more, and the others come to know. */
 void team_die(team *t, size_t rank);
 
-/* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own and stay where
- * they are. Whatever goes wrong in communication, other than the death of a worker, ends the program with a line. */
+/* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own and stay
+ * where they are. Whatever goes wrong in communication, other than the death of a worker, ends the program with a
+ * line. */
 typedef struct rule rule;
 rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
                tensor_list *grads);
 
-/* After the backward pass: the gradients may be replaced by something better. Returns 0, or the number of the round if the
- * workers met in one. */
+/* After the backward pass: the gradients may be replaced by something better. Returns 0, or the number of the round
+ * if the workers met in one. */
 uint64_t rule_gradient(rule *r);
 
 /* After the optimiser's step on a batch of this mean loss: the parameters may move. Returns as above. */

@@ -43,7 +43,7 @@ typedef struct worker {
     struct {
         uint64_t round;
         double from, upto;
-    } *round;
+    } * round;
     double died, ended;
     rule_stats stats;
 } worker;
@@ -58,11 +58,11 @@ struct run {
     partition share;
     worker *worker;
     tensor_list initial;
-    uint64_t budget;       /* samples, of all workers */
-    uint64_t steps_each;   /* of each worker, where all do the same number */
-    size_t period;         /* steps between two moments at which all workers meet */
-    bool pooled;           /* workers take steps from a common pool, the fast ones more */
-    uint64_t started;      /* clock_ns */
+    uint64_t budget;     /* samples, of all workers */
+    uint64_t steps_each; /* of each worker, where all do the same number */
+    size_t period;       /* steps between two moments at which all workers meet */
+    bool pooled;         /* workers take steps from a common pool, the fast ones more */
+    uint64_t started;    /* clock_ns */
     pthread_barrier_t ready;
     _Atomic uint64_t taken;     /* samples out of the pool */
     _Atomic uint64_t last_step; /* with --seconds: where all stop */
@@ -77,9 +77,9 @@ static double seconds_since(uint64_t start) {
 
 /* ---- How far a worker is ---- */
 
-/* With --seconds: is step number `step` one to take? Workers that wait for each other must all stop after the same one, though
- * their clocks tell them at different steps. Nobody can pass the next meeting without whoever asks here, so whoever
- * first finds the time over may say: the next meeting is the last. */
+/* With --seconds: is step number `step` one to take? Workers that wait for each other must all stop after the same
+ * one, though their clocks tell them at different steps. Nobody can pass the next meeting without whoever asks here,
+ * so whoever first finds the time over may say: the next meeting is the last. */
 static bool in_time(run *r, uint64_t step, double elapsed) {
     if (r->pooled) return elapsed < r->o->seconds;
     if (elapsed >= r->o->seconds) {
@@ -169,7 +169,8 @@ static void trainer_free(trainer *t, const run *r) {
     free(t->index);
 }
 
-/* Forward and backward on the next batch; returns its loss, summed. A slow worker then sleeps as if on a slower machine. */
+/* Forward and backward on the next batch; returns its loss, summed. A slow worker then sleeps as if on a slower
+ * machine. */
 static double compute_gradient(trainer *t, const run *r, double slow, size_t *right) {
     uint64_t begun = clock_ns();
     sampler_next(&t->sampler, r->o->batch, t->index);
@@ -179,8 +180,8 @@ static double compute_gradient(trainer *t, const run *r, double slow, size_t *ri
     return loss;
 }
 
-/* Falls linearly to 0 with the samples. By the clock it would fall differently on each worker, and those who average their
- * gradients would no longer hold the same model; so with --seconds it stays. */
+/* Falls linearly to 0 with the samples. By the clock it would fall differently on each worker, and those who average
+ * their gradients would no longer hold the same model; so with --seconds it stays. */
 static float learning_rate(const options *o, double progress) {
     return (float)(o->seconds > 0.0 ? o->rate : o->rate * (1.0 - progress));
 }
@@ -337,8 +338,10 @@ static double all_arrived(const run *r, uint64_t round, double from) {
         size_t lo = 0, hi = w->rounds; /* rounds are logged in order */
         while (lo < hi) {
             size_t mid = (lo + hi) / 2;
-            if (w->round[mid].round < round) lo = mid + 1;
-            else hi = mid;
+            if (w->round[mid].round < round)
+                lo = mid + 1;
+            else
+                hi = mid;
         }
         if (lo < w->rounds && w->round[lo].round == round) from = fmax(from, w->round[lo].from);
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * run.h: one training run: a thread per worker, the same number of samples whatever the algorithm, and what came of it. */
+ * run.h: one training run: a thread per worker, the same number of samples whatever the algorithm, and what came of
+ * it. */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
 
@@ -11,10 +12,10 @@
 /* The state of a run at one moment, measured on the mean of the workers' models. */
 typedef struct run_point {
     double seconds;
-    uint64_t steps;   /* local steps of all workers together */
-    double loss;      /* on the test set, mean */
-    double accuracy;  /* on the test set, 0 to 1 */
-    double distance;  /* root mean square distance of the workers' models from their mean */
+    uint64_t steps;  /* local steps of all workers together */
+    double loss;     /* on the test set, mean */
+    double accuracy; /* on the test set, 0 to 1 */
+    double distance; /* root mean square distance of the workers' models from their mean */
 } run_point;
 
 /* What one worker did, and when. */

@@ -322,13 +322,13 @@ WEFT_FN void weft_reduce_add_spare(weft_reduce *r) {
     }
 }
 
-WEFT_FN size_t weft_shard_lo(const weft_reduce *r, uint32_t shard) {
+WEFT_FN WEFT_NOINLINE size_t weft_shard_lo(const weft_reduce *r, uint32_t shard) {
     size_t lo = shard * r->unit, bytes = weft_map_bytes(&r->map);
     return lo < bytes ? lo : bytes;
 }
 
 /* A flow between the mirrors, or from the host's tensors, of one shard range. */
-WEFT_FN weft_range weft_reduce_mirror(weft_reduce *r, unsigned char *base, size_t lo, size_t hi) {
+WEFT_FN WEFT_NOINLINE weft_range weft_reduce_mirror(weft_reduce *r, unsigned char *base, size_t lo, size_t hi) {
     return weft_range_map(&r->map, NULL, base, 0, lo, hi);
 }
 

@@ -94,7 +94,7 @@ typedef struct weft_range {
     size_t at, index; /* cursor */
 } weft_range;
 
-WEFT_FN weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
+WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
     weft_range r;
     memset(&r, 0, sizeof r);
     r.base = (unsigned char *)base;
@@ -103,8 +103,8 @@ WEFT_FN weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
     return r;
 }
 
-WEFT_FN weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base, size_t origin,
-                                  size_t lo, size_t hi) {
+WEFT_FN WEFT_NOINLINE weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base,
+                                                size_t origin, size_t lo, size_t hi) {
     weft_range r;
     memset(&r, 0, sizeof r);
     r.map = map;
@@ -219,8 +219,8 @@ WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, 
     *member = (uint32_t *)weft_layout_take(l, WEFT_TEXT("members"), size, sizeof(uint32_t));
 }
 
-WEFT_FN void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
-                              uint64_t value) {
+WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
+                                            uint64_t value) {
     weft_event e;
     if (!g->trace) return;
     e.kind = (uint32_t)kind;
@@ -232,8 +232,8 @@ WEFT_FN void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_
 }
 
 /* Records an error with its place. */
-WEFT_FN weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
-                                    uint64_t expected, uint64_t got) {
+WEFT_FN WEFT_NOINLINE weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                  uint64_t expected, uint64_t got) {
     g->detail.status = status;
     g->detail.peer = peer;
     g->detail.round = g->phase_round;
@@ -245,8 +245,8 @@ WEFT_FN weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t 
 }
 
 /* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
-WEFT_FN weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
-                                     uint64_t expected, uint64_t got) {
+WEFT_FN WEFT_NOINLINE weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                   uint64_t expected, uint64_t got) {
     weft_group_fail(g, status, peer, field, expected, got);
     g->broken = g->detail;
     g->failed = status;
@@ -350,7 +350,7 @@ WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s
     if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
     if (s == WEFT_ERR_TRUNCATED)
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
-    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, (uint64_t)(int64_t)s);
+    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
 }
 
 /* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
@@ -402,7 +402,8 @@ WEFT_FN void weft_group_begin(weft_group *g, uint32_t kind, uint64_t round, uint
 }
 
 /* To and from one member; NULL: nothing in that direction. An empty range is a message all the same. */
-WEFT_FN void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in, uint64_t arg) {
+WEFT_FN WEFT_NOINLINE void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in,
+                                           uint64_t arg) {
     weft_peer *p = &g->peer[rank];
     if (out) {
         p->out.range = *out;

@@ -60,10 +60,19 @@ typedef struct weft_kernel_set {
      * source left the result is +0. Returns how many elements of the result are not finite. out may be one of the
      * sources. */
     uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out);
-    /* lanes[0..15] += x * y */
-    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
     /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
     void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    /* elements that are NaN or infinite */
+    uint64_t (*count_nonfinite)(size_t n, const void *x);
+    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any
+     * order. */
+    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
+} weft_kernel_set;
+
+/* Those that some algorithms use, in a table of its own, so that the others do not carry them. */
+typedef struct weft_gradient_set {
+    /* lanes[0..15] += x * y */
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
     /* lanes[0..15] += x * y, [16..31] += x * x, [32..47] += y * y; each equal to the single kernels bit for bit */
     void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
     /* SGD: d = g + weight_decay * x (weight_decay 0: d = g); v = momentum * v + d (first: v = d, v is not read);
@@ -72,14 +81,7 @@ typedef struct weft_kernel_set {
     uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
     /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
     void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup);
-    /* SAM: x = backup */
-    void (*sam_restore)(size_t n, const void *backup, void *x);
-    /* elements that are NaN or infinite */
-    uint64_t (*count_nonfinite)(size_t n, const void *x);
-    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any
-     * order. */
-    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
-} weft_kernel_set;
+} weft_gradient_set;
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
@@ -91,6 +93,11 @@ typedef struct weft_kernels {
     void (*f32_to_f16)(size_t n, const float *x, uint16_t *y); /* nearest even, subnormals kept, overflow to infinity */
 } weft_kernels;
 
+typedef struct weft_gradient_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_gradient_set f32, f64;
+} weft_gradient_kernels;
+
 /* What the vocabulary of an instruction set and the kernels over it have in common. */
 #define WEFT_LANES_OF_A_BLOCK 16
 #define WEFT_GROUP 256 /* elements that a kernel keeps on the stack: a multiple of 16 */
@@ -100,12 +107,6 @@ typedef struct weft_kernels {
 #define WEFT_INDEPENDENT _Pragma("GCC ivdep")
 #else
 #define WEFT_INDEPENDENT
-#endif
-
-#if defined __GNUC__ || defined __clang__
-#define WEFT_NOINLINE __attribute__((noinline))
-#else
-#define WEFT_NOINLINE
 #endif
 
 /* mix(bits, index) of the replica hash: splitmix64's finaliser over bits + (index + 1) * 2^64 / golden ratio. */
@@ -155,17 +156,22 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
     return !weft_is_finite(v);
 }
 
-/* The table of a set, by its WEFT_SET_NAME; sam_restore is a copy. */
+/* The tables of a set, by its WEFT_SET_NAME. */
 #define WEFT_KERNEL_SET(e)                                                                                             \
     {                                                                                                                  \
         WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),               \
-            WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, sqnorm_block),               \
-            WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block), WEFT_SET_NAME(e, sam_perturb),                  \
-            WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, count_nonfinite), WEFT_SET_NAME(e, hash)                          \
+            WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, sqnorm_block), WEFT_SET_NAME(e, count_nonfinite),         \
+            WEFT_SET_NAME(e, hash)                                                                                     \
     }
 #define WEFT_KERNEL_SETS                                                                                               \
     WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
         WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)
+#define WEFT_GRADIENT_SET(e)                                                                                           \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block),                        \
+            WEFT_SET_NAME(e, sam_perturb)                                                                              \
+    }
+#define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
 
 #include "kernels/serial.h"
 #include "kernels/drivers.h"

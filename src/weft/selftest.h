@@ -43,8 +43,7 @@ typedef enum weft_selftest_rule {
     WEFT_RULE_CANCEL_TOUCH,/* and its buffer is not touched any more */
     WEFT_RULE_CANCEL_SEND, /* a cancelled send is delivered wholly or not at all; one that is over is delivered */
     WEFT_RULE_TIME,        /* now does not go back */
-    WEFT_RULE_ALL_REDUCE,  /* the optional all_reduce adds up */
-    WEFT_RULE_ALL_GATHER   /* the optional all_gather brings all parts in rank order */
+    WEFT_RULE_ALL_REDUCE   /* the optional all_reduce adds up */
 } weft_selftest_rule;
 
 typedef struct weft_selftest_report {
@@ -119,7 +118,6 @@ WEFT_FN const char *weft_selftest_text(weft_selftest_rule rule) {
     case WEFT_RULE_CANCEL_SEND: return "a cancelled send is delivered wholly or not at all";
     case WEFT_RULE_TIME: return "now must not go back";
     case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up";
-    case WEFT_RULE_ALL_GATHER: return "all_gather must bring all parts in rank order";
     }
     return "unknown rule";
 #endif
@@ -327,9 +325,9 @@ WEFT_FN weft_status weft_selftest_post(const weft_transport *t, weft_selftest *s
     status = is_send ? t->send(t->ctx, peer, s->tag, s->at, length, &s->request)
                      : t->recv(t->ctx, peer, s->tag, s->at, length, &s->request);
     st->checks++;
-    if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+    if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
     s->state = is_send ? WEFT_ST_SENDING : WEFT_ST_RECEIVING;
-    if (status != WEFT_OK) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_OK, (uint32_t)status);
+    if (status != WEFT_OK) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_OK, weft_status_value(status));
     return WEFT_OK;
 }
 
@@ -339,19 +337,19 @@ WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *s
     weft_status status = t->test(t->ctx, &s->request);
     size_t k;
     if (status == WEFT_AGAIN) return WEFT_AGAIN;
-    if (status > 0) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_AGAIN, (uint32_t)status);
+    if (status > 0) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_AGAIN, weft_status_value(status));
     *over = status;
     st->checks++;
     if (t->now) st->progress_now = t->now(t->ctx);
     if (s->state == WEFT_ST_RECEIVING) {
         s->state = WEFT_ST_IDLE;
         if (status != WEFT_OK && status != WEFT_ERR_TRUNCATED)
-            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
         if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
         return WEFT_OK;
     }
     s->state = WEFT_ST_IDLE;
-    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
+    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
     k = weft_selftest_compare(s, s->seed, s->length);
     if (k < s->length)
         return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, weft_selftest_byte(s->seed, k), s->at[k]);
@@ -381,7 +379,7 @@ WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *
     int known = 0;
     st->checks++;
     if (over != expected)
-        return weft_selftest_broken(t, st, rule, s, (uint32_t)expected, (uint32_t)over);
+        return weft_selftest_broken(t, st, rule, s, weft_status_value(expected), weft_status_value(over));
     if (s->request.bytes != length) return weft_selftest_broken(t, st, rule, s, length, s->request.bytes);
     k = weft_selftest_compare(s, seed, n);
     if (k == n) return WEFT_OK;
@@ -486,7 +484,7 @@ WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st,
         return status == WEFT_AGAIN ? WEFT_OK : status;
     case WEFT_ST_STILL:
         status = weft_selftest_look(t, st, s, &over);
-        if (status == WEFT_OK) return weft_selftest_broken(t, st, rule, s, WEFT_AGAIN, (uint32_t)over);
+        if (status == WEFT_OK) return weft_selftest_broken(t, st, rule, s, WEFT_AGAIN, weft_status_value(over));
         return status == WEFT_AGAIN ? WEFT_OK : status;
     case WEFT_ST_CANCEL:
         if (s->state == WEFT_ST_IDLE) return WEFT_OK;
@@ -525,47 +523,33 @@ WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftes
     double n = t->size, expected[4];
     weft_status status;
     uint32_t i;
-    size_t k;
-    for (; st->stage < 4; st->stage++) {
-        int gather = st->stage >= 2;
-        if (gather ? !t->all_gather || t->size > WEFT_SELFTEST_BYTES / 8 : !t->all_reduce || t->size > 1024) continue;
-        s->peer = s->tag = WEFT_NO_RANK;
-        if (st->stage % 2 == 0) {
-            memset(&s->request, 0, sizeof s->request);
-            weft_selftest_fill(s, 0xA5);
-            for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
-            memcpy(s->at, value, sizeof value);
-            for (k = 0; k < 8; k++) st->slot[1].at[k] = weft_selftest_byte(t->rank, k);
-            status = gather ? t->all_gather(t->ctx, st->slot[1].at, s->at, 8, &s->request)
-                            : t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
-            if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
-            s->state = WEFT_ST_SENDING;
-            continue;
-        }
-        status = t->test(t->ctx, &s->request);
-        if (status == WEFT_AGAIN)
-            return weft_selftest_patience(t, st, gather ? WEFT_RULE_ALL_GATHER : WEFT_RULE_ALL_REDUCE, s);
-        s->state = WEFT_ST_IDLE;
-        if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, (uint32_t)status);
-        st->checks++;
-        if (gather) {
-            for (i = 0; i < t->size; i++)
-                for (k = 0; k < 8; k++)
-                    if (s->at[i * 8 + k] != weft_selftest_byte(i, k))
-                        return weft_selftest_broken(t, st, WEFT_RULE_ALL_GATHER, s, weft_selftest_byte(i, k),
-                                                    s->at[i * 8 + k]);
-        } else {
-            expected[0] = n * (n + 1) / 2;
-            expected[1] = n;
-            expected[2] = -2 * n;
-            expected[3] = 0;
-            memcpy(value, s->at, sizeof value);
-            for (i = 0; i < 4; i++)
-                if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
-                    return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
-                                                weft_double_bits((double)value[i]));
-        }
+    if (!t->all_reduce || t->size > 1024 || st->stage == 2) return WEFT_OK;
+    s->peer = s->tag = WEFT_NO_RANK;
+    if (st->stage == 0) {
+        memset(&s->request, 0, sizeof s->request);
+        weft_selftest_fill(s, 0xA5);
+        for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
+        memcpy(s->at, value, sizeof value);
+        status = t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
+        if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+        s->state = WEFT_ST_SENDING;
+        st->stage = 1;
     }
+    status = t->test(t->ctx, &s->request);
+    if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
+    s->state = WEFT_ST_IDLE;
+    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    st->checks++;
+    st->stage = 2;
+    expected[0] = n * (n + 1) / 2;
+    expected[1] = n;
+    expected[2] = -2 * n;
+    expected[3] = 0;
+    memcpy(value, s->at, sizeof value);
+    for (i = 0; i < 4; i++)
+        if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
+            return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
+                                        weft_double_bits((double)value[i]));
     return WEFT_OK;
 }
 

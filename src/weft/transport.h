@@ -21,6 +21,7 @@
  *   peer, or a receive).
  * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
  *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
+ *   Nobody sends to itself. request.bytes is looked at for receives only.
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
@@ -73,7 +74,6 @@ typedef struct weft_transport {
     /* Optional: the host's own sum over all ranks, in place, where a descriptor asks for it: with the host's order of
      * summation, so without the promise of equal bits. All workers call it in the same order; test ends it. */
     weft_status (*all_reduce)(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *request);
-    weft_status (*all_gather)(void *ctx, const void *mine, void *all, size_t bytes_each, weft_request *request);
 } weft_transport;
 
 /* The smallest largest message that the library can work over: its control message. */
@@ -95,7 +95,6 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
     t.now = now;
     t.wait = NULL;
     t.all_reduce = NULL;
-    t.all_gather = NULL;
     return t;
 }
 /*==== IMPLEMENTATION ====*/

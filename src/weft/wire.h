@@ -12,8 +12,8 @@
  * of another order turns them.
  *
  *   0 u32 magic 'weft'    4 u8 wire version, u8 order (1: big-endian), u16 kind   8 u32 epoch    12 u32 sender's rank
- *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument 0
- *  48 u64 argument 1     56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
+ *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument
+ *  48 u64 reserved (0)    56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
  *
  * `bytes` is the length of the data announced; `piece` the longest bulk message the sender makes of it; `step`
  * numbers the exchanges of a round. */
@@ -38,7 +38,7 @@ enum {
 
 typedef struct weft_header {
     uint32_t big_endian, kind, epoch, sender, step, piece, payload;
-    uint64_t round, bytes, arg0, arg1;
+    uint64_t round, bytes, arg0;
 } weft_header;
 
 WEFT_FN void weft_put32(unsigned char *p, uint32_t v) {
@@ -95,52 +95,80 @@ WEFT_FN void weft_swap(unsigned char *p, size_t bytes, size_t each) {
         }
 }
 
+/* The header as its sixteen words. */
+enum {
+    WEFT_WORD_MAGIC = 0,
+    WEFT_WORD_KIND = 1, /* version, order, kind */
+    WEFT_WORD_EPOCH = 2,
+    WEFT_WORD_SENDER = 3,
+    WEFT_WORD_ROUND = 4,
+    WEFT_WORD_STEP = 6,
+    WEFT_WORD_PIECE = 7,
+    WEFT_WORD_BYTES = 8,
+    WEFT_WORD_ARG0 = 10,
+    WEFT_WORD_PAYLOAD = 14,
+    WEFT_WORD_CRC = 15,
+    WEFT_WORDS = 16
+};
+
+WEFT_FN void weft_split(uint32_t *word, uint64_t v) {
+    word[0] = (uint32_t)(v & 0xFFFFFFFFu);
+    word[1] = (uint32_t)(v >> 32);
+}
+
+WEFT_FN uint64_t weft_join(const uint32_t *word) {
+    return (uint64_t)word[0] | (uint64_t)word[1] << 32;
+}
+
 /* Writes the header; the payload must already stand behind it. Returns the length of the message. */
 WEFT_FN size_t weft_header_write(unsigned char *p, const weft_header *h) {
+    uint32_t w[WEFT_WORDS];
     size_t bytes = WEFT_HEADER_BYTES + h->payload;
-    weft_put32(p, WEFT_WIRE_MAGIC);
-    weft_put32(p + 4, WEFT_WIRE_VERSION | h->big_endian << 8 | h->kind << 16);
-    weft_put32(p + 8, h->epoch);
-    weft_put32(p + 12, h->sender);
-    weft_put64(p + 16, h->round);
-    weft_put32(p + 24, h->step);
-    weft_put32(p + 28, h->piece);
-    weft_put64(p + 32, h->bytes);
-    weft_put64(p + 40, h->arg0);
-    weft_put64(p + 48, h->arg1);
-    weft_put32(p + 56, h->payload);
-    weft_put32(p + 60, 0);
-    weft_put32(p + 60, weft_crc32c(0, p, bytes));
+    int i;
+    memset(w, 0, sizeof w);
+    w[WEFT_WORD_MAGIC] = WEFT_WIRE_MAGIC;
+    w[WEFT_WORD_KIND] = WEFT_WIRE_VERSION | h->big_endian << 8 | h->kind << 16;
+    w[WEFT_WORD_EPOCH] = h->epoch;
+    w[WEFT_WORD_SENDER] = h->sender;
+    weft_split(w + WEFT_WORD_ROUND, h->round);
+    w[WEFT_WORD_STEP] = h->step;
+    w[WEFT_WORD_PIECE] = h->piece;
+    weft_split(w + WEFT_WORD_BYTES, h->bytes);
+    weft_split(w + WEFT_WORD_ARG0, h->arg0);
+    w[WEFT_WORD_PAYLOAD] = h->payload;
+    for (i = 0; i < WEFT_WORDS; i++) weft_put32(p + 4 * i, w[i]);
+    weft_put32(p + 4 * WEFT_WORD_CRC, weft_crc32c(0, p, bytes));
     return bytes;
 }
 
-/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May
- * change the checksum field. */
+/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May change
+ * the checksum field. */
 WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t from, weft_header *h, weft_detail *d) {
+    uint32_t w[WEFT_WORDS], crc;
     weft_header r;
-    uint32_t crc, word;
+    int i;
     if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
-    if (weft_get32(p) != WEFT_WIRE_MAGIC)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, weft_get32(p));
-    word = weft_get32(p + 4);
-    if ((word & 0xFFu) != WEFT_WIRE_VERSION)
-        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("header.version"), WEFT_WIRE_VERSION, word & 0xFFu);
-    crc = weft_get32(p + 60);
-    weft_put32(p + 60, 0);
-    if (crc != weft_crc32c(0, p, bytes))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("header.crc"), weft_crc32c(0, p, bytes), crc);
-    r.big_endian = word >> 8 & 0xFFu;
-    r.kind = word >> 16;
-    r.epoch = weft_get32(p + 8);
-    r.sender = weft_get32(p + 12);
-    r.round = weft_get64(p + 16);
-    r.step = weft_get32(p + 24);
-    r.piece = weft_get32(p + 28);
-    r.bytes = weft_get64(p + 32);
-    r.arg0 = weft_get64(p + 40);
-    r.arg1 = weft_get64(p + 48);
-    r.payload = weft_get32(p + 56);
+    for (i = 0; i < WEFT_WORDS; i++) w[i] = weft_get32(p + 4 * i);
+    if (w[WEFT_WORD_MAGIC] != WEFT_WIRE_MAGIC)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, w[WEFT_WORD_MAGIC]);
+    if ((w[WEFT_WORD_KIND] & 0xFFu) != WEFT_WIRE_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("header.version"), WEFT_WIRE_VERSION,
+                           w[WEFT_WORD_KIND] & 0xFFu);
+    weft_put32(p + 4 * WEFT_WORD_CRC, 0);
+    crc = weft_crc32c(0, p, bytes);
+    if (w[WEFT_WORD_CRC] != crc)
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("header.crc"), crc, w[WEFT_WORD_CRC]);
+    r.big_endian = w[WEFT_WORD_KIND] >> 8 & 0xFFu;
+    r.kind = w[WEFT_WORD_KIND] >> 16;
+    r.epoch = w[WEFT_WORD_EPOCH];
+    r.sender = w[WEFT_WORD_SENDER];
+    r.round = weft_join(w + WEFT_WORD_ROUND);
+    r.step = w[WEFT_WORD_STEP];
+    r.piece = w[WEFT_WORD_PIECE];
+    r.bytes = weft_join(w + WEFT_WORD_BYTES);
+    r.arg0 = weft_join(w + WEFT_WORD_ARG0);
+    r.payload = w[WEFT_WORD_PAYLOAD];
     if (r.big_endian > 1) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.order"), 1, r.big_endian);
     if (r.kind < 1 || r.kind > WEFT_KIND_LAST)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.kind"), WEFT_KIND_LAST, r.kind);

@@ -5,6 +5,10 @@ WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
 }
 
+WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa) {
+    return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_gradient_kernels_serial : NULL;
+}
+
 /* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
  * contracts or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time,
  * and where it matters are read into locals, so that what is fused in a kernel is fused here. */
@@ -79,6 +83,7 @@ typedef enum weft_op {
 
 typedef struct weft_work {
     const weft_kernels *kernels;
+    const weft_gradient_kernels *gradient; /* perturb, dot, dots, sgd */
     weft_op op;
     weft_dtype dtype;
     size_t n;
@@ -103,19 +108,21 @@ typedef union weft_slot {
 #define WEFT_SLOTS 3
 
 /* n elements of f32 or f64 at p, which begin with element `at` of the tensor. Returns the count. */
-WEFT_FN uint64_t weft_work_apply(const weft_work *j, const weft_kernel_set *s, size_t at, size_t n, void *const *p,
+WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p,
                                  double *lanes) {
+    const weft_kernel_set *s = wide ? &j->kernels->f64 : &j->kernels->f32;
+    const weft_gradient_set *d = j->gradient ? wide ? &j->gradient->f64 : &j->gradient->f32 : NULL;
     switch (j->op) {
     case WEFT_OP_COPY: s->copy(n, p[0], p[1]); break;
     case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1]); break;
     case WEFT_OP_AXPY: s->axpy(n, j->a, p[0], p[1]); break;
     case WEFT_OP_PULL: s->pull(n, j->a, p[0], p[1]); break;
-    case WEFT_OP_PERTURB: s->sam_perturb(n, j->a, p[0], p[1], p[2]); break;
+    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2]); break;
     case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0]);
-    case WEFT_OP_DOT: s->dot_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_DOT: d->dot_block(n, p[0], p[1], lanes); break;
     case WEFT_OP_SQNORM: s->sqnorm_block(n, p[0], lanes); break;
-    case WEFT_OP_DOTS: s->dots_block(n, p[0], p[1], lanes); break;
-    case WEFT_OP_SGD: return s->sgd_block(n, j->sgd, p[0], p[1], p[2], lanes);
+    case WEFT_OP_DOTS: d->dots_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SGD: return d->sgd_block(n, j->sgd, p[0], p[1], p[2], lanes);
     case WEFT_OP_COUNT: return s->count_nonfinite(n, p[0]);
     case WEFT_OP_HASH: return s->hash(n, j->first + at, p[0]);
     }
@@ -160,7 +167,7 @@ WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, doub
         }
         for (i = 0; i < 3; i++)
             if (j->reads >> i & 1u) weft_widen(j, m, (const uint16_t *)j->array[i] + at, piece[i]);
-        count += weft_work_apply(j, s, at, m, p, lanes);
+        count += weft_work_apply(j, 0, at, m, p, lanes);
         for (i = 0; i < 3; i++)
             if (j->writes >> i & 1u) weft_narrow(j, m, piece[i], (uint16_t *)j->array[i] + at);
     }
@@ -184,7 +191,7 @@ WEFT_FN void weft_work_block(const weft_work *j, size_t b, weft_slot *slot) {
         const size_t each = weft_dtype_bytes(j->dtype);
         void *p[3];
         for (i = 0; i < 3; i++) p[i] = j->array[i] ? (void *)((unsigned char *)j->array[i] + at * each) : NULL;
-        count = weft_work_apply(j, j->dtype == WEFT_F64 ? &j->kernels->f64 : &j->kernels->f32, at, n, p, lanes);
+        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes);
     }
     for (i = 0; i < j->sums; i++) slot[i].sum = weft_lanes_sum(lanes + i * WEFT_LANES_OF_A_BLOCK);
     if (j->counts) slot[i].count = count;
@@ -297,9 +304,10 @@ WEFT_FN void weft_run_pull(const weft_kernels *k, const weft_pool *pool, weft_dt
     weft_work_run(&j, pool, NULL);
 }
 
-WEFT_FN void weft_run_sam_perturb(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
-                                  const void *g, void *x, void *backup) {
-    weft_work j = weft_work_make(k, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
+WEFT_FN void weft_run_sam_perturb(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                  double a, const void *g, void *x, void *backup) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
+    j.gradient = k;
     j.array[2] = backup;
     j.a = a;
     weft_work_run(&j, pool, NULL);
@@ -324,10 +332,11 @@ WEFT_FN uint64_t weft_run_weighted_sum(const weft_kernels *k, const weft_pool *p
 }
 
 /* ---- reductions over one tensor of any dtype; blocks start at its first element ---- */
-WEFT_FN double weft_run_dot(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
-                            const void *y) {
-    weft_work j = weft_work_make(k, WEFT_OP_DOT, t, n, x, y, 3, 0);
+WEFT_FN double weft_run_dot(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                            const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOT, t, n, x, y, 3, 0);
     weft_slot total[WEFT_SLOTS];
+    j.gradient = k;
     j.sums = 1;
     weft_work_run(&j, pool, total);
     return total[0].sum;
@@ -341,11 +350,12 @@ WEFT_FN double weft_run_sqnorm(const weft_kernels *k, const weft_pool *pool, wef
     return total[0].sum;
 }
 
-WEFT_FN weft_dots weft_run_dots(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
-                                const void *y) {
-    weft_work j = weft_work_make(k, WEFT_OP_DOTS, t, n, x, y, 3, 0);
+WEFT_FN weft_dots weft_run_dots(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOTS, t, n, x, y, 3, 0);
     weft_slot total[WEFT_SLOTS];
     weft_dots r;
+    j.gradient = k;
     j.sums = 3;
     weft_work_run(&j, pool, total);
     r.xy = total[0].sum;
@@ -355,12 +365,13 @@ WEFT_FN weft_dots weft_run_dots(const weft_kernels *k, const weft_pool *pool, we
 }
 
 /* g, v and x have the same dtype; v may be NULL without momentum. */
-WEFT_FN weft_grad_stats weft_run_sgd(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+WEFT_FN weft_grad_stats weft_run_sgd(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
                                      const weft_sgd *o, const void *g, void *v, void *x) {
     const int plain = t == WEFT_F64 ? o->momentum == 0 : (float)o->momentum == 0;
-    weft_work j = weft_work_make(k, WEFT_OP_SGD, t, n, g, v, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
+    weft_work j = weft_work_make(k->core, WEFT_OP_SGD, t, n, g, v, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
     weft_slot total[WEFT_SLOTS];
     weft_grad_stats r;
+    j.gradient = k;
     j.array[2] = x;
     j.sums = j.counts = 1;
     j.sgd = o;

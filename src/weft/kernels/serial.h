@@ -64,5 +64,7 @@
 #include "body.h"
 
 static WEFT_UNUSED const weft_kernels weft_kernels_serial = {"serial", WEFT_KERNEL_SETS};
+static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&weft_kernels_serial,
+                                                                                WEFT_GRADIENT_SETS};
 
 #include "vocabulary_end.h"
