@@ -2893,7 +2893,8 @@ WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *s
         return WEFT_OK;
     }
     s->state = WEFT_ST_IDLE;
-    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    if (status != WEFT_OK)
+        return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
     k = weft_selftest_compare(s, s->seed, s->length);
     if (k < s->length)
         return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, weft_selftest_byte(s->seed, k), s->at[k]);
@@ -3075,14 +3076,16 @@ WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftes
         for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
         memcpy(s->at, value, sizeof value);
         status = t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
-        if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+        if (status < 0)
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
         s->state = WEFT_ST_SENDING;
         st->stage = 1;
     }
     status = t->test(t->ctx, &s->request);
     if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
     s->state = WEFT_ST_IDLE;
-    if (status != WEFT_OK) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    if (status != WEFT_OK)
+        return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
     st->checks++;
     st->stage = 2;
     expected[0] = n * (n + 1) / 2;

@@ -13,6 +13,9 @@
 /* No worker is silent for so long, however slow: something is broken then, and the program should say so. */
 static const uint64_t PATIENCE_NS = UINT64_C(120000000000);
 
+/* How long to sleep where nothing may happen that would wake one up. */
+static const uint64_t MOMENT_NS = UINT64_C(1000000);
+
 /* EASGD and LSGD were published with much shorter periods than GRAWA (4 steps against 32). */
 enum { PERIODS_SHORTER = 8 };
 
@@ -26,22 +29,35 @@ bool rule_is_free(algorithm a, const options *o) {
     return o->trigger == TRIGGER_TOTAL && (a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM);
 }
 
-/* ---- The network ---- */
+/* ---- The network, and who is in it ---- */
 
+/* Over a real network somebody has to decide who is left (the launcher of the job, a coordinator), and to tell all survivors
+ * the same. Between threads a lock does: every death makes a new view, of those who neither died nor left before. */
 struct team {
     weft_threads_team threads;
     pthread_mutex_t lock;
-    pthread_cond_t change;
-    size_t workers, finished;
-    uint32_t deaths;
+    size_t workers;
     bool dead[MAX_WORKERS];
+    bool left[MAX_WORKERS];        /* needs nobody any more, and nobody needs it */
+    bool done[MAX_WORKERS];        /* has taken its last step */
+    uint32_t settled[MAX_WORKERS]; /* the last view that this worker has gone through with */
+    uint32_t epoch;                /* of the last view: as many as died */
+    uint32_t member[MAX_WORKERS];
+    uint32_t members;
 };
+
+/* With the lock held. */
+static void team_new_view(team *t) {
+    t->members = 0;
+    for (uint32_t i = 0; i < t->workers; i++)
+        if (!t->dead[i] && !t->left[i]) t->member[t->members++] = i;
+}
 
 team *team_new(size_t workers) {
     team *t = new_array(1, sizeof *t);
     t->workers = workers;
-    if (weft_threads_init(&t->threads, (uint32_t)workers) != WEFT_OK || pthread_mutex_init(&t->lock, NULL) ||
-        pthread_cond_init(&t->change, NULL))
+    team_new_view(t);
+    if (weft_threads_init(&t->threads, (uint32_t)workers) != WEFT_OK || pthread_mutex_init(&t->lock, NULL))
         broken("cannot set up %zu workers", workers);
     return t;
 }
@@ -49,38 +65,59 @@ team *team_new(size_t workers) {
 void team_free(team *t) {
     weft_threads_free(&t->threads);
     pthread_mutex_destroy(&t->lock);
-    pthread_cond_destroy(&t->change);
     free(t);
 }
 
 void team_die(team *t, size_t rank) {
     pthread_mutex_lock(&t->lock);
     t->dead[rank] = true;
-    t->deaths++;
-    pthread_cond_broadcast(&t->change);
+    t->epoch++;
+    team_new_view(t);
     pthread_mutex_unlock(&t->lock);
     weft_threads_lose(&t->threads, (uint32_t)rank);
 }
 
-/* Who is left; every death makes a view of a higher epoch. Over a real network this needs somebody to decide (the
- * launcher of the job, a coordinator); between threads it is a lock. */
-static weft_view team_view(team *t, uint32_t members[MAX_WORKERS]) {
-    weft_view v = {sizeof v, 0, 0, members};
+static weft_view team_view(team *t, uint32_t member[MAX_WORKERS]) {
+    weft_view v = {sizeof v, 0, 0, member};
     pthread_mutex_lock(&t->lock);
-    for (size_t i = 0; i < t->workers; i++)
-        if (!t->dead[i]) members[v.count++] = (uint32_t)i;
-    v.epoch = t->deaths;
+    memcpy(member, t->member, sizeof t->member);
+    v.count = t->members;
+    v.epoch = t->epoch;
     pthread_mutex_unlock(&t->lock);
     return v;
 }
 
-/* Waits until all who live have come here. */
-static void team_meet(team *t) {
+static void team_settle(team *t, size_t rank, uint32_t epoch) {
     pthread_mutex_lock(&t->lock);
-    t->finished++;
-    pthread_cond_broadcast(&t->change);
-    while (t->finished + t->deaths < t->workers) pthread_cond_wait(&t->change, &t->lock);
+    t->settled[rank] = epoch;
     pthread_mutex_unlock(&t->lock);
+}
+
+static bool team_is_settled(team *t, size_t rank) {
+    pthread_mutex_lock(&t->lock);
+    bool yes = t->settled[rank] == t->epoch;
+    pthread_mutex_unlock(&t->lock);
+    return yes;
+}
+
+/* A worker may go if it has been through every view that counts on it; later ones will not. */
+static bool team_may_leave(team *t, size_t rank) {
+    pthread_mutex_lock(&t->lock);
+    if (t->settled[rank] == t->epoch) t->left[rank] = true;
+    bool yes = t->left[rank];
+    pthread_mutex_unlock(&t->lock);
+    return yes;
+}
+
+/* Has everybody alive taken the last step, and been through the last view? */
+static bool team_is_done(team *t, size_t rank) {
+    bool all = true;
+    pthread_mutex_lock(&t->lock);
+    t->done[rank] = true;
+    for (size_t i = 0; i < t->workers; i++)
+        if (!t->dead[i] && (!t->done[i] || t->settled[i] != t->epoch)) all = false;
+    pthread_mutex_unlock(&t->lock);
+    return all;
 }
 
 /* ---- What a worker's rule is made of ---- */
@@ -133,18 +170,32 @@ static _Noreturn void give_up(const rule *r, weft_status s, const weft_detail *d
 
 /* Sees a verb through: waits while it is in progress, and goes on with the survivors when somebody has died. */
 static void grawa_finish(rule *r, weft_status s) {
+    uint32_t epoch = 0;
     for (;;) {
-        uint32_t members[MAX_WORKERS];
+        uint32_t member[MAX_WORKERS];
         if (s == WEFT_AGAIN) {
             s = grawa_wait(r->grawa);
         } else if (s == WEFT_ERR_PEER_LOST) {
-            weft_view v = team_view(r->team, members);
+            weft_view v = team_view(r->team, member);
+            epoch = v.epoch;
             s = grawa_regroup(r->grawa, &v);
         } else {
             break;
         }
     }
     if (s != WEFT_OK) give_up(r, s, grawa_detail(r->grawa));
+    if (epoch > 0) team_settle(r->team, r->rank, epoch);
+}
+
+/* Says good-bye. If somebody dies meanwhile, those who are left form a view without this worker, and good-bye is said. */
+static void grawa_go(rule *r) {
+    while (!team_may_leave(r->team, r->rank)) grawa_finish(r, WEFT_ERR_PEER_LOST);
+    weft_status s = grawa_leave(r->grawa);
+    while (s == WEFT_AGAIN && team_is_settled(r->team, r->rank)) {
+        r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + MOMENT_NS);
+        s = grawa_poll(r->grawa);
+    }
+    if (s != WEFT_OK && s != WEFT_AGAIN && s != WEFT_ERR_PEER_LOST) give_up(r, s, grawa_detail(r->grawa));
 }
 
 static void grawa_new(rule *r) {
@@ -206,21 +257,22 @@ static weft_status collective_wait(rule *r, weft_collective *c, weft_status s) {
 /* Somebody has died: all survivors bring all their collectives to the new view, in the same order, whichever of them
  * noticed. */
 static void regroup(rule *r) {
-    uint32_t members[MAX_WORKERS];
-    weft_view v = team_view(r->team, members);
+    uint32_t member[MAX_WORKERS];
+    weft_view v = team_view(r->team, member);
     for (int i = 0; i < COLLECTIVES; i++) {
         weft_collective *c = r->collective[i];
         if (!c || r->epoch[i] >= v.epoch) continue;
         weft_status s = collective_wait(r, c, weft_collective_regroup(c, &v));
         r->epoch[i] = v.epoch;
         if (s == WEFT_ERR_PEER_LOST) { /* another one, meanwhile: over again, from the first */
-            v = team_view(r->team, members);
+            v = team_view(r->team, member);
             i = -1;
         } else if (s != WEFT_OK) {
             give_up(r, s, weft_collective_detail(c));
         }
     }
     count_members(r, &v);
+    team_settle(r->team, r->rank, v.epoch);
 }
 
 /* Does an operation to its end. If somebody dies in it, the survivors either find it done or begin it again without
@@ -344,10 +396,15 @@ uint64_t rule_step(rule *r, double loss) {
 }
 
 void rule_leave(rule *r) {
-    if (r->grawa)
-        grawa_finish(r, grawa_leave(r->grawa));
-    else
-        team_meet(r->team); /* what this worker has sent last is still being fetched */
+    if (r->grawa) {
+        grawa_go(r);
+        return;
+    }
+    /* Not before everybody is done: what this worker has sent last is still being fetched. */
+    while (!team_is_done(r->team, r->rank)) {
+        if (!team_is_settled(r->team, r->rank)) regroup(r);
+        sleep_ns(MOMENT_NS / 10);
+    }
 }
 
 void rule_read_stats(const rule *r, rule_stats *out) {
