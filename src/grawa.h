@@ -283,7 +283,8 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
  * then close. */
 GRAWA_API weft_status grawa_leave(grawa *g);
 
-/* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
+/* The host has learnt that `rank` is gone, or that its link is usable again (after its loss has shown or has been
+ * reported: say grawa_peer_lost first if in doubt). Legal at any time; communicates nothing.
  * After the loss of a member verbs that communicate return WEFT_ERR_PEER_LOST until grawa_regroup. */
 GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank);
 GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank);
@@ -1518,7 +1519,7 @@ GRAWA_API weft_status grawa_start(grawa *g) {
 }
 
 GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
-    int learning, due;
+    int learning, due, may_close;
     size_t i;
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
@@ -1534,8 +1535,9 @@ GRAWA_API weft_status grawa_step(grawa *g, const weft_tensors *grads) {
     g->stats.steps++;
     if (g->group.synced && g->desc.trigger == GRAWA_TRIGGER_TOTAL) s = grawa_pump(g);
     due = g->group.synced && grawa_due(g);
-    learning =
-        g->desc.source == GRAWA_SOURCE_STEPS || (g->desc.source == GRAWA_SOURCE_CLOSING && (due || !g->group.synced));
+    /* before first contact this may or may not be the closing step; by the period alone it is known all the same */
+    may_close = due || (!g->group.synced && (g->desc.trigger == GRAWA_TRIGGER_TOTAL || grawa_due(g)));
+    learning = g->desc.source == GRAWA_SOURCE_STEPS || (g->desc.source == GRAWA_SOURCE_CLOSING && may_close);
     if (learning && g->desc.weighting != GRAWA_UNIFORM) {
         grawa_look(g, grads);
         if (g->desc.source == GRAWA_SOURCE_STEPS) {
@@ -1766,7 +1768,7 @@ GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *b
 
 /* A blob may have a valid checksum and still be hostile. */
 WEFT_FN int grawa_blob_sane(const grawa *g) {
-    size_t k;
+    size_t k, i;
     uint32_t r;
     weft_detail d;
     if (g->desc.period_steps == 0 || g->next_period == 0 || (g->settled & WEFT_ROUND_MASK) > g->round ||
@@ -1785,6 +1787,12 @@ WEFT_FN int grawa_blob_sane(const grawa *g) {
             sum += g->beta[r * g->groups + k];
         }
         if (sum > 1.000001) return 0;
+    }
+    for (i = 0; g->anchor && i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        if (weft_run_count_nonfinite(g->kernels, g->desc.pool, t->dtype, t->count,
+                                     g->anchor + g->reduce.map.position[i]))
+            return 0; /* the proximal pull would carry it into the parameters */
     }
     return 1;
 }

@@ -390,10 +390,10 @@ static const double *wanted(replay *r, const cJSON *e, const char *key,
     return read(r->g, item(e, key), key, into) ? into : NULL;
 }
 
-/* Initial parameters, and the buffers if there are any. */
+/* The anchor is what a worker starts from: begins there, and is given its own parameters once that is settled. */
 static int replay_prepare(cluster_worker *w) {
     replay *r = (replay *)w->user;
-    fill(r->g, &w->params, r->g->init + w->rank * r->g->elements);
+    fill(r->g, &w->params, r->g->center);
     if (r->bn_tensors) w->desc.buffers = r->bn[w->rank] = cluster_tensors(r->bn_tensors, r->bn_count, NULL);
     return 1;
 }
@@ -477,11 +477,9 @@ static int replay_open(replay *r) {
     i = (size_t)cluster_open(&r->c, &d);
     free(group_of);
     if (!i) return bad(g, "%s", r->c.why);
-    if (g->prox && g->tau > 0)
-        for (i = 0; i < g->workers * g->elements; i++)
-            if (g->init[i] != g->center[i % g->elements])
-                return bad(g, "with a proximal pull all workers must begin at the anchor, init.center");
-    return cluster_start(&r->c) || bad(g, "%s", r->c.why);
+    if (!cluster_start(&r->c)) return bad(g, "%s", r->c.why);
+    for (w = 0; w < g->workers; w++) fill(g, &r->c.worker[w].params, g->init + w * g->elements);
+    return 1;
 }
 
 static void replay_close(replay *r) {

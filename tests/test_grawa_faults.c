@@ -495,8 +495,8 @@ static int lie(weft_header *h, unsigned char *payload, uint32_t n, unsigned k) {
                                    UINT32_MAX - 1, UINT32_MAX};
     enum { N64 = sizeof u64 / sizeof u64[0], N32 = sizeof u32 / sizeof u32[0] };
     unsigned field, i;
-    for (field = 0; field < 4; field++) {
-        uint64_t *p = field == 0 ? &h->round : field == 1 ? &h->bytes : field == 2 ? &h->arg0 : &h->arg1;
+    for (field = 0; field < 3; field++) {
+        uint64_t *p = field == 0 ? &h->round : field == 1 ? &h->bytes : &h->arg0;
         if (k < N64) return *p = u64[k], 1;
         k -= N64;
         if (k < 2) return *p += k ? UINT64_MAX : 1, 1;
