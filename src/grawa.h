@@ -34,11 +34,11 @@
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll
  * until it says something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0;
- * grawa_detail names who and where). From WEFT_AGAIN until WEFT_OK the parameters are lent to the
- * library: do not write them; after an error in between they stay lent until grawa_regroup or grawa_close. A round
- * commits wholly or not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are
- * legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb
- * allocates, sleeps, prints or reads the environment.
+ * grawa_detail names who and where). From WEFT_AGAIN until WEFT_OK the parameters are lent to the library: do not
+ * write them; after an error in between they stay lent until grawa_regroup or grawa_close. A round commits wholly or
+ * not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are legal now; a wrong one
+ * is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, sleeps, prints
+ * or reads the environment.
  *
  * ---- When a round happens ----
  *
@@ -63,17 +63,16 @@
  *
  * ---- Extra memory ----
  *
- * One copy of the parameters (64 bytes a tensor more for alignment), where the center is formed; one more if
- * proximal > 0 (the anchor); one
- * copy a worker for models of up to 8 KB, one more for recursive doubling. 49 bytes a group, 20 bytes a group and
- * worker, about 2 KB a worker for messages. grawa_memory names every buffer.
+ * One copy of the parameters (up to 64 bytes a tensor more, for alignment), in which the center is formed, and one more
+ * if proximal > 0 (the anchor); for models of up to 8 KB a copy a worker instead of one; recursive doubling needs one
+ * more. Besides, 49 bytes a group, 20 bytes a group and worker, and about 2 KB a worker for messages. grawa_memory
+ * names every buffer.
  *
  * ---- On the wire ----
  *
- * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats and one all-reduce of the
- * parameters, that is 2 (N-1)/N times their bytes (N-1 times for models
- * of up to 8 KB, which take one step instead of two). Headers (64 bytes a message), the fingerprint and the HAVE
- * messages are counted apart (grawa_stats).
+ * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats to each other worker, and one
+ * all-reduce of the parameters: 2 (N-1)/N times their bytes (N-1 times for models of up to 8 KB, which take one step
+ * instead of two). Headers (64 bytes a message), the fingerprint and the HAVE messages are counted apart (grawa_stats).
  *
  * ---- With your trainer ----
  *
@@ -91,7 +90,7 @@
  *                   (then equal weights).
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * BatchNorm         statistics stay local (published); name them in `buffers` and grawa_average averages them too.
- * schedules         grawa_set_period, grawa_set_pull, grawa_set_proximal; effective at the next round.
+ * schedules         grawa_set_pull: the next round uses it; grawa_set_period, grawa_set_proximal: from the next round on.
  *
  * ---- What is guaranteed when things fail ----
  *
@@ -280,7 +279,7 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
                                     const weft_tensors *into_buffers);
 
 /* Says good-bye after the last step (out of data, say): the others go on without this worker. Poll until WEFT_OK,
- * then close. */
+ * then close. Later views do not name a worker that has left. */
 GRAWA_API weft_status grawa_leave(grawa *g);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again (after its loss has shown or has been
@@ -301,10 +300,9 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
 
-/* Schedules: pull: the next round uses it; period and proximal: from the next round on, the period under way keeps
- * its own; grad_scale: from the next gradient on; legal between steps; part of the saved blob, not
- * of the fingerprint. Here 0 means 0. ARGUMENT if out of range. proximal cannot be turned on if it was off at init
- * (no memory). */
+/* Schedules, between steps. pull: the next round uses it. period and proximal: from the next round on, the period under
+ * way keeps its own. grad_scale: from the next gradient on. Part of the saved blob, not of the fingerprint. Here 0 means
+ * 0. ARGUMENT if out of range. proximal cannot be turned on if it was off at init (UNSUPPORTED: no memory). */
 GRAWA_API weft_status grawa_set_period(grawa *g, uint32_t period_steps);
 GRAWA_API weft_status grawa_set_pull(grawa *g, double pull);
 GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal);

@@ -7,7 +7,8 @@
 typedef void (*weft_pool_body)(void *arg, size_t index);
 typedef void (*weft_pool_task)(void *arg);
 
-/* The results of the library are bit-identical with and without a pool, for any number of threads. */
+/* The results of the library are bit-identical with and without a pool, for any number of threads. Those run in the
+ * default floating-point environment: init can only probe the thread that it is called on. */
 typedef struct weft_pool {
     void *ctx;
     /* Calls body(arg, i) once for every i in [0, n), in any order, on any threads, and returns when all are done.
