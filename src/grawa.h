@@ -30,6 +30,8 @@
  *   }
  *   grawa_leave(g); grawa_wait(g); grawa_close(g);
  *
+ * (Where {sizeof d} draws a warning about missing initialisers: grawa_desc d = {0}; d.struct_size = sizeof d;)
+ *
  * ---- The verbs ----
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll
@@ -90,7 +92,7 @@
  *                   (then equal weights).
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * BatchNorm         statistics stay local (published); name them in `buffers` and grawa_average averages them too.
- * schedules         grawa_set_pull: the next round uses it; grawa_set_period, grawa_set_proximal: from the next round on.
+ * schedules         grawa_set_pull: for the next round; grawa_set_period, grawa_set_proximal: from the next round on.
  *
  * ---- What is guaranteed when things fail ----
  *
@@ -279,7 +281,8 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
                                     const weft_tensors *into_buffers);
 
 /* Says good-bye after the last step (out of data, say): the others go on without this worker. Poll until WEFT_OK,
- * then close. Later views do not name a worker that has left. */
+ * then close. Views given from then on leave out whoever has left. A loss that nobody has noticed yet may show here,
+ * too, and wants a regroup before the good-bye is complete. */
 GRAWA_API weft_status grawa_leave(grawa *g);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again (after its loss has shown or has been
@@ -300,9 +303,9 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
 
-/* Schedules, between steps. pull: the next round uses it. period and proximal: from the next round on, the period under
- * way keeps its own. grad_scale: from the next gradient on. Part of the saved blob, not of the fingerprint. Here 0 means
- * 0. ARGUMENT if out of range. proximal cannot be turned on if it was off at init (UNSUPPORTED: no memory). */
+/* Schedules, between steps. pull: for the next round. period and proximal: from the next round on, the period under way
+ * keeps its own. grad_scale: from the next gradient on. Part of the saved blob, not of the fingerprint. Here 0 means 0.
+ * ARGUMENT if out of range. proximal cannot be turned on if it was off at init (UNSUPPORTED: no memory). */
 GRAWA_API weft_status grawa_set_period(grawa *g, uint32_t period_steps);
 GRAWA_API weft_status grawa_set_pull(grawa *g, double pull);
 GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal);

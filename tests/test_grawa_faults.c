@@ -548,17 +548,20 @@ START_TEST(lies_with_a_checksum) {
             size_t length;
             fleet_desc d = hostile_run(bits, 2);
             fleet f;
-            int fault;
+            int fault, never;
             memcpy(bytes, m->data, sizeof bytes);
             ck_assert_int_eq(weft_header_read(bytes, m->bytes, m->src, &h, &why), WEFT_OK);
             if (!lie(&h, bytes + WEFT_HEADER_BYTES, 2, k)) break;
             length = weft_header_write(bytes, &h);
+            /* these cannot be right at any moment */
+            never = h.sender != m->src || h.kind == 0 || h.kind > WEFT_KIND_LAST || h.big_endian > 1;
             d.no_oracle = 1;
             d.grawa.check_replicas = _i >= 5;
             ck_assert_msg(fleet_open(&f, &d), "%s", f.why);
             fault = weft_sim_replace(&f.sim, m->src, m->dst, m->tag, m->nth, bytes, length);
             survive(&f, 1, "lie", i, k);
             ck_assert_uint_eq(weft_sim_fired(&f.sim, fault), 1);
+            if (never) ck_assert_int_eq(f.worker[m->dst].stopped_by, WEFT_ERR_PROTOCOL);
             errors += errors_of(&f) > 0;
             harmless += errors_of(&f) == 0;
             ck_assert_msg(fleet_close(&f), "%s", f.why);
@@ -566,6 +569,73 @@ START_TEST(lies_with_a_checksum) {
     }
     ck_assert_uint_gt(errors, 200);
     ck_assert_uint_gt(harmless, 1); /* an unused field, an older epoch and the like */
+}
+END_TEST
+
+/* The header and the transport do not agree on how long a message is; the checksum fits what has come. */
+START_TEST(two_lengths) {
+    size_t i, total = 0;
+    int k;
+    capture_run(0, 2, 1);
+    for (i = 0; i < seen.count; i++)
+        for (k = -8; k <= 8; k += 4) {
+            const captured *m = &seen.item[i];
+            unsigned char bytes[WEFT_CONTROL_BYTES];
+            fleet_desc d = hostile_run(0, 2);
+            fleet f;
+            uint32_t payload = (uint32_t)(m->bytes - WEFT_HEADER_BYTES), crc;
+            int b;
+            if (!is_control(m) || k == 0) continue;
+            memcpy(bytes, m->data, sizeof bytes);
+            payload += (uint32_t)k;
+            for (b = 0; b < 4; b++) {
+                bytes[56 + b] = (unsigned char)(payload >> (8 * b));
+                bytes[60 + b] = 0;
+            }
+            crc = weft_crc32c(0, bytes, m->bytes);
+            for (b = 0; b < 4; b++) bytes[60 + b] = (unsigned char)(crc >> (8 * b));
+            ck_assert_msg(fleet_open(&f, &d), "%s", f.why);
+            weft_sim_replace(&f.sim, m->src, m->dst, m->tag, m->nth, bytes, m->bytes);
+            survive(&f, 1, "two lengths", i, (uint64_t)payload);
+            ck_assert_int_eq(f.worker[m->dst].stopped_by, WEFT_ERR_PROTOCOL);
+            ck_assert_str_eq(f.worker[m->dst].last_detail.field, "header.payload");
+            ck_assert_msg(fleet_close(&f), "%s", f.why);
+            total++;
+        }
+    ck_assert_uint_gt(total, 10);
+}
+END_TEST
+
+/* A worker on a machine of the other byte order: everything it sends is turned, and says so. The bits are those of the oracle. */
+static void turn_around(void *user, const weft_sim_message *m) {
+    fleet *f = (fleet *)user;
+    unsigned char bytes[4096];
+    if (m->src != 1) return;
+    ck_assert_uint_le(m->bytes, sizeof bytes);
+    memcpy(bytes, m->data, m->bytes);
+    if (m->tag % WEFT_TAGS_PER_CHANNEL == 0) {
+        weft_header h;
+        weft_detail why;
+        ck_assert_int_eq(weft_header_read(bytes, m->bytes, 1, &h, &why), WEFT_OK);
+        h.big_endian = !weft_big_endian();
+        if (h.kind == WEFT_KIND_EXCHANGE) weft_swap(bytes + WEFT_HEADER_BYTES, h.payload, 4);
+        weft_header_write(bytes, &h);
+    } else {
+        weft_swap(bytes, m->bytes, 4);
+    }
+    weft_sim_replace(&f->sim, m->src, m->dst, m->tag, 1, bytes, m->bytes);
+}
+
+START_TEST(other_byte_order) {
+    static const int bits_of[4] = {0, BULK | BY_LAYER, TOTAL | PROBE, PARTIAL | BULK};
+    fleet_desc d = variant(1, 3, bits_of[_i]);
+    fleet f;
+    d.sim.on_message = turn_around;
+    d.sim.user = &f;
+    ck_assert_msg(fleet_open(&f, &d) && fleet_run(&f, 3) && fleet_agree(&f), "%s", f.why);
+    ck_assert_uint_eq(errors_of(&f), 0);
+    ck_assert_uint_ge(f.commits_checked, 5);
+    ck_assert_msg(fleet_close(&f), "%s", f.why);
 }
 END_TEST
 
@@ -966,17 +1036,24 @@ START_TEST(storms) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("faults");
-    TCase *t = tcase_create("calls");
-    SRunner *runner;
-    int failed;
+/* A suite of its own, so that it can be run alone. */
+static TCase *part(SRunner *runner, const char *name) {
+    Suite *s = suite_create(name);
+    TCase *t = tcase_create(name);
     tcase_set_timeout(t, 60);
+    suite_add_tcase(s, t);
+    srunner_add_suite(runner, s);
+    return t;
+}
+
+int main(void) {
+    SRunner *runner = srunner_create(NULL);
+    TCase *t;
+    int failed;
+    t = part(runner, "calls");
     tcase_add_loop_test(t, no_faults, 0, VARIANTS);
     tcase_add_loop_test(t, every_call_fails, 0, 18);
-    suite_add_tcase(s, t);
-    t = tcase_create("losses");
-    tcase_set_timeout(t, 60);
+    t = part(runner, "losses");
     tcase_add_loop_test(t, lost_at_every_message, 0, 27);
     tcase_add_loop_test(t, host_says_lost, 0, 2);
     tcase_add_loop_test(t, comes_back, 0, 5);
@@ -984,36 +1061,28 @@ int main(void) {
     tcase_add_loop_test(t, cascaded, 0, 4);
     tcase_add_loop_test(t, last_one_goes_on, 0, VARIANTS);
     tcase_add_loop_test(t, settle_and_lost, 0, 4);
-    suite_add_tcase(s, t);
-    t = tcase_create("leaving");
-    tcase_set_timeout(t, 60);
+    t = part(runner, "leaving");
     tcase_add_loop_test(t, leaves, 0, 6);
     tcase_add_test(t, leaves_at_once);
     tcase_add_loop_test(t, leaves_and_losses, 0, 4);
-    suite_add_tcase(s, t);
-    t = tcase_create("hostile");
-    tcase_set_timeout(t, 60);
+    t = part(runner, "hostile");
     tcase_add_loop_test(t, every_control_byte_flipped, 0, 3);
     tcase_add_test(t, every_control_length);
     tcase_add_loop_test(t, lies_with_a_checksum, 0, 10);
+    tcase_add_test(t, two_lengths);
+    tcase_add_loop_test(t, other_byte_order, 0, 4);
     tcase_add_loop_test(t, messages_out_of_place, 0, 2);
     tcase_add_test(t, bulk_of_wrong_length);
     tcase_add_loop_test(t, bulk_not_finite, 0, 8);
     tcase_add_test(t, bulk_changed_is_seen);
-    suite_add_tcase(s, t);
-    t = tcase_create("numbers");
-    tcase_set_timeout(t, 60);
+    t = part(runner, "numbers");
     tcase_add_loop_test(t, parameters_not_finite, 0, 8);
     tcase_add_loop_test(t, not_finite_and_lost, 0, 2);
-    suite_add_tcase(s, t);
-    t = tcase_create("time");
-    tcase_set_timeout(t, 60);
+    t = part(runner, "time");
     tcase_add_loop_test(t, times_out_and_goes_on, 0, 2);
     tcase_add_loop_test(t, slow_is_not_dead, 0, 2);
     tcase_add_test(t, wait_is_bounded);
     tcase_add_loop_test(t, storms, 0, 10);
-    suite_add_tcase(s, t);
-    runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -853,7 +853,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
 }
 
 /* Begins an operation over the tensors, in place on commit; every member begins the same. `weight`: one a rank of
- * the transport, the same everywhere, read until done; NULL: 1 (a plain sum). `root`: a rank, for WEFT_OP_BROADCAST.
+ * the transport, the same everywhere, read until done, for sums only; NULL: 1. `root`: a rank, for WEFT_OP_BROADCAST.
  * Then poll. */
 WEFT_FN weft_status weft_collective_begin(weft_collective *c, weft_operation op, const double *weight, uint32_t root) {
     weft_group *g = &c->group;
@@ -867,6 +867,8 @@ WEFT_FN weft_status weft_collective_begin(weft_collective *c, weft_operation op,
                                (uint64_t)op);
     if (op == WEFT_OP_BROADCAST && (root >= g->net->size || !g->peer[root].member))
         return weft_group_fail(g, WEFT_ERR_ARGUMENT, root, WEFT_TEXT("root (not a member)"), g->net->size - 1, root);
+    if (weight && op != WEFT_OP_ALL_REDUCE && op != WEFT_OP_REDUCE_SCATTER)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("weight (only for sums)"), 0, 1);
     c->operation = op;
     c->root = root;
     c->reduce.weight = weight;
