@@ -1048,7 +1048,8 @@ WEFT_FN weft_status grawa_decide(grawa *g) {
     if (g->go_round == g->round + 1) {
         /* the decision goes ahead of the norms; whoever is late in listening hears of a later one */
         for (i = 0; i < n->members; i++)
-            if (g->go_due[n->member[i]] && grawa_takes_part(g->go, n->member[i])) return WEFT_AGAIN;
+            if (g->go_due[n->member[i]] && grawa_takes_part(g->go, n->member[i]))
+                return weft_group_deadline(n, n->member[i]);
         grawa_begin_norms(g);
         return WEFT_OK;
     }

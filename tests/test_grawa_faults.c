@@ -126,7 +126,9 @@ START_TEST(lost_at_every_message) {
             uint64_t said = 0;
             fleet_desc d = variant(k, n, bits);
             fleet f;
-            int fault, ok = fleet_open(&f, &d);
+            int fault, ok;
+            d.deaf = (int)(k & 1); /* the view reaches them at different times */
+            ok = fleet_open(&f, &d);
             fault = weft_sim_lose_at_message(&f.sim, rank, k, after);
             ok = ok && fleet_run(&f, 3) && fleet_agree(&f);
             ck_assert_msg(ok, "%u workers, variant %d, worker %u lost %s message %llu: %s", n, bits, rank,
@@ -980,6 +982,24 @@ START_TEST(slow_is_not_dead) {
 }
 END_TEST
 
+/* One exchange takes many time-outs, but piece after piece comes. */
+START_TEST(many_pieces_are_progress) {
+    static const size_t many[3] = {3000, 0, 1};
+    fleet_desc d = variant(1, 2, BULK);
+    fleet f;
+    uint32_t r;
+    d.count = many;
+    d.sim.mode = WEFT_SIM_RENDEZVOUS;
+    d.sim.max_message_bytes = 256;
+    d.sim.latency_ns = 20000;
+    d.grawa.timeout_ns = 70000;
+    ck_assert_msg(fleet_open(&f, &d) && fleet_run(&f, 1), "%s", f.why);
+    for (r = 0; r < 2; r++) ck_assert_uint_eq(f.worker[r].timeouts, 0);
+    ck_assert_uint_gt(f.sim.now, 10 * d.grawa.timeout_ns);
+    train_on(&f, "pieces", 0);
+}
+END_TEST
+
 /* The blocking verb: back with the time-out when nothing comes, and again when asked again. */
 START_TEST(wait_is_bounded) {
     cluster_desc d = cluster_default(1, 2);
@@ -1081,6 +1101,7 @@ int main(void) {
     t = part(runner, "time");
     tcase_add_loop_test(t, times_out_and_goes_on, 0, 2);
     tcase_add_loop_test(t, slow_is_not_dead, 0, 2);
+    tcase_add_test(t, many_pieces_are_progress);
     tcase_add_test(t, wait_is_bounded);
     tcase_add_loop_test(t, storms, 0, 10);
     srunner_run_all(runner, CK_NORMAL);

@@ -1106,8 +1106,8 @@ static void note_and_draw(cluster_worker *w) {
     w->step_ns = drawn_ns(w->c->desc.sim.seed, w->rank, w->step);
 }
 
-/* The published rule, by itself: whoever has finished a step asks; while fewer than M tau steps have been begun it begins
- * another one, else it waits for all. */
+/* The published rule, by itself: whoever has finished a step asks; while fewer than M tau steps have been begun it
+ * begins another one, else it waits for all. */
 START_TEST(steps_and_rounds_are_those_of_the_published_rule) {
     uint64_t seed;
     for (seed = 1; seed <= 60; seed++) {

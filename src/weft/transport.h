@@ -13,8 +13,8 @@
  * Order. For each (sender, receiver, tag): reliable, exactly once, in order; the n-th message matches the n-th receive
  *   posted for that peer and tag. Nothing is promised between different tags or peers.
  * Sizes. A receive may be longer than its message (request.bytes then tells the length). A receive shorter than its
- *   message completes with WEFT_ERR_TRUNCATED, request.bytes being the length of the message. Zero bytes are a message.
- *   No message exceeds max_message_bytes, if that is not 0.
+ *   message completes with WEFT_ERR_TRUNCATED, request.bytes being the length of the message; what then stands in the
+ *   buffer is undefined. Zero bytes are a message. No message exceeds max_message_bytes, if that is not 0.
  * Progress. send and recv return at once: WEFT_OK when the request is under way (or done), or an error. test returns
  *   WEFT_OK once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is
  *   over. A send whose receive is not posted yet may stay pending, but blocks no other message (of another tag or
