@@ -49,7 +49,8 @@
  *   Fast workers take more steps than slow ones; nobody waits for longer than the step that the slowest worker is in.
  *   Everybody counts: at the beginning of each local step a worker tells its count to every peer, one 64-byte
  *   message each, and waits for no answer; counts are cumulative, so a late or merged message loses nothing, and the
- *   loss of any worker loses nothing but that worker's count.
+ *   loss of any worker loses nothing but that worker's count. Counts begin with grawa_start; without it the first
+ *   period is a step longer.
  *
  * ---- Where the norm comes from ----
  *

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * fleet.h: workers that go on after faults: the host's side of losing, regrouping, coming back and leaving, driven in virtual
- * time, with an oracle beside the library that knows at every moment which bits each worker's parameters must have.
+ * fleet.h: workers that go on after faults: the host's side of losing, regrouping, coming back and leaving, driven in
+ * virtual time, with an oracle beside the library that knows at every moment which bits each worker's parameters must
+ * have.
  *
  *     fleet_desc d = fleet_default(seed, 3);
  *     d.grawa.period_steps = 2;
@@ -10,11 +11,13 @@
  *     ok = ok && fleet_run(&f, 3);      // until every survivor has three rounds behind it and nothing moves any more
  *     if (!fleet_close(&f)) puts(f.why);
  *
- * The oracle: parameters change only when a round commits, then as x <- (1 - pull) x + pull c with the center c of the models
- * that the participants came with, under the weights that grawa_weight tells, added in ascending rank (a worker that was not
- * in the last view: x <- c), and by the proximal pull of a step. Everything else must leave every bit alone.
+ * The oracle: parameters change only when a round commits, then as x <- (1 - pull) x + pull c with the center c of the
+ * models that the participants came with, under the weights that grawa_weight tells, added in ascending rank (a worker
+ * that was not in the last view: x <- c), and by the proximal pull of a step. Everything else must leave every bit
+ * alone.
  *
- * Include after ../grawa.h (with GRAWA_IMPLEMENTATION) and cluster.h. All tensors are f32. Nothing here depends on a test framework. */
+ * Include after ../grawa.h (with GRAWA_IMPLEMENTATION) and cluster.h. All tensors are f32. Nothing here depends on a
+ * test framework. */
 #ifndef FLEET_H
 #define FLEET_H
 
@@ -39,22 +42,17 @@ typedef struct fleet_desc {
     const size_t *count;
     uint64_t data_seed;
     fleet_policy policy;
-    uint64_t step_ns[FLEET_MOST];     /* what a local step takes */
-    uint64_t leave_step[FLEET_MOST];  /* says good-bye after so many steps; 0: never */
-    uint64_t most_steps;              /* local steps of a worker between two calls of fleet_run; 0: 2,000 */
-    int deaf;                         /* does not poll while it computes */
-    int no_oracle;                    /* numbers may be wrong: bulk data is tampered with */
+    uint64_t step_ns[FLEET_MOST];        /* what a local step takes */
+    uint64_t leave_step[FLEET_MOST];     /* says good-bye after so many steps; 0: never */
+    uint64_t view_ns[FLEET_MOST];        /* a new view reaches this worker's host so much later */
+    uint64_t most_steps;                 /* local steps of a worker between two calls of fleet_run; 0: 2,000 */
+    int deaf;                            /* does not poll while it computes */
+    int no_oracle;                       /* numbers may be wrong: bulk data is tampered with */
     void (*after_step)(fleet_worker *w); /* once grawa_step has returned WEFT_OK or is over */
     const weft_tensors *(*train)(fleet_worker *w); /* NULL: noise */
 } fleet_desc;
 
-typedef enum fleet_doing {
-    FLEET_BEGINS,
-    FLEET_COMPUTES,
-    FLEET_WAITS,
-    FLEET_RESTS,
-    FLEET_STOPPED
-} fleet_doing;
+typedef enum fleet_doing { FLEET_BEGINS, FLEET_COMPUTES, FLEET_WAITS, FLEET_RESTS, FLEET_STOPPED } fleet_doing;
 
 struct fleet_worker {
     fleet *f;
@@ -90,6 +88,7 @@ struct fleet {
     weft_sim sim;
     uint32_t size, epoch;
     int in_view[FLEET_MOST];
+    uint64_t view_at;
     size_t elements;
     float *scratch;
     uint64_t target; /* rounds */
@@ -115,9 +114,9 @@ static inline int fleet_fail(fleet *f, const char *format, ...) {
 static inline int fleet_fail_detail(fleet_worker *w, const char *what, weft_status s) {
     const weft_detail *d = w->g ? grawa_detail(w->g) : &w->last_detail;
     return fleet_fail(w->f, "worker %lu: %s: %s (peer %ld, round %llu, phase %s, field %s, expected %llu, got %llu)",
-                      (unsigned long)w->rank, what, weft_strerror(s), (long)(int32_t)d->peer, (unsigned long long)d->round,
-                      d->phase ? d->phase : "-", d->field ? d->field : "-", (unsigned long long)d->expected,
-                      (unsigned long long)d->got);
+                      (unsigned long)w->rank, what, weft_strerror(s), (long)(int32_t)d->peer,
+                      (unsigned long long)d->round, d->phase ? d->phase : "-", d->field ? d->field : "-",
+                      (unsigned long long)d->expected, (unsigned long long)d->got);
 }
 
 static inline void fleet_flat(const weft_tensors *t, float *out) {
@@ -213,15 +212,20 @@ static inline void fleet_committed(fleet_worker *w, uint64_t round, uint64_t cou
         return;
     }
     if (!fleet_finite(c, f->elements))
-        fleet_fail(f, "worker %lu: the center of round %llu is not finite", (unsigned long)w->rank, (unsigned long long)round);
+        fleet_fail(f, "worker %lu: the center of round %llu is not finite", (unsigned long)w->rank,
+                   (unsigned long long)round);
     for (i = 0; i < f->elements; i++) {
-        if (w->fresh) expect[i] = c[i];
-        else if (count == 1 || w->desc.pull == WEFT_ZERO || !fleet_finite(own, f->elements)) expect[i] = own[i];
-        else expect[i] = fleet_pull(w->desc.pull == 0 ? 0.5 : w->desc.pull, own[i], c[i]);
+        if (w->fresh)
+            expect[i] = c[i];
+        else if (count == 1 || w->desc.pull == WEFT_ZERO || !fleet_finite(own, f->elements))
+            expect[i] = own[i];
+        else
+            expect[i] = fleet_pull(w->desc.pull == 0 ? 0.5 : w->desc.pull, own[i], c[i]);
     }
     if (!fleet_is(&w->params, expect))
         fleet_fail(f, "worker %lu: parameters after round %llu (%llu workers%s) are not those of the center",
-                   (unsigned long)w->rank, (unsigned long long)round, (unsigned long long)count, w->fresh ? ", fresh" : "");
+                   (unsigned long)w->rank, (unsigned long long)round, (unsigned long long)count,
+                   w->fresh ? ", fresh" : "");
     fleet_flat(&w->params, w->kept);
     memcpy(w->anchor, c, f->elements * sizeof *c);
     if (w->commits < FLEET_HISTORY) {
@@ -279,6 +283,7 @@ static inline void fleet_wake(fleet *f) {
 static inline void fleet_new_view(fleet *f) {
     uint32_t r;
     f->epoch++;
+    f->view_at = f->sim.now;
     for (r = 0; r < f->size; r++)
         f->in_view[r] = weft_sim_alive(&f->sim, r) && !f->worker[r].left && f->worker[r].doing != FLEET_STOPPED;
     fleet_wake(f);
@@ -351,6 +356,15 @@ static inline void fleet_step(fleet_worker *w) {
     fleet_look(w, "grawa_step");
 }
 
+/* Is there a view that this worker's host has heard of and the worker has not? */
+static inline int fleet_told(fleet_worker *w) {
+    fleet *f = w->f;
+    uint64_t at = f->view_at + f->desc.view_ns[w->rank];
+    if (f->epoch <= w->epoch || !f->in_view[w->rank] || w->doing == FLEET_STOPPED) return 0;
+    if (f->sim.now < at) weft_sim_wake(&f->sim, w->rank, at);
+    return f->sim.now >= at;
+}
+
 static inline int fleet_turn(void *user, uint32_t rank) {
     fleet_worker *w = (fleet_worker *)user;
     fleet *f = w->f;
@@ -359,7 +373,7 @@ static inline int fleet_turn(void *user, uint32_t rank) {
         uint64_t now = weft_sim_now(&f->sim);
         if (f->why[0]) return 0;
         if (w->status != WEFT_AGAIN) w->naps = 0;
-        if (w->doing != FLEET_STOPPED && f->epoch > w->epoch && f->in_view[rank]) {
+        if (fleet_told(w)) {
             /* the host's word: a new view */
             uint32_t member[FLEET_MOST], n = 0, r;
             weft_view v;
@@ -401,8 +415,10 @@ static inline int fleet_turn(void *user, uint32_t rank) {
             w->until = now + f->desc.step_ns[rank];
             w->doing = FLEET_COMPUTES;
             if (w->until == now) break;
-            if (f->desc.deaf) weft_sim_busy(&f->sim, rank, w->until - now);
-            else weft_sim_sleep(&f->sim, rank, w->until - now);
+            if (f->desc.deaf)
+                weft_sim_busy(&f->sim, rank, w->until - now);
+            else
+                weft_sim_sleep(&f->sim, rank, w->until - now);
             return 0;
         case FLEET_COMPUTES:
             if (now < w->until) {
@@ -444,14 +460,15 @@ static inline int fleet_turn(void *user, uint32_t rank) {
                 fleet_error(w, "run");
                 if (w->doing == FLEET_STOPPED) return 1;
                 if (w->status == s) { /* waits for the host's new view */
-                    if (f->epoch > w->epoch) break;
+                    if (fleet_told(w)) break;
                     return 0;
                 }
                 break;
             }
             if (w->leaving) {
                 w->left = 1;
-                if (grawa_state(w->g)) fleet_fail(f, "worker %lu has left, but verbs are still legal", (unsigned long)rank);
+                if (grawa_state(w->g))
+                    fleet_fail(f, "worker %lu has left, but verbs are still legal", (unsigned long)rank);
                 fleet_stop(w);
                 return 1;
             }
@@ -495,8 +512,9 @@ static inline int fleet_make(fleet_worker *w) {
     w->views = 0;
     w->doing = w->then = FLEET_BEGINS;
     w->leaving = w->left = 0;
-    if (w->status != WEFT_OK) return fleet_fail(w->f, "worker %lu: init: %s (%s)", (unsigned long)w->rank,
-                                                weft_strerror(w->status), why.field ? why.field : "-");
+    if (w->status != WEFT_OK)
+        return fleet_fail(w->f, "worker %lu: init: %s (%s)", (unsigned long)w->rank, weft_strerror(w->status),
+                          why.field ? why.field : "-");
     return 1;
 }
 
@@ -525,7 +543,8 @@ static inline int fleet_open(fleet *f, const fleet_desc *d) {
     memset(f, 0, sizeof *f);
     f->desc = *d;
     f->size = d->sim.size;
-    if (f->size > FLEET_MOST || weft_sim_init(&f->sim, &f->desc.sim) != WEFT_OK) return fleet_fail(f, "no simulated network");
+    if (f->size > FLEET_MOST || weft_sim_init(&f->sim, &f->desc.sim) != WEFT_OK)
+        return fleet_fail(f, "no simulated network");
     for (t = 0; t < d->tensors; t++) f->elements += d->count[t];
     f->scratch = (float *)malloc(2 * f->elements * sizeof(float) + 1);
     for (r = 0; r < f->size; r++) {
@@ -545,7 +564,8 @@ static inline int fleet_open(fleet *f, const fleet_desc *d) {
     return ok;
 }
 
-/* A lost worker is there again, as a new process: a new object, parameters of its own. The host gives all a larger view. */
+/* A lost worker is there again, as a new process: a new object, parameters of its own. The host gives all a larger
+ * view. */
 static inline int fleet_rejoin(fleet *f, uint32_t rank) {
     fleet_worker *w = &f->worker[rank];
     weft_sim_revive(&f->sim, rank);
@@ -560,8 +580,8 @@ static inline int fleet_rejoin(fleet *f, uint32_t rank) {
     return 1;
 }
 
-/* Goes on until nothing moves. Then every worker that is alive and has neither left nor stopped must be at rest, with `rounds`
- * rounds behind it. */
+/* Goes on until nothing moves. Then every worker that is alive and has neither left nor stopped must be at rest, with
+ * `rounds` rounds behind it. */
 static inline int fleet_run(fleet *f, uint64_t rounds) {
     uint32_t r;
     weft_sim_end end;
@@ -577,9 +597,9 @@ static inline int fleet_run(fleet *f, uint64_t rounds) {
         /* partial rounds: it has missed the last round and waits for the next one, which nobody wants any more */
         if (w->g->state == GRAWA_READY && w->g->round >= rounds) continue;
         if (w->doing != FLEET_RESTS)
-            return fleet_fail(f, "worker %lu hangs in state %d after round %llu (epoch %lu, verb said %s): %s", (unsigned long)r,
-                              w->g->state, (unsigned long long)w->g->round, (unsigned long)w->epoch, weft_strerror(w->status),
-                              weft_sim_text(&f->sim));
+            return fleet_fail(f, "worker %lu hangs in state %d after round %llu (epoch %lu, verb said %s): %s",
+                              (unsigned long)r, w->g->state, (unsigned long long)w->g->round, (unsigned long)w->epoch,
+                              weft_strerror(w->status), weft_sim_text(&f->sim));
     }
     return 1;
 }
@@ -596,15 +616,17 @@ static inline int fleet_agree(fleet *f) {
                 for (j = 0; j < q->commits; j++)
                     if (p->committed[i] == q->committed[j] &&
                         (p->center_hash[i] != q->center_hash[j] || p->participants[i] != q->participants[j]))
-                        return fleet_fail(f, "workers %lu and %lu have different centers of round %llu", (unsigned long)a,
-                                          (unsigned long)b, (unsigned long long)p->committed[i]);
+                        return fleet_fail(f, "workers %lu and %lu have different centers of round %llu",
+                                          (unsigned long)a, (unsigned long)b, (unsigned long long)p->committed[i]);
             if (p->doing != FLEET_RESTS || q->doing != FLEET_RESTS || f->desc.grawa.partial_deadline_ns) continue;
             if (p->g->stats.steps && q->g->stats.steps && p->g->round != q->g->round)
-                return fleet_fail(f, "workers %lu and %lu are not in the same round", (unsigned long)a, (unsigned long)b);
+                return fleet_fail(f, "workers %lu and %lu are not in the same round", (unsigned long)a,
+                                  (unsigned long)b);
             /* from the first round of both on, the same list */
             for (i = p->commits, j = q->commits; i > 0 && j > 0; i--, j--)
                 if (p->committed[i - 1] != q->committed[j - 1])
-                    return fleet_fail(f, "worker %lu has committed round %llu where worker %lu has committed round %llu",
+                    return fleet_fail(f,
+                                      "worker %lu has committed round %llu where worker %lu has committed round %llu",
                                       (unsigned long)a, (unsigned long long)p->committed[i - 1], (unsigned long)b,
                                       (unsigned long long)q->committed[j - 1]);
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * libFuzzer: grawa_load. The input is a blob as it is (first byte even), or the contents of one whose length, fingerprint and
- * checksum fit (odd; bits 1.. choose the settings). Either it is refused and the object is as it was, or training goes on with
- * it, ends, and stays finite. */
+ * libFuzzer: grawa_load. The input is a blob as it is (first byte even), or the contents of one whose length,
+ * fingerprint and checksum fit (odd; bits 1.. choose the settings). Either it is refused and the object is as it was,
+ * or training goes on with it, ends, and stays finite. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "cluster.h"
@@ -54,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     if (s != WEFT_OK) {
         need(s < 0, "a refusal is an error");
-        need(grawa_save(g, after, sizeof after, &n) == WEFT_OK && n == bytes && memcmp(before, after, n) == 0, "a refused blob leaves traces");
+        need(grawa_save(g, after, sizeof after, &n) == WEFT_OK && n == bytes && memcmp(before, after, n) == 0,
+             "a refused blob leaves traces");
         need((grawa_state(g) & GRAWA_MAY_LOAD) != 0, "a refused blob ends the state of being fresh");
     }
     for (i = 0; i < 5; i++) {
@@ -63,7 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         need(s == WEFT_OK || s < 0, "alone, nothing has to be waited for");
     }
     for (t = 0; t < 3; t++)
-        for (i = 0; i < count[t]; i++) need(isfinite(cluster_get(&c.worker[0].params.tensor[t], i)), "parameters are not finite");
+        for (i = 0; i < count[t]; i++)
+            need(isfinite(cluster_get(&c.worker[0].params.tensor[t], i)), "parameters are not finite");
     need(cluster_close(&c), c.why);
     return 0;
 }

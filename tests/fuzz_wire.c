@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
- * libFuzzer: what comes off the wire, through the whole public API. The input is a script for a simulated run of two or three
- * workers: which messages are changed and how, what is injected, who is lost, which callbacks fail, which verbs are called when.
+ * libFuzzer: what comes off the wire, through the whole public API. The input is a script for a simulated run of two or
+ * three workers: which messages are changed and how, what is injected, who is lost, which callbacks fail, which verbs
+ * are called when.
  *
  *   byte 0   variant of the run          byte 1   workers, network, guard
  *   then     operations of 12 bytes: what, whom, which, where, eight bytes of value
  *
- * What must hold: nobody reads or writes out of bounds, every worker comes to its end within a bound, every number that a
- * worker ends with is finite; and if no message was forged, the fleet's oracle holds for every bit. */
+ * What must hold: nobody reads or writes out of bounds, every worker comes to its end within a bound, every number that
+ * a worker ends with is finite; and if no message was forged, the fleet's oracle holds for every bit. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "fleet.h"
@@ -16,7 +17,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { OPERATION = 12, MOST_OPERATIONS = 24 };
 
 enum {
-    DO_XOR, DO_RESIZE, DO_FORGE, DO_RAW, DO_INJECT_RAW, DO_INJECT_HEADER, DO_INJECT_BULK, DO_LOSE, DO_FAIL, DO_VERB, DO_KINDS
+    DO_XOR,
+    DO_RESIZE,
+    DO_FORGE,
+    DO_RAW,
+    DO_INJECT_RAW,
+    DO_INJECT_HEADER,
+    DO_INJECT_BULK,
+    DO_LOSE,
+    DO_FAIL,
+    DO_VERB,
+    DO_KINDS
 };
 
 static const uint8_t *script;
@@ -67,7 +78,8 @@ static void on_message(void *user, const weft_sim_message *m) {
             } else { /* the payload, at some place */
                 uint64_t v = value_of(op);
                 size_t k, at = op[3] - 128u;
-                for (k = 0; k < 8 && at + k < WEFT_INLINE_BYTES; k++) bytes[WEFT_HEADER_BYTES + at + k] = (unsigned char)(v >> (8 * k));
+                for (k = 0; k < 8 && at + k < WEFT_INLINE_BYTES; k++)
+                    bytes[WEFT_HEADER_BYTES + at + k] = (unsigned char)(v >> (8 * k));
             }
             weft_sim_replace(&f->sim, m->src, m->dst, m->tag, 1, bytes, weft_header_write(bytes, &h));
         } else if (m->bytes <= 65536) { /* numbers in bulk, or rubbish in a control message */
@@ -141,7 +153,8 @@ static void fail(const char *why) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const size_t small[3] = {5, 0, 9}, large[3] = {150, 0, 21};
-    static const weft_status statuses[4] = {WEFT_ERR_TRANSPORT, WEFT_ERR_PEER_LOST, WEFT_ERR_TRUNCATED, WEFT_ERR_MEMORY};
+    static const weft_status statuses[4] = {WEFT_ERR_TRANSPORT, WEFT_ERR_PEER_LOST, WEFT_ERR_TRUNCATED,
+                                            WEFT_ERR_MEMORY};
     static fleet f;
     fleet_desc d;
     size_t i;
@@ -180,7 +193,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     d.after_step = after_step;
     d.grawa.timeout_ns = 100000;
     d.policy = forged ? FLEET_STOP : FLEET_REGROUP;
-    /* ring and doubling sum in an order that the oracle does not know; changed parameters (a verb) it does not know either */
+    /* ring and doubling sum in an order that the oracle does not know; changed parameters (a verb) it does not know
+     * either */
     d.no_oracle = forged || d.grawa.algorithm >= WEFT_ALGORITHM_RING;
     for (i = 0; i < operations; i++)
         if (script[i * OPERATION] % DO_KINDS == DO_VERB) d.no_oracle |= script[i * OPERATION + 3] % 14 == 4;
@@ -212,14 +226,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
         case DO_INJECT_BULK: weft_sim_inject(&f.sim, op[2] + 1u, src, dst, 1u + op[3] % 2u, op + 4, op[3] % 9u); break;
         case DO_LOSE: weft_sim_lose_at_message(&f.sim, src, op[2] + 1u, op[3] & 1); break;
-        case DO_FAIL: weft_sim_fail_call(&f.sim, (weft_sim_call)(op[3] % 3), src, op[2] + 1u, forged ? statuses[op[4] % 4] : statuses[op[4] % 2]); break;
+        case DO_FAIL:
+            weft_sim_fail_call(&f.sim, (weft_sim_call)(op[3] % 3), src, op[2] + 1u,
+                               forged ? statuses[op[4] % 4] : statuses[op[4] % 2]);
+            break;
         default: break;
         }
     }
     ok = ok && fleet_run(&f, 3);
     if (ok && !forged) ok = fleet_agree(&f);
     for (r = 0; ok && r < n; r++)
-        if (!fleet_finite(f.worker[r].kept, f.elements)) ok = fleet_fail(&f, "worker %u has got numbers that are not finite", r);
+        if (!fleet_finite(f.worker[r].kept, f.elements))
+            ok = fleet_fail(&f, "worker %u has got numbers that are not finite", r);
     if (!fleet_close(&f)) fail(f.why);
     (void)faults;
     (void)forging;

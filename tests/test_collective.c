@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The collectives: every operation, algorithm, size and number of workers against sums in the named order, bit for bit; and
- * what becomes of an operation when a worker is lost, a number is not finite, or a callback fails. */
+ * The collectives: every operation, algorithm, size and number of workers against sums in the named order, bit for bit;
+ * and what becomes of an operation when a worker is lost, a number is not finite, or a callback fails. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "cluster.h"
@@ -99,7 +99,8 @@ static uint32_t shard_of(const weft_tensors *x, uint32_t n, size_t tensor, size_
 }
 
 /* The sum of one element over the members `who` in the order of the algorithm. */
-static double sum_of(const team *t, weft_algorithm a, const uint32_t *who, uint32_t n, const double *weight, size_t k, size_t i) {
+static double sum_of(const team *t, weft_algorithm a, const uint32_t *who, uint32_t n, const double *weight, size_t k,
+                     size_t i) {
     const weft_tensor *any = &t->m[who[0]].before.tensor[k];
     weft_dtype dtype = any->dtype;
     double s = 0, part[MOST];
@@ -109,9 +110,13 @@ static double sum_of(const team *t, weft_algorithm a, const uint32_t *who, uint3
         uint32_t shard = shard_of(&t->m[who[0]].before, n, k, i);
         for (j = 1; j <= n; j++) {
             uint32_t r = who[(shard + j) % n];
-            double w = weight_of(weight, r), v = (float)w == 0 && dtype != WEFT_F64 ? 0 : w == 0 ? 0 : term(&t->m[r].before.tensor[k], i, w);
-            if (w == 0) s = started ? s : 0;
-            else s = started ? plus(dtype, s, v) : v;
+            double w = weight_of(weight, r), v = (float)w == 0 && dtype != WEFT_F64 ? 0
+                                                 : w == 0                           ? 0
+                                                          : term(&t->m[r].before.tensor[k], i, w);
+            if (w == 0)
+                s = started ? s : 0;
+            else
+                s = started ? plus(dtype, s, v) : v;
             s = stored(dtype, s);
             started = 1;
         }
@@ -233,8 +238,9 @@ static void must_settle(team *t) {
     for (r = 0; r < t->size; r++) {
         const weft_detail *d = weft_collective_detail(t->m[r].c);
         if (!t->m[r].out)
-            ck_assert_msg(t->m[r].status == WEFT_OK, "worker %u: %s (peer %d, %s, %s, %llu, %llu)", r, weft_strerror(t->m[r].status),
-                          (int)d->peer, d->phase, d->field, (unsigned long long)d->expected, (unsigned long long)d->got);
+            ck_assert_msg(t->m[r].status == WEFT_OK, "worker %u: %s (peer %d, %s, %s, %llu, %llu)", r,
+                          weft_strerror(t->m[r].status), (int)d->peer, d->phase, d->field,
+                          (unsigned long long)d->expected, (unsigned long long)d->got);
     }
 }
 
@@ -243,7 +249,8 @@ static weft_algorithm resolved(const team *t) {
 }
 
 /* What a committed operation has left at worker `r`, from what stood there before. */
-static void expected(team *t, uint32_t r, weft_operation op, const uint32_t *who, uint32_t n, const double *weight, uint32_t root) {
+static void expected(team *t, uint32_t r, weft_operation op, const uint32_t *who, uint32_t n, const double *weight,
+                     uint32_t root) {
     weft_algorithm a = resolved(t);
     size_t k, i;
     uint32_t me = 0;
@@ -254,7 +261,8 @@ static void expected(team *t, uint32_t r, weft_operation op, const uint32_t *who
     for (k = 0; k < t->expect.count; k++)
         for (i = 0; i < t->expect.tensor[k].count; i++) {
             uint32_t shard = shard_of(&t->expect, n, k, i);
-            if (op == WEFT_OP_ALL_GATHER) cluster_set(&t->expect.tensor[k], i, cluster_get(&t->m[who[shard]].before.tensor[k], i));
+            if (op == WEFT_OP_ALL_GATHER)
+                cluster_set(&t->expect.tensor[k], i, cluster_get(&t->m[who[shard]].before.tensor[k], i));
             else if (op == WEFT_OP_ALL_REDUCE || shard == me)
                 cluster_set(&t->expect.tensor[k], i,
                             sum_of(t, op == WEFT_OP_REDUCE_SCATTER ? WEFT_ALGORITHM_DIRECT : a, who, n, weight, k, i));
@@ -264,9 +272,11 @@ static void expected(team *t, uint32_t r, weft_operation op, const uint32_t *who
 static void check_result(team *t, weft_operation op, const double *weight, uint32_t root, const char *what) {
     uint32_t who[MOST], n = members_of(t, who), j;
     for (j = 0; j < n; j++) {
-        if (j == 0 || op == WEFT_OP_REDUCE_SCATTER || op == WEFT_OP_BARRIER) expected(t, who[j], op, who, n, weight, root);
-        ck_assert_msg(cluster_same_bits(&t->m[who[j]].x, &t->expect), "%s: %u workers, algorithm %d, operation %d: worker %u has other bits",
-                      what, n, t->desc.algorithm, op, who[j]);
+        if (j == 0 || op == WEFT_OP_REDUCE_SCATTER || op == WEFT_OP_BARRIER)
+            expected(t, who[j], op, who, n, weight, root);
+        ck_assert_msg(cluster_same_bits(&t->m[who[j]].x, &t->expect),
+                      "%s: %u workers, algorithm %d, operation %d: worker %u has other bits", what, n,
+                      t->desc.algorithm, op, who[j]);
     }
 }
 
@@ -464,7 +474,8 @@ static void spoil(member *m, size_t tensor, size_t i, double v) {
 }
 
 START_TEST(not_finite_is_refused) {
-    static const weft_operation ops[4] = {WEFT_OP_ALL_REDUCE, WEFT_OP_REDUCE_SCATTER, WEFT_OP_ALL_GATHER, WEFT_OP_BROADCAST};
+    static const weft_operation ops[4] = {WEFT_OP_ALL_REDUCE, WEFT_OP_REDUCE_SCATTER, WEFT_OP_ALL_GATHER,
+                                          WEFT_OP_BROADCAST};
     int a = _i / 4, o = _i % 4;
     uint32_t n, r, culprit;
     size_t place;
@@ -481,7 +492,8 @@ START_TEST(not_finite_is_refused) {
                     size_t k, i;
                     for (k = 0; k < here.m[0].x.count; k++)
                         for (i = 0; i < here.m[0].x.tensor[k].count; i++)
-                            if (shard_of(&here.m[0].x, n, k, i) == culprit) spoil(&here.m[culprit], k, i, place == 1 ? INFINITY : NAN);
+                            if (shard_of(&here.m[0].x, n, k, i) == culprit)
+                                spoil(&here.m[culprit], k, i, place == 1 ? INFINITY : NAN);
                     lowest = culprit;
                 } else {
                     spoil(&here.m[culprit], 0, place * 499, place == 1 ? -INFINITY : NAN);
@@ -490,11 +502,13 @@ START_TEST(not_finite_is_refused) {
                     lowest = ops[o] == WEFT_OP_BROADCAST || culprit < second ? culprit : second;
                 }
                 begin(&here, ops[o], NULL, root);
-                ck_assert_msg(settle(&here), "%u workers, algorithm %d, operation %d: %s", n, a, ops[o], weft_sim_text(&here.sim));
+                ck_assert_msg(settle(&here), "%u workers, algorithm %d, operation %d: %s", n, a, ops[o],
+                              weft_sim_text(&here.sim));
                 for (r = 0; r < n; r++) {
                     const weft_detail *e = weft_collective_detail(here.m[r].c);
-                    ck_assert_msg(here.m[r].status == WEFT_ERR_NONFINITE, "%u workers, algorithm %d, operation %d, worker %u: %s", n, a,
-                                  ops[o], r, weft_strerror(here.m[r].status));
+                    ck_assert_msg(here.m[r].status == WEFT_ERR_NONFINITE,
+                                  "%u workers, algorithm %d, operation %d, worker %u: %s", n, a, ops[o], r,
+                                  weft_strerror(here.m[r].status));
                     ck_assert_int_eq(e->status, WEFT_ERR_NONFINITE);
                     ck_assert_uint_eq(e->peer, lowest);
                     ck_assert_msg(untouched(&here.m[r]), "a refused operation has changed the tensors of worker %u", r);
@@ -656,7 +670,8 @@ START_TEST(host_sums_when_asked) {
             for (r = 0; k && r < n; r++)
                 for (t = 0; t < 3; t++)
                     for (i = 0; i < s.count[t]; i++)
-                        ck_assert_double_eq_tol(cluster_get(&here.m[r].x.tensor[t], i), sum_of(&here, WEFT_ALGORITHM_DIRECT, who, n, NULL, t, i), 1e-5);
+                        ck_assert_double_eq_tol(cluster_get(&here.m[r].x.tensor[t], i),
+                                                sum_of(&here, WEFT_ALGORITHM_DIRECT, who, n, NULL, t, i), 1e-5);
             /* the other operations are always the library's own */
             host.used = 0;
             begin(&here, WEFT_OP_REDUCE_SCATTER, NULL, 0);
@@ -672,7 +687,8 @@ START_TEST(host_sums_when_asked) {
                 ck_assert_msg(settle(&here), "%s", weft_sim_text(&here.sim));
                 for (r = 0; r < n; r++) {
                     ck_assert_int_eq(here.m[r].status, WEFT_ERR_NONFINITE);
-                    ck_assert_uint_eq(weft_collective_detail(here.m[r].c)->peer, weft_collective_detail(here.m[0].c)->peer);
+                    ck_assert_uint_eq(weft_collective_detail(here.m[r].c)->peer,
+                                      weft_collective_detail(here.m[0].c)->peer);
                     ck_assert(untouched(&here.m[r]));
                 }
                 spoil(&here.m[n - 1], 0, 5, 1.0);
@@ -754,13 +770,15 @@ static void regroup(team *t) {
         settle(t);
         for (j = 0; j < n; j++) again |= !weft_sim_alive(&t->sim, who[j]);
         for (j = 0; j < n && !again; j++)
-            ck_assert_msg(t->m[who[j]].status == WEFT_OK, "regroup, worker %u: %s (%s)", who[j], weft_strerror(t->m[who[j]].status),
-                          weft_sim_text(&t->sim));
+            ck_assert_msg(t->m[who[j]].status == WEFT_OK, "regroup, worker %u: %s (%s)", who[j],
+                          weft_strerror(t->m[who[j]].status), weft_sim_text(&t->sim));
     } while (again);
 }
 
-/* After a loss: all survivors have committed the operation over all `n_before` workers, or all have left it alone. Returns which. */
-static int all_or_nothing(team *t, weft_operation op, const double *weight, uint32_t root, uint32_t n_before, const char *what) {
+/* After a loss: all survivors have committed the operation over all `n_before` workers, or all have left it alone.
+ * Returns which. */
+static int all_or_nothing(team *t, weft_operation op, const double *weight, uint32_t root, uint32_t n_before,
+                          const char *what) {
     uint32_t who[MOST], n = members_of(t, who), all[MOST], j;
     int committed = -1;
     for (j = 0; j < n_before; j++) all[j] = j;
@@ -768,7 +786,9 @@ static int all_or_nothing(team *t, weft_operation op, const double *weight, uint
         int c;
         expected(t, who[j], op, all, n_before, weight, root);
         c = cluster_same_bits(&t->m[who[j]].x, &t->expect);
-        if (!c) ck_assert_msg(untouched(&t->m[who[j]]), "%s: worker %u has neither the old nor the new tensors", what, who[j]);
+        if (!c)
+            ck_assert_msg(untouched(&t->m[who[j]]), "%s: worker %u has neither the old nor the new tensors", what,
+                          who[j]);
         if (c && untouched(&t->m[who[j]])) continue; /* both: the operation leaves this worker's tensors as they are */
         ck_assert_msg(committed < 0 || committed == c, "%s: committed by some and not by others", what);
         committed = c;
@@ -823,20 +843,24 @@ START_TEST(lost_at_every_message) {
                     weft_status s = here.m[r].status;
                     if (r == lost) continue;
                     /* who waits for one of the others only, and not for the lost one, hears of it from the host */
-                    ck_assert_msg(s == WEFT_OK || s == WEFT_AGAIN || s == WEFT_ERR_PEER_LOST, "%s: worker %u says %s", what, r, weft_strerror(s));
+                    ck_assert_msg(s == WEFT_OK || s == WEFT_AGAIN || s == WEFT_ERR_PEER_LOST, "%s: worker %u says %s",
+                                  what, r, weft_strerror(s));
                     said += s == WEFT_ERR_PEER_LOST;
                     waiting += s == WEFT_AGAIN;
                     if (s == WEFT_ERR_PEER_LOST) {
                         ck_assert_uint_eq(weft_collective_detail(here.m[r].c)->peer, lost);
-                        ck_assert_msg(untouched(&here.m[r]), "%s: worker %u has touched its tensors too early", what, r);
+                        ck_assert_msg(untouched(&here.m[r]), "%s: worker %u has touched its tensors too early", what,
+                                      r);
                         ck_assert_int_eq(weft_collective_poll(here.m[r].c), WEFT_ERR_PEER_LOST);
                         ck_assert_int_eq(weft_collective_begin(here.m[r].c, lc->op, NULL, r), WEFT_ERR_PEER_LOST);
                     }
                 }
                 ck_assert_msg(said || !waiting, "%s: nobody says so", what);
                 regroup(&here);
-                if (all_or_nothing(&here, lc->op, NULL, root, n, what) == 1) committed++;
-                else abandoned++;
+                if (all_or_nothing(&here, lc->op, NULL, root, n, what) == 1)
+                    committed++;
+                else
+                    abandoned++;
                 for (left = 0; here.m[left].out; left++) continue;
                 begin(&here, lc->op, NULL, left);
                 must_settle(&here);
@@ -863,8 +887,8 @@ START_TEST(lost_twice) {
             char what[80];
             memset(&d, 0, sizeof d);
             d.algorithm = lc->algorithm;
-            snprintf(what, sizeof what, "operation %d, workers %u, %u lost at messages %llu, %llu", lc->op, a, b, (unsigned long long)k,
-                     (unsigned long long)(k + j));
+            snprintf(what, sizeof what, "operation %d, workers %u, %u lost at messages %llu, %llu", lc->op, a, b,
+                     (unsigned long long)k, (unsigned long long)(k + j));
             team_open(&here, &sim, &d, &shapes[lc->shape]);
             one = weft_sim_lose_at_message(&here.sim, a, k, (int)(j & 1));
             two = weft_sim_lose_at_message(&here.sim, b, k + j, (int)(j >> 1 & 1));
@@ -884,8 +908,8 @@ START_TEST(lost_twice) {
 }
 END_TEST
 
-/* A worker says HAVE, commits, and goes on to the next operation, in which somebody is lost: who is still waiting for a HAVE of
- * the first one commits that. */
+/* A worker says HAVE, commits, and goes on to the next operation, in which somebody is lost: who is still waiting for a
+ * HAVE of the first one commits that. */
 START_TEST(lost_in_the_next_operation) {
     uint64_t k, fired = 1;
     for (k = 1; fired; k++) {
@@ -903,7 +927,8 @@ START_TEST(lost_in_the_next_operation) {
                 member *m = &here.m[r];
                 if (!weft_sim_alive(&here.sim, r) || m->status < 0) continue;
                 if (m->status == WEFT_AGAIN) m->status = weft_collective_poll(m->c);
-                if (m->status == WEFT_OK && m->c->committed == 1) m->status = weft_collective_begin(m->c, WEFT_OP_BARRIER, NULL, 0);
+                if (m->status == WEFT_OK && m->c->committed == 1)
+                    m->status = weft_collective_begin(m->c, WEFT_OP_BARRIER, NULL, 0);
             }
             weft_sim_advance(&here.sim, 150);
         }
@@ -984,8 +1009,8 @@ START_TEST(every_call_fails) {
                 if (fired) {
                     e = weft_collective_detail(here.m[rank].c);
                     if (here.m[rank].status == WEFT_OK) here.m[rank].status = weft_collective_poll(here.m[rank].c);
-                    ck_assert_msg(here.m[rank].status == of[s], "call kind %d, number %llu of worker %u: %s", call, (unsigned long long)k,
-                                  rank, weft_strerror(here.m[rank].status));
+                    ck_assert_msg(here.m[rank].status == of[s], "call kind %d, number %llu of worker %u: %s", call,
+                                  (unsigned long long)k, rank, weft_strerror(here.m[rank].status));
                     ck_assert_int_eq(e->status, of[s]);
                     ck_assert_uint_lt(e->peer, 3);
                     ck_assert_uint_ne(e->peer, rank);
@@ -1125,7 +1150,8 @@ START_TEST(three_objects_one_transport) {
             }
             weft_sim_advance(&here.sim, 20000);
         }
-        ck_assert_msg(rounds >= 3 && a >= 4 && b >= 4, "seed %llu: %d rounds, %d and %d sums", (unsigned long long)seed, rounds, a, b);
+        ck_assert_msg(rounds >= 3 && a >= 4 && b >= 4, "seed %llu: %d rounds, %d and %d sums", (unsigned long long)seed,
+                      rounds, a, b);
         for (r = 0; r < n; r++) {
             grawa_close(g[r]);
             free(memory[r]);
@@ -1178,16 +1204,16 @@ START_TEST(descriptor_is_checked) {
     ck_assert_int_eq(weft_collective_init(&c, &d, NULL, bytes, &why), WEFT_ERR_MEMORY);
     ck_assert_int_eq(weft_collective_init(&c, NULL, memory, bytes, &why), WEFT_ERR_ARGUMENT);
     ck_assert_int_eq(weft_collective_init(NULL, &d, memory, bytes, &why), WEFT_ERR_ARGUMENT);
-#define REFUSED(change, code, name)                                                                        \
-    do {                                                                                                     \
-        bad = d;                                                                                             \
-        change;                                                                                              \
-        c = (weft_collective *)1;                                                                            \
-        ck_assert_uint_eq(weft_collective_memory(&bad, &report), 0);                                         \
-        ck_assert_int_eq(report.detail.status, code);                                                      \
-        ck_assert_msg(strstr(report.detail.field, name) != NULL, "%s: %s", #change, report.detail.field);    \
-        ck_assert_int_eq(weft_collective_init(&c, &bad, memory, bytes, &why), code);                       \
-        ck_assert_ptr_null(c);                                                                               \
+#define REFUSED(change, code, name)                                                                                    \
+    do {                                                                                                               \
+        bad = d;                                                                                                       \
+        change;                                                                                                        \
+        c = (weft_collective *)1;                                                                                      \
+        ck_assert_uint_eq(weft_collective_memory(&bad, &report), 0);                                                   \
+        ck_assert_int_eq(report.detail.status, code);                                                                  \
+        ck_assert_msg(strstr(report.detail.field, name) != NULL, "%s: %s", #change, report.detail.field);              \
+        ck_assert_int_eq(weft_collective_init(&c, &bad, memory, bytes, &why), code);                                   \
+        ck_assert_ptr_null(c);                                                                                         \
     } while (0)
     REFUSED(bad.struct_size--, WEFT_ERR_ABI, "struct_size");
     REFUSED(bad.transport = NULL, WEFT_ERR_ARGUMENT, "transport");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * GRAWA when things fail: every callback failing in turn, workers lost at every message, coming back, leaving, hostile bytes,
- * non-finite numbers, time-outs. The fleet's oracle looks at the parameters after every verb. */
+ * GRAWA when things fail: every callback failing in turn, workers lost at every message, coming back, leaving, hostile
+ * bytes, non-finite numbers, time-outs. The fleet's oracle looks at the parameters after every verb. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "fleet.h"
@@ -14,6 +14,7 @@ static const size_t small_count[3] = {7, 0, 3}, bulk_count[3] = {300, 0, 133};
 
 static fleet_desc variant(uint64_t seed, uint32_t workers, int bits) {
     fleet_desc d = fleet_default(seed, workers);
+    uint32_t r;
     if (bits & TOTAL) d.grawa.trigger = GRAWA_TRIGGER_TOTAL;
     if (bits & PROXIMAL) d.grawa.proximal = 0.25;
     if (bits & PROBE) d.grawa.source = GRAWA_SOURCE_PROBE;
@@ -29,6 +30,7 @@ static fleet_desc variant(uint64_t seed, uint32_t workers, int bits) {
     d.step_ns[1] = bits & (TOTAL | PARTIAL) ? 9000 : 2500;
     d.step_ns[2] = 4000;
     d.step_ns[3] = 3500;
+    for (r = 0; r < FLEET_MOST; r++) d.view_ns[r] = (seed / 4 + r) % 3 * 1700;
     d.sim.mode = (weft_sim_mode)(seed % 4);
     d.sim.eager_bytes = 100;
     return d;
@@ -40,7 +42,8 @@ static void train_on(fleet *f, const char *what, uint64_t k) {
     uint32_t r;
     int ok;
     for (r = 0; r < f->size; r++)
-        if (f->worker[r].g && weft_sim_alive(&f->sim, r) && f->worker[r].g->round > round) round = f->worker[r].g->round;
+        if (f->worker[r].g && weft_sim_alive(&f->sim, r) && f->worker[r].g->round > round)
+            round = f->worker[r].g->round;
     ok = fleet_run(f, round + 2);
     if (ok) fleet_agree(f);
     ok = fleet_close(f);
@@ -89,8 +92,8 @@ START_TEST(every_call_fails) {
                 int fault, ok = fleet_open(&f, &d);
                 fault = weft_sim_fail_call(&f.sim, (weft_sim_call)call, rank, k, status_of[s]);
                 ok = ok && fleet_run(&f, 2) && fleet_agree(&f);
-                ck_assert_msg(ok, "%u workers, variant %d, call kind %d number %llu of worker %u says %d: %s", n, bits, call,
-                              (unsigned long long)k, rank, status_of[s], f.why);
+                ck_assert_msg(ok, "%u workers, variant %d, call kind %d number %llu of worker %u says %d: %s", n, bits,
+                              call, (unsigned long long)k, rank, status_of[s], f.why);
                 fired = weft_sim_fired(&f.sim, fault);
                 if (fired) {
                     const weft_detail *e = &f.worker[rank].last_detail;
@@ -115,7 +118,14 @@ END_TEST
 
 START_TEST(lost_at_every_message) {
     /* every trigger, source and so on alone, and some of them together */
-    static const int bits_of[9] = {0, TOTAL, PROXIMAL, PROBE, PARTIAL, BULK, TOTAL | PROBE, TOTAL | PARTIAL | PROXIMAL,
+    static const int bits_of[9] = {0,
+                                   TOTAL,
+                                   PROXIMAL,
+                                   PROBE,
+                                   PARTIAL,
+                                   BULK,
+                                   TOTAL | PROBE,
+                                   TOTAL | PARTIAL | PROXIMAL,
                                    BULK | BY_LAYER | PROXIMAL};
     uint32_t n = 2 + (uint32_t)_i % 3;
     int bits = bits_of[_i / 3], after;
@@ -127,7 +137,7 @@ START_TEST(lost_at_every_message) {
             fleet_desc d = variant(k, n, bits);
             fleet f;
             int fault, ok;
-            d.deaf = (int)(k & 1); /* the view reaches them at different times */
+            d.deaf = (int)(k & 1);
             ok = fleet_open(&f, &d);
             fault = weft_sim_lose_at_message(&f.sim, rank, k, after);
             ok = ok && fleet_run(&f, 3) && fleet_agree(&f);
@@ -306,9 +316,11 @@ START_TEST(leaves) {
                     fleet f;
                     int ok;
                     d.leave_step[rank] = step;
-                    if (other && n > 1) d.leave_step[(rank + 1) % n] = step + (other - 1); /* and another one, then or later */
+                    if (other && n > 1)
+                        d.leave_step[(rank + 1) % n] = step + (other - 1); /* and another one, then or later */
                     ok = fleet_open(&f, &d) && fleet_run(&f, 4) && fleet_agree(&f);
-                    ck_assert_msg(ok, "variant %d, %u workers, worker %u leaves after step %u: %s", bits, n, rank, step, f.why);
+                    ck_assert_msg(ok, "variant %d, %u workers, worker %u leaves after step %u: %s", bits, n, rank, step,
+                                  f.why);
                     ck_assert_uint_eq(errors_of(&f), 0);
                     ck_assert(f.worker[rank].left || f.worker[rank].doing == FLEET_RESTS);
                     train_on(&f, "leave", step);
@@ -427,8 +439,9 @@ static void survive(fleet *f, uint64_t rounds, const char *what, size_t message,
     int ok = fleet_run(f, rounds);
     ck_assert_msg(ok, "%s, message %zu, %llu: %s", what, message, (unsigned long long)which, f->why);
     for (r = 0; r < f->size; r++)
-        ck_assert_msg(fleet_finite(f->worker[r].kept, f->elements), "%s, message %zu, %llu: worker %u has got non-finite numbers",
-                      what, message, (unsigned long long)which, r);
+        ck_assert_msg(fleet_finite(f->worker[r].kept, f->elements),
+                      "%s, message %zu, %llu: worker %u has got non-finite numbers", what, message,
+                      (unsigned long long)which, r);
 }
 
 /* A flip of any bit is noticed: the checksum covers all of a control message, and the oracle holds. */
@@ -481,8 +494,8 @@ START_TEST(every_control_length) {
             survive(&f, 1, "length", i, bytes);
             ck_assert_uint_eq(weft_sim_fired(&f.sim, fault), 1);
             s = f.worker[m->dst].stopped_by;
-            ck_assert_msg(s == WEFT_ERR_CHECKSUM || s == WEFT_ERR_PROTOCOL, "length %zu of message %zu: worker %u says %s", bytes,
-                          i, m->dst, weft_strerror(s));
+            ck_assert_msg(s == WEFT_ERR_CHECKSUM || s == WEFT_ERR_PROTOCOL,
+                          "length %zu of message %zu: worker %u says %s", bytes, i, m->dst, weft_strerror(s));
             ck_assert_msg(fleet_close(&f), "%s", f.why);
         }
     }
@@ -491,10 +504,21 @@ END_TEST
 
 /* The k-th lie about a header, with a checksum that fits; 0 if there are no more. */
 static int lie(weft_header *h, unsigned char *payload, uint32_t n, unsigned k) {
-    static const uint64_t u64[] = {0, 1, 2, 3, 4, 7, UINT64_C(1) << 31, UINT64_C(1) << 32, (UINT64_C(1) << 32) + 1,
-                                   UINT64_C(1) << 40, INT64_MAX, UINT64_MAX - 1, UINT64_MAX};
-    static const uint32_t u32[] = {0, 1, 2, 63, 64, 65, 128, 1u << 16, WEFT_STEP_HAVE, WEFT_STEP_HAVE + 1, 1u << 31,
-                                   UINT32_MAX - 1, UINT32_MAX};
+    static const uint64_t u64[] = {0,
+                                   1,
+                                   2,
+                                   3,
+                                   4,
+                                   7,
+                                   UINT64_C(1) << 31,
+                                   UINT64_C(1) << 32,
+                                   (UINT64_C(1) << 32) + 1,
+                                   UINT64_C(1) << 40,
+                                   INT64_MAX,
+                                   UINT64_MAX - 1,
+                                   UINT64_MAX};
+    static const uint32_t u32[] = {
+        0, 1, 2, 63, 64, 65, 128, 1u << 16, WEFT_STEP_HAVE, WEFT_STEP_HAVE + 1, 1u << 31, UINT32_MAX - 1, UINT32_MAX};
     enum { N64 = sizeof u64 / sizeof u64[0], N32 = sizeof u32 / sizeof u32[0] };
     unsigned field, i;
     for (field = 0; field < 3; field++) {
@@ -516,7 +540,12 @@ static int lie(weft_header *h, unsigned char *payload, uint32_t n, unsigned k) {
     if (k < 2) return h->big_endian = k ? 255 : 1, 1;
     k -= 2;
     if (k < 6) { /* another length */
-        h->payload = (uint32_t)(k == 0 ? 0 : k == 1 ? 4 : k == 2 ? WEFT_INLINE_BYTES : k == 3 ? h->payload / 2 : k == 4 ? 8 : n);
+        h->payload = (uint32_t)(k == 0   ? 0
+                                : k == 1 ? 4
+                                : k == 2 ? WEFT_INLINE_BYTES
+                                : k == 3 ? h->payload / 2
+                                : k == 4 ? 8
+                                         : n);
         return 1;
     }
     k -= 6;
@@ -608,7 +637,8 @@ START_TEST(two_lengths) {
 }
 END_TEST
 
-/* A worker on a machine of the other byte order: everything it sends is turned, and says so. The bits are those of the oracle. */
+/* A worker on a machine of the other byte order: everything it sends is turned, and says so. The bits are those of the
+ * oracle. */
 static void turn_around(void *user, const weft_sim_message *m) {
     fleet *f = (fleet *)user;
     unsigned char bytes[4096];
@@ -751,7 +781,8 @@ START_TEST(bulk_changed_is_seen) {
         for (r = 0; r < 3; r++) seen_errors += f.worker[r].stopped_by == WEFT_ERR_MISMATCH;
         /* a piece that is changed before it is summed is the same wrong sum for all; one changed after that is not */
         for (r = 0; r < 3; r++)
-            if (f.worker[r].stopped_by == WEFT_ERR_MISMATCH) ck_assert_uint_ne(f.worker[r].last_detail.expected, f.worker[r].last_detail.got);
+            if (f.worker[r].stopped_by == WEFT_ERR_MISMATCH)
+                ck_assert_uint_ne(f.worker[r].last_detail.expected, f.worker[r].last_detail.got);
         total++;
         ck_assert_msg(fleet_close(&f), "%s", f.why);
     }
@@ -767,8 +798,10 @@ static int sick[FLEET_MOST];
 static const weft_tensors *train_sick(fleet_worker *w) {
     const weft_tensors *g = fleet_noise(w);
     float *x = (float *)w->params.tensor[0].data;
-    if (sick[w->rank]) x[1] = sick[w->rank] == 1 ? NAN : INFINITY;
-    else if (!isfinite(x[1])) x[1] = 0.5f;
+    if (sick[w->rank])
+        x[1] = sick[w->rank] == 1 ? NAN : INFINITY;
+    else if (!isfinite(x[1]))
+        x[1] = 0.5f;
     return g;
 }
 
@@ -920,7 +953,9 @@ START_TEST(settle_and_lost) {
             } else {
                 cluster_advance(&c, 10000000);
                 for (r = 0; r < 3; r++)
-                    if (r != lost) ck_assert_msg(c.worker[r].status == WEFT_OK, "message %llu, worker %u: %s", (unsigned long long)k, r, weft_strerror(c.worker[r].status));
+                    if (r != lost)
+                        ck_assert_msg(c.worker[r].status == WEFT_OK, "message %llu, worker %u: %s",
+                                      (unsigned long long)k, r, weft_strerror(c.worker[r].status));
                 /* all that remain now have the same model */
                 ck_assert(cluster_same_bits(&c.worker[member[0]].params, &c.worker[member[1]].params));
                 if (_i % 2) ck_assert(cluster_same_bits(&c.worker[member[0]].params, &before[1]));
@@ -956,7 +991,8 @@ START_TEST(times_out_and_goes_on) {
     for (r = 0; r < 3; r++) {
         fleet_worker *w = &f.worker[r];
         if (bits & PARTIAL && r == 2) continue;
-        ck_assert_msg(w->timeouts >= 5 && w->timeouts <= 11, "worker %u has timed out %llu times", r, (unsigned long long)w->timeouts);
+        ck_assert_msg(w->timeouts >= 5 && w->timeouts <= 11, "worker %u has timed out %llu times", r,
+                      (unsigned long long)w->timeouts);
         ck_assert_int_eq(w->last_detail.status, WEFT_ERR_TIMEOUT);
         ck_assert_uint_eq(w->last_detail.expected, 100000);
         ck_assert_uint_ge(w->last_detail.got, 100000);
@@ -1048,7 +1084,8 @@ START_TEST(storms) {
             if (cluster_below(&rng, 2)) weft_sim_lose_at_message(&f.sim, r, 1 + cluster_below(&rng, 120), (int)(r & 1));
         ok = ok && fleet_run(&f, 4) && fleet_agree(&f);
         for (r = 0; r < n; r++)
-            if (ok && !weft_sim_alive(&f.sim, r) && !f.worker[r].left && cluster_below(&rng, 2)) ok = fleet_rejoin(&f, r);
+            if (ok && !weft_sim_alive(&f.sim, r) && !f.worker[r].left && cluster_below(&rng, 2))
+                ok = fleet_rejoin(&f, r);
         ok = ok && fleet_run(&f, 7) && fleet_agree(&f);
         ck_assert_msg(ok, "storm %llu (variant %d, %u workers): %s", (unsigned long long)seed, bits, n, f.why);
         train_on(&f, "storm", seed);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Contract violations: each returns its code, names what is wrong, and changes nothing. And the memory that an object is given
- * is all that it uses. */
+ * Contract violations: each returns its code, names what is wrong, and changes nothing. And the memory that an object
+ * is given is all that it uses. */
 #if !defined _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -15,8 +15,8 @@
 
 #include <check.h>
 
-/* The library neither allocates nor prints nor ends the process, nor does it ask the system for anything: none of these names
- * may stand in it. */
+/* The library neither allocates nor prints nor ends the process, nor does it ask the system for anything: none of these
+ * names may stand in it. */
 static int forbidden;
 #define malloc(n) (forbidden++, (void)(n), (void *)0)
 #define calloc(n, m) (forbidden++, (void)(n), (void)(m), (void *)0)
@@ -91,7 +91,8 @@ static void refuse(fixture *f, const grawa_desc *bad, weft_status code, const ch
     ck_assert_msg(report.detail.status == code, "%s: grawa_memory says %s", what, weft_strerror(report.detail.status));
     ck_assert_msg(report.detail.field && strstr(report.detail.field, name), "%s: field %s", what, report.detail.field);
     ck_assert_uint_eq(grawa_memory(bad, NULL), 0);
-    ck_assert_msg(grawa_init_detail(&g, bad, f->memory, f->bytes, &why) == code, "%s: grawa_init says %s", what, weft_strerror(why.status));
+    ck_assert_msg(grawa_init_detail(&g, bad, f->memory, f->bytes, &why) == code, "%s: grawa_init says %s", what,
+                  weft_strerror(why.status));
     ck_assert_ptr_null(g);
     ck_assert_int_eq(why.status, code);
     ck_assert_str_eq(why.field, report.detail.field);
@@ -99,11 +100,11 @@ static void refuse(fixture *f, const grawa_desc *bad, weft_status code, const ch
     ck_assert_int_eq(grawa_init(&g, bad, f->memory, f->bytes), code);
 }
 
-#define BAD(change, code, name)                 \
-    do {                                        \
-        grawa_desc bad = f.d;                   \
-        change;                                 \
-        refuse(&f, &bad, code, name, #change);  \
+#define BAD(change, code, name)                                                                                        \
+    do {                                                                                                               \
+        grawa_desc bad = f.d;                                                                                          \
+        change;                                                                                                        \
+        refuse(&f, &bad, code, name, #change);                                                                         \
     } while (0)
 
 START_TEST(every_field) {
@@ -140,7 +141,8 @@ START_TEST(every_field) {
     BAD(bad.group_of_tensor = group, WEFT_ERR_ARGUMENT, "desc.groups");
     BAD(bad.weighting = GRAWA_UNIFORM; bad.groups = 1, WEFT_ERR_ARGUMENT, "desc.groups");
     BAD(bad.weighting = GRAWA_BY_LAYER; bad.groups = 3, WEFT_ERR_ARGUMENT, "desc.groups");
-    BAD(bad.weighting = GRAWA_BY_LAYER; bad.group_of_tensor = group; bad.groups = 2, WEFT_ERR_ARGUMENT, "desc.group_of_tensor");
+    BAD(bad.weighting = GRAWA_BY_LAYER; bad.group_of_tensor = group;
+        bad.groups = 2, WEFT_ERR_ARGUMENT, "desc.group_of_tensor");
     BAD(bad.weighting = GRAWA_BY_LAYER; bad.group_of_tensor = group, WEFT_ERR_ARGUMENT, "desc.group");
     BAD(bad.host_collectives = 1, WEFT_ERR_ARGUMENT, "all_reduce");
     BAD(f.net.now = NULL; bad.timeout_ns = 1, WEFT_ERR_ARGUMENT, "transport.now");
@@ -211,25 +213,29 @@ START_TEST(tensors_are_checked) {
     memset(wide, 0, sizeof wide);
     open_fixture(&f);
     for (buffers = 0; buffers < 2; buffers++) {
-#define GOOD()                                                                        \
-    do {                                                                              \
-        t[0].data = block, t[0].count = 10, t[0].dtype = WEFT_F32;                    \
-        t[1].data = block + 10, t[1].count = 20, t[1].dtype = WEFT_F32;               \
-        t[2].data = wide, t[2].count = 4, t[2].dtype = WEFT_F64;                      \
-        list.tensor = t, list.count = 3;                                              \
+#define GOOD()                                                                                                         \
+    do {                                                                                                               \
+        t[0].data = block, t[0].count = 10, t[0].dtype = WEFT_F32;                                                     \
+        t[1].data = block + 10, t[1].count = 20, t[1].dtype = WEFT_F32;                                                \
+        t[2].data = wide, t[2].count = 4, t[2].dtype = WEFT_F64;                                                       \
+        list.tensor = t, list.count = 3;                                                                               \
     } while (0)
-#define LIST(change, code, name)                                                      \
-    do {                                                                              \
-        GOOD();                                                                       \
-        change;                                                                       \
-        if (buffers) BAD(bad.buffers = list, code, name);                             \
-        else BAD(bad.params = list, code, name);                                      \
+#define LIST(change, code, name)                                                                                       \
+    do {                                                                                                               \
+        GOOD();                                                                                                        \
+        change;                                                                                                        \
+        if (buffers)                                                                                                   \
+            BAD(bad.buffers = list, code, name);                                                                       \
+        else                                                                                                           \
+            BAD(bad.params = list, code, name);                                                                        \
     } while (0)
         GOOD();
         {
             grawa_desc good = f.d;
-            if (buffers) good.buffers = list;
-            else good.params = list;
+            if (buffers)
+                good.buffers = list;
+            else
+                good.params = list;
             ck_assert_uint_gt(grawa_memory(&good, NULL), 0);
         }
         LIST(list.tensor = NULL, WEFT_ERR_ARGUMENT, "tensors.tensor");
@@ -250,13 +256,17 @@ START_TEST(tensors_are_checked) {
         t[1].count = 0;
         {
             grawa_desc good = f.d;
-            if (buffers) good.buffers = list;
-            else good.params = list;
+            if (buffers)
+                good.buffers = list;
+            else
+                good.params = list;
             ck_assert_uint_gt(grawa_memory(&good, NULL), 0);
             list.count = 0;
             list.tensor = NULL;
-            if (buffers) good.buffers = list;
-            else good.params = list;
+            if (buffers)
+                good.buffers = list;
+            else
+                good.params = list;
             ck_assert_uint_gt(grawa_memory(&good, NULL), 0);
         }
     }
@@ -273,24 +283,24 @@ START_TEST(views_are_checked) {
     open_fixture(&f);
     ck_assert_int_eq(grawa_init(&g, &f.d, f.memory, f.bytes), WEFT_OK);
     for (verb = 0; verb < 2; verb++) { /* in the descriptor; given to grawa_regroup */
-#define VIEW(change, code, name)                                                          \
-    do {                                                                                  \
-        uint32_t state = grawa_state(g);                                                  \
-        m[0] = 0, m[1] = 1;                                                               \
-        v.struct_size = sizeof v, v.epoch = 1, v.count = 2, v.members = m;                \
-        change;                                                                           \
-        if (!verb) {                                                                      \
-            unsigned char *keep = f.memory;                                               \
-            f.memory = (unsigned char *)malloc(f.bytes);                                  \
-            BAD(bad.view = &v, code, name);                                               \
-            free(f.memory);                                                               \
-            f.memory = keep;                                                              \
-        } else {                                                                          \
-            ck_assert_int_eq(grawa_regroup(g, &v), code);                                 \
-            ck_assert_ptr_nonnull(strstr(grawa_detail(g)->field, name));                  \
-            ck_assert_int_eq(grawa_detail(g)->status, code);                              \
-            ck_assert_uint_eq(grawa_state(g), state);                                     \
-        }                                                                                 \
+#define VIEW(change, code, name)                                                                                       \
+    do {                                                                                                               \
+        uint32_t state = grawa_state(g);                                                                               \
+        m[0] = 0, m[1] = 1;                                                                                            \
+        v.struct_size = sizeof v, v.epoch = 1, v.count = 2, v.members = m;                                             \
+        change;                                                                                                        \
+        if (!verb) {                                                                                                   \
+            unsigned char *keep = f.memory;                                                                            \
+            f.memory = (unsigned char *)malloc(f.bytes);                                                               \
+            BAD(bad.view = &v, code, name);                                                                            \
+            free(f.memory);                                                                                            \
+            f.memory = keep;                                                                                           \
+        } else {                                                                                                       \
+            ck_assert_int_eq(grawa_regroup(g, &v), code);                                                              \
+            ck_assert_ptr_nonnull(strstr(grawa_detail(g)->field, name));                                               \
+            ck_assert_int_eq(grawa_detail(g)->status, code);                                                           \
+            ck_assert_uint_eq(grawa_state(g), state);                                                                  \
+        }                                                                                                              \
     } while (0)
         VIEW(v.struct_size = 4, WEFT_ERR_ABI, "view.struct_size");
         VIEW(v.count = 0, WEFT_ERR_ARGUMENT, "view.count");
@@ -367,7 +377,8 @@ START_TEST(abi_and_nulls) {
     ck_assert_int_eq(grawa_group(g, 1, &group), WEFT_ERR_ARGUMENT);
     ck_assert_int_eq(grawa_group(g, 0, &group), WEFT_OK);
     ck_assert_int_eq(grawa_average(g, (grawa_model)2, NULL, NULL), WEFT_ERR_ARGUMENT);
-    ck_assert_uint_eq(grawa_state(g), GRAWA_MAY_STEP | GRAWA_MAY_LOAD | GRAWA_MAY_REGROUP | (grawa_state(g) & GRAWA_MAY_POLL));
+    ck_assert_uint_eq(grawa_state(g),
+                      GRAWA_MAY_STEP | GRAWA_MAY_LOAD | GRAWA_MAY_REGROUP | (grawa_state(g) & GRAWA_MAY_POLL));
     grawa_close(g);
     ck_assert_uint_eq(grawa_state(g), 0);
     ck_assert_int_lt(grawa_step(g, NULL), 0);
@@ -418,19 +429,19 @@ START_TEST(gradients_are_checked) {
             ck_assert_int_eq(w->status, WEFT_WANT_GRADIENT);
         }
         grawa_stats(w->g, &before);
-#define GRADS(change, code, name)                                                                       \
-    do {                                                                                                \
-        uint32_t state = grawa_state(w->g);                                                             \
-        memcpy(t, w->grads.tensor, 3 * sizeof *t);                                                      \
-        t[3] = t[2];                                                                                    \
-        bad.tensor = t;                                                                                 \
-        bad.count = 3;                                                                                  \
-        change;                                                                                         \
-        ck_assert_int_eq(probe ? grawa_probe(w->g, &bad) : grawa_step(w->g, &bad), code);               \
-        ck_assert_msg(strstr(grawa_detail(w->g)->field, name) != NULL, "%s: %s", #change, grawa_detail(w->g)->field); \
-        ck_assert_int_eq(grawa_detail(w->g)->status, code);                                             \
-        ck_assert_uint_eq(grawa_detail(w->g)->peer, WEFT_NO_RANK);                                      \
-        ck_assert_uint_eq(grawa_state(w->g), state);                                                    \
+#define GRADS(change, code, name)                                                                                      \
+    do {                                                                                                               \
+        uint32_t state = grawa_state(w->g);                                                                            \
+        memcpy(t, w->grads.tensor, 3 * sizeof *t);                                                                     \
+        t[3] = t[2];                                                                                                   \
+        bad.tensor = t;                                                                                                \
+        bad.count = 3;                                                                                                 \
+        change;                                                                                                        \
+        ck_assert_int_eq(probe ? grawa_probe(w->g, &bad) : grawa_step(w->g, &bad), code);                              \
+        ck_assert_msg(strstr(grawa_detail(w->g)->field, name) != NULL, "%s: %s", #change, grawa_detail(w->g)->field);  \
+        ck_assert_int_eq(grawa_detail(w->g)->status, code);                                                            \
+        ck_assert_uint_eq(grawa_detail(w->g)->peer, WEFT_NO_RANK);                                                     \
+        ck_assert_uint_eq(grawa_state(w->g), state);                                                                   \
     } while (0)
         GRADS(bad.count = 2, WEFT_ERR_ARGUMENT, "tensors.count");
         GRADS(bad.count = 4, WEFT_ERR_ARGUMENT, "tensors.count");
@@ -556,8 +567,19 @@ END_TEST
 
 enum { FRESH, IDLE, SYNCING, PROBING, IN_ROUND, AVERAGING, LEAVING, LEFT, WAITING_TO_HEAR, STATES };
 enum {
-    V_START, V_STEP, V_PROBE, V_AVERAGE, V_LEAVE, V_SAVE, V_LOAD, V_SET_PERIOD, V_SET_PULL, V_SET_PROXIMAL, V_REGROUP,
-    V_POLL, VERBS
+    V_START,
+    V_STEP,
+    V_PROBE,
+    V_AVERAGE,
+    V_LEAVE,
+    V_SAVE,
+    V_LOAD,
+    V_SET_PERIOD,
+    V_SET_PULL,
+    V_SET_PROXIMAL,
+    V_REGROUP,
+    V_POLL,
+    VERBS
 };
 
 static weft_status verb_of(cluster_worker *w, int verb) {
@@ -604,7 +626,8 @@ static void reach(cluster *c, int state) {
         return;
     }
     ck_assert_msg(cluster_steps(c, 1), "%s", c->why);
-    if (state == PROBING || state == IN_ROUND || state == WAITING_TO_HEAR) a->status = grawa_step(a->g, cluster_noise(a));
+    if (state == PROBING || state == IN_ROUND || state == WAITING_TO_HEAR)
+        a->status = grawa_step(a->g, cluster_noise(a));
     if (state == AVERAGING) a->status = grawa_average(a->g, GRAWA_MEAN, NULL, NULL);
     if (state == LEAVING || state == LEFT) a->status = grawa_leave(a->g);
     if (state == LEFT) {
@@ -664,14 +687,16 @@ START_TEST(verbs_in_states) {
                 ck_assert_int_eq(grawa_detail(w->g)->status, WEFT_ERR_ORDER);
             }
             grawa_stats(w->g, &after);
-            ck_assert_msg(memcmp(&before, &after, sizeof after) == 0, "verb %d in state %d is refused but counts", verb, state);
+            ck_assert_msg(memcmp(&before, &after, sizeof after) == 0, "verb %d in state %d is refused but counts", verb,
+                          state);
             ck_assert(cluster_same_bits(&w->params, &kept));
             ck_assert_uint_eq(grawa_state(w->g), may);
             cluster_tensors_free(&kept);
             leave_it(&c, state);
         } else if (may & bit_of(verb)) {
             weft_status s = verb_of(w, verb);
-            ck_assert_msg(s != WEFT_ERR_ORDER && (s >= 0 || verb == V_LOAD), "verb %d in state %d: %s", verb, state, weft_strerror(s));
+            ck_assert_msg(s != WEFT_ERR_ORDER && (s >= 0 || verb == V_LOAD), "verb %d in state %d: %s", verb, state,
+                          weft_strerror(s));
         }
         ck_assert_msg(cluster_close(&c), "%s", c.why);
     }
@@ -885,7 +910,12 @@ START_TEST(fingerprints_differ) {
     }
     switch (i) {
     case 0: w->desc.params.count = 2; break;
-    case 1: t[2].data = realloc(t[2].data, 9 * sizeof(float) + CLUSTER_CANARY); t[2].count = 9; memset(t[2].data, 0, 36); memset((char *)t[2].data + 36, 0xA5, CLUSTER_CANARY); break;
+    case 1:
+        t[2].data = realloc(t[2].data, 9 * sizeof(float) + CLUSTER_CANARY);
+        t[2].count = 9;
+        memset(t[2].data, 0, 36);
+        memset((char *)t[2].data + 36, 0xA5, CLUSTER_CANARY);
+        break;
     case 2: {
         void *p = t[0].data;
         t[0] = t[2];
@@ -894,20 +924,32 @@ START_TEST(fingerprints_differ) {
         break;
     }
     case 3: t[0].dtype = WEFT_BF16; break;
-    case 4: w->desc.buffers.tensor = &buffer; w->desc.buffers.count = 1; break;
+    case 4:
+        w->desc.buffers.tensor = &buffer;
+        w->desc.buffers.count = 1;
+        break;
     case 5: w->desc.weighting = GRAWA_UNIFORM; break;
     case 6: w->desc.norm = GRAWA_NORM_SQUARED; break;
     case 7: w->desc.source = GRAWA_SOURCE_STEPS; break;
     case 8: w->desc.trigger = GRAWA_TRIGGER_TOTAL; break;
     case 9: w->desc.initial = GRAWA_INITIAL_KEEP; break;
-    case 10: c.worker[0].desc.initial = w->desc.initial = GRAWA_INITIAL_COPY; w->desc.initial_rank = 1; break;
+    case 10:
+        c.worker[0].desc.initial = w->desc.initial = GRAWA_INITIAL_COPY;
+        w->desc.initial_rank = 1;
+        break;
     case 11: w->desc.guard = GRAWA_GUARD_REJECT; break;
-    case 12: w->desc.group_of_tensor = three; w->desc.groups = 3; break;
+    case 12:
+        w->desc.group_of_tensor = three;
+        w->desc.groups = 3;
+        break;
     case 13: w->desc.group_of_tensor = other; break;
     case 14: w->desc.ema_rounds = 0.5; break;
     case 15: w->desc.ema_steps = WEFT_ZERO; break;
     case 16: w->desc.algorithm = WEFT_ALGORITHM_RING; break;
-    case 17: w->net.all_reduce = no_all_reduce; w->desc.host_collectives = 1; break;
+    case 17:
+        w->net.all_reduce = no_all_reduce;
+        w->desc.host_collectives = 1;
+        break;
     case 18: w->desc.check_replicas = 1; break;
     default: w->desc.partial_deadline_ns = 77; break;
     }
@@ -919,7 +961,8 @@ START_TEST(fingerprints_differ) {
     ck_assert_msg(cluster_settle(&c), "%s", c.why);
     for (r = 0; r < 2; r++) {
         const weft_detail *e = grawa_detail(c.worker[r].g), *o = grawa_detail(c.worker[1 - r].g);
-        ck_assert_msg(c.worker[r].status == WEFT_ERR_MISMATCH, "%s: worker %u: %s", differences[i].name, r, weft_strerror(c.worker[r].status));
+        ck_assert_msg(c.worker[r].status == WEFT_ERR_MISMATCH, "%s: worker %u: %s", differences[i].name, r,
+                      weft_strerror(c.worker[r].status));
         ck_assert_str_eq(e->field, differences[i].name);
         ck_assert_uint_eq(e->peer, 1 - r);
         ck_assert_uint_ne(e->expected, e->got);
@@ -979,7 +1022,8 @@ START_TEST(exact_memory) {
             ck_assert(cluster_worker_init(&c.worker[1]));
             for (k = 0; k < 4; k++) {
                 for (r = 0; r < 2; r++) c.worker[r].status = grawa_step(c.worker[r].g, cluster_noise(&c.worker[r]));
-                for (asked = 0; (c.worker[0].status == WEFT_AGAIN || c.worker[1].status == WEFT_AGAIN) && asked < 1000; asked++) {
+                for (asked = 0; (c.worker[0].status == WEFT_AGAIN || c.worker[1].status == WEFT_AGAIN) && asked < 1000;
+                     asked++) {
                     for (r = 0; r < 2; r++)
                         if (c.worker[r].status == WEFT_AGAIN) c.worker[r].status = grawa_poll(c.worker[r].g);
                     weft_sim_advance(&c.sim, 1000);
@@ -1011,7 +1055,9 @@ START_TEST(report_adds_up) {
         d = f.d;
         if (variant & 1) d.proximal = 0.1;
         if (variant & 2) d.weighting = GRAWA_BY_LAYER;
-        d.algorithm = variant / 4 == 0 ? WEFT_ALGORITHM_AUTO : variant / 4 == 1 ? WEFT_ALGORITHM_DIRECT : WEFT_ALGORITHM_DOUBLING;
+        d.algorithm = variant / 4 == 0   ? WEFT_ALGORITHM_AUTO
+                      : variant / 4 == 1 ? WEFT_ALGORITHM_DIRECT
+                                         : WEFT_ALGORITHM_DOUBLING;
         total = grawa_memory(&d, &report);
         ck_assert_int_eq(report.detail.status, WEFT_OK);
         ck_assert_uint_gt(report.count, 3);
@@ -1061,8 +1107,11 @@ START_TEST(sizes_that_overflow) {
             bad.proximal = 0.5;
             bad.algorithm = size % 32 == 2 ? WEFT_ALGORITHM_GATHER : WEFT_ALGORITHM_DOUBLING;
             bytes = grawa_memory(&bad, &report);
-            if (bytes) ck_assert_uint_ge(bytes, counts[i] * 4 * 2); /* it has to hold the model and the anchor */
-            else ck_assert_msg(report.detail.status == WEFT_ERR_OVERFLOW, "%s: %s", weft_strerror(report.detail.status), report.detail.field);
+            if (bytes)
+                ck_assert_uint_ge(bytes, counts[i] * 4 * 2); /* it has to hold the model and the anchor */
+            else
+                ck_assert_msg(report.detail.status == WEFT_ERR_OVERFLOW, "%s: %s", weft_strerror(report.detail.status),
+                              report.detail.field);
         }
     }
     /* groups by workers */

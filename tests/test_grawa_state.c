@@ -107,17 +107,20 @@ static void same(cluster *a, cluster *b, int k) {
         grawa_stats(b->worker[r].g, &t);
         memset(&s.traffic, 0, sizeof s.traffic);
         memset(&t.traffic, 0, sizeof t.traffic);
-        ck_assert_msg(cluster_same_bits(&a->worker[r].params, &b->worker[r].params), "stopped at %d: parameters of worker %u", k, r);
+        ck_assert_msg(cluster_same_bits(&a->worker[r].params, &b->worker[r].params),
+                      "stopped at %d: parameters of worker %u", k, r);
         ck_assert_msg(memcmp(&s, &t, sizeof s) == 0, "stopped at %d: stats of worker %u", k, r);
         for (q = 0; q < a->size; q++)
             for (i = 0; i < grawa_groups(a->worker[r].g); i++)
-                ck_assert_msg(grawa_weight(a->worker[r].g, q, i) == grawa_weight(b->worker[r].g, q, i), "stopped at %d: weights", k);
+                ck_assert_msg(grawa_weight(a->worker[r].g, q, i) == grawa_weight(b->worker[r].g, q, i),
+                              "stopped at %d: weights", k);
         for (i = 0; i < grawa_groups(a->worker[r].g); i++) {
             grawa_group_t m, n;
             ck_assert_int_eq(grawa_group(a->worker[r].g, i, &m), WEFT_OK);
             ck_assert_int_eq(grawa_group(b->worker[r].g, i, &n), WEFT_OK);
             ck_assert_msg(alike(m.norm, n.norm) && alike(m.ema, n.ema) && alike(m.corrected, n.corrected),
-                          "stopped at %d: norms of worker %u, group %u: %g %g %g, %g %g %g", k, r, i, m.norm, m.ema, m.corrected, n.norm, n.ema, n.corrected);
+                          "stopped at %d: norms of worker %u, group %u: %g %g %g, %g %g %g", k, r, i, m.norm, m.ema,
+                          m.corrected, n.norm, n.ema, n.corrected);
         }
         grawa_effective(a->worker[r].g, &e);
         grawa_effective(b->worker[r].g, &f);
@@ -161,7 +164,8 @@ START_TEST(resumes_at_every_step) {
 }
 END_TEST
 
-/* A worker that has come back and has not had its first round yet: it still takes over the center after having been loaded. */
+/* A worker that has come back and has not had its first round yet: it still takes over the center after having been
+ * loaded. */
 START_TEST(resumes_with_a_newcomer) {
     cluster_desc d = config(6, WORKERS);
     cluster whole, rest;
@@ -259,7 +263,8 @@ START_TEST(format) {
     }
     ck_assert_uint_eq(le(s.blob + at, 2), *(uint16_t *)c.worker[0].params.tensor[1].data);
     at += 2;
-    for (i = 0; i < 19; i++, at += 2) ck_assert_uint_eq(le(s.blob + at, 2), ((uint16_t *)c.worker[0].params.tensor[3].data)[i]);
+    for (i = 0; i < 19; i++, at += 2)
+        ck_assert_uint_eq(le(s.blob + at, 2), ((uint16_t *)c.worker[0].params.tensor[3].data)[i]);
     forget(&s);
     ck_assert_msg(cluster_close(&c), "%s", c.why);
 }
@@ -308,8 +313,8 @@ static weft_status refused(cluster_worker *w, const unsigned char *blob, size_t 
     ck_assert_ptr_nonnull(why.field);
     ck_assert(grawa_state(w->g) & GRAWA_MAY_LOAD);
     save(w, &after);
-    ck_assert_msg(before.bytes == after.bytes && memcmp(before.blob, after.blob, before.bytes) == 0, "%s %zu: a refused blob leaves traces",
-                  what, k);
+    ck_assert_msg(before.bytes == after.bytes && memcmp(before.blob, after.blob, before.bytes) == 0,
+                  "%s %zu: a refused blob leaves traces", what, k);
     ck_assert(cluster_same_bits(&before.params, &after.params));
     forget(&before);
     forget(&after);
@@ -402,7 +407,8 @@ START_TEST(somebody_elses) {
     ck_assert_int_eq(refused(&c.worker[0], s.blob, s.bytes, "other size", 3), WEFT_ERR_MISMATCH);
     forget(&s);
     for (bits = 1; bits < CONFIGS; bits++) {
-        if (bits / 6 == 1) continue; /* only the proximal pull, not in the fingerprint: the length tells, or it is a legal blob */
+        if (bits / 6 == 1)
+            continue; /* only the proximal pull, not in the fingerprint: the length tells, or it is a legal blob */
         blob_of(bits, 2, 0, 4, &s);
         ck_assert_int_eq(refused(&c.worker[0], s.blob, s.bytes, "other settings", (size_t)bits), WEFT_ERR_MISMATCH);
         forget(&s);
@@ -419,13 +425,27 @@ START_TEST(somebody_elses) {
 }
 END_TEST
 
-/* The checksum fits, the contents do not: each number in turn is replaced by a bad one. Refused without a trace; or it was a
- * legal value, and then training goes on, ends, and stays finite. */
+/* The checksum fits, the contents do not: each number in turn is replaced by a bad one. Refused without a trace; or it
+ * was a legal value, and then training goes on, ends, and stays finite. */
 START_TEST(contents_out_of_range) {
-    static const uint64_t bad[] = {0, 1, 2, UINT64_C(0xFFFFFFFF), UINT64_C(0x100000000), UINT64_C(1) << 47, UINT64_C(1) << 63, UINT64_MAX - 1,
-                                   UINT64_MAX, UINT64_C(0x7FF0000000000000), UINT64_C(0xFFF0000000000000), UINT64_C(0x7FF8000000000000),
-                                   UINT64_C(0xBFF0000000000000), UINT64_C(0x4000000000000000), UINT64_C(0x7FEFFFFFFFFFFFFF),
-                                   UINT64_C(0x8000000000000000), UINT64_C(0x7F8000007F800000), UINT64_C(0x7FC07FC07FC07FC0)};
+    static const uint64_t bad[] = {0,
+                                   1,
+                                   2,
+                                   UINT64_C(0xFFFFFFFF),
+                                   UINT64_C(0x100000000),
+                                   UINT64_C(1) << 47,
+                                   UINT64_C(1) << 63,
+                                   UINT64_MAX - 1,
+                                   UINT64_MAX,
+                                   UINT64_C(0x7FF0000000000000),
+                                   UINT64_C(0xFFF0000000000000),
+                                   UINT64_C(0x7FF8000000000000),
+                                   UINT64_C(0xBFF0000000000000),
+                                   UINT64_C(0x4000000000000000),
+                                   UINT64_C(0x7FEFFFFFFFFFFFFF),
+                                   UINT64_C(0x8000000000000000),
+                                   UINT64_C(0x7F8000007F800000),
+                                   UINT64_C(0x7FC07FC07FC07FC0)};
     int bits = _i % 2 ? 9 : 5;
     uint32_t workers = _i / 2 ? 2 : 1;
     saved s[2];
@@ -449,26 +469,31 @@ START_TEST(contents_out_of_range) {
                 cluster probe;
                 d.grawa.timeout_ns = 1000000;
                 ck_assert_msg(cluster_open(&probe, &d), "%s", probe.why);
-                for (r = 0; r < workers && st == WEFT_OK; r++) st = grawa_load(probe.worker[r].g, s[r].blob, s[r].bytes);
+                for (r = 0; r < workers && st == WEFT_OK; r++)
+                    st = grawa_load(probe.worker[r].g, s[r].blob, s[r].bytes);
                 if (st == WEFT_OK) {
                     int n, asked;
                     uint32_t t;
                     size_t e;
                     for (n = 0; n < 5; n++) {
                         for (r = 0; r < workers; r++)
-                            if (probe.worker[r].status == WEFT_OK) probe.worker[r].status = grawa_step(probe.worker[r].g, cluster_noise(&probe.worker[r]));
+                            if (probe.worker[r].status == WEFT_OK)
+                                probe.worker[r].status = grawa_step(probe.worker[r].g, cluster_noise(&probe.worker[r]));
                         do {
                             cluster_advance(&probe, 5000000);
                             for (asked = 0, r = 0; r < workers; r++)
                                 if (probe.worker[r].status == WEFT_WANT_GRADIENT)
-                                    probe.worker[r].status = grawa_probe(probe.worker[r].g, cluster_noise_probe(&probe.worker[r])), asked = 1;
+                                    probe.worker[r].status =
+                                        grawa_probe(probe.worker[r].g, cluster_noise_probe(&probe.worker[r])),
+                                    asked = 1;
                         } while (asked);
                     }
                     for (r = 0; r < workers; r++)
                         for (t = 0; t < 4; t++)
                             for (e = 0; e < count[t]; e++)
                                 ck_assert_msg(isfinite(cluster_get(&probe.worker[r].params.tensor[t], e)),
-                                              "bytes %zu.. = %#llx: parameters are not finite any more", at, (unsigned long long)bad[k]);
+                                              "bytes %zu.. = %#llx: parameters are not finite any more", at,
+                                              (unsigned long long)bad[k]);
                     taken++;
                 }
                 ck_assert_msg(cluster_close(&probe), "%s", probe.why);
