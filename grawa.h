@@ -19,9 +19,10 @@
  *
  *   grawa_desc d = {sizeof d};              // zero is the default everywhere
  *   d.params = params; d.transport = &net;
- *   d.weighting = GRAWA_BY_LAYER; d.period_steps = 32; d.pull = 0.5;
+ *   d.weighting = GRAWA_BY_LAYER; d.period_steps = 32; d.pull = 0.5; d.timeout_ns = 60000000000u;
  *   size_t bytes = grawa_memory(&d, NULL);  // exact; a report names every buffer
  *   grawa *g; weft_status s = grawa_init(&g, &d, malloc(bytes), bytes);
+ *   if (s < 0) return fail(weft_strerror(s), NULL);
  *
  *   for (;;) {
  *       train_one_step(model);              // forward, backward, optimiser: your own
@@ -31,17 +32,18 @@
  *   }
  *   grawa_leave(g); grawa_wait(g); grawa_close(g);
  *
- * (Where {sizeof d} draws a warning about missing initialisers: grawa_desc d = {0}; d.struct_size = sizeof d;)
+ * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- The verbs ----
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll
  * until it says something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0;
  * grawa_detail names who and where). From WEFT_AGAIN until WEFT_OK the parameters are lent to the library: do not
- * write them; after an error in between they stay lent until grawa_regroup or grawa_close. A round commits wholly or
- * not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are legal now; a wrong one
- * is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, sleeps, prints
- * or reads the environment.
+ * write them; after an error in between they stay lent until grawa_regroup or grawa_close (not after
+ * WEFT_ERR_NONFINITE, or WEFT_ERR_MISMATCH of grawa_average: there all workers agree that nothing came of it). A
+ * round commits wholly or not at all: until it commits, the parameters are untouched. grawa_state tells which verbs
+ * are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No
+ * verb allocates, sleeps, prints or reads the environment.
  *
  * ---- When a round happens ----
  *
@@ -102,7 +104,9 @@
  * its transport) then gives every survivor the same new view with a higher epoch, grawa_regroup, and polls: if any
  * survivor had committed the round, all commit it, else all abandon it, parameters untouched; weights are
  * renormalised over the survivors. A worker of the new view that was not in the last one takes over the center of
- * its first round. Slow is not dead: timeout_ns only reports that nothing moves. A non-finite gradient takes that
+ * its first round. A step whose verb returned WEFT_ERR_PEER_LOST has been
+ * counted: do not call it again; its round is tried again at the next step. Slow is not dead: timeout_ns only reports
+ * that nothing moves. A non-finite gradient takes that
  * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
  * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
  * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
@@ -148,7 +152,9 @@
 /* A worker that is nobody: where a rank is expected and none applies. */
 #define WEFT_NO_RANK UINT32_MAX
 
-/* What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both
+/* In what follows X_ stands for the prefix of the algorithm: X_memory is grawa_memory, and so on.
+ *
+ * What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both
  * values. The numbers are stable across versions. */
 typedef enum weft_status {
     WEFT_OK = 0,
@@ -344,6 +350,7 @@ typedef enum weft_isa { WEFT_ISA_AUTO = 0, WEFT_ISA_SERIAL = 1 } weft_isa;
  *   WEFT_OK once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is
  *   over. A send whose receive is not posted yet may stay pending, but blocks no other message (of another tag or
  *   peer, or a receive).
+ *   Bytes may only move inside callbacks; then every one of them moves all links, also those whose sends are over.
  * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
  *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
  *   Nobody sends to itself. request.bytes is looked at for receives only.
@@ -354,7 +361,8 @@ typedef enum weft_isa { WEFT_ISA_AUTO = 0, WEFT_ISA_SERIAL = 1 } weft_isa;
  *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
- *   X_peer_lost by the host. Any other negative status is a failure of the transport and handed on to the caller.
+ *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
+ *   left. Any other negative status is a failure of the transport: WEFT_ERR_TRANSPORT, the status in detail.got.
  * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
  *   up to WEFT_CHANNELS objects share one transport.
  * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
@@ -432,11 +440,12 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
 /* ---- A test of your callbacks ----
  *
  * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
- * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like):
+ * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
+ * that defines an X_IMPLEMENTATION:
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;
- *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) net.wait(net.ctx, until);
+ *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) continue;
  *     if (s != WEFT_OK) printf("%s (peer %u, tag %u)\n", report.text, report.peer, report.tag);
  *
  * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
@@ -710,11 +719,11 @@ typedef struct grawa_desc {
     grawa_guard guard;         /* (F) */
     const uint32_t *group_of_tensor; /* (F) by layer: group of each tensor, 0 .. groups-1; NULL: each tensor its own */
     uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
-    uint32_t period_steps;           /* tau, local steps; default 32 */
-    double pull;                     /* lambda in [0, 1], once a round; default 0.5; WEFT_ZERO: no pull */
-    double proximal;   /* p in [0, 1]: each local step pulls by p / period_steps to the last center; default off */
-    double ema_rounds; /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
-    double ema_steps;  /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
+    uint32_t period_steps; /* tau, local steps; default 32; not compared between workers, nor are the next two */
+    double pull;           /* lambda in [0, 1], once a round; default 0.5; WEFT_ZERO: no pull */
+    double proximal;       /* p in [0, 1]: each local step pulls by p / period_steps to the last center; default off */
+    double ema_rounds;     /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
+    double ema_steps;      /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
     weft_algorithm algorithm; /* (F) of the all-reduce; default by size, with equal bits */
     /* (F) 1: use the transport's own all_reduce: without the promise of equal bits */
     int host_collectives;
@@ -752,7 +761,7 @@ typedef struct grawa_group_t {
 /* Bits of grawa_state: which verbs are legal now. close, stats, detail and the like always are. */
 enum {
     GRAWA_MAY_STEP = 1,    /* grawa_start, grawa_step, grawa_average, grawa_save, grawa_leave, setters */
-    GRAWA_MAY_POLL = 2,    /* grawa_poll, grawa_wait: something is in progress */
+    GRAWA_MAY_POLL = 2,    /* something is in progress (grawa_poll and grawa_wait are legal at any time) */
     GRAWA_MAY_PROBE = 4,   /* grawa_probe: a probe gradient is wanted */
     GRAWA_MAY_LOAD = 8,    /* grawa_load: after init, before anything else */
     GRAWA_MAY_REGROUP = 16 /* grawa_regroup */
@@ -821,7 +830,8 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
 
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes
  * is set to the length; with buf NULL only that. The parameters and the optimiser are the host's to save. Load: into
- * a fresh object of the same descriptor; all workers load the blobs of the same moment. Hostile blobs give an error,
+ * a fresh object of the same descriptor, rank and number of workers; all workers load the blobs of the same moment
+ * (after a loss, under a `view` of those that are left). Hostile blobs give an error,
  * the object is then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
@@ -834,17 +844,21 @@ GRAWA_API weft_status grawa_set_pull(grawa *g, double pull);
 GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal);
 GRAWA_API weft_status grawa_set_grad_scale(grawa *g, double scale);
 
-/* Reading. The descriptor comes back with defaults filled in and with the setters' values. */
+/* Reading. The descriptor comes back with defaults filled in and with the setters' values, also those that wait for the
+ * next round. It is for reading, not for another init: 0 means 0 here. */
 GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out);
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out);
-GRAWA_API const weft_detail *grawa_detail(const grawa *g);
+GRAWA_API const weft_detail *grawa_detail(const grawa *g); /* never NULL, but for g == NULL */
+/* How many workers are in the view now (whoever has left is not); their ranks, ascending, as far as `capacity` goes. */
+GRAWA_API uint32_t grawa_members(const grawa *g, uint32_t *ranks, uint32_t capacity);
 GRAWA_API uint32_t grawa_state(const grawa *g);
 GRAWA_API uint32_t grawa_groups(const grawa *g);                                       /* weights a worker has */
 GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group);          /* beta of the last round */
 GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out); /* this worker's norms */
 
 /* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's
- * cooperation. */
+ * cooperation. What is still in the network must not meet a later object: use the channel again only after a barrier of
+ * your own behind every worker's close, and with a first view of a higher epoch; or take another channel. */
 GRAWA_API void grawa_close(grawa *g);
 
 #endif /* GRAWA_H */
@@ -888,12 +902,6 @@ GRAWA_API void grawa_close(grawa *g);
 #define WEFT_TEXT(s) ""
 #else
 #define WEFT_TEXT(s) (s)
-#endif
-
-#ifdef WEFT_ASSERT
-#define WEFT_CHECK(condition) WEFT_ASSERT(condition)
-#else
-#define WEFT_CHECK(condition) ((void)0)
 #endif
 
 /* For what stands in many places and never in a hot one: inlined, it would be a tenth of the code. */
@@ -3066,7 +3074,7 @@ WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st,
     }
 }
 
-/* The optional accelerations, if they are there. */
+/* The optional all_reduce, if it is there. */
 WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftest *st) {
     weft_selftest_slot *s = &st->slot[0];
     float value[4];
@@ -3459,9 +3467,9 @@ typedef struct weft_flow {
 } weft_flow;
 
 typedef struct weft_peer {
-    int member, lost, control; /* control: WEFT_IN_... */
-    int swap;                  /* the message being received is of the other byte order */
-    weft_request request;      /* of the control receive */
+    int member, lost, left, control; /* control: WEFT_IN_... */
+    int swap;                        /* the message being received is of the other byte order */
+    weft_request request;            /* of the control receive */
     unsigned char bytes[WEFT_CONTROL_BYTES];
     weft_header head; /* of the message held */
     weft_letter slot[WEFT_LETTERS];
@@ -3563,8 +3571,11 @@ WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
         return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
                                v->epoch);
     for (i = 0; i < v->count; i++)
-        if (g->peer[v->members[i]].lost)
-            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i], WEFT_TEXT("view.members"), 0, v->members[i]);
+        if (g->peer[v->members[i]].lost || g->peer[v->members[i]].left)
+            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i],
+                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (it has left)")
+                                                               : WEFT_TEXT("view.members"),
+                                   0, v->members[i]);
     return WEFT_OK;
 }
 
@@ -3609,6 +3620,7 @@ WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
 WEFT_FN void weft_group_remove(weft_group *g, uint32_t rank) {
     uint32_t i, n = 0;
     weft_peer_cancel(g, &g->peer[rank], 1);
+    g->peer[rank].left = 1;
     g->peer[rank].member = 0;
     for (i = 0; i < g->members; i++)
         if (g->member[i] != rank) g->member[n++] = g->member[i];
@@ -4493,7 +4505,9 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
                 return weft_group_deadline(g, WEFT_NO_RANK);
             }
             r->host_active = 0;
-            if (s < 0) return weft_group_break(g, s, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0, 0);
+            if (s < 0)
+                return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
+                                        weft_status_value(s));
             g->progress = 1;
             if (weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, p))
                 weft_reduce_blame(r, weft_nobody(r));
@@ -4507,7 +4521,9 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
         }
         memset(&r->host_request, 0, sizeof r->host_request);
         s = g->net->all_reduce(g->net->ctx, p, t->count, t->dtype, &r->host_request);
-        if (s < 0) return weft_group_break(g, s, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0, 0);
+        if (s < 0)
+            return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
+                                    weft_status_value(s));
         g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
         r->host_active = 1;
     }
@@ -4858,7 +4874,7 @@ WEFT_FN weft_status weft_collective_peer_lost(weft_collective *c, uint32_t rank)
 WEFT_FN weft_status weft_collective_peer_up(weft_collective *c, uint32_t rank) {
     if (c->group.busy) return WEFT_ERR_REENTRY;
     if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
-    c->group.peer[rank].lost = 0;
+    c->group.peer[rank].lost = c->group.peer[rank].left = 0;
     return WEFT_OK;
 }
 
@@ -5258,7 +5274,8 @@ WEFT_FN void grawa_begin_afresh(grawa *g) {
     memset(&g->stats, 0, sizeof g->stats);
     g->grad_scale = 1.0;
     for (i = 0; i < g->groups; i++) {
-        g->norm[i] = g->ema[i] = g->new_ema[i] = 0.0;
+        g->norm[i] = (double)NAN;
+        g->ema[i] = g->new_ema[i] = 0.0;
         g->decay[i] = g->new_decay[i] = 1.0;
     }
     memset(g->beta, 0, g->group.net->size * g->groups * sizeof *g->beta);
@@ -6314,7 +6331,7 @@ GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank) {
 GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank) {
     weft_status s = grawa_enter(g, GRAWA_ANY_LIVE);
     if (s != WEFT_OK) return s;
-    if ((s = grawa_check_rank(g, rank)) == WEFT_OK) g->group.peer[rank].lost = 0;
+    if ((s = grawa_check_rank(g, rank)) == WEFT_OK) g->group.peer[rank].lost = g->group.peer[rank].left = 0;
     return grawa_exit(g, s);
 }
 
@@ -6526,7 +6543,17 @@ GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out) {
 }
 
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out) {
-    if (g && out) *out = g->desc;
+    if (!g || !out) return;
+    *out = g->desc;
+    out->period_steps = g->next_period;
+    out->proximal = g->next_proximal;
+}
+
+GRAWA_API uint32_t grawa_members(const grawa *g, uint32_t *ranks, uint32_t capacity) {
+    uint32_t i;
+    if (!g) return 0;
+    for (i = 0; ranks && i < g->group.members && i < capacity; i++) ranks[i] = g->group.member[i];
+    return g->group.members;
 }
 
 GRAWA_API const weft_detail *grawa_detail(const grawa *g) {
@@ -6577,3 +6604,28 @@ GRAWA_API void grawa_close(grawa *g) {
 #endif
 
 #endif /* GRAWA_IMPLEMENTATION */
+
+/* ---- licence ----
+ *
+ * MIT License
+ *
+ * Copyright (c) 2026 weft authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */

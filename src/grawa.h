@@ -18,9 +18,10 @@
  *
  *   grawa_desc d = {sizeof d};              // zero is the default everywhere
  *   d.params = params; d.transport = &net;
- *   d.weighting = GRAWA_BY_LAYER; d.period_steps = 32; d.pull = 0.5;
+ *   d.weighting = GRAWA_BY_LAYER; d.period_steps = 32; d.pull = 0.5; d.timeout_ns = 60000000000u;
  *   size_t bytes = grawa_memory(&d, NULL);  // exact; a report names every buffer
  *   grawa *g; weft_status s = grawa_init(&g, &d, malloc(bytes), bytes);
+ *   if (s < 0) return fail(weft_strerror(s), NULL);
  *
  *   for (;;) {
  *       train_one_step(model);              // forward, backward, optimiser: your own
@@ -30,17 +31,18 @@
  *   }
  *   grawa_leave(g); grawa_wait(g); grawa_close(g);
  *
- * (Where {sizeof d} draws a warning about missing initialisers: grawa_desc d = {0}; d.struct_size = sizeof d;)
+ * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- The verbs ----
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call grawa_poll
  * until it says something else), WEFT_WANT_GRADIENT (see "where the norm comes from"), or an error (< 0;
  * grawa_detail names who and where). From WEFT_AGAIN until WEFT_OK the parameters are lent to the library: do not
- * write them; after an error in between they stay lent until grawa_regroup or grawa_close. A round commits wholly or
- * not at all: until it commits, the parameters are untouched. grawa_state tells which verbs are legal now; a wrong one
- * is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, sleeps, prints
- * or reads the environment.
+ * write them; after an error in between they stay lent until grawa_regroup or grawa_close (not after
+ * WEFT_ERR_NONFINITE, or WEFT_ERR_MISMATCH of grawa_average: there all workers agree that nothing came of it). A
+ * round commits wholly or not at all: until it commits, the parameters are untouched. grawa_state tells which verbs
+ * are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No
+ * verb allocates, sleeps, prints or reads the environment.
  *
  * ---- When a round happens ----
  *
@@ -101,7 +103,9 @@
  * its transport) then gives every survivor the same new view with a higher epoch, grawa_regroup, and polls: if any
  * survivor had committed the round, all commit it, else all abandon it, parameters untouched; weights are
  * renormalised over the survivors. A worker of the new view that was not in the last one takes over the center of
- * its first round. Slow is not dead: timeout_ns only reports that nothing moves. A non-finite gradient takes that
+ * its first round. A step whose verb returned WEFT_ERR_PEER_LOST has been
+ * counted: do not call it again; its round is tried again at the next step. Slow is not dead: timeout_ns only reports
+ * that nothing moves. A non-finite gradient takes that
  * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
  * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
  * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
@@ -188,11 +192,11 @@ typedef struct grawa_desc {
     grawa_guard guard;         /* (F) */
     const uint32_t *group_of_tensor; /* (F) by layer: group of each tensor, 0 .. groups-1; NULL: each tensor its own */
     uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
-    uint32_t period_steps;           /* tau, local steps; default 32 */
-    double pull;                     /* lambda in [0, 1], once a round; default 0.5; WEFT_ZERO: no pull */
-    double proximal;   /* p in [0, 1]: each local step pulls by p / period_steps to the last center; default off */
-    double ema_rounds; /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
-    double ema_steps;  /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
+    uint32_t period_steps; /* tau, local steps; default 32; not compared between workers, nor are the next two */
+    double pull;           /* lambda in [0, 1], once a round; default 0.5; WEFT_ZERO: no pull */
+    double proximal;       /* p in [0, 1]: each local step pulls by p / period_steps to the last center; default off */
+    double ema_rounds;     /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
+    double ema_steps;      /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
     weft_algorithm algorithm; /* (F) of the all-reduce; default by size, with equal bits */
     /* (F) 1: use the transport's own all_reduce: without the promise of equal bits */
     int host_collectives;
@@ -230,7 +234,7 @@ typedef struct grawa_group_t {
 /* Bits of grawa_state: which verbs are legal now. close, stats, detail and the like always are. */
 enum {
     GRAWA_MAY_STEP = 1,    /* grawa_start, grawa_step, grawa_average, grawa_save, grawa_leave, setters */
-    GRAWA_MAY_POLL = 2,    /* grawa_poll, grawa_wait: something is in progress */
+    GRAWA_MAY_POLL = 2,    /* something is in progress (grawa_poll and grawa_wait are legal at any time) */
     GRAWA_MAY_PROBE = 4,   /* grawa_probe: a probe gradient is wanted */
     GRAWA_MAY_LOAD = 8,    /* grawa_load: after init, before anything else */
     GRAWA_MAY_REGROUP = 16 /* grawa_regroup */
@@ -299,7 +303,8 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
 
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes
  * is set to the length; with buf NULL only that. The parameters and the optimiser are the host's to save. Load: into
- * a fresh object of the same descriptor; all workers load the blobs of the same moment. Hostile blobs give an error,
+ * a fresh object of the same descriptor, rank and number of workers; all workers load the blobs of the same moment
+ * (after a loss, under a `view` of those that are left). Hostile blobs give an error,
  * the object is then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
@@ -312,17 +317,21 @@ GRAWA_API weft_status grawa_set_pull(grawa *g, double pull);
 GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal);
 GRAWA_API weft_status grawa_set_grad_scale(grawa *g, double scale);
 
-/* Reading. The descriptor comes back with defaults filled in and with the setters' values. */
+/* Reading. The descriptor comes back with defaults filled in and with the setters' values, also those that wait for the
+ * next round. It is for reading, not for another init: 0 means 0 here. */
 GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out);
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out);
-GRAWA_API const weft_detail *grawa_detail(const grawa *g);
+GRAWA_API const weft_detail *grawa_detail(const grawa *g); /* never NULL, but for g == NULL */
+/* How many workers are in the view now (whoever has left is not); their ranks, ascending, as far as `capacity` goes. */
+GRAWA_API uint32_t grawa_members(const grawa *g, uint32_t *ranks, uint32_t capacity);
 GRAWA_API uint32_t grawa_state(const grawa *g);
 GRAWA_API uint32_t grawa_groups(const grawa *g);                                       /* weights a worker has */
 GRAWA_API double grawa_weight(const grawa *g, uint32_t rank, uint32_t group);          /* beta of the last round */
 GRAWA_API weft_status grawa_group(const grawa *g, uint32_t group, grawa_group_t *out); /* this worker's norms */
 
 /* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's
- * cooperation. */
+ * cooperation. What is still in the network must not meet a later object: use the channel again only after a barrier of
+ * your own behind every worker's close, and with a first view of a higher epoch; or take another channel. */
 GRAWA_API void grawa_close(grawa *g);
 /*==== IMPLEMENTATION ====*/
 
@@ -620,7 +629,8 @@ WEFT_FN void grawa_begin_afresh(grawa *g) {
     memset(&g->stats, 0, sizeof g->stats);
     g->grad_scale = 1.0;
     for (i = 0; i < g->groups; i++) {
-        g->norm[i] = g->ema[i] = g->new_ema[i] = 0.0;
+        g->norm[i] = (double)NAN;
+        g->ema[i] = g->new_ema[i] = 0.0;
         g->decay[i] = g->new_decay[i] = 1.0;
     }
     memset(g->beta, 0, g->group.net->size * g->groups * sizeof *g->beta);
@@ -1676,7 +1686,7 @@ GRAWA_API weft_status grawa_peer_lost(grawa *g, uint32_t rank) {
 GRAWA_API weft_status grawa_peer_up(grawa *g, uint32_t rank) {
     weft_status s = grawa_enter(g, GRAWA_ANY_LIVE);
     if (s != WEFT_OK) return s;
-    if ((s = grawa_check_rank(g, rank)) == WEFT_OK) g->group.peer[rank].lost = 0;
+    if ((s = grawa_check_rank(g, rank)) == WEFT_OK) g->group.peer[rank].lost = g->group.peer[rank].left = 0;
     return grawa_exit(g, s);
 }
 
@@ -1888,7 +1898,17 @@ GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out) {
 }
 
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out) {
-    if (g && out) *out = g->desc;
+    if (!g || !out) return;
+    *out = g->desc;
+    out->period_steps = g->next_period;
+    out->proximal = g->next_proximal;
+}
+
+GRAWA_API uint32_t grawa_members(const grawa *g, uint32_t *ranks, uint32_t capacity) {
+    uint32_t i;
+    if (!g) return 0;
+    for (i = 0; ranks && i < g->group.members && i < capacity; i++) ranks[i] = g->group.member[i];
+    return g->group.members;
 }
 
 GRAWA_API const weft_detail *grawa_detail(const grawa *g) {

@@ -32,8 +32,6 @@ enum {
 
 static const uint8_t *script;
 static size_t operations;
-static fleet *run;
-static int forging; /* is in the middle of it */
 
 static uint64_t value_of(const uint8_t *op) {
     uint64_t v = 0;
@@ -62,7 +60,6 @@ static void set_field(weft_header *h, unsigned field, uint64_t v) {
 static void on_message(void *user, const weft_sim_message *m) {
     fleet *f = (fleet *)user;
     size_t i;
-    (void)user;
     for (i = 0; i < operations; i++) {
         const uint8_t *op = script + i * OPERATION;
         if ((op[0] % DO_KINDS != DO_FORGE && op[0] % DO_KINDS != DO_RAW) || op[2] + 1u != m->number) continue;
@@ -159,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fleet_desc d;
     size_t i;
     uint32_t n, r;
-    int bits, forged = 0, faults = 0, ok;
+    int bits, forged = 0, ok;
     if (size < 2) return 0;
     bits = data[0];
     n = 2 + data[1] % 2;
@@ -169,7 +166,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (i = 0; i < operations; i++) {
         int what = script[i * OPERATION] % DO_KINDS;
         forged |= what <= DO_INJECT_BULK;
-        faults |= what == DO_LOSE || what == DO_FAIL;
     }
     d = fleet_default(data[1] / 2, n);
     if (bits & 1) d.grawa.trigger = GRAWA_TRIGGER_TOTAL;
@@ -199,7 +195,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (i = 0; i < operations; i++)
         if (script[i * OPERATION] % DO_KINDS == DO_VERB) d.no_oracle |= script[i * OPERATION + 3] % 14 == 4;
     ok = fleet_open(&f, &d);
-    run = &f;
     for (i = 0; ok && i < operations; i++) {
         const uint8_t *op = script + i * OPERATION;
         uint32_t src = op[1] % n, dst = (src + 1 + op[1] / 4 % (n - 1)) % n;
@@ -239,7 +234,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (!fleet_finite(f.worker[r].kept, f.elements))
             ok = fleet_fail(&f, "worker %u has got numbers that are not finite", r);
     if (!fleet_close(&f)) fail(f.why);
-    (void)faults;
-    (void)forging;
     return 0;
 }

@@ -77,7 +77,7 @@ static double plus(weft_dtype dtype, double a, double b) {
 
 /* As it stands in memory: the 16-bit types are rounded. */
 static double stored(weft_dtype dtype, double v) {
-    if (dtype == WEFT_BF16) return cluster_of_bits((uint32_t)cluster_to_bf16((float)v) << 16);
+    if (dtype == WEFT_BF16) return (double)cluster_of_bits((uint32_t)cluster_to_bf16((float)v) << 16);
     if (dtype == WEFT_F16) return cluster_of_half(cluster_to_half(v));
     return v;
 }
@@ -493,12 +493,12 @@ START_TEST(not_finite_is_refused) {
                     for (k = 0; k < here.m[0].x.count; k++)
                         for (i = 0; i < here.m[0].x.tensor[k].count; i++)
                             if (shard_of(&here.m[0].x, n, k, i) == culprit)
-                                spoil(&here.m[culprit], k, i, place == 1 ? INFINITY : NAN);
+                                spoil(&here.m[culprit], k, i, place == 1 ? (double)INFINITY : (double)NAN);
                     lowest = culprit;
                 } else {
-                    spoil(&here.m[culprit], 0, place * 499, place == 1 ? -INFINITY : NAN);
-                    spoil(&here.m[culprit], 3, 7, NAN);
-                    spoil(&here.m[second], 1, 0, INFINITY);
+                    spoil(&here.m[culprit], 0, place * 499, place == 1 ? -(double)INFINITY : (double)NAN);
+                    spoil(&here.m[culprit], 3, 7, (double)NAN);
+                    spoil(&here.m[second], 1, 0, (double)INFINITY);
                     lowest = ops[o] == WEFT_OP_BROADCAST || culprit < second ? culprit : second;
                 }
                 begin(&here, ops[o], NULL, root);
@@ -535,8 +535,8 @@ START_TEST(weightless_is_not_read) {
         make_weights(weight, n, 1);
         weight[1] = 0;
         weight[0] = 0.5;
-        spoil(&here.m[1], 0, 3, NAN);
-        spoil(&here.m[1], 3, 330, INFINITY);
+        spoil(&here.m[1], 0, 3, (double)NAN);
+        spoil(&here.m[1], 3, 330, (double)INFINITY);
         begin(&here, WEFT_OP_ALL_REDUCE, weight, 0);
         must_settle(&here);
         check_result(&here, WEFT_OP_ALL_REDUCE, weight, 0, "weight 0");
@@ -682,7 +682,7 @@ START_TEST(host_sums_when_asked) {
             ck_assert_uint_eq(host.used, 0);
             /* not finite: refused by all alike, and nobody can say whose fault it is */
             if (k && n > 1) {
-                spoil(&here.m[n - 1], 0, 5, NAN);
+                spoil(&here.m[n - 1], 0, 5, (double)NAN);
                 begin(&here, WEFT_OP_ALL_REDUCE, NULL, 0);
                 ck_assert_msg(settle(&here), "%s", weft_sim_text(&here.sim));
                 for (r = 0; r < n; r++) {

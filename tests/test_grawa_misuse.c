@@ -109,7 +109,7 @@ static void refuse(fixture *f, const grawa_desc *bad, weft_status code, const ch
 
 START_TEST(every_field) {
     fixture f;
-    double nan = NAN;
+    double nan = (double)NAN;
     uint32_t group[3] = {0, 1, 2};
     open_fixture(&f);
     BAD(bad.struct_size = 0, WEFT_ERR_ABI, "struct_size");
@@ -134,7 +134,7 @@ START_TEST(every_field) {
     BAD(bad.proximal = nan, WEFT_ERR_ARGUMENT, "desc.proximal");
     BAD(bad.ema_rounds = 1, WEFT_ERR_ARGUMENT, "desc.ema_rounds");
     BAD(bad.ema_rounds = -2, WEFT_ERR_ARGUMENT, "desc.ema_rounds");
-    BAD(bad.ema_rounds = INFINITY, WEFT_ERR_ARGUMENT, "desc.ema_rounds");
+    BAD(bad.ema_rounds = (double)INFINITY, WEFT_ERR_ARGUMENT, "desc.ema_rounds");
     BAD(bad.ema_steps = 1, WEFT_ERR_ARGUMENT, "desc.ema_steps");
     BAD(bad.ema_steps = -0.1, WEFT_ERR_ARGUMENT, "desc.ema_steps");
     BAD(bad.groups = 1, WEFT_ERR_ARGUMENT, "desc.groups");
@@ -509,7 +509,7 @@ START_TEST(setters_are_checked) {
     grawa *g;
     grawa_desc e;
     int i;
-    static const double bad[5] = {-0.25, 1.5, NAN, INFINITY, WEFT_ZERO};
+    static const double bad[5] = {-0.25, 1.5, (double)NAN, (double)INFINITY, WEFT_ZERO};
     d.grawa.proximal = 0.5;
     ck_assert_msg(cluster_open(&c, &d), "%s", c.why);
     g = c.worker[0].g;
@@ -522,8 +522,8 @@ START_TEST(setters_are_checked) {
         ck_assert_str_eq(grawa_detail(g)->field, "proximal");
     }
     ck_assert_int_eq(grawa_set_grad_scale(g, 0), WEFT_ERR_ARGUMENT);
-    ck_assert_int_eq(grawa_set_grad_scale(g, NAN), WEFT_ERR_ARGUMENT);
-    ck_assert_int_eq(grawa_set_grad_scale(g, INFINITY), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(grawa_set_grad_scale(g, (double)NAN), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(grawa_set_grad_scale(g, (double)INFINITY), WEFT_ERR_ARGUMENT);
     ck_assert_str_eq(grawa_detail(g)->field, "scale");
     grawa_effective(g, &e);
     ck_assert(e.pull == 0.5 && e.proximal == 0.5 && e.period_steps == 2);

@@ -46,7 +46,7 @@ static void schedule(cluster *c, uint64_t k) {
 /* Gradients of which some are strange: an absent tensor, one that is not finite, a skipped step. */
 static const weft_tensors *odd_noise(cluster_worker *w) {
     const weft_tensors *g = cluster_noise(w);
-    if (w->step % 5 == 2 && w->rank == 1) cluster_set(&w->grads.tensor[0], 2, INFINITY);
+    if (w->step % 5 == 2 && w->rank == 1) cluster_set(&w->grads.tensor[0], 2, (double)INFINITY);
     if (w->step % 7 == 5 && w->rank == 0) return NULL;
     return g;
 }

@@ -1263,6 +1263,34 @@ START_TEST(a_worker_out_of_data_leaves_and_the_others_go_on) {
 }
 END_TEST
 
+/* Whoever has left is in no view any more: the host can read who is, and a view that names it is refused. */
+START_TEST(who_has_left_is_not_named_again) {
+    cluster c;
+    cluster_desc d = small(3);
+    uint32_t all[3] = {0, 1, 2}, rest[2] = {0, 1}, ranks[3] = {9, 9, 9}, r;
+    weft_view v = {sizeof v, 1, 3, all};
+    open_cluster(&c, &d);
+    ck_assert_uint_eq(grawa_members(c.worker[0].g, ranks, 3), 3);
+    ck_assert(ranks[0] == 0 && ranks[1] == 1 && ranks[2] == 2);
+    must(&c, cluster_start(&c));
+    c.worker[2].status = grawa_leave(c.worker[2].g);
+    for (r = 0; r < 2; r++) c.worker[r].status = grawa_step(c.worker[r].g, fixed(&c.worker[r]));
+    must(&c, cluster_settle(&c));
+    ranks[0] = ranks[1] = ranks[2] = 9;
+    ck_assert_uint_eq(grawa_members(c.worker[1].g, ranks, 1), 2);
+    ck_assert(ranks[0] == 0 && ranks[1] == 9 && ranks[2] == 9);
+    ck_assert_uint_eq(grawa_members(c.worker[1].g, NULL, 0), 2);
+    ck_assert_int_eq(grawa_regroup(c.worker[0].g, &v), WEFT_ERR_PEER_LOST);
+    ck_assert_uint_eq(grawa_detail(c.worker[0].g)->peer, 2);
+    v.count = 2;
+    v.members = rest;
+    for (r = 0; r < 2; r++) c.worker[r].status = grawa_regroup(c.worker[r].g, &v); /* the refused one has cost nothing */
+    must(&c, cluster_settle(&c));
+    for (r = 0; r < 2; r++) ck_assert_int_eq(c.worker[r].status, WEFT_OK);
+    close_cluster(&c);
+}
+END_TEST
+
 /* ---- two objects on one transport ---- */
 
 typedef struct pair {
@@ -1518,6 +1546,7 @@ static Suite *suite(void) {
     tcase_add_test(t, the_total_trigger_ends_whatever_the_speeds_and_the_network);
     tcase_add_test(t, any_worker_may_be_lost_and_the_others_go_on_counting);
     tcase_add_test(t, a_worker_out_of_data_leaves_and_the_others_go_on);
+    tcase_add_test(t, who_has_left_is_not_named_again);
     tcase_add_test(t, objects_on_different_channels_share_a_transport);
     tcase_add_test(t, a_round_goes_on_without_a_late_worker_who_joins_the_next);
     tcase_add_test(t, partial_rounds_under_the_total_trigger_leave_nobody_behind);

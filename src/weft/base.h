@@ -31,7 +31,9 @@
 /* A worker that is nobody: where a rank is expected and none applies. */
 #define WEFT_NO_RANK UINT32_MAX
 
-/* What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both
+/* In what follows X_ stands for the prefix of the algorithm: X_memory is grawa_memory, and so on.
+ *
+ * What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both
  * values. The numbers are stable across versions. */
 typedef enum weft_status {
     WEFT_OK = 0,
@@ -141,12 +143,6 @@ WEFT_INLINE const char *weft_strerror(weft_status status) {
 #define WEFT_TEXT(s) ""
 #else
 #define WEFT_TEXT(s) (s)
-#endif
-
-#ifdef WEFT_ASSERT
-#define WEFT_CHECK(condition) WEFT_ASSERT(condition)
-#else
-#define WEFT_CHECK(condition) ((void)0)
 #endif
 
 /* For what stands in many places and never in a hot one: inlined, it would be a tenth of the code. */

@@ -540,7 +540,9 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
                 return weft_group_deadline(g, WEFT_NO_RANK);
             }
             r->host_active = 0;
-            if (s < 0) return weft_group_break(g, s, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0, 0);
+            if (s < 0)
+                return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
+                                        weft_status_value(s));
             g->progress = 1;
             if (weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, p))
                 weft_reduce_blame(r, weft_nobody(r));
@@ -554,7 +556,9 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
         }
         memset(&r->host_request, 0, sizeof r->host_request);
         s = g->net->all_reduce(g->net->ctx, p, t->count, t->dtype, &r->host_request);
-        if (s < 0) return weft_group_break(g, s, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0, 0);
+        if (s < 0)
+            return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
+                                    weft_status_value(s));
         g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
         r->host_active = 1;
     }
@@ -905,7 +909,7 @@ WEFT_FN weft_status weft_collective_peer_lost(weft_collective *c, uint32_t rank)
 WEFT_FN weft_status weft_collective_peer_up(weft_collective *c, uint32_t rank) {
     if (c->group.busy) return WEFT_ERR_REENTRY;
     if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
-    c->group.peer[rank].lost = 0;
+    c->group.peer[rank].lost = c->group.peer[rank].left = 0;
     return WEFT_OK;
 }
 

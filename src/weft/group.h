@@ -175,9 +175,9 @@ typedef struct weft_flow {
 } weft_flow;
 
 typedef struct weft_peer {
-    int member, lost, control; /* control: WEFT_IN_... */
-    int swap;                  /* the message being received is of the other byte order */
-    weft_request request;      /* of the control receive */
+    int member, lost, left, control; /* control: WEFT_IN_... */
+    int swap;                        /* the message being received is of the other byte order */
+    weft_request request;            /* of the control receive */
     unsigned char bytes[WEFT_CONTROL_BYTES];
     weft_header head; /* of the message held */
     weft_letter slot[WEFT_LETTERS];
@@ -279,8 +279,11 @@ WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
         return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
                                v->epoch);
     for (i = 0; i < v->count; i++)
-        if (g->peer[v->members[i]].lost)
-            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i], WEFT_TEXT("view.members"), 0, v->members[i]);
+        if (g->peer[v->members[i]].lost || g->peer[v->members[i]].left)
+            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i],
+                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (it has left)")
+                                                               : WEFT_TEXT("view.members"),
+                                   0, v->members[i]);
     return WEFT_OK;
 }
 
@@ -325,6 +328,7 @@ WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
 WEFT_FN void weft_group_remove(weft_group *g, uint32_t rank) {
     uint32_t i, n = 0;
     weft_peer_cancel(g, &g->peer[rank], 1);
+    g->peer[rank].left = 1;
     g->peer[rank].member = 0;
     for (i = 0; i < g->members; i++)
         if (g->member[i] != rank) g->member[n++] = g->member[i];

@@ -7,11 +7,12 @@
 /* ---- A test of your callbacks ----
  *
  * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
- * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like):
+ * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
+ * that defines an X_IMPLEMENTATION:
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;
- *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) net.wait(net.ctx, until);
+ *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) continue;
  *     if (s != WEFT_OK) printf("%s (peer %u, tag %u)\n", report.text, report.peer, report.tag);
  *
  * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
@@ -518,7 +519,7 @@ WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st,
     }
 }
 
-/* The optional accelerations, if they are there. */
+/* The optional all_reduce, if it is there. */
 WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftest *st) {
     weft_selftest_slot *s = &st->slot[0];
     float value[4];

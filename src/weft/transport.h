@@ -19,6 +19,7 @@
  *   WEFT_OK once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is
  *   over. A send whose receive is not posted yet may stay pending, but blocks no other message (of another tag or
  *   peer, or a receive).
+ *   Bytes may only move inside callbacks; then every one of them moves all links, also those whose sends are over.
  * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
  *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
  *   Nobody sends to itself. request.bytes is looked at for receives only.
@@ -29,7 +30,8 @@
  *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
- *   X_peer_lost by the host. Any other negative status is a failure of the transport and handed on to the caller.
+ *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
+ *   left. Any other negative status is a failure of the transport: WEFT_ERR_TRANSPORT, the status in detail.got.
  * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
  *   up to WEFT_CHANNELS objects share one transport.
  * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
