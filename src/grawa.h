@@ -317,8 +317,8 @@ GRAWA_API weft_status grawa_set_pull(grawa *g, double pull);
 GRAWA_API weft_status grawa_set_proximal(grawa *g, double proximal);
 GRAWA_API weft_status grawa_set_grad_scale(grawa *g, double scale);
 
-/* Reading. The descriptor comes back with defaults filled in and with the setters' values, also those that wait for the
- * next round. It is for reading, not for another init: 0 means 0 here. */
+/* Reading. The descriptor comes back with defaults filled in and the setters' values, once they are in effect. It is
+ * for reading, not for another init: 0 means 0 here. */
 GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out);
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out);
 GRAWA_API const weft_detail *grawa_detail(const grawa *g); /* never NULL, but for g == NULL */
@@ -1898,10 +1898,7 @@ GRAWA_API void grawa_stats(const grawa *g, grawa_stats_t *out) {
 }
 
 GRAWA_API void grawa_effective(const grawa *g, grawa_desc *out) {
-    if (!g || !out) return;
-    *out = g->desc;
-    out->period_steps = g->next_period;
-    out->proximal = g->next_proximal;
+    if (g && out) *out = g->desc;
 }
 
 GRAWA_API uint32_t grawa_members(const grawa *g, uint32_t *ranks, uint32_t capacity) {
