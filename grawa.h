@@ -4097,12 +4097,15 @@ WEFT_FN uint64_t weft_shape_hash(const weft_tensors *t) {
     return h ^ h >> 32;
 }
 
-/* Hash of all elements of all tensors, the same however they are stored or split. */
-WEFT_FN uint64_t weft_tensors_hash(const weft_kernels *k, const weft_pool *pool, const weft_tensors *t) {
+/* Hash of all elements of all tensors, in the host's memory or (mirror not NULL) at their positions in a mirror: the
+ * same however they are stored or split. */
+WEFT_FN uint64_t weft_tensors_hash(const weft_kernels *k, const weft_pool *pool, const weft_tensors *t,
+                                   const unsigned char *mirror, const size_t *position) {
     uint64_t h = 0, first = 0;
     size_t i;
     for (i = 0; i < t->count; i++) {
-        h += weft_run_hash(k, pool, t->tensor[i].dtype, t->tensor[i].count, first, t->tensor[i].data);
+        const void *x = mirror ? mirror + position[i] : (const unsigned char *)t->tensor[i].data;
+        h += weft_run_hash(k, pool, t->tensor[i].dtype, t->tensor[i].count, first, x);
         first += t->tensor[i].count;
     }
     return h;
@@ -5042,7 +5045,7 @@ struct grawa {
     unsigned char *fresh, *excluded; /* a rank: joined since the last round; left out of this one for its parameters */
     /* the last center */
     unsigned char *anchor_memory, *anchor; /* anchor: flat, inside anchor_memory; NULL without proximal pull */
-    uint64_t initial_hash;
+    uint64_t initial_hash, center_hash; /* of the parameters at the start; of the center under way, if it is checked */
     /* total trigger */
     uint64_t *begun;          /* a rank: local steps begun in this period, as far as known */
     unsigned char *count_due; /* a rank: has not been told this worker's count */
@@ -5298,7 +5301,7 @@ WEFT_FN void grawa_anchor_here(grawa *g) {
 
 /* The parameters that training starts from. */
 WEFT_FN void grawa_look_at_start(grawa *g) {
-    g->initial_hash = weft_tensors_hash(g->kernels, g->desc.pool, &g->desc.params);
+    g->initial_hash = weft_tensors_hash(g->kernels, g->desc.pool, &g->desc.params, NULL, NULL);
     grawa_anchor_here(g);
 }
 
@@ -5767,18 +5770,6 @@ WEFT_FN weft_status grawa_take_norms(grawa *g) {
     return grawa_begin_reduce(g, 1);
 }
 
-WEFT_FN uint64_t grawa_center_hash(const grawa *g) {
-    uint64_t h = 0, first = 0;
-    size_t i;
-    for (i = 0; g->desc.check_replicas && i < g->desc.params.count; i++) {
-        const weft_tensor *t = &g->desc.params.tensor[i];
-        h += weft_run_hash(g->kernels, g->desc.pool, t->dtype, t->count, first,
-                           g->reduce.result + g->reduce.map.position[i]);
-        first += t->count;
-    }
-    return h;
-}
-
 WEFT_FN weft_status grawa_reduce_poll(grawa *g) {
     weft_status s = weft_reduce_poll(&g->reduce);
     if (s == WEFT_ERR_NONFINITE) {
@@ -5796,7 +5787,10 @@ WEFT_FN weft_status grawa_reduce_poll(grawa *g) {
     if (s != WEFT_OK) return s;
     grawa_phase(g, GRAWA_HAVE, WEFT_TEXT("telling that the center is here"));
     g->have = weft_round_id(g->round + 1, g->group.epoch);
-    weft_gather_begin(&g->group, g->who, g->count, g->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, grawa_center_hash(g));
+    g->center_hash = g->desc.check_replicas ? weft_tensors_hash(g->kernels, g->desc.pool, &g->desc.params,
+                                                                g->reduce.result, g->reduce.map.position)
+                                            : 0;
+    weft_gather_begin(&g->group, g->who, g->count, g->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, g->center_hash);
     return WEFT_OK;
 }
 
@@ -5848,14 +5842,12 @@ WEFT_FN void grawa_commit(grawa *g) {
 
 WEFT_FN weft_status grawa_have_poll(grawa *g) {
     weft_status s = weft_group_poll(&g->group);
-    uint64_t mine;
     uint32_t i;
     if (s != WEFT_OK) return s;
-    mine = g->desc.check_replicas ? grawa_center_hash(g) : 0;
     for (i = 0; i < g->count; i++)
-        if (g->who[i] != g->group.net->rank && g->group.peer[g->who[i]].in_arg != mine)
-            return weft_group_break(&g->group, WEFT_ERR_MISMATCH, g->who[i], WEFT_TEXT("hash of the center"), mine,
-                                    g->group.peer[g->who[i]].in_arg);
+        if (g->who[i] != g->group.net->rank && g->group.peer[g->who[i]].in_arg != g->center_hash)
+            return weft_group_break(&g->group, WEFT_ERR_MISMATCH, g->who[i], WEFT_TEXT("hash of the center"),
+                                    g->center_hash, g->group.peer[g->who[i]].in_arg);
     grawa_commit(g);
     return WEFT_OK;
 }

@@ -132,12 +132,15 @@ WEFT_FN uint64_t weft_shape_hash(const weft_tensors *t) {
     return h ^ h >> 32;
 }
 
-/* Hash of all elements of all tensors, the same however they are stored or split. */
-WEFT_FN uint64_t weft_tensors_hash(const weft_kernels *k, const weft_pool *pool, const weft_tensors *t) {
+/* Hash of all elements of all tensors, in the host's memory or (mirror not NULL) at their positions in a mirror: the
+ * same however they are stored or split. */
+WEFT_FN uint64_t weft_tensors_hash(const weft_kernels *k, const weft_pool *pool, const weft_tensors *t,
+                                   const unsigned char *mirror, const size_t *position) {
     uint64_t h = 0, first = 0;
     size_t i;
     for (i = 0; i < t->count; i++) {
-        h += weft_run_hash(k, pool, t->tensor[i].dtype, t->tensor[i].count, first, t->tensor[i].data);
+        const void *x = mirror ? mirror + position[i] : (const unsigned char *)t->tensor[i].data;
+        h += weft_run_hash(k, pool, t->tensor[i].dtype, t->tensor[i].count, first, x);
         first += t->tensor[i].count;
     }
     return h;
