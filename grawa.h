@@ -2216,12 +2216,15 @@ static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&
 #undef WEFT_I_TO_F
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
 
-/* The table for this object. NULL if `isa` names a set that this build or machine does not have. */
-WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
+/* The table for an object whose passes write `bytes` (0: few): those that exceed the last-level cache bypass it. NULL
+ * if `isa` names a set that this build or machine does not have. */
+WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
+    (void)bytes;
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
 }
 
-WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa) {
+WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
+    (void)bytes;
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_gradient_kernels_serial : NULL;
 }
 
@@ -4644,7 +4647,7 @@ WEFT_FN weft_status weft_collective_check(const weft_collective_desc *d, weft_de
                            (uint64_t)d->algorithm);
     if (d->timeout_ns && !d->transport->now)
         return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for timeout_ns)"), 1, 0);
-    if (!weft_kernels_select(d->isa))
+    if (!weft_kernels_select(d->isa, 0))
         return weft_refuse(detail, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)d->isa);
     return WEFT_OK;
 }
@@ -4728,11 +4731,11 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     c->desc = *d;
     weft_group_start(&c->group, d->transport, d->channel, d->view, d->timeout_ns, d->trace, d->trace_ctx);
     c->reduce.g = &c->group;
-    c->reduce.kernels = weft_kernels_select(d->isa);
     c->reduce.pool = d->pool;
     c->reduce.host = d->host_collectives;
     c->reduce.groups = 1;
     weft_map_init(&c->reduce.map, &d->tensors, c->reduce.map.position);
+    c->reduce.kernels = weft_kernels_select(d->isa, weft_map_bytes(&c->reduce.map));
     c->sync.name = weft_collective_field_names();
     c->sync.mine[0] = 0x434F4C4Cu; /* 'COLL' */
     c->sync.mine[1] = d->tensors.count;
@@ -5099,7 +5102,7 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
     if (in->channel >= WEFT_CHANNELS)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
-    if (!weft_kernels_select(in->isa))
+    if (!weft_kernels_select(in->isa, 0))
         return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)in->isa);
     if ((s = grawa_enum((uint64_t)in->weighting, GRAWA_UNIFORM, WEFT_TEXT("desc.weighting"), d)) != WEFT_OK ||
         (s = grawa_enum((uint64_t)in->norm, GRAWA_NORM_SQUARED, WEFT_TEXT("desc.norm"), d)) != WEFT_OK ||
@@ -5330,7 +5333,6 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->magic = GRAWA_MAGIC;
     g->desc = d;
     g->desc.view = NULL;
-    g->kernels = weft_kernels_select(d.isa);
     g->ema = g->norm + g->groups;
     g->decay = g->ema + g->groups;
     g->new_ema = g->decay + g->groups;
@@ -5352,7 +5354,6 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->group.on_control = grawa_on_control;
     g->group.owner = g;
     g->reduce.g = g->buffers.g = &g->group;
-    g->reduce.kernels = g->buffers.kernels = g->kernels;
     g->reduce.pool = g->buffers.pool = d.pool;
     g->reduce.host = d.host_collectives;
     g->reduce.groups = g->groups;
@@ -5360,6 +5361,8 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->buffers.groups = 1;
     weft_map_init(&g->reduce.map, &g->desc.params, g->reduce.map.position);
     weft_map_init(&g->buffers.map, &g->desc.buffers, g->buffers.map.position);
+    g->kernels = weft_kernels_select(d.isa, weft_map_bytes(&g->reduce.map));
+    g->reduce.kernels = g->buffers.kernels = g->kernels;
     grawa_fingerprint(g);
     grawa_begin_afresh(g);
     g->next_period = d.period_steps;

@@ -451,7 +451,7 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
     if (in->channel >= WEFT_CHANNELS)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
-    if (!weft_kernels_select(in->isa))
+    if (!weft_kernels_select(in->isa, 0))
         return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)in->isa);
     if ((s = grawa_enum((uint64_t)in->weighting, GRAWA_UNIFORM, WEFT_TEXT("desc.weighting"), d)) != WEFT_OK ||
         (s = grawa_enum((uint64_t)in->norm, GRAWA_NORM_SQUARED, WEFT_TEXT("desc.norm"), d)) != WEFT_OK ||
@@ -682,7 +682,6 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->magic = GRAWA_MAGIC;
     g->desc = d;
     g->desc.view = NULL;
-    g->kernels = weft_kernels_select(d.isa);
     g->ema = g->norm + g->groups;
     g->decay = g->ema + g->groups;
     g->new_ema = g->decay + g->groups;
@@ -704,7 +703,6 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->group.on_control = grawa_on_control;
     g->group.owner = g;
     g->reduce.g = g->buffers.g = &g->group;
-    g->reduce.kernels = g->buffers.kernels = g->kernels;
     g->reduce.pool = g->buffers.pool = d.pool;
     g->reduce.host = d.host_collectives;
     g->reduce.groups = g->groups;
@@ -712,6 +710,8 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->buffers.groups = 1;
     weft_map_init(&g->reduce.map, &g->desc.params, g->reduce.map.position);
     weft_map_init(&g->buffers.map, &g->desc.buffers, g->buffers.map.position);
+    g->kernels = weft_kernels_select(d.isa, weft_map_bytes(&g->reduce.map));
+    g->reduce.kernels = g->buffers.kernels = g->kernels;
     grawa_fingerprint(g);
     grawa_begin_afresh(g);
     g->next_period = d.period_steps;

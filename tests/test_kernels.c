@@ -17,8 +17,8 @@
 #ifdef EXTRA_SET
 #include EXTRA_SET
 #else
-#define KERNELS_UNDER_TEST weft_kernels_select(WEFT_ISA_AUTO)
-#define GRADIENT_KERNELS_UNDER_TEST weft_gradient_kernels_select(WEFT_ISA_AUTO)
+#define KERNELS_UNDER_TEST weft_kernels_select(WEFT_ISA_AUTO, 0)
+#define GRADIENT_KERNELS_UNDER_TEST weft_gradient_kernels_select(WEFT_ISA_AUTO, 0)
 #endif
 
 static const weft_kernels *K;
@@ -1151,9 +1151,9 @@ END_TEST
 
 /* ---- which set, and in which floating-point environment ---- */
 START_TEST(selection) {
-    ck_assert_ptr_nonnull(weft_kernels_select(WEFT_ISA_AUTO));
-    ck_assert_str_eq(weft_kernels_select(WEFT_ISA_SERIAL)->name, "serial");
-    ck_assert_ptr_null(weft_kernels_select((weft_isa)99));
+    ck_assert_ptr_nonnull(weft_kernels_select(WEFT_ISA_AUTO, 0));
+    ck_assert_str_eq(weft_kernels_select(WEFT_ISA_SERIAL, 0)->name, "serial");
+    ck_assert_ptr_null(weft_kernels_select((weft_isa)99, 0));
 }
 END_TEST
 

@@ -679,7 +679,7 @@ WEFT_FN weft_status weft_collective_check(const weft_collective_desc *d, weft_de
                            (uint64_t)d->algorithm);
     if (d->timeout_ns && !d->transport->now)
         return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for timeout_ns)"), 1, 0);
-    if (!weft_kernels_select(d->isa))
+    if (!weft_kernels_select(d->isa, 0))
         return weft_refuse(detail, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)d->isa);
     return WEFT_OK;
 }
@@ -763,11 +763,11 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     c->desc = *d;
     weft_group_start(&c->group, d->transport, d->channel, d->view, d->timeout_ns, d->trace, d->trace_ctx);
     c->reduce.g = &c->group;
-    c->reduce.kernels = weft_kernels_select(d->isa);
     c->reduce.pool = d->pool;
     c->reduce.host = d->host_collectives;
     c->reduce.groups = 1;
     weft_map_init(&c->reduce.map, &d->tensors, c->reduce.map.position);
+    c->reduce.kernels = weft_kernels_select(d->isa, weft_map_bytes(&c->reduce.map));
     c->sync.name = weft_collective_field_names();
     c->sync.mine[0] = 0x434F4C4Cu; /* 'COLL' */
     c->sync.mine[1] = d->tensors.count;

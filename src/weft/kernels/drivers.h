@@ -1,11 +1,14 @@
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
 
-/* The table for this object. NULL if `isa` names a set that this build or machine does not have. */
-WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa) {
+/* The table for an object whose passes write `bytes` (0: few): those that exceed the last-level cache bypass it. NULL
+ * if `isa` names a set that this build or machine does not have. */
+WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
+    (void)bytes;
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
 }
 
-WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa) {
+WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
+    (void)bytes;
     return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_gradient_kernels_serial : NULL;
 }
 
