@@ -111,6 +111,13 @@
  * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
  * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
 
+#ifndef WEFT_ELEMENT /* defined only while this file includes itself: see its end */
+
+/* What this file is called, if you rename it: it includes itself by this name. */
+#ifndef GRAWA_HEADER
+#define GRAWA_HEADER "grawa.h"
+#endif
+
 #if defined WEFT_VERSION && WEFT_VERSION != 100
 #error "two versions of weft in one unit"
 #endif
@@ -326,8 +333,33 @@ typedef struct weft_pool {
  * - NaN payloads are excepted. */
 #define WEFT_BLOCK ((size_t)4096)
 
-/* Which instruction set to use. WEFT_ISA_AUTO takes the best that this machine has. */
-typedef enum weft_isa { WEFT_ISA_AUTO = 0, WEFT_ISA_SERIAL = 1 } weft_isa;
+/* Which instruction set to use. WEFT_ISA_AUTO takes the best that compiler and machine have, found at run time: no
+ * compiler flags are needed. One that is not there is refused with WEFT_ERR_UNSUPPORTED. The results are the same. */
+typedef enum weft_isa {
+    WEFT_ISA_AUTO = 0,
+    WEFT_ISA_SERIAL = 1, /* plain C; all there is with WEFT_NO_SIMD */
+    WEFT_ISA_SSE2 = 2,   /* x86-64 */
+    WEFT_ISA_AVX2 = 3,   /* with FMA */
+    WEFT_ISA_AVX512 = 4, /* F and DQ */
+    WEFT_ISA_NEON = 5,   /* aarch64, little-endian */
+    WEFT_ISA_WASM = 6    /* simd128, where the module is compiled with it */
+} weft_isa;
+
+#define WEFT_ISA_COUNT 7
+
+/* "serial", "avx2", ...; "auto" for WEFT_ISA_AUTO, NULL for what is none. */
+WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
+    switch (isa) {
+    case WEFT_ISA_AUTO: return "auto";
+    case WEFT_ISA_SERIAL: return "serial";
+    case WEFT_ISA_SSE2: return "sse2";
+    case WEFT_ISA_AVX2: return "avx2";
+    case WEFT_ISA_AVX512: return "avx512";
+    case WEFT_ISA_NEON: return "neon";
+    case WEFT_ISA_WASM: return "wasm";
+    }
+    return NULL;
+}
 
 #endif /* WEFT_KERNELS_API */
 
@@ -869,6 +901,23 @@ GRAWA_API void grawa_close(grawa *g);
 #include <math.h>
 #include <string.h>
 
+/* Which instruction sets this compiler can make kernels for, and their intrinsics: included before the pragmas of the
+ * implementation, which must not reach into the compiler's own headers. */
+#if !defined WEFT_NO_SIMD && !defined WEFT_SETS_KNOWN
+#define WEFT_SETS_KNOWN
+#if (defined __GNUC__ || defined __clang__) && (defined __x86_64__ || (defined __i386__ && defined __SSE2_MATH__))
+#include <cpuid.h>
+#include <immintrin.h>
+#define WEFT_HAVE_X86
+#elif defined __aarch64__ && defined __ARM_NEON && !defined __ARM_BIG_ENDIAN
+#include <arm_neon.h>
+#define WEFT_HAVE_NEON
+#elif defined __wasm_simd128__
+#include <wasm_simd128.h>
+#define WEFT_HAVE_WASM
+#endif
+#endif
+
 /* Contraction of a * b + c into one rounding would make results depend on the compiler and its flags. gcc ignores the
  * standard's pragma and fuses in its gnu modes, hence the option; clang and MSVC have pragmas of their own. */
 #if defined __clang__
@@ -1092,14 +1141,15 @@ typedef struct weft_grad_stats {
 
 /* The kernels of one element type. Vectors of n elements; n may be 0; no alignment beyond the element's. Outputs
  * may be the same array as an input of the same role (in place), but must not overlap partially.
+ * `stream`: what is only written may bypass the cache, since it will be gone from there before it is read.
  * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16
  * long. They add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the
  * block's sum. */
 typedef struct weft_kernel_set {
     /* y = x */
-    void (*copy)(size_t n, const void *x, void *y);
+    void (*copy)(size_t n, const void *x, void *y, int stream);
     /* y = a * x */
-    void (*scale)(size_t n, double a, const void *x, void *y);
+    void (*scale)(size_t n, double a, const void *x, void *y, int stream);
     /* y = y + a * x */
     void (*axpy)(size_t n, double a, const void *x, void *y);
     /* x = (1 - l) * x + l * c, with 1 - l computed in f64 and rounded once; each product rounded, then the sum */
@@ -1108,7 +1158,8 @@ typedef struct weft_kernel_set {
      * begin with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no
      * source left the result is +0. Returns how many elements of the result are not finite. out may be one of the
      * sources. */
-    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out);
+    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out,
+                             int stream);
     /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
     void (*sqnorm_block)(size_t n, const void *x, double *lanes);
     /* elements that are NaN or infinite */
@@ -1129,12 +1180,14 @@ typedef struct weft_gradient_set {
      * lanes[0..15] += g * g; returns the number of elements of g that are not finite. g, v and x are three arrays. */
     uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
     /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
-    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup);
+    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup, int stream);
 } weft_gradient_set;
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
-    const char *name; /* "serial", ... */
+    weft_isa isa;
+    int stream;          /* for the kernels that ask */
+    void (*fence)(void); /* after streaming, before another thread is told; NULL: not needed */
     weft_kernel_set f32, f64;
     void (*bf16_to_f32)(size_t n, const uint16_t *x, float *y);
     void (*f32_to_bf16)(size_t n, const float *x, uint16_t *y); /* nearest even; NaN stays NaN (quiet) */
@@ -1221,6 +1274,12 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
             WEFT_SET_NAME(e, sam_perturb)                                                                              \
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
+/* [0] keeps to the cache, [1] streams where the set can. */
+#define WEFT_SET_TABLES(set, isa, fence)                                                                               \
+    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
+                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};     \
+    static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
+        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
 
 /* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
  * body.h for each element type, take the vocabulary back.
@@ -1233,7 +1292,10 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
  * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
  * infinite. D_LOAD32: WEFT_D_LANES floats, widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
  * U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for
- * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant. */
+ * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant.
+ * D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it may be fused. Optional:
+ * F_STREAM, D_STREAM, which store a whole aligned vector past the cache, and then, for WEFT_SET_TABLES, a function that
+ * makes such stores visible to other threads before anything that follows (else NULL). */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
 
@@ -1257,6 +1319,7 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_D_ADD(a, b) ((a) + (b))
 #define WEFT_D_SUB(a, b) ((a) - (b))
 #define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
 #define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
 
 #define WEFT_U uint64_t
@@ -1283,893 +1346,11 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_I_TO_F(v) weft_bits_f32(v)
 
 #define WEFT_ELEMENT 32
-/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
- * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
- * (double tensors), and takes the vocabulary back. */
-#if WEFT_ELEMENT == 32
-#define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
-#define WEFT_T float
-#define WEFT_V WEFT_F
-#define WEFT_LANES WEFT_F_LANES
-#define WEFT_SET(a) WEFT_F_SET(a)
-#define WEFT_LOAD(p) WEFT_F_LOAD(p)
-#define WEFT_STORE(p, v) WEFT_F_STORE(p, v)
-#define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
-#define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
-#define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
-#define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
-#define WEFT_WIDE(p) WEFT_D_LOAD32(p)
-#define WEFT_BITS(p) WEFT_U_LOAD32(p)
-#else
-#define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
-#define WEFT_T double
-#define WEFT_V WEFT_D
-#define WEFT_LANES WEFT_D_LANES
-#define WEFT_SET(a) WEFT_D_SET(a)
-#define WEFT_LOAD(p) WEFT_D_LOAD(p)
-#define WEFT_STORE(p, v) WEFT_D_STORE(p, v)
-#define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
-#define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
-#define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
-#define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
-#define WEFT_WIDE(p) WEFT_D_LOAD(p)
-#define WEFT_BITS(p) WEFT_U_LOAD64(p)
-#endif
-
-/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
- * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too. */
-#if WEFT_LANES > 1
-#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
-#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
-#define WEFT_EACH                                                                                                      \
-    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                              \
-    if (i < n) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
-
-WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
-    WEFT_T rest[WEFT_LANES];
-    memset(rest, 0, sizeof rest);
-    memcpy(rest, p, m * sizeof *p);
-    return WEFT_LOAD(rest);
-}
-
-WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
-    WEFT_T rest[WEFT_LANES];
-    WEFT_STORE(rest, v);
-    memcpy(p, rest, m * sizeof *p);
-}
-#else
-#define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
-#endif
-
-WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys) {
-    memmove(ys, xs, n * sizeof(WEFT_T));
-}
-
-WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    WEFT_T *y = (WEFT_T *)ys;
-    const WEFT_V va = WEFT_SET((WEFT_T)a);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_MUL(va, LOAD(x + i))); }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(axpy)(size_t n, double a, const void *xs, void *ys) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    WEFT_T *y = (WEFT_T *)ys;
-    const WEFT_V va = WEFT_SET((WEFT_T)a);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_ADD(LOAD(y + i), WEFT_MUL(va, LOAD(x + i)))); }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
-    const WEFT_T *c = (const WEFT_T *)cs;
-    WEFT_T *x = (WEFT_T *)xs;
-    const WEFT_V keep = WEFT_SET((WEFT_T)(1.0 - l)), take = WEFT_SET((WEFT_T)l);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(x + i, WEFT_ADD(WEFT_MUL(keep, LOAD(x + i)), WEFT_MUL(take, LOAD(c + i)))); }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups) {
-    const WEFT_T *g = (const WEFT_T *)gs;
-    WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
-    const WEFT_V va = WEFT_SET((WEFT_T)a);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_V was = LOAD(x + i);                                                                                \
-        STORE(backup + i, was);                                                                                        \
-        STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
-    }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-/* A group of elements at a time, which stays in the first-level cache while the sources are added to it in turn. */
-WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
-                                          void *outs) {
-    WEFT_T *out = (WEFT_T *)outs + first;
-    uint64_t bad = 0;
-    size_t s, j;
-    while (n) {
-        WEFT_V sum[WEFT_GROUP / WEFT_LANES];
-        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m / WEFT_LANES;
-        unsigned group_bad = 0;
-        int started = 0;
-#if WEFT_LANES > 1
-        const size_t rest = m % WEFT_LANES;
-#endif
-        for (s = 0; s < k; s++) {
-            const WEFT_T a = (WEFT_T)w[s], *p;
-            const WEFT_V va = WEFT_SET(a);
-            if (a == 0) continue;
-            p = (const WEFT_T *)x[s] + first;
-            if (!started) {
-                for (j = 0; j < whole; j++) sum[j] = WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES));
-#if WEFT_LANES > 1
-                if (rest) sum[j] = WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest));
-#endif
-                started = 1;
-            } else {
-                for (j = 0; j < whole; j++) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES)));
-#if WEFT_LANES > 1
-                if (rest) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest)));
-#endif
-            }
-        }
-        if (!started) memset(sum, 0, sizeof sum);
-        for (j = 0; j < whole; j++) {
-            WEFT_STORE(out + j * WEFT_LANES, sum[j]);
-            group_bad += WEFT_NONFINITE(sum[j]);
-        }
-#if WEFT_LANES > 1
-        if (rest) { /* the lanes of the rest that are padding hold zeros, or NaN if a weight is not finite */
-            WEFT_K(store_rest)(out + j * WEFT_LANES, sum[j], rest);
-            group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(out + j * WEFT_LANES, rest));
-        }
-#endif
-        bad += group_bad;
-        out += m;
-        first += m;
-        n -= m;
-    }
-    return bad;
-}
-
-WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    uint64_t bad = 0;
-    while (n) {
-        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m - m % WEFT_LANES;
-        unsigned group_bad = 0;
-        size_t i;
-        for (i = 0; i < whole; i += WEFT_LANES) group_bad += WEFT_NONFINITE(WEFT_LOAD(x + i));
-#if WEFT_LANES > 1
-        if (i < m) group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(x + i, m - i));
-#endif
-        bad += group_bad;
-        x += m;
-        n -= m;
-    }
-    return bad;
-}
-
-/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
-#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
-
-/* WEFT_STEP(x, y) does 16 elements. The last ones are padded with zeros. */
-WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
-    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
-    WEFT_D sum[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-#define WEFT_STEP(x, y)                                                                                                \
-    for (j = 0; j < WEFT_SUMS; j++)                                                                                    \
-        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(WEFT_WIDE(x + j * WEFT_D_LANES), WEFT_WIDE(y + j * WEFT_D_LANES)));
-    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x, y)
-        x += WEFT_LANES_OF_A_BLOCK;
-        y += WEFT_LANES_OF_A_BLOCK;
-    }
-    if (n) {
-        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, x, n * sizeof *x);
-        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
-        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
-    }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
-}
-
-WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    WEFT_D sum[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-#define WEFT_STEP(x)                                                                                                   \
-    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
-        const WEFT_D v = WEFT_WIDE(x + j * WEFT_D_LANES);                                                              \
-        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(v, v));                                                                 \
-    }
-    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x)
-        x += WEFT_LANES_OF_A_BLOCK;
-    }
-    if (n) {
-        WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, x, n * sizeof *x);
-        WEFT_STEP(rest)
-    }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
-}
-
-WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
-    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
-    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
-    WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) {
-        xy[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-        xx[j] = WEFT_D_LOAD(lanes_xx + j * WEFT_D_LANES);
-        yy[j] = WEFT_D_LOAD(lanes_yy + j * WEFT_D_LANES);
-    }
-#define WEFT_STEP(x, y)                                                                                                \
-    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
-        const WEFT_D u = WEFT_WIDE(x + j * WEFT_D_LANES), v = WEFT_WIDE(y + j * WEFT_D_LANES);                         \
-        xy[j] = WEFT_D_ADD(xy[j], WEFT_D_MUL(u, v));                                                                   \
-        xx[j] = WEFT_D_ADD(xx[j], WEFT_D_MUL(u, u));                                                                   \
-        yy[j] = WEFT_D_ADD(yy[j], WEFT_D_MUL(v, v));                                                                   \
-    }
-    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x, y)
-        x += WEFT_LANES_OF_A_BLOCK;
-        y += WEFT_LANES_OF_A_BLOCK;
-    }
-    if (n) {
-        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, x, n * sizeof *x);
-        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
-        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
-    }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) {
-        WEFT_D_STORE(lanes + j * WEFT_D_LANES, xy[j]);
-        WEFT_D_STORE(lanes_xx + j * WEFT_D_LANES, xx[j]);
-        WEFT_D_STORE(lanes_yy + j * WEFT_D_LANES, yy[j]);
-    }
-}
-
-/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
- * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
-WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
-    const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
-    WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
-    const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
-    const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
-    const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
-    uint64_t bad = 0;
-    size_t i;
-    WEFT_K(sqnorm_block)(n, gs, lanes);
-    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
-        if (!weft_is_finite(lanes[i])) break;
-    if (i < WEFT_LANES_OF_A_BLOCK) bad = WEFT_K(count_nonfinite)(n, gs);
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_V was = LOAD(x + i);                                                                                \
-        WEFT_V d = LOAD(g + i);                                                                                        \
-        if (decay != 0) d = WEFT_ADD(d, WEFT_MUL(wd, was));                                                            \
-        if (!plain) {                                                                                                  \
-            WEFT_V u = d;                                                                                              \
-            if (!first) u = WEFT_ADD(WEFT_MUL(mu, LOAD(v + i)), d);                                                    \
-            STORE(v + i, u);                                                                                           \
-            d = nesterov ? WEFT_ADD(d, WEFT_MUL(mu, u)) : u;                                                           \
-        }                                                                                                              \
-        STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
-    }
-    WEFT_EACH
-#undef WEFT_STEP
-    return bad;
-}
-
-/* ---- the replica hash ---- */
-WEFT_KERNEL uint64_t WEFT_K(hash)(size_t n, uint64_t first, const void *xs) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    const size_t whole = n - n % WEFT_D_LANES;
-    uint64_t lanes[WEFT_D_LANES], sum = 0;
-    size_t i, j;
-    WEFT_U key, total = WEFT_U_SET(0);
-    const WEFT_U step = WEFT_U_SET(WEFT_HASH_KEY * WEFT_D_LANES);
-    for (j = 0; j < WEFT_D_LANES; j++) lanes[j] = WEFT_HASH_KEY * (first + j + 1);
-    key = WEFT_U_LOAD64(lanes);
-    for (i = 0; i < whole; i += WEFT_D_LANES) {
-        WEFT_U z = WEFT_U_ADD(WEFT_BITS(x + i), key);
-        key = WEFT_U_ADD(key, step);
-        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 30)), WEFT_HASH_MUL1);
-        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 27)), WEFT_HASH_MUL2);
-        total = WEFT_U_ADD(total, WEFT_U_XOR(z, WEFT_U_SHR(z, 31)));
-    }
-    WEFT_U_STORE64(lanes, total);
-    for (j = 0; j < WEFT_D_LANES; j++) sum += lanes[j];
-#if WEFT_D_LANES > 1
-    for (; i < n; i++) {
-        uint64_t bits = 0;
-#if WEFT_ELEMENT == 32
-        uint32_t half;
-        memcpy(&half, x + i, sizeof half);
-        bits = half;
-#else
-        memcpy(&bits, x + i, sizeof bits);
-#endif
-        sum += weft_mix(bits + WEFT_HASH_KEY * (first + i + 1));
-    }
-#endif
-    return sum;
-}
-
-#if WEFT_ELEMENT == 32
-/* ---- 16-bit types: WEFT_I holds WEFT_F_LANES 32-bit integers ---- */
-#if WEFT_LANES > 1
-WEFT_KERNEL WEFT_I WEFT_K(load16_rest)(const uint16_t *p, size_t m) {
-    uint16_t rest[WEFT_LANES];
-    memset(rest, 0, sizeof rest);
-    memcpy(rest, p, m * sizeof *p);
-    return WEFT_I_LOAD16(rest);
-}
-
-WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
-    uint16_t rest[WEFT_LANES];
-    WEFT_I_STORE16(rest, v);
-    memcpy(p, rest, m * sizeof *p);
-}
-#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, n - i)
-#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, n - i)
-#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
-    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                        \
-    if (i < n) WEFT_STEP(LOAD_REST, STORE_REST)
-#else
-#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
-    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
-#endif
-
-WEFT_KERNEL void WEFT_K(from_bf16)(size_t n, const uint16_t *x, float *y) {
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_I_TO_F(WEFT_I_SHL(LOAD(x + i), 16))); }
-    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(to_bf16)(size_t n, const float *x, uint16_t *y) {
-    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), infinity = WEFT_I_SET(0x7F800000u), quiet = WEFT_I_SET(0x40u),
-                 half = WEFT_I_SET(0x7FFFu), one = WEFT_I_SET(1u);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), top = WEFT_I_SHR(b, 16);                                            \
-        const WEFT_I up = WEFT_I_ADD(b, WEFT_I_ADD(half, WEFT_I_AND(top, one)));                                       \
-        STORE(y + i, WEFT_I_SELECT(WEFT_I_GREATER(WEFT_I_AND(b, magnitude), infinity), WEFT_I_OR(top, quiet),          \
-                                   WEFT_I_SHR(up, 16)));                                                               \
-    }
-    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
-#undef WEFT_STEP
-}
-
-/* Exponent and fraction move to where f32 has them, times 2^112 for the other bias; this makes subnormals right too. */
-WEFT_KERNEL void WEFT_K(from_f16)(size_t n, const uint16_t *x, float *y) {
-    const WEFT_I magnitude = WEFT_I_SET(0x7FFFu), sign = WEFT_I_SET(0x8000u), finite = WEFT_I_SET(0x0F7FFFFFu),
-                 infinity = WEFT_I_SET(0x0F800000u), exponent = WEFT_I_SET(0x7F800000u), nan = WEFT_I_SET(0x7FC00000u);
-    const WEFT_F bias = WEFT_I_TO_F(WEFT_I_SET(0x77800000u)); /* 2^112 */
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_I h = LOAD(x + i), m = WEFT_I_SHL(WEFT_I_AND(h, magnitude), 13);                                    \
-        WEFT_I r = WEFT_F_TO_I(WEFT_F_MUL(WEFT_I_TO_F(m), bias));                                                      \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, finite), exponent, r);                                                     \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(m, nan), r);                                          \
-        STORE(y + i, WEFT_I_TO_F(WEFT_I_OR(r, WEFT_I_SHL(WEFT_I_AND(h, sign), 16))));                                  \
-    }
-    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
-#undef WEFT_STEP
-}
-
-/* Normal results round in integers; subnormal ones by adding 0.5, whose last place is that of f16's smallest number. */
-WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
-    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), sign = WEFT_I_SET(0x8000u), one = WEFT_I_SET(1u),
-                 infinity = WEFT_I_SET(0x7F800000u), large = WEFT_I_SET(0x477FFFFFu), normal = WEFT_I_SET(0x38800000u),
-                 bias = WEFT_I_SET(0xC8000FFFu), minus_half = WEFT_I_SET(0xC1000000u), inf16 = WEFT_I_SET(0x7C00u),
-                 nan16 = WEFT_I_SET(0x7E00u), fraction = WEFT_I_SET(0x3FFu);
-    const WEFT_F half = WEFT_F_SET(0.5f);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), m = WEFT_I_AND(b, magnitude), top = WEFT_I_SHR(m, 13);              \
-        const WEFT_I tiny = WEFT_I_ADD(WEFT_F_TO_I(WEFT_F_ADD(WEFT_I_TO_F(m), half)), minus_half);                     \
-        WEFT_I r = WEFT_I_SHR(WEFT_I_ADD(m, WEFT_I_ADD(bias, WEFT_I_AND(top, one))), 13);                              \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(normal, m), tiny, r);                                                         \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, large), inf16, r);                                                         \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(nan16, WEFT_I_AND(top, fraction)), r);                \
-        STORE(y + i, WEFT_I_OR(r, WEFT_I_AND(WEFT_I_SHR(b, 16), sign)));                                               \
-    }
-    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
-#undef WEFT_STEP
-}
-#undef WEFT_LOAD16_REST
-#undef WEFT_STORE16_REST
-#undef WEFT_EACH16
-#endif
-
-#undef WEFT_K
-#undef WEFT_T
-#undef WEFT_V
-#undef WEFT_LANES
-#undef WEFT_SET
-#undef WEFT_LOAD
-#undef WEFT_STORE
-#undef WEFT_ADD
-#undef WEFT_SUB
-#undef WEFT_MUL
-#undef WEFT_NONFINITE
-#undef WEFT_WIDE
-#undef WEFT_BITS
-#undef WEFT_LOAD_REST
-#undef WEFT_STORE_REST
-#undef WEFT_EACH
-#undef WEFT_SUMS
-#undef WEFT_ELEMENT
+#include GRAWA_HEADER
 #define WEFT_ELEMENT 64
-/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
- * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
- * (double tensors), and takes the vocabulary back. */
-#if WEFT_ELEMENT == 32
-#define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
-#define WEFT_T float
-#define WEFT_V WEFT_F
-#define WEFT_LANES WEFT_F_LANES
-#define WEFT_SET(a) WEFT_F_SET(a)
-#define WEFT_LOAD(p) WEFT_F_LOAD(p)
-#define WEFT_STORE(p, v) WEFT_F_STORE(p, v)
-#define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
-#define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
-#define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
-#define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
-#define WEFT_WIDE(p) WEFT_D_LOAD32(p)
-#define WEFT_BITS(p) WEFT_U_LOAD32(p)
-#else
-#define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
-#define WEFT_T double
-#define WEFT_V WEFT_D
-#define WEFT_LANES WEFT_D_LANES
-#define WEFT_SET(a) WEFT_D_SET(a)
-#define WEFT_LOAD(p) WEFT_D_LOAD(p)
-#define WEFT_STORE(p, v) WEFT_D_STORE(p, v)
-#define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
-#define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
-#define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
-#define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
-#define WEFT_WIDE(p) WEFT_D_LOAD(p)
-#define WEFT_BITS(p) WEFT_U_LOAD64(p)
-#endif
+#include GRAWA_HEADER
 
-/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
- * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too. */
-#if WEFT_LANES > 1
-#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
-#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
-#define WEFT_EACH                                                                                                      \
-    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                              \
-    if (i < n) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
-
-WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
-    WEFT_T rest[WEFT_LANES];
-    memset(rest, 0, sizeof rest);
-    memcpy(rest, p, m * sizeof *p);
-    return WEFT_LOAD(rest);
-}
-
-WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
-    WEFT_T rest[WEFT_LANES];
-    WEFT_STORE(rest, v);
-    memcpy(p, rest, m * sizeof *p);
-}
-#else
-#define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
-#endif
-
-WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys) {
-    memmove(ys, xs, n * sizeof(WEFT_T));
-}
-
-WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    WEFT_T *y = (WEFT_T *)ys;
-    const WEFT_V va = WEFT_SET((WEFT_T)a);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_MUL(va, LOAD(x + i))); }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(axpy)(size_t n, double a, const void *xs, void *ys) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    WEFT_T *y = (WEFT_T *)ys;
-    const WEFT_V va = WEFT_SET((WEFT_T)a);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_ADD(LOAD(y + i), WEFT_MUL(va, LOAD(x + i)))); }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
-    const WEFT_T *c = (const WEFT_T *)cs;
-    WEFT_T *x = (WEFT_T *)xs;
-    const WEFT_V keep = WEFT_SET((WEFT_T)(1.0 - l)), take = WEFT_SET((WEFT_T)l);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(x + i, WEFT_ADD(WEFT_MUL(keep, LOAD(x + i)), WEFT_MUL(take, LOAD(c + i)))); }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups) {
-    const WEFT_T *g = (const WEFT_T *)gs;
-    WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
-    const WEFT_V va = WEFT_SET((WEFT_T)a);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_V was = LOAD(x + i);                                                                                \
-        STORE(backup + i, was);                                                                                        \
-        STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
-    }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-/* A group of elements at a time, which stays in the first-level cache while the sources are added to it in turn. */
-WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
-                                          void *outs) {
-    WEFT_T *out = (WEFT_T *)outs + first;
-    uint64_t bad = 0;
-    size_t s, j;
-    while (n) {
-        WEFT_V sum[WEFT_GROUP / WEFT_LANES];
-        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m / WEFT_LANES;
-        unsigned group_bad = 0;
-        int started = 0;
-#if WEFT_LANES > 1
-        const size_t rest = m % WEFT_LANES;
-#endif
-        for (s = 0; s < k; s++) {
-            const WEFT_T a = (WEFT_T)w[s], *p;
-            const WEFT_V va = WEFT_SET(a);
-            if (a == 0) continue;
-            p = (const WEFT_T *)x[s] + first;
-            if (!started) {
-                for (j = 0; j < whole; j++) sum[j] = WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES));
-#if WEFT_LANES > 1
-                if (rest) sum[j] = WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest));
-#endif
-                started = 1;
-            } else {
-                for (j = 0; j < whole; j++) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES)));
-#if WEFT_LANES > 1
-                if (rest) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest)));
-#endif
-            }
-        }
-        if (!started) memset(sum, 0, sizeof sum);
-        for (j = 0; j < whole; j++) {
-            WEFT_STORE(out + j * WEFT_LANES, sum[j]);
-            group_bad += WEFT_NONFINITE(sum[j]);
-        }
-#if WEFT_LANES > 1
-        if (rest) { /* the lanes of the rest that are padding hold zeros, or NaN if a weight is not finite */
-            WEFT_K(store_rest)(out + j * WEFT_LANES, sum[j], rest);
-            group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(out + j * WEFT_LANES, rest));
-        }
-#endif
-        bad += group_bad;
-        out += m;
-        first += m;
-        n -= m;
-    }
-    return bad;
-}
-
-WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    uint64_t bad = 0;
-    while (n) {
-        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m - m % WEFT_LANES;
-        unsigned group_bad = 0;
-        size_t i;
-        for (i = 0; i < whole; i += WEFT_LANES) group_bad += WEFT_NONFINITE(WEFT_LOAD(x + i));
-#if WEFT_LANES > 1
-        if (i < m) group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(x + i, m - i));
-#endif
-        bad += group_bad;
-        x += m;
-        n -= m;
-    }
-    return bad;
-}
-
-/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
-#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
-
-/* WEFT_STEP(x, y) does 16 elements. The last ones are padded with zeros. */
-WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
-    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
-    WEFT_D sum[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-#define WEFT_STEP(x, y)                                                                                                \
-    for (j = 0; j < WEFT_SUMS; j++)                                                                                    \
-        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(WEFT_WIDE(x + j * WEFT_D_LANES), WEFT_WIDE(y + j * WEFT_D_LANES)));
-    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x, y)
-        x += WEFT_LANES_OF_A_BLOCK;
-        y += WEFT_LANES_OF_A_BLOCK;
-    }
-    if (n) {
-        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, x, n * sizeof *x);
-        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
-        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
-    }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
-}
-
-WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    WEFT_D sum[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-#define WEFT_STEP(x)                                                                                                   \
-    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
-        const WEFT_D v = WEFT_WIDE(x + j * WEFT_D_LANES);                                                              \
-        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(v, v));                                                                 \
-    }
-    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x)
-        x += WEFT_LANES_OF_A_BLOCK;
-    }
-    if (n) {
-        WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, x, n * sizeof *x);
-        WEFT_STEP(rest)
-    }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
-}
-
-WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
-    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
-    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
-    WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) {
-        xy[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-        xx[j] = WEFT_D_LOAD(lanes_xx + j * WEFT_D_LANES);
-        yy[j] = WEFT_D_LOAD(lanes_yy + j * WEFT_D_LANES);
-    }
-#define WEFT_STEP(x, y)                                                                                                \
-    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
-        const WEFT_D u = WEFT_WIDE(x + j * WEFT_D_LANES), v = WEFT_WIDE(y + j * WEFT_D_LANES);                         \
-        xy[j] = WEFT_D_ADD(xy[j], WEFT_D_MUL(u, v));                                                                   \
-        xx[j] = WEFT_D_ADD(xx[j], WEFT_D_MUL(u, u));                                                                   \
-        yy[j] = WEFT_D_ADD(yy[j], WEFT_D_MUL(v, v));                                                                   \
-    }
-    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x, y)
-        x += WEFT_LANES_OF_A_BLOCK;
-        y += WEFT_LANES_OF_A_BLOCK;
-    }
-    if (n) {
-        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
-        memset(rest, 0, sizeof rest);
-        memcpy(rest, x, n * sizeof *x);
-        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
-        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
-    }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) {
-        WEFT_D_STORE(lanes + j * WEFT_D_LANES, xy[j]);
-        WEFT_D_STORE(lanes_xx + j * WEFT_D_LANES, xx[j]);
-        WEFT_D_STORE(lanes_yy + j * WEFT_D_LANES, yy[j]);
-    }
-}
-
-/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
- * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
-WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
-    const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
-    WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
-    const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
-    const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
-    const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
-    uint64_t bad = 0;
-    size_t i;
-    WEFT_K(sqnorm_block)(n, gs, lanes);
-    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
-        if (!weft_is_finite(lanes[i])) break;
-    if (i < WEFT_LANES_OF_A_BLOCK) bad = WEFT_K(count_nonfinite)(n, gs);
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_V was = LOAD(x + i);                                                                                \
-        WEFT_V d = LOAD(g + i);                                                                                        \
-        if (decay != 0) d = WEFT_ADD(d, WEFT_MUL(wd, was));                                                            \
-        if (!plain) {                                                                                                  \
-            WEFT_V u = d;                                                                                              \
-            if (!first) u = WEFT_ADD(WEFT_MUL(mu, LOAD(v + i)), d);                                                    \
-            STORE(v + i, u);                                                                                           \
-            d = nesterov ? WEFT_ADD(d, WEFT_MUL(mu, u)) : u;                                                           \
-        }                                                                                                              \
-        STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
-    }
-    WEFT_EACH
-#undef WEFT_STEP
-    return bad;
-}
-
-/* ---- the replica hash ---- */
-WEFT_KERNEL uint64_t WEFT_K(hash)(size_t n, uint64_t first, const void *xs) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    const size_t whole = n - n % WEFT_D_LANES;
-    uint64_t lanes[WEFT_D_LANES], sum = 0;
-    size_t i, j;
-    WEFT_U key, total = WEFT_U_SET(0);
-    const WEFT_U step = WEFT_U_SET(WEFT_HASH_KEY * WEFT_D_LANES);
-    for (j = 0; j < WEFT_D_LANES; j++) lanes[j] = WEFT_HASH_KEY * (first + j + 1);
-    key = WEFT_U_LOAD64(lanes);
-    for (i = 0; i < whole; i += WEFT_D_LANES) {
-        WEFT_U z = WEFT_U_ADD(WEFT_BITS(x + i), key);
-        key = WEFT_U_ADD(key, step);
-        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 30)), WEFT_HASH_MUL1);
-        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 27)), WEFT_HASH_MUL2);
-        total = WEFT_U_ADD(total, WEFT_U_XOR(z, WEFT_U_SHR(z, 31)));
-    }
-    WEFT_U_STORE64(lanes, total);
-    for (j = 0; j < WEFT_D_LANES; j++) sum += lanes[j];
-#if WEFT_D_LANES > 1
-    for (; i < n; i++) {
-        uint64_t bits = 0;
-#if WEFT_ELEMENT == 32
-        uint32_t half;
-        memcpy(&half, x + i, sizeof half);
-        bits = half;
-#else
-        memcpy(&bits, x + i, sizeof bits);
-#endif
-        sum += weft_mix(bits + WEFT_HASH_KEY * (first + i + 1));
-    }
-#endif
-    return sum;
-}
-
-#if WEFT_ELEMENT == 32
-/* ---- 16-bit types: WEFT_I holds WEFT_F_LANES 32-bit integers ---- */
-#if WEFT_LANES > 1
-WEFT_KERNEL WEFT_I WEFT_K(load16_rest)(const uint16_t *p, size_t m) {
-    uint16_t rest[WEFT_LANES];
-    memset(rest, 0, sizeof rest);
-    memcpy(rest, p, m * sizeof *p);
-    return WEFT_I_LOAD16(rest);
-}
-
-WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
-    uint16_t rest[WEFT_LANES];
-    WEFT_I_STORE16(rest, v);
-    memcpy(p, rest, m * sizeof *p);
-}
-#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, n - i)
-#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, n - i)
-#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
-    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                        \
-    if (i < n) WEFT_STEP(LOAD_REST, STORE_REST)
-#else
-#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
-    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
-#endif
-
-WEFT_KERNEL void WEFT_K(from_bf16)(size_t n, const uint16_t *x, float *y) {
-    size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_I_TO_F(WEFT_I_SHL(LOAD(x + i), 16))); }
-    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(to_bf16)(size_t n, const float *x, uint16_t *y) {
-    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), infinity = WEFT_I_SET(0x7F800000u), quiet = WEFT_I_SET(0x40u),
-                 half = WEFT_I_SET(0x7FFFu), one = WEFT_I_SET(1u);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), top = WEFT_I_SHR(b, 16);                                            \
-        const WEFT_I up = WEFT_I_ADD(b, WEFT_I_ADD(half, WEFT_I_AND(top, one)));                                       \
-        STORE(y + i, WEFT_I_SELECT(WEFT_I_GREATER(WEFT_I_AND(b, magnitude), infinity), WEFT_I_OR(top, quiet),          \
-                                   WEFT_I_SHR(up, 16)));                                                               \
-    }
-    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
-#undef WEFT_STEP
-}
-
-/* Exponent and fraction move to where f32 has them, times 2^112 for the other bias; this makes subnormals right too. */
-WEFT_KERNEL void WEFT_K(from_f16)(size_t n, const uint16_t *x, float *y) {
-    const WEFT_I magnitude = WEFT_I_SET(0x7FFFu), sign = WEFT_I_SET(0x8000u), finite = WEFT_I_SET(0x0F7FFFFFu),
-                 infinity = WEFT_I_SET(0x0F800000u), exponent = WEFT_I_SET(0x7F800000u), nan = WEFT_I_SET(0x7FC00000u);
-    const WEFT_F bias = WEFT_I_TO_F(WEFT_I_SET(0x77800000u)); /* 2^112 */
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_I h = LOAD(x + i), m = WEFT_I_SHL(WEFT_I_AND(h, magnitude), 13);                                    \
-        WEFT_I r = WEFT_F_TO_I(WEFT_F_MUL(WEFT_I_TO_F(m), bias));                                                      \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, finite), exponent, r);                                                     \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(m, nan), r);                                          \
-        STORE(y + i, WEFT_I_TO_F(WEFT_I_OR(r, WEFT_I_SHL(WEFT_I_AND(h, sign), 16))));                                  \
-    }
-    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
-#undef WEFT_STEP
-}
-
-/* Normal results round in integers; subnormal ones by adding 0.5, whose last place is that of f16's smallest number. */
-WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
-    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), sign = WEFT_I_SET(0x8000u), one = WEFT_I_SET(1u),
-                 infinity = WEFT_I_SET(0x7F800000u), large = WEFT_I_SET(0x477FFFFFu), normal = WEFT_I_SET(0x38800000u),
-                 bias = WEFT_I_SET(0xC8000FFFu), minus_half = WEFT_I_SET(0xC1000000u), inf16 = WEFT_I_SET(0x7C00u),
-                 nan16 = WEFT_I_SET(0x7E00u), fraction = WEFT_I_SET(0x3FFu);
-    const WEFT_F half = WEFT_F_SET(0.5f);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), m = WEFT_I_AND(b, magnitude), top = WEFT_I_SHR(m, 13);              \
-        const WEFT_I tiny = WEFT_I_ADD(WEFT_F_TO_I(WEFT_F_ADD(WEFT_I_TO_F(m), half)), minus_half);                     \
-        WEFT_I r = WEFT_I_SHR(WEFT_I_ADD(m, WEFT_I_ADD(bias, WEFT_I_AND(top, one))), 13);                              \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(normal, m), tiny, r);                                                         \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, large), inf16, r);                                                         \
-        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(nan16, WEFT_I_AND(top, fraction)), r);                \
-        STORE(y + i, WEFT_I_OR(r, WEFT_I_AND(WEFT_I_SHR(b, 16), sign)));                                               \
-    }
-    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
-#undef WEFT_STEP
-}
-#undef WEFT_LOAD16_REST
-#undef WEFT_STORE16_REST
-#undef WEFT_EACH16
-#endif
-
-#undef WEFT_K
-#undef WEFT_T
-#undef WEFT_V
-#undef WEFT_LANES
-#undef WEFT_SET
-#undef WEFT_LOAD
-#undef WEFT_STORE
-#undef WEFT_ADD
-#undef WEFT_SUB
-#undef WEFT_MUL
-#undef WEFT_NONFINITE
-#undef WEFT_WIDE
-#undef WEFT_BITS
-#undef WEFT_LOAD_REST
-#undef WEFT_STORE_REST
-#undef WEFT_EACH
-#undef WEFT_SUMS
-#undef WEFT_ELEMENT
-
-static WEFT_UNUSED const weft_kernels weft_kernels_serial = {"serial", WEFT_KERNEL_SETS};
-static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&weft_kernels_serial,
-                                                                                WEFT_GRADIENT_SETS};
+WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
 
 #undef WEFT_SET_NAME
 #undef WEFT_KERNEL
@@ -2178,6 +1359,7 @@ static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&
 #undef WEFT_F_SET
 #undef WEFT_F_LOAD
 #undef WEFT_F_STORE
+#undef WEFT_F_STREAM
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
@@ -2189,9 +1371,11 @@ static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&
 #undef WEFT_D_LOAD
 #undef WEFT_D_LOAD32
 #undef WEFT_D_STORE
+#undef WEFT_D_STREAM
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
 #undef WEFT_U_SET
@@ -2214,19 +1398,498 @@ static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&
 #undef WEFT_I_GREATER
 #undef WEFT_I_SELECT
 #undef WEFT_I_TO_F
-/* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
+/* Run-time dispatch: the sets that this compiler makes, and which of them this machine can run. */
 
-/* The table for an object whose passes write `bytes` (0: few): those that exceed the last-level cache bypass it. NULL
- * if `isa` names a set that this build or machine does not have. */
+#ifdef WEFT_HAVE_X86
+WEFT_FN void weft_x86_fence(void) {
+    _mm_sfence();
+}
+
+/* SSE2: what every x86-64 machine has.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_sse2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* The two halves of a 64-bit product that fit into 64 bits; n is a constant. */
+#define WEFT_SSE2_MUL64(a, n)                                                                                          \
+    _mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                     \
+                  _mm_slli_epi64(_mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) >> 32))),                \
+                                               _mm_mul_epu32(_mm_srli_epi64(a, 32),                                    \
+                                                             _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),          \
+                                 32))
+/* How many of four bits are set, without an instruction that came later. */
+#define WEFT_SSE2_COUNT(bits) ((unsigned)(UINT64_C(0x4332322132212110) >> 4 * (unsigned)(bits)) & 7u)
+
+#define WEFT_F __m128
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) _mm_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm_mul_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(                                                  \
+        _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7F800000)), _mm_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm_castps_si128(v)
+
+#define WEFT_D __m128d
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) _mm_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define WEFT_D_STORE(p, v) _mm_storeu_pd(p, v)
+#define WEFT_D_STREAM(p, v) _mm_stream_pd(p, v)
+#define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm_mul_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm_add_pd(sum, _mm_mul_pd(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_pd(_mm_castsi128_pd(                                                                  \
+        _mm_cmpeq_epi32(_mm_and_si128(_mm_castpd_si128(v), _mm_set1_epi64x(0x7FF0000000000000)),                       \
+                        _mm_set1_epi64x(0x7FF0000000000000)))))
+
+#define WEFT_U __m128i
+#define WEFT_U_SET(a) _mm_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm_unpacklo_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+#define WEFT_U_STORE64(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm_xor_si128(a, b)
+#define WEFT_U_SHR(a, n) _mm_srli_epi64(a, n)
+#define WEFT_U_MUL(a, b) WEFT_SSE2_MUL64(a, b)
+
+#define WEFT_I __m128i
+#define WEFT_I_SET(a) _mm_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+/* packing saturates as for signed numbers: the sign is spread first */
+#define WEFT_SSE2_SPREAD(v) _mm_srai_epi32(_mm_slli_epi32(v, 16), 16)
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi32(WEFT_SSE2_SPREAD(v), WEFT_SSE2_SPREAD(v)))
+#define WEFT_I_ADD(a, b) _mm_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm_and_si128(a, b)
+#define WEFT_I_OR(a, b) _mm_or_si128(a, b)
+#define WEFT_I_SHL(a, n) _mm_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) weft_sse2_select(mask, a, b)
+#define WEFT_I_TO_F(v) _mm_castsi128_ps(v)
+
+WEFT_KERNEL __m128i weft_sse2_select(__m128i mask, __m128i a, __m128i b) {
+    return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
+}
+
+#define WEFT_ELEMENT 32
+#include GRAWA_HEADER
+#define WEFT_ELEMENT 64
+#include GRAWA_HEADER
+
+WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STREAM
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* AVX2 with FMA: x86 since 2013.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx2,fma,popcnt")))
+
+#define WEFT_AVX2_MUL64(a, n)                                                                                          \
+    _mm256_add_epi64(                                                                                                  \
+        _mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                         \
+        _mm256_slli_epi64(_mm256_add_epi64(_mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) >> 32))),              \
+                                           _mm256_mul_epu32(_mm256_srli_epi64(a, 32),                                  \
+                                                            _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),        \
+                          32))
+
+#define WEFT_F __m256
+#define WEFT_F_LANES 8
+#define WEFT_F_SET(a) _mm256_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm256_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm256_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm256_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm256_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm256_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm256_mul_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(                      \
+        _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm256_castps_si256(v)
+
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(                                         \
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), _mm256_set1_epi64x(0x7FF0000000000000)),           \
+                           _mm256_set1_epi64x(0x7FF0000000000000)))))
+
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_U_MUL(a, b) WEFT_AVX2_MUL64(a, b)
+
+#define WEFT_I __m256i
+#define WEFT_I_SET(a) _mm256_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storeu_si128((__m128i *)(void *)(p),                                                                           \
+                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08)))
+#define WEFT_I_ADD(a, b) _mm256_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm256_and_si256(a, b)
+#define WEFT_I_OR(a, b) _mm256_or_si256(a, b)
+#define WEFT_I_SHL(a, n) _mm256_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm256_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm256_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm256_blendv_epi8(b, a, mask)
+#define WEFT_I_TO_F(v) _mm256_castsi256_ps(v)
+
+#define WEFT_ELEMENT 32
+#include GRAWA_HEADER
+#define WEFT_ELEMENT 64
+#include GRAWA_HEADER
+
+WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STREAM
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* gcc 12's own AVX-512 intrinsics leave variables undefined on purpose, and as C++ it warns of them here */
+#if !defined __clang__
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+/* AVX-512 F and DQ.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx512_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx512f,avx512dq,popcnt")))
+
+#define WEFT_F __m512
+#define WEFT_F_LANES 16
+#define WEFT_F_SET(a) _mm512_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm512_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm512_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm512_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm512_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm512_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm512_mul_ps(a, b)
+/* 0x99: NaN of either kind, infinity of either sign */
+#define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
+#define WEFT_F_TO_I(v) _mm512_castps_si512(v)
+
+#define WEFT_D __m512d
+#define WEFT_D_LANES 8
+#define WEFT_D_SET(a) _mm512_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm512_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm512_storeu_pd(p, v)
+#define WEFT_D_STREAM(p, v) _mm512_stream_pd(p, v)
+#define WEFT_D_ADD(a, b) _mm512_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm512_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm512_mul_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm512_fmadd_pd(a, b, sum)
+#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_pd_mask(v, 0x99))
+
+#define WEFT_U __m512i
+#define WEFT_U_SET(a) _mm512_set1_epi64((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm512_loadu_si512((const void *)(p))
+#define WEFT_U_LOAD32(p) _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm512_storeu_si512((void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm512_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm512_xor_si512(a, b)
+#define WEFT_U_SHR(a, n) _mm512_srli_epi64(a, n)
+#define WEFT_U_MUL(a, b) _mm512_mullo_epi64(a, _mm512_set1_epi64((int64_t)(b)))
+
+#define WEFT_I __m512i
+#define WEFT_I_SET(a) _mm512_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(v))
+#define WEFT_I_ADD(a, b) _mm512_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm512_and_si512(a, b)
+#define WEFT_I_OR(a, b) _mm512_or_si512(a, b)
+#define WEFT_I_SHL(a, n) _mm512_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm512_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm512_cmpgt_epi32_mask(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm512_mask_blend_epi32(mask, b, a)
+#define WEFT_I_TO_F(v) _mm512_castsi512_ps(v)
+
+#define WEFT_ELEMENT 32
+#include GRAWA_HEADER
+#define WEFT_ELEMENT 64
+#include GRAWA_HEADER
+
+WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STREAM
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#if !defined __clang__
+#pragma GCC diagnostic pop
+#endif
+
+/* What processor and operating system (which must save the wide registers) have. cpuid is asked here and not by
+ * __builtin_cpu_supports, which needs a symbol of the compiler's run-time library. */
+WEFT_FN int weft_x86_has(weft_isa isa) {
+    unsigned a, b, c, d, saved, saved_high;
+    if (isa == WEFT_ISA_SSE2) return 1;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if ((c & 0x08801000u) != 0x08801000u) return 0; /* OSXSAVE, POPCNT, FMA */
+    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(saved_high) : "c"(0)); /* xgetbv */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if (isa == WEFT_ISA_AVX2) return (saved & 0x06u) == 0x06u && (b & 0x20u) != 0;
+    return (saved & 0xE6u) == 0xE6u && (b & 0x00030020u) == 0x00030020u; /* AVX2, AVX-512 F, DQ */
+}
+
+/* Bytes of the largest cache, by the leaf that Intel has or the one that AMD has; 0 if neither tells. */
+WEFT_FN size_t weft_x86_cache(void) {
+    static const unsigned leaf[2] = {4u, 0x8000001Du};
+    size_t most = 0;
+    unsigned a, b, c, d, i, n;
+    for (i = 0; i < 2; i++) {
+        for (n = 0; n < 16; n++) { /* one cache each, until one has type 0; type 2 holds instructions */
+            uint64_t bytes;
+            if (!__get_cpuid_count(leaf[i], n, &a, &b, &c, &d) || (a & 31u) == 0) break;
+            if ((a & 31u) == 2) continue;
+            bytes = (uint64_t)((b >> 22) + 1) * ((b >> 12 & 0x3FFu) + 1) * ((b & 0xFFFu) + 1) * ((uint64_t)c + 1);
+            if (bytes > most && bytes <= SIZE_MAX / 2) most = (size_t)bytes;
+        }
+    }
+    return most;
+}
+#endif
+
+#ifdef WEFT_HAVE_NEON
+/* neon */
+#endif
+#ifdef WEFT_HAVE_WASM
+/* wasm */
+#endif
+
+/* The last-level cache is taken to be this large where the machine does not say. */
+#define WEFT_CACHE_BYTES ((size_t)32 << 20)
+
+WEFT_FN size_t weft_cache_bytes(void) {
+#ifdef WEFT_HAVE_X86
+    const size_t bytes = weft_x86_cache();
+    if (bytes) return bytes;
+#endif
+    return WEFT_CACHE_BYTES;
+}
+
+/* Can this object's unit and this machine run `isa`? */
+WEFT_FN int weft_isa_available(weft_isa isa) {
+    switch (isa) {
+    case WEFT_ISA_AUTO:
+    case WEFT_ISA_SERIAL: return 1;
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2:
+    case WEFT_ISA_AVX2:
+    case WEFT_ISA_AVX512: return weft_x86_has(isa);
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return 1;
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return 1;
+#endif
+    default: return 0;
+    }
+}
+
+/* What WEFT_ISA_AUTO stands for here. The enumeration goes from slow to fast on every machine. */
+WEFT_FN weft_isa weft_isa_resolve(weft_isa isa) {
+    int i;
+    if (isa != WEFT_ISA_AUTO) return isa;
+    for (i = WEFT_ISA_COUNT - 1; i > WEFT_ISA_SERIAL; i--)
+        if (weft_isa_available((weft_isa)i)) return (weft_isa)i;
+    return WEFT_ISA_SERIAL;
+}
+
+/* The table for an object whose passes write `bytes` (0: few): what exceeds the last-level cache bypasses it. NULL if
+ * `isa` names a set that this unit or machine does not have. */
 WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
-    (void)bytes;
-    return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
+    const int stream = bytes > weft_cache_bytes();
+    isa = weft_isa_resolve(isa);
+    if (!weft_isa_available(isa)) return NULL;
+    switch (isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_kernels_sse2[stream];
+    case WEFT_ISA_AVX2: return &weft_kernels_avx2[stream];
+    case WEFT_ISA_AVX512: return &weft_kernels_avx512[stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_kernels_neon[stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_kernels_wasm[stream];
+#endif
+    default: return &weft_kernels_serial[stream];
+    }
 }
 
 WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
-    (void)bytes;
-    return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_gradient_kernels_serial : NULL;
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_gradient_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_gradient_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_gradient_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_gradient_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_gradient_kernels_wasm[core->stream];
+#endif
+    default: return &weft_gradient_kernels_serial[core->stream];
+    }
 }
+/* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
 
 /* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
  * contracts or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time,
@@ -2327,17 +1990,17 @@ typedef union weft_slot {
 #define WEFT_SLOTS 3
 
 /* n elements of f32 or f64 at p, which begin with element `at` of the tensor. Returns the count. */
-WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p,
-                                 double *lanes) {
+WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p, double *lanes,
+                                 int stream) {
     const weft_kernel_set *s = wide ? &j->kernels->f64 : &j->kernels->f32;
     const weft_gradient_set *d = j->gradient ? wide ? &j->gradient->f64 : &j->gradient->f32 : NULL;
     switch (j->op) {
-    case WEFT_OP_COPY: s->copy(n, p[0], p[1]); break;
-    case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_COPY: s->copy(n, p[0], p[1], stream); break;
+    case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1], stream); break;
     case WEFT_OP_AXPY: s->axpy(n, j->a, p[0], p[1]); break;
     case WEFT_OP_PULL: s->pull(n, j->a, p[0], p[1]); break;
-    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2]); break;
-    case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0]);
+    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2], stream); break;
+    case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0], stream);
     case WEFT_OP_DOT: d->dot_block(n, p[0], p[1], lanes); break;
     case WEFT_OP_SQNORM: s->sqnorm_block(n, p[0], lanes); break;
     case WEFT_OP_DOTS: d->dots_block(n, p[0], p[1], lanes); break;
@@ -2375,7 +2038,8 @@ WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, doub
             for (i = 0; i < j->sources; i++) {
                 if ((float)j->w[i] == 0) continue;
                 weft_widen(j, m, (const uint16_t *)j->source[i] + at, piece[0]);
-                (started ? s->axpy : s->scale)(m, j->w[i], piece[0], piece[1]);
+                if (started) s->axpy(m, j->w[i], piece[0], piece[1]);
+                else s->scale(m, j->w[i], piece[0], piece[1], 0);
                 started = 1;
             }
             if (!started) memset(piece[1], 0, sizeof piece[1]);
@@ -2386,7 +2050,7 @@ WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, doub
         }
         for (i = 0; i < 3; i++)
             if (j->reads >> i & 1u) weft_widen(j, m, (const uint16_t *)j->array[i] + at, piece[i]);
-        count += weft_work_apply(j, 0, at, m, p, lanes);
+        count += weft_work_apply(j, 0, at, m, p, lanes, 0);
         for (i = 0; i < 3; i++)
             if (j->writes >> i & 1u) weft_narrow(j, m, piece[i], (uint16_t *)j->array[i] + at);
     }
@@ -2410,10 +2074,15 @@ WEFT_FN void weft_work_block(const weft_work *j, size_t b, weft_slot *slot) {
         const size_t each = weft_dtype_bytes(j->dtype);
         void *p[3];
         for (i = 0; i < 3; i++) p[i] = j->array[i] ? (void *)((unsigned char *)j->array[i] + at * each) : NULL;
-        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes);
+        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes, j->kernels->stream);
     }
     for (i = 0; i < j->sums; i++) slot[i].sum = weft_lanes_sum(lanes + i * WEFT_LANES_OF_A_BLOCK);
     if (j->counts) slot[i].count = count;
+}
+
+/* What this thread has streamed is there for all that are told so from now on. */
+WEFT_FN void weft_work_fence(const weft_work *j) {
+    if (j->kernels->stream && j->kernels->fence) j->kernels->fence();
 }
 
 /* The total takes in the next block. */
@@ -2440,6 +2109,7 @@ WEFT_FN void weft_wave_piece(void *arg, size_t index) {
     size_t b = wave->first + index * WEFT_PIECE_BLOCKS, end = b + WEFT_PIECE_BLOCKS;
     if (end > wave->end) end = wave->end;
     for (; b < end; b++) weft_work_block(wave->work, b, each ? wave->slot + (b - wave->first) * each : NULL);
+    weft_work_fence(wave->work);
 }
 
 /* Not inlined, so that its frame of 16 KiB is there only where a pool is. */
@@ -2476,6 +2146,7 @@ WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot 
         weft_work_block(j, b, slot);
         weft_work_add(j, total, slot);
     }
+    weft_work_fence(j);
 }
 
 /* `reads` and `writes` say what becomes of the arrays, so that inputs may go without their const here. */
@@ -6596,6 +6267,639 @@ GRAWA_API void grawa_close(grawa *g) {
 #endif
 
 #endif /* GRAWA_IMPLEMENTATION */
+
+#else /* WEFT_ELEMENT */
+
+/* ---- src/weft/kernels/body.h: section -------------------------------------------------------- */
+
+/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
+ * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
+ * (double tensors), and takes the vocabulary back. */
+#if WEFT_ELEMENT == 32
+#define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
+#define WEFT_T float
+#define WEFT_V WEFT_F
+#define WEFT_LANES WEFT_F_LANES
+#define WEFT_SET(a) WEFT_F_SET(a)
+#define WEFT_LOAD(p) WEFT_F_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_F_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD32(p)
+#define WEFT_MADD(sum, a, b) WEFT_D_MADD(sum, a, b)
+#define WEFT_BITS(p) WEFT_U_LOAD32(p)
+#ifdef WEFT_F_STREAM
+#define WEFT_STREAM(p, v) WEFT_F_STREAM(p, v)
+#endif
+#else
+#define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
+#define WEFT_T double
+#define WEFT_V WEFT_D
+#define WEFT_LANES WEFT_D_LANES
+#define WEFT_SET(a) WEFT_D_SET(a)
+#define WEFT_LOAD(p) WEFT_D_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_D_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD(p)
+#define WEFT_MADD(sum, a, b) WEFT_D_ADD(sum, WEFT_D_MUL(a, b))
+#define WEFT_BITS(p) WEFT_U_LOAD64(p)
+#ifdef WEFT_D_STREAM
+#define WEFT_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
+#endif
+
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
+ * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too.
+ * WEFT_EACH_OUT also knows an array that is only written, for WEFT_STEP(LOAD, STORE, OUT): if `stream` is set and the
+ * set can, its stores bypass the cache, from where it is aligned. */
+#if WEFT_LANES > 1
+#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, part)
+#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, part)
+#define WEFT_EACH                                                                                                      \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                                 \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)                                                                     \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_EACH_OUT(out)                                                                                             \
+    i = 0;                                                                                                             \
+    if (stream) {                                                                                                      \
+        size_t part = WEFT_K(unaligned)(out, n);                                                                       \
+        if (part) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                          \
+        for (i = part; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STREAM)             \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                      \
+    }                                                                                                                  \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+
+/* How many of the n elements at p come before the first one that a whole vector can be streamed to. */
+WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
+    const size_t past = (size_t)(uintptr_t)p / sizeof(WEFT_T) % WEFT_LANES, m = past ? WEFT_LANES - past : 0;
+    return m < n ? m : n;
+}
+#else
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                     \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+#endif
+
+WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_LOAD(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    WEFT_STORE(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#else
+#define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys, int stream) {
+#ifdef WEFT_STREAM
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    size_t i;
+    if (stream) {
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, LOAD(x + i)); }
+        WEFT_EACH_OUT(y)
+#undef WEFT_STEP
+        return;
+    }
+#else
+    (void)stream;
+#endif
+    memmove(ys, xs, n * sizeof(WEFT_T));
+}
+
+WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys, int stream) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, WEFT_MUL(va, LOAD(x + i))); }
+    WEFT_EACH_OUT(y)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(axpy)(size_t n, double a, const void *xs, void *ys) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_ADD(LOAD(y + i), WEFT_MUL(va, LOAD(x + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
+    const WEFT_T *c = (const WEFT_T *)cs;
+    WEFT_T *x = (WEFT_T *)xs;
+    const WEFT_V keep = WEFT_SET((WEFT_T)(1.0 - l)), take = WEFT_SET((WEFT_T)l);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(x + i, WEFT_ADD(WEFT_MUL(keep, LOAD(x + i)), WEFT_MUL(take, LOAD(c + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups, int stream) {
+    const WEFT_T *g = (const WEFT_T *)gs;
+    WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE, OUT)                                                                                    \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        OUT(backup + i, was);                                                                                          \
+        STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
+    }
+    WEFT_EACH_OUT(backup)
+#undef WEFT_STEP
+}
+
+/* One way over m elements of a sum: v = (started: sum +) w[0] * p[0] + ... of up to four sources, to the sums at hand,
+ * or the last time to the result. Returns how many of those are not finite. */
+#if WEFT_LANES > 1
+#define WEFT_AT_ONCE 4
+#define WEFT_SUM_GROUP 128
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    const WEFT_T *const p0 = p[0], *const p1 = p[1], *const p2 = p[2], *const p3 = p[3];
+    const WEFT_V w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
+    unsigned bad = 0;
+    size_t i, j = 0;
+#define WEFT_TERM(LOAD, q) v = WEFT_ADD(v, WEFT_MUL(w##q, LOAD(p##q + i)));
+#define WEFT_ONE(LOAD)
+#define WEFT_TWO(LOAD) WEFT_TERM(LOAD, 1)
+#define WEFT_THREE(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2)
+#define WEFT_FOUR(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2) WEFT_TERM(LOAD, 3)
+#define WEFT_STEP(LOAD, MORE, TO)                                                                                      \
+    {                                                                                                                  \
+        WEFT_V v = WEFT_MUL(w0, LOAD(p0 + i));                                                                         \
+        if (started) v = WEFT_ADD(sum[j], v);                                                                          \
+        MORE(LOAD)                                                                                                     \
+        TO(v)                                                                                                          \
+    }
+#define WEFT_TO_SUM(v) sum[j] = v;
+#define WEFT_TO_OUT(v) WEFT_STORE(out + i, v); bad += WEFT_NONFINITE(v);
+#define WEFT_TO_MEMORY(v) WEFT_STREAM(out + i, v); bad += WEFT_NONFINITE(v);
+/* the lanes that are padding hold zeros, or NaN if a weight is not finite: not counted */
+#define WEFT_TO_REST(v) WEFT_STORE_REST(out + i, v); bad += WEFT_NONFINITE(WEFT_LOAD_REST(out + i));
+#define WEFT_LOOP(MORE, TO)                                                                                            \
+    for (i = 0; m - i >= WEFT_LANES; i += WEFT_LANES, j++) WEFT_STEP(WEFT_LOAD, MORE, TO)                              \
+    if (i < m) {                                                                                                       \
+        const size_t part = m - i;                                                                                     \
+        if (out) WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_REST)                                                         \
+        else WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_SUM)                                                              \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_WAY(MORE)                                                                                                 \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else if (stream) { WEFT_LOOP(MORE, WEFT_TO_MEMORY) }                                                               \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#else
+#define WEFT_WAY(MORE)                                                                                                 \
+    (void)stream;                                                                                                      \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#endif
+    if (count == 1) {
+        WEFT_WAY(WEFT_ONE)
+    } else if (count == 2) {
+        WEFT_WAY(WEFT_TWO)
+    } else if (count == 3) {
+        WEFT_WAY(WEFT_THREE)
+    } else {
+        WEFT_WAY(WEFT_FOUR)
+    }
+#undef WEFT_TERM
+#undef WEFT_ONE
+#undef WEFT_TWO
+#undef WEFT_THREE
+#undef WEFT_FOUR
+#undef WEFT_STEP
+#undef WEFT_TO_SUM
+#undef WEFT_TO_OUT
+#undef WEFT_TO_MEMORY
+#undef WEFT_TO_REST
+#undef WEFT_LOOP
+#undef WEFT_WAY
+    return bad;
+}
+
+#else
+/* One source at a time, in loops that a compiler can make vectors of. */
+#define WEFT_AT_ONCE 1
+#define WEFT_SUM_GROUP WEFT_GROUP
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    unsigned bad = 0;
+    size_t i;
+    (void)count, (void)stream;
+    if (started)
+        for (i = 0; i < m; i++) sum[i] = sum[i] + w[0] * p[0][i];
+    else
+        for (i = 0; i < m; i++) sum[i] = w[0] * p[0][i];
+    if (!out) return 0;
+    for (i = 0; i < m; i++) {
+        out[i] = sum[i];
+        bad += WEFT_NONFINITE(sum[i]);
+    }
+    return bad;
+}
+#endif
+
+/* Four sources at a time: memory gives more so than to eight streams at once. With more than that, a group of elements
+ * at a time, whose sums stay in the first-level cache; short groups, since memory likes those better, too. */
+WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
+                                          void *outs, int stream) {
+    WEFT_T *out = (WEFT_T *)outs + first;
+    WEFT_V sum[WEFT_SUM_GROUP / WEFT_LANES], weight[WEFT_AT_ONCE];
+    const WEFT_T *p[WEFT_AT_ONCE];
+    uint64_t bad = 0;
+    size_t s, m;
+    unsigned q, count;
+    int at_once; /* all in one way, so that no sums are kept */
+    while (k && (WEFT_T)w[k - 1] == 0) k--;
+    if (!k) memset(out, 0, n * sizeof *out);
+    at_once = WEFT_LANES > 1 && k <= WEFT_AT_ONCE;
+    for (s = 0; s < k; s++)
+        if ((WEFT_T)w[s] == 0) at_once = 0;
+    for (; k && n; out += m, first += m, n -= m) {
+        int started = 0;
+        m = n;
+        if (!at_once && m > WEFT_SUM_GROUP) m = WEFT_SUM_GROUP;
+#ifdef WEFT_STREAM
+        if (stream && WEFT_K(unaligned)(out, n)) m = WEFT_K(unaligned)(out, n); /* the first time */
+#endif
+        for (s = 0; s < k; s += count) {
+            if ((WEFT_T)w[s] == 0) {
+                count = 1;
+                continue;
+            }
+            for (count = 0; count < WEFT_AT_ONCE && s + count < k && (WEFT_T)w[s + count] != 0; count++) {
+                weight[count] = WEFT_SET((WEFT_T)w[s + count]);
+                p[count] = (const WEFT_T *)x[s + count] + first;
+            }
+            for (q = count; q < WEFT_AT_ONCE; q++) {
+                weight[q] = weight[0];
+                p[q] = p[0];
+            }
+            bad += WEFT_K(add_sources)(count, m, p, weight, sum, started, s + count == k ? out : NULL, stream);
+            started = 1;
+        }
+    }
+    return bad;
+}
+
+WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    uint64_t bad = 0;
+    while (n) {
+        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m - m % WEFT_LANES;
+        unsigned group_bad = 0;
+        size_t i;
+        for (i = 0; i < whole; i += WEFT_LANES) group_bad += WEFT_NONFINITE(WEFT_LOAD(x + i));
+#if WEFT_LANES > 1
+        if (i < m) group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(x + i, m - i));
+#endif
+        bad += group_bad;
+        x += m;
+        n -= m;
+    }
+    return bad;
+}
+
+/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
+#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
+
+/* DO(j) for each accumulator; written out, since compilers keep an array in registers only under constant indices. */
+#if WEFT_D_LANES == 8
+#define WEFT_EACH_SUM(DO) DO(0) DO(1)
+#elif WEFT_D_LANES == 4
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3)
+#elif WEFT_D_LANES == 2
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#else
+#define WEFT_EACH_SUM(DO) for (j = 0; j < WEFT_SUMS; j++) { DO(j) }
+#endif
+#if WEFT_D_LANES == 1
+#define WEFT_SUM_INDEX size_t j;
+#else
+#define WEFT_SUM_INDEX
+#endif
+#define WEFT_SUM_OF(lanes, j) WEFT_D_LOAD((lanes) + (j) * WEFT_D_LANES)
+#define WEFT_SUM_TO(lanes, j, sum) WEFT_D_STORE((lanes) + (j) * WEFT_D_LANES, sum);
+
+/* A step is 16 elements. The last ones are padded with zeros. */
+WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+    WEFT_D sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j) sum[j] = WEFT_MADD(sum[j], WEFT_WIDE(x + (j) * WEFT_D_LANES), WEFT_WIDE(y + (j) * WEFT_D_LANES));
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+    WEFT_D sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D v = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
+        sum[j] = WEFT_MADD(sum[j], v, v);                                                                              \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        x = rest;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+    WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j)                                                                                                     \
+    xy[j] = WEFT_SUM_OF(lanes, j);                                                                                     \
+    xx[j] = WEFT_SUM_OF(lanes_xx, j);                                                                                  \
+    yy[j] = WEFT_SUM_OF(lanes_yy, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES), v = WEFT_WIDE(y + (j) * WEFT_D_LANES);                     \
+        xy[j] = WEFT_MADD(xy[j], u, v);                                                                                \
+        xx[j] = WEFT_MADD(xx[j], u, u);                                                                                \
+        yy[j] = WEFT_MADD(yy[j], v, v);                                                                                \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    WEFT_SUM_TO(lanes, j, xy[j])                                                                                       \
+    WEFT_SUM_TO(lanes_xx, j, xx[j])                                                                                    \
+    WEFT_SUM_TO(lanes_yy, j, yy[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
+ * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
+    const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
+    WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
+    const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
+    const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
+    const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
+    uint64_t bad = 0;
+    size_t i;
+    WEFT_K(sqnorm_block)(n, gs, lanes);
+    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
+        if (!weft_is_finite(lanes[i])) break;
+    if (i < WEFT_LANES_OF_A_BLOCK) bad = WEFT_K(count_nonfinite)(n, gs);
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        WEFT_V d = LOAD(g + i);                                                                                        \
+        if (decay != 0) d = WEFT_ADD(d, WEFT_MUL(wd, was));                                                            \
+        if (!plain) {                                                                                                  \
+            WEFT_V u = d;                                                                                              \
+            if (!first) u = WEFT_ADD(WEFT_MUL(mu, LOAD(v + i)), d);                                                    \
+            STORE(v + i, u);                                                                                           \
+            d = nesterov ? WEFT_ADD(d, WEFT_MUL(mu, u)) : u;                                                           \
+        }                                                                                                              \
+        STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+    return bad;
+}
+
+/* ---- the replica hash ---- */
+WEFT_KERNEL uint64_t WEFT_K(hash)(size_t n, uint64_t first, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    const size_t whole = n - n % WEFT_D_LANES;
+    uint64_t lanes[WEFT_D_LANES], sum = 0;
+    size_t i, j;
+    WEFT_U key, total = WEFT_U_SET(0);
+    const WEFT_U step = WEFT_U_SET(WEFT_HASH_KEY * WEFT_D_LANES);
+    for (j = 0; j < WEFT_D_LANES; j++) lanes[j] = WEFT_HASH_KEY * (first + j + 1);
+    key = WEFT_U_LOAD64(lanes);
+    for (i = 0; i < whole; i += WEFT_D_LANES) {
+        WEFT_U z = WEFT_U_ADD(WEFT_BITS(x + i), key);
+        key = WEFT_U_ADD(key, step);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 30)), WEFT_HASH_MUL1);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 27)), WEFT_HASH_MUL2);
+        total = WEFT_U_ADD(total, WEFT_U_XOR(z, WEFT_U_SHR(z, 31)));
+    }
+    WEFT_U_STORE64(lanes, total);
+    for (j = 0; j < WEFT_D_LANES; j++) sum += lanes[j];
+#if WEFT_D_LANES > 1
+    for (; i < n; i++) {
+        uint64_t bits = 0;
+#if WEFT_ELEMENT == 32
+        uint32_t half;
+        memcpy(&half, x + i, sizeof half);
+        bits = half;
+#else
+        memcpy(&bits, x + i, sizeof bits);
+#endif
+        sum += weft_mix(bits + WEFT_HASH_KEY * (first + i + 1));
+    }
+#endif
+    return sum;
+}
+
+#if WEFT_ELEMENT == 32
+/* ---- 16-bit types: WEFT_I holds WEFT_F_LANES 32-bit integers ---- */
+#if WEFT_LANES > 1
+WEFT_KERNEL WEFT_I WEFT_K(load16_rest)(const uint16_t *p, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_I_LOAD16(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    WEFT_I_STORE16(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, part)
+#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, part)
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                           \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(LOAD_REST, STORE_REST)                                                                               \
+    }
+#else
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(from_bf16)(size_t n, const uint16_t *x, float *y) {
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_I_TO_F(WEFT_I_SHL(LOAD(x + i), 16))); }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(to_bf16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), infinity = WEFT_I_SET(0x7F800000u), quiet = WEFT_I_SET(0x40u),
+                 half = WEFT_I_SET(0x7FFFu), one = WEFT_I_SET(1u);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), top = WEFT_I_SHR(b, 16);                                            \
+        const WEFT_I up = WEFT_I_ADD(b, WEFT_I_ADD(half, WEFT_I_AND(top, one)));                                       \
+        STORE(y + i, WEFT_I_SELECT(WEFT_I_GREATER(WEFT_I_AND(b, magnitude), infinity), WEFT_I_OR(top, quiet),          \
+                                   WEFT_I_SHR(up, 16)));                                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+
+/* Exponent and fraction move to where f32 has them, times 2^112 for the other bias; this makes subnormals right too. */
+WEFT_KERNEL void WEFT_K(from_f16)(size_t n, const uint16_t *x, float *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFu), sign = WEFT_I_SET(0x8000u), finite = WEFT_I_SET(0x0F7FFFFFu),
+                 infinity = WEFT_I_SET(0x0F800000u), exponent = WEFT_I_SET(0x7F800000u), nan = WEFT_I_SET(0x7FC00000u);
+    const WEFT_F bias = WEFT_I_TO_F(WEFT_I_SET(0x77800000u)); /* 2^112 */
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I h = LOAD(x + i), m = WEFT_I_SHL(WEFT_I_AND(h, magnitude), 13);                                    \
+        WEFT_I r = WEFT_F_TO_I(WEFT_F_MUL(WEFT_I_TO_F(m), bias));                                                      \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, finite), exponent, r);                                                     \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(m, nan), r);                                          \
+        STORE(y + i, WEFT_I_TO_F(WEFT_I_OR(r, WEFT_I_SHL(WEFT_I_AND(h, sign), 16))));                                  \
+    }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+/* Normal results round in integers; subnormal ones by adding 0.5, whose last place is that of f16's smallest number. */
+WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), sign = WEFT_I_SET(0x8000u), one = WEFT_I_SET(1u),
+                 infinity = WEFT_I_SET(0x7F800000u), large = WEFT_I_SET(0x477FFFFFu), normal = WEFT_I_SET(0x38800000u),
+                 bias = WEFT_I_SET(0xC8000FFFu), minus_half = WEFT_I_SET(0xC1000000u), inf16 = WEFT_I_SET(0x7C00u),
+                 nan16 = WEFT_I_SET(0x7E00u), fraction = WEFT_I_SET(0x3FFu);
+    const WEFT_F half = WEFT_F_SET(0.5f);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), m = WEFT_I_AND(b, magnitude), top = WEFT_I_SHR(m, 13);              \
+        const WEFT_I tiny = WEFT_I_ADD(WEFT_F_TO_I(WEFT_F_ADD(WEFT_I_TO_F(m), half)), minus_half);                     \
+        WEFT_I r = WEFT_I_SHR(WEFT_I_ADD(m, WEFT_I_ADD(bias, WEFT_I_AND(top, one))), 13);                              \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(normal, m), tiny, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, large), inf16, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(nan16, WEFT_I_AND(top, fraction)), r);                \
+        STORE(y + i, WEFT_I_OR(r, WEFT_I_AND(WEFT_I_SHR(b, 16), sign)));                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+#undef WEFT_LOAD16_REST
+#undef WEFT_STORE16_REST
+#undef WEFT_EACH16
+#endif
+
+#undef WEFT_K
+#undef WEFT_T
+#undef WEFT_V
+#undef WEFT_LANES
+#undef WEFT_SET
+#undef WEFT_LOAD
+#undef WEFT_STORE
+#undef WEFT_ADD
+#undef WEFT_SUB
+#undef WEFT_MUL
+#undef WEFT_NONFINITE
+#undef WEFT_WIDE
+#undef WEFT_MADD
+#undef WEFT_BITS
+#undef WEFT_STREAM
+#undef WEFT_LOAD_REST
+#undef WEFT_STORE_REST
+#undef WEFT_EACH
+#undef WEFT_EACH_OUT
+#undef WEFT_SUM_GROUP
+#undef WEFT_AT_ONCE
+#undef WEFT_SUMS
+#undef WEFT_SUM_INDEX
+#undef WEFT_SUM_OF
+#undef WEFT_SUM_TO
+#undef WEFT_EACH_SUM
+#undef WEFT_ELEMENT
+
+#endif /* WEFT_ELEMENT */
 
 /* ---- licence ----
  *

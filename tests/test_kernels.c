@@ -13,14 +13,12 @@
 #include <xmmintrin.h>
 #endif
 
-/* Another set than the one that this machine would get: see test_kernels_wide.c. */
+/* A set that is none of the header's: see test_kernels_wide.c. */
 #ifdef EXTRA_SET
 #include EXTRA_SET
-#else
-#define KERNELS_UNDER_TEST weft_kernels_select(WEFT_ISA_AUTO, 0)
-#define GRADIENT_KERNELS_UNDER_TEST weft_gradient_kernels_select(WEFT_ISA_AUTO, 0)
 #endif
 
+/* the tables under test: those of every set that this machine has, one after the other */
 static const weft_kernels *K;
 static const weft_gradient_kernels *G;
 
@@ -111,7 +109,7 @@ static array array_make(int wide, size_t n) {
     array a;
     a.n = n;
     a.wide = wide;
-    a.front = GUARD + each * below(8);
+    a.front = GUARD + each * below(16);
     a.back = below(2) ? GUARD : 0;
     a.base = (unsigned char *)malloc(a.front + n * each + a.back);
     if (!a.base) abort();
@@ -205,9 +203,9 @@ START_TEST(copies) {
     for (i = 0; i < SIZES; i++) {
         const size_t n = size_at(i);
         array x = array_draw(wide, n, WITH_BAD), y = array_draw(wide, n, UNIFORM);
-        set_of(wide)->copy(n, x.p, y.p);
+        set_of(wide)->copy(n, x.p, y.p, K->stream);
         ck_assert(memcmp(x.p, y.p, n * (wide ? 8u : 4u)) == 0);
-        set_of(wide)->copy(n, x.p, x.p);
+        set_of(wide)->copy(n, x.p, x.p, K->stream);
         ck_assert(memcmp(x.p, y.p, n * (wide ? 8u : 4u)) == 0);
         array_free(&x);
         array_free(&y);
@@ -227,9 +225,9 @@ START_TEST(scale_is_one_product) {
             array x = array_draw(wide, n, kind), y = array_draw(wide, n, kind);
             double *want = doubles_of(&x);
             for (j = 0; j < n; j++) want[j] = mul(wide, rnd(wide, a), want[j]);
-            set_of(wide)->scale(n, a, x.p, y.p);
+            set_of(wide)->scale(n, a, x.p, y.p, K->stream);
             check_array("scale", &y, want);
-            set_of(wide)->scale(n, a, x.p, x.p);
+            set_of(wide)->scale(n, a, x.p, x.p, K->stream);
             check_array("scale in place", &x, want);
             free(want);
             array_free(&x);
@@ -306,10 +304,10 @@ START_TEST(perturb_keeps_a_backup) {
             array g = array_draw(wide, n, kind), x = array_draw(wide, n, kind), b = array_make(wide, n);
             double *was = doubles_of(&x), *want = doubles_of(&g);
             for (j = 0; j < n; j++) want[j] = add(wide, was[j], mul(wide, rnd(wide, a), want[j]));
-            gradient_set_of(wide)->sam_perturb(n, a, g.p, x.p, b.p);
+            gradient_set_of(wide)->sam_perturb(n, a, g.p, x.p, b.p, K->stream);
             check_array("perturb", &x, want);
             check_array("backup", &b, was);
-            set_of(wide)->copy(n, b.p, x.p);
+            set_of(wide)->copy(n, b.p, x.p, K->stream);
             check_array("restore", &x, was);
             free(was);
             free(want);
@@ -344,14 +342,14 @@ static uint64_t ref_weighted(int wide, size_t n, size_t k, const double *w, cons
 
 START_TEST(weighted_sum_goes_left_to_right) {
     static const double ws[] = {0.125, 0.3, -0.7, 1.0, 1e-3, 0.0, -0.0, 1e-60, 0.25, 2.0};
-    static const size_t ks[] = {0, 1, 2, 3, 5, 8, 17};
+    static const size_t ks[] = {0, 1, 2, 3, 4, 6, 8, 17};
     const int wide = _i;
     size_t i, s;
     int kind;
     reseed(6);
     for (i = 0; i < SIZES; i++)
         for (kind = 0; kind < KINDS; kind++) {
-            const size_t n = size_at(i), k = ks[below(7)], first = below(3) ? below(40) : 0;
+            const size_t n = size_at(i), k = ks[below(8)], first = below(3) ? below(40) : 0;
             array x[17], out = array_draw(wide, first + n, kind);
             const void *source[17];
             double w[17], *want = (double *)malloc((n + 1) * sizeof *want);
@@ -367,12 +365,12 @@ START_TEST(weighted_sum_goes_left_to_right) {
                 }
             }
             bad = ref_weighted(wide, n, k, w, x, first, want);
-            got = set_of(wide)->weighted_sum(first, n, k, w, source, out.p);
+            got = set_of(wide)->weighted_sum(first, n, k, w, source, out.p, K->stream);
             ck_assert_uint_eq(got, bad);
             for (s = 0; s < n; s++) check_same("weighted_sum", wide, n, s, get(&out, first + s), want[s]);
             if (k) { /* into one of the sources */
                 array *into = &x[below(k)];
-                got = set_of(wide)->weighted_sum(first, n, k, w, source, into->p);
+                got = set_of(wide)->weighted_sum(first, n, k, w, source, into->p, K->stream);
                 ck_assert_uint_eq(got, bad);
                 for (s = 0; s < n; s++) check_same("weighted_sum in place", wide, n, s, get(into, first + s), want[s]);
             }
@@ -396,14 +394,14 @@ START_TEST(weight_zero_hides_nan) {
     source[2] = NULL;
     want = doubles_of(&good);
     for (i = 0; i < n; i++) want[i] = mul(wide, 0.5, want[i]);
-    ck_assert_uint_eq(set_of(wide)->weighted_sum(0, n, 3, w, source, out.p), 0);
+    ck_assert_uint_eq(set_of(wide)->weighted_sum(0, n, 3, w, source, out.p, K->stream), 0);
     check_array("weights 0, 1/2, 0", &out, want);
     w[1] = 0.0; /* nobody left: zeros, and positive ones */
     for (i = 0; i < n; i++) want[i] = 0.0;
-    ck_assert_uint_eq(set_of(wide)->weighted_sum(0, n, 3, w, source, out.p), 0);
+    ck_assert_uint_eq(set_of(wide)->weighted_sum(0, n, 3, w, source, out.p, K->stream), 0);
     check_array("no weights", &out, want);
     w[0] = 1.0;
-    ck_assert_uint_eq(set_of(wide)->weighted_sum(0, n, 3, w, source, out.p), n);
+    ck_assert_uint_eq(set_of(wide)->weighted_sum(0, n, 3, w, source, out.p, K->stream), n);
     free(want);
     array_free(&good);
     array_free(&nan);
@@ -1150,10 +1148,70 @@ START_TEST(order_of_pieces_does_not_matter) {
 END_TEST
 
 /* ---- which set, and in which floating-point environment ---- */
+#ifdef WEFT_NO_SIMD
+#define NO_SIMD 1
+#else
+#define NO_SIMD 0
+#endif
+
 START_TEST(selection) {
-    ck_assert_ptr_nonnull(weft_kernels_select(WEFT_ISA_AUTO, 0));
-    ck_assert_str_eq(weft_kernels_select(WEFT_ISA_SERIAL, 0)->name, "serial");
+    const weft_isa best = weft_isa_resolve(WEFT_ISA_AUTO);
+    const char *expected = getenv("WEFT_EXPECT_ISA"); /* what an emulated machine must find */
+    int i, available = 0;
+    ck_assert_int_eq(weft_kernels_select(WEFT_ISA_AUTO, 0)->isa, best);
+    ck_assert_int_eq(weft_kernels_select(WEFT_ISA_SERIAL, 0)->isa, WEFT_ISA_SERIAL);
+    for (i = WEFT_ISA_SERIAL; i < WEFT_ISA_COUNT; i++) {
+        const weft_isa isa = (weft_isa)i;
+        const weft_kernels *k = weft_kernels_select(isa, 0);
+        const weft_gradient_kernels *g = weft_gradient_kernels_select(isa, 0);
+        ck_assert_int_eq(k != NULL, weft_isa_available(isa));
+        ck_assert_int_eq(g != NULL, weft_isa_available(isa));
+        ck_assert(!weft_isa_available(isa) || i <= (int)best);
+        if (!k) continue;
+        available++;
+        ck_assert_int_eq(k->isa, isa);
+        ck_assert_ptr_eq(g->core, k);
+    }
+    ck_assert_int_ge(available, 1);
     ck_assert_ptr_null(weft_kernels_select((weft_isa)99, 0));
+    ck_assert_ptr_null(weft_gradient_kernels_select((weft_isa)99, 0));
+    ck_assert_ptr_null(weft_isa_name((weft_isa)99));
+    ck_assert_str_eq(weft_isa_name(WEFT_ISA_AUTO), "auto");
+#ifdef WEFT_NO_SIMD
+    ck_assert_int_eq(best, WEFT_ISA_SERIAL);
+#elif defined __x86_64__
+    ck_assert(weft_isa_available(WEFT_ISA_SSE2));
+#elif defined __aarch64__ && !defined __ARM_BIG_ENDIAN
+    ck_assert_int_eq(best, WEFT_ISA_NEON);
+#elif defined __wasm_simd128__
+    ck_assert_int_eq(best, WEFT_ISA_WASM);
+#endif
+#ifdef __x86_64__
+    /* the compiler's own opinion of this machine */
+    ck_assert_int_eq(weft_isa_available(WEFT_ISA_AVX2),
+                     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && !NO_SIMD);
+    ck_assert_int_eq(weft_isa_available(WEFT_ISA_AVX512),
+                     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && !NO_SIMD);
+#endif
+    if (expected) ck_assert_str_eq(weft_isa_name(best), expected);
+}
+END_TEST
+
+/* Stores bypass the cache only for what does not fit into it. */
+START_TEST(streaming_begins_beyond_the_cache) {
+    const size_t cache = weft_cache_bytes();
+    int i;
+    ck_assert_uint_ge(cache, 1u << 18);
+    for (i = WEFT_ISA_SERIAL; i < WEFT_ISA_COUNT; i++) {
+        const weft_kernels *k = weft_kernels_select((weft_isa)i, cache);
+        if (!k) continue;
+        ck_assert_int_eq(k->stream, 0);
+        ck_assert_int_eq(weft_kernels_select((weft_isa)i, 0)->stream, 0);
+        k = weft_kernels_select((weft_isa)i, cache + 1);
+        ck_assert_int_eq(k->stream, 1);
+        ck_assert_int_eq(weft_gradient_kernels_select((weft_isa)i, cache + 1)->core->stream, 1);
+        if (i >= WEFT_ISA_SSE2 && i <= WEFT_ISA_AVX512) ck_assert(k->fence != NULL);
+    }
 }
 END_TEST
 
@@ -1226,15 +1284,31 @@ START_TEST(operands_can_tell) {
 END_TEST
 #endif
 
-int main(void) {
-    Suite *s[5];
+static Suite *environment_suite(void) {
+    Suite *s = suite_create("environment");
+    TCase *c = tcase_create("environment");
+    tcase_add_test(c, selection);
+    tcase_add_test(c, streaming_begins_beyond_the_cache);
+    tcase_add_test(c, probe_accepts_the_default);
+    tcase_add_test(c, probe_refuses_flushing);
+    tcase_add_test(c, probe_refuses_other_roundings);
+#ifdef FUSES_OUTSIDE
+    tcase_add_test(c, operands_can_tell);
+#endif
+    suite_add_tcase(s, c);
+    return s;
+}
+
+/* All tests with the tables K and G; their floating-point environment is everyone's, so that it is tested once. */
+static int run_all(const char *set, int with_environment) {
+    Suite *s[4];
     TCase *c;
     SRunner *r;
     int failed;
     size_t i;
 
-    K = KERNELS_UNDER_TEST;
-    G = GRADIENT_KERNELS_UNDER_TEST;
+    printf("kernels: %s%s\n", set, K->stream ? ", streaming" : "");
+    fflush(stdout); /* before Check forks */
 
     s[0] = suite_create("elements");
     c = tcase_create("elements");
@@ -1280,21 +1354,39 @@ int main(void) {
     tcase_add_test(c, order_of_pieces_does_not_matter);
     suite_add_tcase(s[3], c);
 
-    s[4] = suite_create("environment");
-    c = tcase_create("environment");
-    tcase_add_test(c, selection);
-    tcase_add_test(c, probe_accepts_the_default);
-    tcase_add_test(c, probe_refuses_flushing);
-    tcase_add_test(c, probe_refuses_other_roundings);
-#ifdef FUSES_OUTSIDE
-    tcase_add_test(c, operands_can_tell);
-#endif
-    suite_add_tcase(s[4], c);
-
     r = srunner_create(s[0]);
-    for (i = 1; i < 5; i++) srunner_add_suite(r, s[i]);
+    for (i = 1; i < 4; i++) srunner_add_suite(r, s[i]);
+    if (with_environment) srunner_add_suite(r, environment_suite());
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
     srunner_free(r);
+    return failed;
+}
+
+int main(void) {
+    int failed = 0;
+#ifdef EXTRA_SET
+    K = KERNELS_UNDER_TEST;
+    G = GRADIENT_KERNELS_UNDER_TEST;
+    failed = run_all("a set of the tests", 1);
+#else
+    const char *only = getenv("WEFT_ISA");
+    int i;
+    for (i = WEFT_ISA_SERIAL; i < WEFT_ISA_COUNT; i++) {
+        const weft_isa isa = (weft_isa)i;
+        if (only && strcmp(only, weft_isa_name(isa)) != 0) continue;
+        if (!weft_isa_available(isa)) {
+            printf("kernels: %s is not here: skipped\n", weft_isa_name(isa));
+            continue;
+        }
+        K = weft_kernels_select(isa, 0);
+        G = weft_gradient_kernels_select(isa, 0);
+        failed += run_all(weft_isa_name(isa), isa == WEFT_ISA_SERIAL);
+        if (!K->fence) continue; /* this one has no other stores */
+        K = weft_kernels_select(isa, SIZE_MAX);
+        G = weft_gradient_kernels_select(isa, SIZE_MAX);
+        failed += run_all(weft_isa_name(isa), 0);
+    }
+#endif
     return failed != 0;
 }

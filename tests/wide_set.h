@@ -99,6 +99,7 @@ WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
 #define WEFT_D_ADD wide_d_add
 #define WEFT_D_SUB wide_d_sub
 #define WEFT_D_MUL wide_d_mul
+#define WEFT_D_MADD(sum, a, b) wide_d_add(sum, wide_d_mul(a, b))
 #define WEFT_D_NONFINITE wide_d_nonfinite
 #define WEFT_U wide_u
 #define WEFT_U_SET wide_u_set
@@ -129,7 +130,6 @@ WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
 #include "../src/weft/kernels/body.h"
 #include "../src/weft/fp_end.h"
 
-static const weft_kernels weft_kernels_wide = {"wide", WEFT_KERNEL_SETS};
-static const weft_gradient_kernels weft_gradient_kernels_wide = {&weft_kernels_wide, WEFT_GRADIENT_SETS};
+WEFT_SET_TABLES(wide, WEFT_ISA_SERIAL, NULL)
 
 #include "../src/weft/kernels/vocabulary_end.h"

@@ -1,3 +1,5 @@
+#include "kernels/machine.h"
+
 /* Contraction of a * b + c into one rounding would make results depend on the compiler and its flags. gcc ignores the
  * standard's pragma and fuses in its gnu modes, hence the option; clang and MSVC have pragmas of their own. */
 #if defined __clang__

@@ -19,8 +19,33 @@
  * - NaN payloads are excepted. */
 #define WEFT_BLOCK ((size_t)4096)
 
-/* Which instruction set to use. WEFT_ISA_AUTO takes the best that this machine has. */
-typedef enum weft_isa { WEFT_ISA_AUTO = 0, WEFT_ISA_SERIAL = 1 } weft_isa;
+/* Which instruction set to use. WEFT_ISA_AUTO takes the best that compiler and machine have, found at run time: no
+ * compiler flags are needed. One that is not there is refused with WEFT_ERR_UNSUPPORTED. The results are the same. */
+typedef enum weft_isa {
+    WEFT_ISA_AUTO = 0,
+    WEFT_ISA_SERIAL = 1, /* plain C; all there is with WEFT_NO_SIMD */
+    WEFT_ISA_SSE2 = 2,   /* x86-64 */
+    WEFT_ISA_AVX2 = 3,   /* with FMA */
+    WEFT_ISA_AVX512 = 4, /* F and DQ */
+    WEFT_ISA_NEON = 5,   /* aarch64, little-endian */
+    WEFT_ISA_WASM = 6    /* simd128, where the module is compiled with it */
+} weft_isa;
+
+#define WEFT_ISA_COUNT 7
+
+/* "serial", "avx2", ...; "auto" for WEFT_ISA_AUTO, NULL for what is none. */
+WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
+    switch (isa) {
+    case WEFT_ISA_AUTO: return "auto";
+    case WEFT_ISA_SERIAL: return "serial";
+    case WEFT_ISA_SSE2: return "sse2";
+    case WEFT_ISA_AVX2: return "avx2";
+    case WEFT_ISA_AVX512: return "avx512";
+    case WEFT_ISA_NEON: return "neon";
+    case WEFT_ISA_WASM: return "wasm";
+    }
+    return NULL;
+}
 /*==== IMPLEMENTATION ====*/
 
 /* Sums that a pass over two vectors yields: x.y, x.x, y.y. */
@@ -43,14 +68,15 @@ typedef struct weft_grad_stats {
 
 /* The kernels of one element type. Vectors of n elements; n may be 0; no alignment beyond the element's. Outputs
  * may be the same array as an input of the same role (in place), but must not overlap partially.
+ * `stream`: what is only written may bypass the cache, since it will be gone from there before it is read.
  * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16
  * long. They add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the
  * block's sum. */
 typedef struct weft_kernel_set {
     /* y = x */
-    void (*copy)(size_t n, const void *x, void *y);
+    void (*copy)(size_t n, const void *x, void *y, int stream);
     /* y = a * x */
-    void (*scale)(size_t n, double a, const void *x, void *y);
+    void (*scale)(size_t n, double a, const void *x, void *y, int stream);
     /* y = y + a * x */
     void (*axpy)(size_t n, double a, const void *x, void *y);
     /* x = (1 - l) * x + l * c, with 1 - l computed in f64 and rounded once; each product rounded, then the sum */
@@ -59,7 +85,8 @@ typedef struct weft_kernel_set {
      * begin with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no
      * source left the result is +0. Returns how many elements of the result are not finite. out may be one of the
      * sources. */
-    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out);
+    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out,
+                             int stream);
     /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
     void (*sqnorm_block)(size_t n, const void *x, double *lanes);
     /* elements that are NaN or infinite */
@@ -80,12 +107,14 @@ typedef struct weft_gradient_set {
      * lanes[0..15] += g * g; returns the number of elements of g that are not finite. g, v and x are three arrays. */
     uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
     /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
-    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup);
+    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup, int stream);
 } weft_gradient_set;
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
-    const char *name; /* "serial", ... */
+    weft_isa isa;
+    int stream;          /* for the kernels that ask */
+    void (*fence)(void); /* after streaming, before another thread is told; NULL: not needed */
     weft_kernel_set f32, f64;
     void (*bf16_to_f32)(size_t n, const uint16_t *x, float *y);
     void (*f32_to_bf16)(size_t n, const float *x, uint16_t *y); /* nearest even; NaN stays NaN (quiet) */
@@ -172,6 +201,13 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
             WEFT_SET_NAME(e, sam_perturb)                                                                              \
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
+/* [0] keeps to the cache, [1] streams where the set can. */
+#define WEFT_SET_TABLES(set, isa, fence)                                                                               \
+    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
+                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};     \
+    static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
+        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
 
 #include "kernels/serial.h"
+#include "kernels/dispatch.h"
 #include "kernels/drivers.h"

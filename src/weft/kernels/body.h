@@ -1,3 +1,4 @@
+/*==== SECTION WEFT_ELEMENT ====*/
 /* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
  * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
  * (double tensors), and takes the vocabulary back. */
@@ -14,7 +15,11 @@
 #define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
 #define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD32(p)
+#define WEFT_MADD(sum, a, b) WEFT_D_MADD(sum, a, b)
 #define WEFT_BITS(p) WEFT_U_LOAD32(p)
+#ifdef WEFT_F_STREAM
+#define WEFT_STREAM(p, v) WEFT_F_STREAM(p, v)
+#endif
 #else
 #define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
 #define WEFT_T double
@@ -28,17 +33,55 @@
 #define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
 #define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD(p)
+#define WEFT_MADD(sum, a, b) WEFT_D_ADD(sum, WEFT_D_MUL(a, b))
 #define WEFT_BITS(p) WEFT_U_LOAD64(p)
+#ifdef WEFT_D_STREAM
+#define WEFT_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
 #endif
 
 /* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
- * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too. */
+ * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too.
+ * WEFT_EACH_OUT also knows an array that is only written, for WEFT_STEP(LOAD, STORE, OUT): if `stream` is set and the
+ * set can, its stores bypass the cache, from where it is aligned. */
 #if WEFT_LANES > 1
-#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, n - i)
-#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, n - i)
+#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, part)
+#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, part)
 #define WEFT_EACH                                                                                                      \
-    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                              \
-    if (i < n) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                                 \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)                                                                     \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_EACH_OUT(out)                                                                                             \
+    i = 0;                                                                                                             \
+    if (stream) {                                                                                                      \
+        size_t part = WEFT_K(unaligned)(out, n);                                                                       \
+        if (part) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                          \
+        for (i = part; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STREAM)             \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                      \
+    }                                                                                                                  \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+
+/* How many of the n elements at p come before the first one that a whole vector can be streamed to. */
+WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
+    const size_t past = (size_t)(uintptr_t)p / sizeof(WEFT_T) % WEFT_LANES, m = past ? WEFT_LANES - past : 0;
+    return m < n ? m : n;
+}
+#else
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                     \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+#endif
 
 WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
     WEFT_T rest[WEFT_LANES];
@@ -54,19 +97,35 @@ WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
 }
 #else
 #define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)
 #endif
 
-WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys) {
+WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys, int stream) {
+#ifdef WEFT_STREAM
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    size_t i;
+    if (stream) {
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, LOAD(x + i)); }
+        WEFT_EACH_OUT(y)
+#undef WEFT_STEP
+        return;
+    }
+#else
+    (void)stream;
+#endif
     memmove(ys, xs, n * sizeof(WEFT_T));
 }
 
-WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys) {
+WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys, int stream) {
     const WEFT_T *x = (const WEFT_T *)xs;
     WEFT_T *y = (WEFT_T *)ys;
     const WEFT_V va = WEFT_SET((WEFT_T)a);
     size_t i;
-#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_MUL(va, LOAD(x + i))); }
-    WEFT_EACH
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, WEFT_MUL(va, LOAD(x + i))); }
+    WEFT_EACH_OUT(y)
 #undef WEFT_STEP
 }
 
@@ -90,68 +149,152 @@ WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
 #undef WEFT_STEP
 }
 
-WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups) {
+WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups, int stream) {
     const WEFT_T *g = (const WEFT_T *)gs;
     WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
     const WEFT_V va = WEFT_SET((WEFT_T)a);
     size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
+#define WEFT_STEP(LOAD, STORE, OUT)                                                                                    \
     {                                                                                                                  \
         const WEFT_V was = LOAD(x + i);                                                                                \
-        STORE(backup + i, was);                                                                                        \
+        OUT(backup + i, was);                                                                                          \
         STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
     }
-    WEFT_EACH
+    WEFT_EACH_OUT(backup)
 #undef WEFT_STEP
 }
 
-/* A group of elements at a time, which stays in the first-level cache while the sources are added to it in turn. */
+/* One way over m elements of a sum: v = (started: sum +) w[0] * p[0] + ... of up to four sources, to the sums at hand,
+ * or the last time to the result. Returns how many of those are not finite. */
+#if WEFT_LANES > 1
+#define WEFT_AT_ONCE 4
+#define WEFT_SUM_GROUP 128
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    const WEFT_T *const p0 = p[0], *const p1 = p[1], *const p2 = p[2], *const p3 = p[3];
+    const WEFT_V w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
+    unsigned bad = 0;
+    size_t i, j = 0;
+#define WEFT_TERM(LOAD, q) v = WEFT_ADD(v, WEFT_MUL(w##q, LOAD(p##q + i)));
+#define WEFT_ONE(LOAD)
+#define WEFT_TWO(LOAD) WEFT_TERM(LOAD, 1)
+#define WEFT_THREE(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2)
+#define WEFT_FOUR(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2) WEFT_TERM(LOAD, 3)
+#define WEFT_STEP(LOAD, MORE, TO)                                                                                      \
+    {                                                                                                                  \
+        WEFT_V v = WEFT_MUL(w0, LOAD(p0 + i));                                                                         \
+        if (started) v = WEFT_ADD(sum[j], v);                                                                          \
+        MORE(LOAD)                                                                                                     \
+        TO(v)                                                                                                          \
+    }
+#define WEFT_TO_SUM(v) sum[j] = v;
+#define WEFT_TO_OUT(v) WEFT_STORE(out + i, v); bad += WEFT_NONFINITE(v);
+#define WEFT_TO_MEMORY(v) WEFT_STREAM(out + i, v); bad += WEFT_NONFINITE(v);
+/* the lanes that are padding hold zeros, or NaN if a weight is not finite: not counted */
+#define WEFT_TO_REST(v) WEFT_STORE_REST(out + i, v); bad += WEFT_NONFINITE(WEFT_LOAD_REST(out + i));
+#define WEFT_LOOP(MORE, TO)                                                                                            \
+    for (i = 0; m - i >= WEFT_LANES; i += WEFT_LANES, j++) WEFT_STEP(WEFT_LOAD, MORE, TO)                              \
+    if (i < m) {                                                                                                       \
+        const size_t part = m - i;                                                                                     \
+        if (out) WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_REST)                                                         \
+        else WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_SUM)                                                              \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_WAY(MORE)                                                                                                 \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else if (stream) { WEFT_LOOP(MORE, WEFT_TO_MEMORY) }                                                               \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#else
+#define WEFT_WAY(MORE)                                                                                                 \
+    (void)stream;                                                                                                      \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#endif
+    if (count == 1) {
+        WEFT_WAY(WEFT_ONE)
+    } else if (count == 2) {
+        WEFT_WAY(WEFT_TWO)
+    } else if (count == 3) {
+        WEFT_WAY(WEFT_THREE)
+    } else {
+        WEFT_WAY(WEFT_FOUR)
+    }
+#undef WEFT_TERM
+#undef WEFT_ONE
+#undef WEFT_TWO
+#undef WEFT_THREE
+#undef WEFT_FOUR
+#undef WEFT_STEP
+#undef WEFT_TO_SUM
+#undef WEFT_TO_OUT
+#undef WEFT_TO_MEMORY
+#undef WEFT_TO_REST
+#undef WEFT_LOOP
+#undef WEFT_WAY
+    return bad;
+}
+
+#else
+/* One source at a time, in loops that a compiler can make vectors of. */
+#define WEFT_AT_ONCE 1
+#define WEFT_SUM_GROUP WEFT_GROUP
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    unsigned bad = 0;
+    size_t i;
+    (void)count, (void)stream;
+    if (started)
+        for (i = 0; i < m; i++) sum[i] = sum[i] + w[0] * p[0][i];
+    else
+        for (i = 0; i < m; i++) sum[i] = w[0] * p[0][i];
+    if (!out) return 0;
+    for (i = 0; i < m; i++) {
+        out[i] = sum[i];
+        bad += WEFT_NONFINITE(sum[i]);
+    }
+    return bad;
+}
+#endif
+
+/* Four sources at a time: memory gives more so than to eight streams at once. With more than that, a group of elements
+ * at a time, whose sums stay in the first-level cache; short groups, since memory likes those better, too. */
 WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
-                                          void *outs) {
+                                          void *outs, int stream) {
     WEFT_T *out = (WEFT_T *)outs + first;
+    WEFT_V sum[WEFT_SUM_GROUP / WEFT_LANES], weight[WEFT_AT_ONCE];
+    const WEFT_T *p[WEFT_AT_ONCE];
     uint64_t bad = 0;
-    size_t s, j;
-    while (n) {
-        WEFT_V sum[WEFT_GROUP / WEFT_LANES];
-        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m / WEFT_LANES;
-        unsigned group_bad = 0;
+    size_t s, m;
+    unsigned q, count;
+    int at_once; /* all in one way, so that no sums are kept */
+    while (k && (WEFT_T)w[k - 1] == 0) k--;
+    if (!k) memset(out, 0, n * sizeof *out);
+    at_once = WEFT_LANES > 1 && k <= WEFT_AT_ONCE;
+    for (s = 0; s < k; s++)
+        if ((WEFT_T)w[s] == 0) at_once = 0;
+    for (; k && n; out += m, first += m, n -= m) {
         int started = 0;
-#if WEFT_LANES > 1
-        const size_t rest = m % WEFT_LANES;
+        m = n;
+        if (!at_once && m > WEFT_SUM_GROUP) m = WEFT_SUM_GROUP;
+#ifdef WEFT_STREAM
+        if (stream && WEFT_K(unaligned)(out, n)) m = WEFT_K(unaligned)(out, n); /* the first time */
 #endif
-        for (s = 0; s < k; s++) {
-            const WEFT_T a = (WEFT_T)w[s], *p;
-            const WEFT_V va = WEFT_SET(a);
-            if (a == 0) continue;
-            p = (const WEFT_T *)x[s] + first;
-            if (!started) {
-                for (j = 0; j < whole; j++) sum[j] = WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES));
-#if WEFT_LANES > 1
-                if (rest) sum[j] = WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest));
-#endif
-                started = 1;
-            } else {
-                for (j = 0; j < whole; j++) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_LOAD(p + j * WEFT_LANES)));
-#if WEFT_LANES > 1
-                if (rest) sum[j] = WEFT_ADD(sum[j], WEFT_MUL(va, WEFT_K(load_rest)(p + j * WEFT_LANES, rest)));
-#endif
+        for (s = 0; s < k; s += count) {
+            if ((WEFT_T)w[s] == 0) {
+                count = 1;
+                continue;
             }
+            for (count = 0; count < WEFT_AT_ONCE && s + count < k && (WEFT_T)w[s + count] != 0; count++) {
+                weight[count] = WEFT_SET((WEFT_T)w[s + count]);
+                p[count] = (const WEFT_T *)x[s + count] + first;
+            }
+            for (q = count; q < WEFT_AT_ONCE; q++) {
+                weight[q] = weight[0];
+                p[q] = p[0];
+            }
+            bad += WEFT_K(add_sources)(count, m, p, weight, sum, started, s + count == k ? out : NULL, stream);
+            started = 1;
         }
-        if (!started) memset(sum, 0, sizeof sum);
-        for (j = 0; j < whole; j++) {
-            WEFT_STORE(out + j * WEFT_LANES, sum[j]);
-            group_bad += WEFT_NONFINITE(sum[j]);
-        }
-#if WEFT_LANES > 1
-        if (rest) { /* the lanes of the rest that are padding hold zeros, or NaN if a weight is not finite */
-            WEFT_K(store_rest)(out + j * WEFT_LANES, sum[j], rest);
-            group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(out + j * WEFT_LANES, rest));
-        }
-#endif
-        bad += group_bad;
-        out += m;
-        first += m;
-        n -= m;
     }
     return bad;
 }
@@ -177,90 +320,121 @@ WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
 /* ---- reductions: element i of a block belongs to lane i % 16 ---- */
 #define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
 
-/* WEFT_STEP(x, y) does 16 elements. The last ones are padded with zeros. */
+/* DO(j) for each accumulator; written out, since compilers keep an array in registers only under constant indices. */
+#if WEFT_D_LANES == 8
+#define WEFT_EACH_SUM(DO) DO(0) DO(1)
+#elif WEFT_D_LANES == 4
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3)
+#elif WEFT_D_LANES == 2
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#else
+#define WEFT_EACH_SUM(DO) for (j = 0; j < WEFT_SUMS; j++) { DO(j) }
+#endif
+#if WEFT_D_LANES == 1
+#define WEFT_SUM_INDEX size_t j;
+#else
+#define WEFT_SUM_INDEX
+#endif
+#define WEFT_SUM_OF(lanes, j) WEFT_D_LOAD((lanes) + (j) * WEFT_D_LANES)
+#define WEFT_SUM_TO(lanes, j, sum) WEFT_D_STORE((lanes) + (j) * WEFT_D_LANES, sum);
+
+/* A step is 16 elements. The last ones are padded with zeros. */
 WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
     const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
     WEFT_D sum[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-#define WEFT_STEP(x, y)                                                                                                \
-    for (j = 0; j < WEFT_SUMS; j++)                                                                                    \
-        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(WEFT_WIDE(x + j * WEFT_D_LANES), WEFT_WIDE(y + j * WEFT_D_LANES)));
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j) sum[j] = WEFT_MADD(sum[j], WEFT_WIDE(x + (j) * WEFT_D_LANES), WEFT_WIDE(y + (j) * WEFT_D_LANES));
     for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x, y)
+        WEFT_EACH_SUM(WEFT_DO)
         x += WEFT_LANES_OF_A_BLOCK;
         y += WEFT_LANES_OF_A_BLOCK;
     }
     if (n) {
-        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
         memset(rest, 0, sizeof rest);
         memcpy(rest, x, n * sizeof *x);
         memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
-        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
     }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
 }
 
 WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
     const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
     WEFT_D sum[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) sum[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-#define WEFT_STEP(x)                                                                                                   \
-    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
-        const WEFT_D v = WEFT_WIDE(x + j * WEFT_D_LANES);                                                              \
-        sum[j] = WEFT_D_ADD(sum[j], WEFT_D_MUL(v, v));                                                                 \
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D v = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
+        sum[j] = WEFT_MADD(sum[j], v, v);                                                                              \
     }
     for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x)
+        WEFT_EACH_SUM(WEFT_DO)
         x += WEFT_LANES_OF_A_BLOCK;
     }
     if (n) {
-        WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
         memset(rest, 0, sizeof rest);
         memcpy(rest, x, n * sizeof *x);
-        WEFT_STEP(rest)
+        x = rest;
+        WEFT_EACH_SUM(WEFT_DO)
     }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) WEFT_D_STORE(lanes + j * WEFT_D_LANES, sum[j]);
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
 }
 
 WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
     const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
     double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
     WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
-    size_t j;
-    for (j = 0; j < WEFT_SUMS; j++) {
-        xy[j] = WEFT_D_LOAD(lanes + j * WEFT_D_LANES);
-        xx[j] = WEFT_D_LOAD(lanes_xx + j * WEFT_D_LANES);
-        yy[j] = WEFT_D_LOAD(lanes_yy + j * WEFT_D_LANES);
-    }
-#define WEFT_STEP(x, y)                                                                                                \
-    for (j = 0; j < WEFT_SUMS; j++) {                                                                                  \
-        const WEFT_D u = WEFT_WIDE(x + j * WEFT_D_LANES), v = WEFT_WIDE(y + j * WEFT_D_LANES);                         \
-        xy[j] = WEFT_D_ADD(xy[j], WEFT_D_MUL(u, v));                                                                   \
-        xx[j] = WEFT_D_ADD(xx[j], WEFT_D_MUL(u, u));                                                                   \
-        yy[j] = WEFT_D_ADD(yy[j], WEFT_D_MUL(v, v));                                                                   \
+    WEFT_SUM_INDEX
+#define WEFT_DO(j)                                                                                                     \
+    xy[j] = WEFT_SUM_OF(lanes, j);                                                                                     \
+    xx[j] = WEFT_SUM_OF(lanes_xx, j);                                                                                  \
+    yy[j] = WEFT_SUM_OF(lanes_yy, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES), v = WEFT_WIDE(y + (j) * WEFT_D_LANES);                     \
+        xy[j] = WEFT_MADD(xy[j], u, v);                                                                                \
+        xx[j] = WEFT_MADD(xx[j], u, u);                                                                                \
+        yy[j] = WEFT_MADD(yy[j], v, v);                                                                                \
     }
     for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_STEP(x, y)
+        WEFT_EACH_SUM(WEFT_DO)
         x += WEFT_LANES_OF_A_BLOCK;
         y += WEFT_LANES_OF_A_BLOCK;
     }
     if (n) {
-        WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
         memset(rest, 0, sizeof rest);
         memcpy(rest, x, n * sizeof *x);
         memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
-        WEFT_STEP(rest, rest + WEFT_LANES_OF_A_BLOCK)
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
     }
-#undef WEFT_STEP
-    for (j = 0; j < WEFT_SUMS; j++) {
-        WEFT_D_STORE(lanes + j * WEFT_D_LANES, xy[j]);
-        WEFT_D_STORE(lanes_xx + j * WEFT_D_LANES, xx[j]);
-        WEFT_D_STORE(lanes_yy + j * WEFT_D_LANES, yy[j]);
-    }
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    WEFT_SUM_TO(lanes, j, xy[j])                                                                                       \
+    WEFT_SUM_TO(lanes_xx, j, xx[j])                                                                                    \
+    WEFT_SUM_TO(lanes_yy, j, yy[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
 }
 
 /* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
@@ -345,11 +519,14 @@ WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
     WEFT_I_STORE16(rest, v);
     memcpy(p, rest, m * sizeof *p);
 }
-#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, n - i)
-#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, n - i)
+#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, part)
+#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, part)
 #define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
-    for (i = 0; i < n - n % WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                        \
-    if (i < n) WEFT_STEP(LOAD_REST, STORE_REST)
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                           \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(LOAD_REST, STORE_REST)                                                                               \
+    }
 #else
 #define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
     WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
@@ -433,9 +610,18 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_MUL
 #undef WEFT_NONFINITE
 #undef WEFT_WIDE
+#undef WEFT_MADD
 #undef WEFT_BITS
+#undef WEFT_STREAM
 #undef WEFT_LOAD_REST
 #undef WEFT_STORE_REST
 #undef WEFT_EACH
+#undef WEFT_EACH_OUT
+#undef WEFT_SUM_GROUP
+#undef WEFT_AT_ONCE
 #undef WEFT_SUMS
+#undef WEFT_SUM_INDEX
+#undef WEFT_SUM_OF
+#undef WEFT_SUM_TO
+#undef WEFT_EACH_SUM
 #undef WEFT_ELEMENT

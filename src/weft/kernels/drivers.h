@@ -1,17 +1,5 @@
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
 
-/* The table for an object whose passes write `bytes` (0: few): those that exceed the last-level cache bypass it. NULL
- * if `isa` names a set that this build or machine does not have. */
-WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
-    (void)bytes;
-    return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_kernels_serial : NULL;
-}
-
-WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
-    (void)bytes;
-    return isa == WEFT_ISA_AUTO || isa == WEFT_ISA_SERIAL ? &weft_gradient_kernels_serial : NULL;
-}
-
 /* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
  * contracts or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time,
  * and where it matters are read into locals, so that what is fused in a kernel is fused here. */
@@ -111,17 +99,17 @@ typedef union weft_slot {
 #define WEFT_SLOTS 3
 
 /* n elements of f32 or f64 at p, which begin with element `at` of the tensor. Returns the count. */
-WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p,
-                                 double *lanes) {
+WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p, double *lanes,
+                                 int stream) {
     const weft_kernel_set *s = wide ? &j->kernels->f64 : &j->kernels->f32;
     const weft_gradient_set *d = j->gradient ? wide ? &j->gradient->f64 : &j->gradient->f32 : NULL;
     switch (j->op) {
-    case WEFT_OP_COPY: s->copy(n, p[0], p[1]); break;
-    case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_COPY: s->copy(n, p[0], p[1], stream); break;
+    case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1], stream); break;
     case WEFT_OP_AXPY: s->axpy(n, j->a, p[0], p[1]); break;
     case WEFT_OP_PULL: s->pull(n, j->a, p[0], p[1]); break;
-    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2]); break;
-    case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0]);
+    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2], stream); break;
+    case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0], stream);
     case WEFT_OP_DOT: d->dot_block(n, p[0], p[1], lanes); break;
     case WEFT_OP_SQNORM: s->sqnorm_block(n, p[0], lanes); break;
     case WEFT_OP_DOTS: d->dots_block(n, p[0], p[1], lanes); break;
@@ -159,7 +147,8 @@ WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, doub
             for (i = 0; i < j->sources; i++) {
                 if ((float)j->w[i] == 0) continue;
                 weft_widen(j, m, (const uint16_t *)j->source[i] + at, piece[0]);
-                (started ? s->axpy : s->scale)(m, j->w[i], piece[0], piece[1]);
+                if (started) s->axpy(m, j->w[i], piece[0], piece[1]);
+                else s->scale(m, j->w[i], piece[0], piece[1], 0);
                 started = 1;
             }
             if (!started) memset(piece[1], 0, sizeof piece[1]);
@@ -170,7 +159,7 @@ WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, doub
         }
         for (i = 0; i < 3; i++)
             if (j->reads >> i & 1u) weft_widen(j, m, (const uint16_t *)j->array[i] + at, piece[i]);
-        count += weft_work_apply(j, 0, at, m, p, lanes);
+        count += weft_work_apply(j, 0, at, m, p, lanes, 0);
         for (i = 0; i < 3; i++)
             if (j->writes >> i & 1u) weft_narrow(j, m, piece[i], (uint16_t *)j->array[i] + at);
     }
@@ -194,10 +183,15 @@ WEFT_FN void weft_work_block(const weft_work *j, size_t b, weft_slot *slot) {
         const size_t each = weft_dtype_bytes(j->dtype);
         void *p[3];
         for (i = 0; i < 3; i++) p[i] = j->array[i] ? (void *)((unsigned char *)j->array[i] + at * each) : NULL;
-        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes);
+        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes, j->kernels->stream);
     }
     for (i = 0; i < j->sums; i++) slot[i].sum = weft_lanes_sum(lanes + i * WEFT_LANES_OF_A_BLOCK);
     if (j->counts) slot[i].count = count;
+}
+
+/* What this thread has streamed is there for all that are told so from now on. */
+WEFT_FN void weft_work_fence(const weft_work *j) {
+    if (j->kernels->stream && j->kernels->fence) j->kernels->fence();
 }
 
 /* The total takes in the next block. */
@@ -224,6 +218,7 @@ WEFT_FN void weft_wave_piece(void *arg, size_t index) {
     size_t b = wave->first + index * WEFT_PIECE_BLOCKS, end = b + WEFT_PIECE_BLOCKS;
     if (end > wave->end) end = wave->end;
     for (; b < end; b++) weft_work_block(wave->work, b, each ? wave->slot + (b - wave->first) * each : NULL);
+    weft_work_fence(wave->work);
 }
 
 /* Not inlined, so that its frame of 16 KiB is there only where a pool is. */
@@ -260,6 +255,7 @@ WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot 
         weft_work_block(j, b, slot);
         weft_work_add(j, total, slot);
     }
+    weft_work_fence(j);
 }
 
 /* `reads` and `writes` say what becomes of the arrays, so that inputs may go without their const here. */

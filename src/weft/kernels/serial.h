@@ -9,7 +9,10 @@
  * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
  * infinite. D_LOAD32: WEFT_D_LANES floats, widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
  * U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for
- * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant. */
+ * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant.
+ * D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it may be fused. Optional:
+ * F_STREAM, D_STREAM, which store a whole aligned vector past the cache, and then, for WEFT_SET_TABLES, a function that
+ * makes such stores visible to other threads before anything that follows (else NULL). */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
 
@@ -33,6 +36,7 @@
 #define WEFT_D_ADD(a, b) ((a) + (b))
 #define WEFT_D_SUB(a, b) ((a) - (b))
 #define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
 #define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
 
 #define WEFT_U uint64_t
@@ -63,8 +67,6 @@
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-static WEFT_UNUSED const weft_kernels weft_kernels_serial = {"serial", WEFT_KERNEL_SETS};
-static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_serial = {&weft_kernels_serial,
-                                                                                WEFT_GRADIENT_SETS};
+WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
 
 #include "vocabulary_end.h"

@@ -5,6 +5,7 @@
 #undef WEFT_F_SET
 #undef WEFT_F_LOAD
 #undef WEFT_F_STORE
+#undef WEFT_F_STREAM
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
@@ -16,9 +17,11 @@
 #undef WEFT_D_LOAD
 #undef WEFT_D_LOAD32
 #undef WEFT_D_STORE
+#undef WEFT_D_STREAM
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
 #undef WEFT_U_SET
