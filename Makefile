@@ -57,6 +57,8 @@ EXAMPLE_SRC := $(filter-out examples/train.c,$(sort $(wildcard examples/*.c)))
 TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
+# the kernels once more as C++ and as user code built for this machine: flags under which compilers fuse and reorder
+UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx
 ASAN_UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/asan/%)
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
@@ -145,6 +147,14 @@ $(UNIT): $(BUILD)/test/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
 
+$(BUILD)/test/kernels_native: tests/test_kernels.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(CC) $(TEST_FLAGS) -O3 $(NATIVE) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+
+$(BUILD)/test/kernels_cxx: tests/test_kernels.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(CXX) -x c++ -std=gnu++17 $(INC) -Itests -O3 $(NATIVE) $(DEP) $(LDFLAGS) $< -x none $(CHECK) $(LIBS) -o $@
+
 $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
@@ -161,7 +171,7 @@ $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CJSON) $(LIBS) -o $@
 
-unit-programs: $(UNIT)
+unit-programs: $(UNIT) $(UNIT_AGAIN)
 asan-programs: $(ASAN_UNIT)
 tsan-programs: $(TSAN_UNIT)
 fuzz-programs: $(FUZZ)
@@ -170,7 +180,7 @@ golden-programs: $(GOLDEN)
 # ---- running the tests -----------------------------------------------------------------------------------------------
 
 RUN = CC='$(CC)' CXX='$(CXX)' SAN_CC='$(SAN_CC)' FUZZ_CC='$(FUZZ_CC)' BUILD='$(BUILD)' MAKE='$(MAKE)' \
-      UNIT='$(UNIT)' ASAN_UNIT='$(ASAN_UNIT)' TSAN_UNIT='$(TSAN_UNIT)' FUZZ='$(FUZZ)' GOLDEN='$(GOLDEN)' \
+      UNIT='$(UNIT) $(UNIT_AGAIN)' ASAN_UNIT='$(ASAN_UNIT)' TSAN_UNIT='$(TSAN_UNIT)' FUZZ='$(FUZZ)' GOLDEN='$(GOLDEN)' \
       EXAMPLES='$(EXAMPLES)' HEADERS='$(HEADERS)' tests/run
 
 # `make -j2 deps test` must not start before the tools are there

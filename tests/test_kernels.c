@@ -409,6 +409,23 @@ START_TEST(weight_zero_hides_nan) {
 }
 END_TEST
 
+/* What pads the last vector is multiplied as well, but is nobody's result. */
+START_TEST(infinite_weight_counts_only_elements) {
+    const int wide = _i;
+    size_t n;
+    for (n = 0; n < 70; n++) {
+        array x = array_draw(wide, n, UNIFORM), out = array_make(wide, n);
+        const void *source[2];
+        double w[2] = {1.0, 0.0};
+        w[1] = f64_of(UINT64_C(0x7FF0000000000000));
+        source[0] = source[1] = x.p;
+        ck_assert_uint_eq(set_of(wide)->weighted_sum(0, n, 2, w, source, out.p, K->stream), n);
+        array_free(&x);
+        array_free(&out);
+    }
+}
+END_TEST
+
 START_TEST(nonfinite_are_counted) {
     const int wide = _i;
     size_t i, j;
@@ -1320,6 +1337,7 @@ static int run_all(const char *set, int with_environment) {
     tcase_add_loop_test(c, perturb_keeps_a_backup, 0, 2);
     tcase_add_loop_test(c, weighted_sum_goes_left_to_right, 0, 2);
     tcase_add_loop_test(c, weight_zero_hides_nan, 0, 2);
+    tcase_add_loop_test(c, infinite_weight_counts_only_elements, 0, 2);
     tcase_add_loop_test(c, nonfinite_are_counted, 0, 2);
     tcase_add_loop_test(c, sgd_follows_the_definition, 0, 2);
     suite_add_tcase(s[0], c);
