@@ -1183,6 +1183,16 @@ typedef struct weft_gradient_set {
     void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup, int stream);
 } weft_gradient_set;
 
+/* Sums over several workers, in f64 before anything is rounded; for sums of gradients in their own subspace. */
+typedef struct weft_wide_set {
+    /* s = (started: s +) a * x, for n columns: product and sum in f64 */
+    void (*add_wide)(size_t n, double a, const void *x, double *s, int started);
+    /* lanes[0..15] += x * s, [16..31] += x * x */
+    void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
+    /* y = s, rounded once; returns how many of y are not finite */
+    uint64_t (*narrow)(size_t n, const double *s, void *y);
+} weft_wide_set;
+
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
     weft_isa isa;
@@ -1199,6 +1209,11 @@ typedef struct weft_gradient_kernels {
     const weft_kernels *core; /* of the same instruction set */
     weft_gradient_set f32, f64;
 } weft_gradient_kernels;
+
+typedef struct weft_wide_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_wide_set f32, f64;
+} weft_wide_kernels;
 
 /* What the vocabulary of an instruction set and the kernels over it have in common. */
 #define WEFT_LANES_OF_A_BLOCK 16
@@ -1274,12 +1289,16 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
             WEFT_SET_NAME(e, sam_perturb)                                                                              \
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
+#define WEFT_WIDE_SET(e) {WEFT_SET_NAME(e, add_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, narrow)}
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
                                                                    {isa, 1, fence, WEFT_KERNEL_SETS}};     \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
-        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
+        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
+    static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
+        {&weft_kernels_##set[0], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)},                                              \
+        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};
 
 /* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
  * body.h for each element type, take the vocabulary back.
@@ -1290,7 +1309,7 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
  *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
  *
  * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
- * infinite. D_LOAD32: WEFT_D_LANES floats, widened. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
+ * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
  * U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for
  * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant.
  * D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it may be fused. Optional:
@@ -1316,6 +1335,7 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_D_LOAD(p) (*(p))
 #define WEFT_D_LOAD32(p) ((double)*(p))
 #define WEFT_D_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_D_STORE32(p, v) (void)(*(p) = (float)(v))
 #define WEFT_D_ADD(a, b) ((a) + (b))
 #define WEFT_D_SUB(a, b) ((a) - (b))
 #define WEFT_D_MUL(a, b) ((a) * (b))
@@ -1371,6 +1391,7 @@ WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
 #undef WEFT_D_LOAD
 #undef WEFT_D_LOAD32
 #undef WEFT_D_STORE
+#undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
@@ -1440,6 +1461,7 @@ WEFT_FN void weft_x86_fence(void) {
 #define WEFT_D_LOAD(p) _mm_loadu_pd(p)
 #define WEFT_D_LOAD32(p) _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
 #define WEFT_D_STORE(p, v) _mm_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storel_epi64((__m128i *)(void *)(p), _mm_castps_si128(_mm_cvtpd_ps(v)))
 #define WEFT_D_STREAM(p, v) _mm_stream_pd(p, v)
 #define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
@@ -1506,6 +1528,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #undef WEFT_D_LOAD
 #undef WEFT_D_LOAD32
 #undef WEFT_D_STORE
+#undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
@@ -1566,6 +1589,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
 #define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
 #define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
 #define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
 #define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
@@ -1627,6 +1651,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #undef WEFT_D_LOAD
 #undef WEFT_D_LOAD32
 #undef WEFT_D_STORE
+#undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
@@ -1684,6 +1709,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #define WEFT_D_LOAD(p) _mm512_loadu_pd(p)
 #define WEFT_D_LOAD32(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
 #define WEFT_D_STORE(p, v) _mm512_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps(v))
 #define WEFT_D_STREAM(p, v) _mm512_stream_pd(p, v)
 #define WEFT_D_ADD(a, b) _mm512_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm512_sub_pd(a, b)
@@ -1740,6 +1766,7 @@ WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
 #undef WEFT_D_LOAD
 #undef WEFT_D_LOAD32
 #undef WEFT_D_STORE
+#undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
@@ -1887,6 +1914,25 @@ WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, 
     case WEFT_ISA_WASM: return &weft_gradient_kernels_wasm[core->stream];
 #endif
     default: return &weft_gradient_kernels_serial[core->stream];
+    }
+}
+
+WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_wide_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_wide_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_wide_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_wide_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_wide_kernels_wasm[core->stream];
+#endif
+    default: return &weft_wide_kernels_serial[core->stream];
     }
 }
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
@@ -6288,6 +6334,7 @@ GRAWA_API void grawa_close(grawa *g) {
 #define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
 #define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD32(p)
+#define WEFT_NARROW(p, v) WEFT_D_STORE32(p, v)
 #define WEFT_MADD(sum, a, b) WEFT_D_MADD(sum, a, b)
 #define WEFT_BITS(p) WEFT_U_LOAD32(p)
 #ifdef WEFT_F_STREAM
@@ -6306,6 +6353,7 @@ GRAWA_API void grawa_close(grawa *g) {
 #define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
 #define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD(p)
+#define WEFT_NARROW(p, v) WEFT_D_STORE(p, v)
 #define WEFT_MADD(sum, a, b) WEFT_D_ADD(sum, WEFT_D_MUL(a, b))
 #define WEFT_BITS(p) WEFT_U_LOAD64(p)
 #ifdef WEFT_D_STREAM
@@ -6557,13 +6605,11 @@ WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, cons
                 count = 1;
                 continue;
             }
-            for (count = 0; count < WEFT_AT_ONCE && s + count < k && (WEFT_T)w[s + count] != 0; count++) {
-                weight[count] = WEFT_SET((WEFT_T)w[s + count]);
-                p[count] = (const WEFT_T *)x[s + count] + first;
-            }
-            for (q = count; q < WEFT_AT_ONCE; q++) {
-                weight[q] = weight[0];
-                p[q] = p[0];
+            for (count = 1; count < WEFT_AT_ONCE && s + count < k && (WEFT_T)w[s + count] != 0;) count++;
+            for (q = 0; q < WEFT_AT_ONCE; q++) {
+                const size_t source = q < count ? s + q : s;
+                weight[q] = WEFT_SET((WEFT_T)w[source]);
+                p[q] = (const WEFT_T *)x[source] + first;
             }
             bad += WEFT_K(add_sources)(count, m, p, weight, sum, started, s + count == k ? out : NULL, stream);
             started = 1;
@@ -6709,6 +6755,88 @@ WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, do
     WEFT_EACH_SUM(WEFT_DO)
 #undef WEFT_DO
 }
+
+/* ---- sums over workers in f64: a few hundred columns at a time, which stay in the first-level cache ---- */
+
+/* WEFT_STEP(i) does WEFT_D_LANES columns; what is left goes through WEFT_ONE(i). */
+#if WEFT_D_LANES > 1
+#define WEFT_COLUMNS                                                                                                   \
+    for (i = 0; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP                                                    \
+    for (; i < n; i++) WEFT_ONE
+#else
+#define WEFT_COLUMNS for (i = 0; i < n; i++) WEFT_ONE
+#endif
+
+WEFT_KERNEL void WEFT_K(add_wide)(size_t n, double a, const void *xs, double *s, int started) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    const WEFT_D va = WEFT_D_SET(a);
+    size_t i;
+    if (started) {
+#define WEFT_STEP WEFT_D_STORE(s + i, WEFT_D_ADD(WEFT_D_LOAD(s + i), WEFT_D_MUL(va, WEFT_WIDE(x + i))));
+#define WEFT_ONE s[i] = s[i] + a * (double)x[i];
+        WEFT_COLUMNS
+#undef WEFT_STEP
+#undef WEFT_ONE
+    } else {
+#define WEFT_STEP WEFT_D_STORE(s + i, WEFT_D_MUL(va, WEFT_WIDE(x + i)));
+#define WEFT_ONE s[i] = a * (double)x[i];
+        WEFT_COLUMNS
+#undef WEFT_STEP
+#undef WEFT_ONE
+    }
+    (void)va;
+}
+
+WEFT_KERNEL uint64_t WEFT_K(narrow)(size_t n, const double *s, void *ys) {
+    WEFT_T *y = (WEFT_T *)ys;
+    size_t i;
+#define WEFT_STEP WEFT_NARROW(y + i, WEFT_D_LOAD(s + i));
+#define WEFT_ONE y[i] = (WEFT_T)s[i];
+    WEFT_COLUMNS
+#undef WEFT_STEP
+#undef WEFT_ONE
+    return WEFT_K(count_nonfinite)(n, ys);
+}
+
+WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, wide[WEFT_LANES_OF_A_BLOCK];
+    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+    WEFT_D xs_sum[WEFT_SUMS], xx_sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j)                                                                                                     \
+    xs_sum[j] = WEFT_SUM_OF(lanes, j);                                                                                 \
+    xx_sum[j] = WEFT_SUM_OF(lanes_xx, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
+        xs_sum[j] = WEFT_D_ADD(xs_sum[j], WEFT_D_MUL(u, WEFT_D_LOAD(s + (j) * WEFT_D_LANES)));                         \
+        xx_sum[j] = WEFT_MADD(xx_sum[j], u, u);                                                                        \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        s += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memset(wide, 0, sizeof wide);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(wide, s, n * sizeof *s);
+        x = rest;
+        s = wide;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    WEFT_SUM_TO(lanes, j, xs_sum[j])                                                                                   \
+    WEFT_SUM_TO(lanes_xx, j, xx_sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+#undef WEFT_COLUMNS
 
 /* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
  * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
@@ -6883,6 +7011,7 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_MUL
 #undef WEFT_NONFINITE
 #undef WEFT_WIDE
+#undef WEFT_NARROW
 #undef WEFT_MADD
 #undef WEFT_BITS
 #undef WEFT_STREAM

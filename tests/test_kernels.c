@@ -21,6 +21,7 @@
 /* the tables under test: those of every set that this machine has, one after the other */
 static const weft_kernels *K;
 static const weft_gradient_kernels *G;
+static const weft_wide_kernels *W;
 
 /* ---- seeded numbers: WEFT_SEED replays a failure ---- */
 static uint64_t seed = 20240607, state = 20240607;
@@ -183,6 +184,7 @@ static void check_array(const char *what, const array *a, const double *want) {
 
 static const weft_kernel_set *set_of(int wide) { return wide ? &K->f64 : &K->f32; }
 static const weft_gradient_set *gradient_set_of(int wide) { return wide ? &G->f64 : &G->f32; }
+static const weft_wide_set *wide_set_of(int wide) { return wide ? &W->f64 : &W->f32; }
 
 /* all sizes to 300, and around the block, with every kind of value; `wide` comes from the loop test's index */
 static size_t size_at(size_t i) {
@@ -524,6 +526,48 @@ START_TEST(block_sums_follow_the_contract) {
             check_same("tree", wide, n, 0, weft_lanes_sum(got), tree(want[1]));
             array_free(&x);
             array_free(&y);
+        }
+}
+END_TEST
+
+/* Sums over workers: everything in f64, one rounding at the end. */
+START_TEST(wide_sums_follow_the_contract) {
+    const int wide = _i;
+    size_t i, j;
+    int kind;
+    reseed(15);
+    for (i = 0; i < SIZES; i++)
+        for (kind = 0; kind < KINDS; kind++) {
+            const size_t n = size_at(i);
+            const double a = scalar(), b = scalar();
+            array x = array_draw(wide, n, kind), y = array_draw(wide, n, kind), s = array_make(1, n);
+            array out = array_make(wide, n);
+            double got[32], want[32];
+            uint64_t bad = 0;
+            wide_set_of(wide)->add_wide(n, a, x.p, (double *)s.p, 0);
+            for (j = 0; j < n; j++) check_same("add_wide, first", wide, n, j, get(&s, j), mul(1, a, get(&x, j)));
+            wide_set_of(wide)->add_wide(n, b, y.p, (double *)s.p, 1);
+            for (j = 0; j < n; j++)
+                check_same("add_wide", wide, n, j, get(&s, j), add(1, mul(1, a, get(&x, j)), mul(1, b, get(&y, j))));
+            memset(got, 0, sizeof got);
+            memset(want, 0, sizeof want);
+            for (j = 0; j < n; j++) {
+                want[j % 16] = add(1, want[j % 16], mul(1, get(&x, j), get(&s, j)));
+                want[16 + j % 16] = add(1, want[16 + j % 16], mul(1, get(&x, j), get(&x, j)));
+            }
+            for (; j % 16; j++) { /* what pads the end: 0 * 0 */
+                want[j % 16] = add(1, want[j % 16], 0.0);
+                want[16 + j % 16] = add(1, want[16 + j % 16], 0.0);
+            }
+            wide_set_of(wide)->dots_wide(n, x.p, (const double *)s.p, got);
+            for (j = 0; j < 32; j++) check_same("dots_wide", wide, n, j, got[j], want[j]);
+            for (j = 0; j < n; j++) bad += (uint64_t)is_bad(rnd(wide, get(&s, j)));
+            ck_assert_uint_eq(wide_set_of(wide)->narrow(n, (const double *)s.p, out.p), bad);
+            for (j = 0; j < n; j++) check_same("narrow", wide, n, j, get(&out, j), rnd(wide, get(&s, j)));
+            array_free(&x);
+            array_free(&y);
+            array_free(&s);
+            array_free(&out);
         }
 }
 END_TEST
@@ -1188,6 +1232,7 @@ START_TEST(selection) {
         available++;
         ck_assert_int_eq(k->isa, isa);
         ck_assert_ptr_eq(g->core, k);
+        ck_assert_ptr_eq(weft_wide_kernels_select(isa, 0)->core, k);
     }
     ck_assert_int_ge(available, 1);
     ck_assert_ptr_null(weft_kernels_select((weft_isa)99, 0));
@@ -1346,6 +1391,7 @@ static int run_all(const char *set, int with_environment) {
     c = tcase_create("sums");
     tcase_set_timeout(c, 60);
     tcase_add_loop_test(c, block_sums_follow_the_contract, 0, 2);
+    tcase_add_loop_test(c, wide_sums_follow_the_contract, 0, 2);
     tcase_add_loop_test(c, tensor_sums_follow_the_contract, 0, 2);
     tcase_add_loop_test(c, squared_norm_is_accurate, 0, 2);
     tcase_add_test(c, squares_of_f64_may_overflow);
@@ -1386,6 +1432,7 @@ int main(void) {
 #ifdef EXTRA_SET
     K = KERNELS_UNDER_TEST;
     G = GRADIENT_KERNELS_UNDER_TEST;
+    W = WIDE_KERNELS_UNDER_TEST;
     failed = run_all("a set of the tests", 1);
 #else
     const char *only = getenv("WEFT_ISA");
@@ -1399,10 +1446,12 @@ int main(void) {
         }
         K = weft_kernels_select(isa, 0);
         G = weft_gradient_kernels_select(isa, 0);
+        W = weft_wide_kernels_select(isa, 0);
         failed += run_all(weft_isa_name(isa), isa == WEFT_ISA_SERIAL);
         if (!K->fence) continue; /* this one has no other stores */
         K = weft_kernels_select(isa, SIZE_MAX);
         G = weft_gradient_kernels_select(isa, SIZE_MAX);
+        W = weft_wide_kernels_select(isa, SIZE_MAX);
         failed += run_all(weft_isa_name(isa), 0);
     }
 #endif

@@ -54,6 +54,7 @@ WIDE_FN(wide_d, wide_d_add, (wide_d a, wide_d b), a.l[i] + b.l[i])
 WIDE_FN(wide_d, wide_d_sub, (wide_d a, wide_d b), a.l[i] - b.l[i])
 WIDE_FN(wide_d, wide_d_mul, (wide_d a, wide_d b), a.l[i] * b.l[i])
 WIDE_STORE(wide_d_store, wide_d, double, )
+WIDE_STORE(wide_d_store32, wide_d, float, (float))
 WIDE_COUNT(wide_d_nonfinite, wide_d, weft_f64_nonfinite)
 
 WIDE_FN(wide_u, wide_u_set, (uint64_t a), a)
@@ -96,6 +97,7 @@ WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
 #define WEFT_D_LOAD wide_d_load
 #define WEFT_D_LOAD32 wide_d_load32
 #define WEFT_D_STORE wide_d_store
+#define WEFT_D_STORE32 wide_d_store32
 #define WEFT_D_ADD wide_d_add
 #define WEFT_D_SUB wide_d_sub
 #define WEFT_D_MUL wide_d_mul

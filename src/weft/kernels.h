@@ -110,6 +110,16 @@ typedef struct weft_gradient_set {
     void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup, int stream);
 } weft_gradient_set;
 
+/* Sums over several workers, in f64 before anything is rounded; for sums of gradients in their own subspace. */
+typedef struct weft_wide_set {
+    /* s = (started: s +) a * x, for n columns: product and sum in f64 */
+    void (*add_wide)(size_t n, double a, const void *x, double *s, int started);
+    /* lanes[0..15] += x * s, [16..31] += x * x */
+    void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
+    /* y = s, rounded once; returns how many of y are not finite */
+    uint64_t (*narrow)(size_t n, const double *s, void *y);
+} weft_wide_set;
+
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
     weft_isa isa;
@@ -126,6 +136,11 @@ typedef struct weft_gradient_kernels {
     const weft_kernels *core; /* of the same instruction set */
     weft_gradient_set f32, f64;
 } weft_gradient_kernels;
+
+typedef struct weft_wide_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_wide_set f32, f64;
+} weft_wide_kernels;
 
 /* What the vocabulary of an instruction set and the kernels over it have in common. */
 #define WEFT_LANES_OF_A_BLOCK 16
@@ -201,12 +216,16 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
             WEFT_SET_NAME(e, sam_perturb)                                                                              \
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
+#define WEFT_WIDE_SET(e) {WEFT_SET_NAME(e, add_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, narrow)}
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
                                                                    {isa, 1, fence, WEFT_KERNEL_SETS}};     \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
-        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
+        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
+    static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
+        {&weft_kernels_##set[0], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)},                                              \
+        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};
 
 #include "kernels/serial.h"
 #include "kernels/dispatch.h"

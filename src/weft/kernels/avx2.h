@@ -31,6 +31,7 @@
 #define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
 #define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
 #define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
 #define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
 #define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)

@@ -22,6 +22,7 @@
 #define WEFT_D_LOAD(p) _mm512_loadu_pd(p)
 #define WEFT_D_LOAD32(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
 #define WEFT_D_STORE(p, v) _mm512_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps(v))
 #define WEFT_D_STREAM(p, v) _mm512_stream_pd(p, v)
 #define WEFT_D_ADD(a, b) _mm512_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm512_sub_pd(a, b)

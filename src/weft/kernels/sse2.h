@@ -33,6 +33,7 @@
 #define WEFT_D_LOAD(p) _mm_loadu_pd(p)
 #define WEFT_D_LOAD32(p) _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
 #define WEFT_D_STORE(p, v) _mm_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storel_epi64((__m128i *)(void *)(p), _mm_castps_si128(_mm_cvtpd_ps(v)))
 #define WEFT_D_STREAM(p, v) _mm_stream_pd(p, v)
 #define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)

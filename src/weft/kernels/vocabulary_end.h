@@ -17,6 +17,7 @@
 #undef WEFT_D_LOAD
 #undef WEFT_D_LOAD32
 #undef WEFT_D_STORE
+#undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
