@@ -78,7 +78,15 @@
  *
  * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats to each other worker, and one
  * all-reduce of the parameters: 2 (N-1)/N times their bytes (N-1 times for models of up to 8 KB, which take one step
- * instead of two). Headers (64 bytes a message), the fingerprint and the HAVE messages are counted apart (grawa_stats).
+ * instead of two, or of more where shards exceed a megabyte). Headers (64 bytes a message), the fingerprint and the
+ * HAVE messages are counted apart (grawa_stats).
+ *
+ * ---- Instruction sets ----
+ *
+ * Kernels for SSE2, AVX2 and AVX-512 (x86), NEON (aarch64) and wasm simd128, chosen when the object is made by what the
+ * machine has, with equal bits; no compiler flags are needed, and -march=native does no harm. `isa` forces one;
+ * WEFT_NO_SIMD leaves all but plain C out. Every kernel stands in this file once: it includes itself for each set, by
+ * the name grawa.h. If you rename it, define GRAWA_HEADER as its new name, with quotes, beside GRAWA_IMPLEMENTATION.
  *
  * ---- With your trainer ----
  *
@@ -340,7 +348,7 @@ typedef enum weft_isa {
     WEFT_ISA_SERIAL = 1, /* plain C; all there is with WEFT_NO_SIMD */
     WEFT_ISA_SSE2 = 2,   /* x86-64 */
     WEFT_ISA_AVX2 = 3,   /* with FMA */
-    WEFT_ISA_AVX512 = 4, /* F and DQ */
+    WEFT_ISA_AVX512 = 4, /* F, DQ and VL */
     WEFT_ISA_NEON = 5,   /* aarch64, little-endian */
     WEFT_ISA_WASM = 6    /* simd128, where the module is compiled with it */
 } weft_isa;
@@ -399,6 +407,15 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  *   up to WEFT_CHANNELS objects share one transport.
  * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
  * Time. now is monotonic, in nanoseconds; only differences matter. It is called only where a deadline is asked for.
+ * Sums. all_reduce is optional, and the host's own: out = the sum of weight * in over all ranks, each with a weight of
+ *   its own. All call it in the same order, one at a time, with the same count and dtype; so one object a transport may
+ *   use it. out may be in; otherwise in is not written. A weight that is 0 once it is rounded to the type in which sums
+ *   are formed (f32 for 16-bit types) keeps out of the sum whatever stands in that rank's `in`. The order of summation
+ *   is the host's affair; all ranks get the same.
+ *   It returns at once; test ends it. request.bytes, which was UINT64_MAX, is then the number of elements of the whole
+ *   result that are not finite; or it still is UINT64_MAX, and the library counts them. Until then, or until cancel,
+ *   request, in and out belong to the transport. A sum that is cancelled by a rank, or loses one, comes to nothing for
+ *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
  *
  * weft_transport_selftest() checks an implementation against this page. */
 
@@ -418,6 +435,8 @@ typedef weft_status (*weft_recv_fn)(void *ctx, uint32_t peer, uint32_t tag, void
 typedef weft_status (*weft_test_fn)(void *ctx, weft_request *request);
 typedef void (*weft_cancel_fn)(void *ctx, weft_request *request);
 typedef uint64_t (*weft_now_fn)(void *ctx);
+typedef weft_status (*weft_all_reduce_fn)(void *ctx, double weight, const void *in, void *out, size_t count,
+                                          weft_dtype dtype, weft_request *request);
 
 typedef struct weft_transport {
     size_t struct_size;         /* sizeof(weft_transport) where it was filled in */
@@ -436,9 +455,7 @@ typedef struct weft_transport {
      * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
     void (*wait)(void *ctx, uint64_t until_ns);
 
-    /* Optional: the host's own sum over all ranks, in place, where a descriptor asks for it: with the host's order of
-     * summation, so without the promise of equal bits. All workers call it in the same order; test ends it. */
-    weft_status (*all_reduce)(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *request);
+    weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
 } weft_transport;
 
 /* The smallest largest message that the library can work over: its control message. */
@@ -509,7 +526,9 @@ typedef enum weft_selftest_rule {
     WEFT_RULE_CANCEL_TOUCH,/* and its buffer is not touched any more */
     WEFT_RULE_CANCEL_SEND, /* a cancelled send is delivered wholly or not at all; one that is over is delivered */
     WEFT_RULE_TIME,        /* now does not go back */
-    WEFT_RULE_ALL_REDUCE   /* the optional all_reduce adds up */
+    WEFT_RULE_ALL_REDUCE,  /* the optional all_reduce adds up, under its weights */
+    WEFT_RULE_SUM_INPUT,   /* and does not write its input */
+    WEFT_RULE_SUM_COUNT    /* and tells how many elements are not finite, or UINT64_MAX */
 } weft_selftest_rule;
 
 typedef struct weft_selftest_report {
@@ -635,7 +654,8 @@ typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
 typedef enum weft_algorithm {
     WEFT_ALGORITHM_AUTO = 0, /* GATHER up to WEFT_GATHER_BYTES, DIRECT above */
     WEFT_ALGORITHM_DIRECT =
-        1, /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps */
+        1, /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps; a large shard in
+              chunks, so that one is added up while others are under way */
     WEFT_ALGORITHM_GATHER = 2, /* everyone sends everything to all and adds it up: 1 step, for small vectors */
     WEFT_ALGORITHM_RING = 3,   /* 2 (n - 1) steps between neighbours; shard j is added in the order j+1, j+2, ..., j */
     WEFT_ALGORITHM_DOUBLING =
@@ -643,6 +663,8 @@ typedef enum weft_algorithm {
 } weft_algorithm;
 
 #define WEFT_GATHER_BYTES ((size_t)8192)
+#define WEFT_CHUNK_BYTES ((size_t)1 << 20) /* of a shard; more if there would be more than WEFT_CHUNKS of them */
+#define WEFT_CHUNKS 1024u
 
 /* A collective for the host's own use: plain sums of gradients, say. Its functions have internal linkage: they are
  * there in the unit that defines an X_IMPLEMENTATION. In place over `tensors`, committed wholly or not at all. */
@@ -741,7 +763,7 @@ typedef struct grawa_desc {
     weft_tensors buffers;            /* (F: shapes) BatchNorm statistics and the like: averaged by grawa_average only */
     const weft_view *view;           /* first members; NULL: all ranks, epoch 0 */
     uint32_t channel;          /* the same on all workers: 0 .. WEFT_CHANNELS-1; objects sharing a transport differ */
-    weft_isa isa;              /* force an instruction set */
+    weft_isa isa;              /* force an instruction set; grawa_effective tells which one is in use */
     grawa_weighting weighting; /* (F) */
     grawa_norm norm;           /* (F) */
     grawa_source source;       /* (F) */
@@ -757,7 +779,7 @@ typedef struct grawa_desc {
     double ema_rounds;     /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
     double ema_steps;      /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
     weft_algorithm algorithm; /* (F) of the all-reduce; default by size, with equal bits */
-    /* (F) 1: use the transport's own all_reduce: without the promise of equal bits */
+    /* (F) 1: use the transport's own all_reduce while all its ranks take part: the bits are those that it promises */
     int host_collectives;
     int check_replicas;  /* (F) 1: compare a hash of the center every round: WEFT_ERR_MISMATCH names both */
     uint64_t timeout_ns; /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
@@ -1185,12 +1207,16 @@ typedef struct weft_gradient_set {
 
 /* Sums over several workers, in f64 before anything is rounded; for sums of gradients in their own subspace. */
 typedef struct weft_wide_set {
-    /* s = (started: s +) a * x, for n columns: product and sum in f64 */
-    void (*add_wide)(size_t n, double a, const void *x, double *s, int started);
+    /* s (out NULL) or out, then rounded once, = (started: s +) w[0] * x[0] + ..., left to right over 1 to 4 sources,
+     * for n columns: all in f64 */
+    void (*sum_wide)(size_t n, size_t k, const double *w, const void *const *x, double *s, int started, void *out,
+                     int stream);
     /* lanes[0..15] += x * s, [16..31] += x * x */
     void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
-    /* y = s, rounded once; returns how many of y are not finite */
-    uint64_t (*narrow)(size_t n, const double *s, void *y);
+    /* as in the other sets */
+    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
 } weft_wide_set;
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
@@ -1289,7 +1315,11 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
             WEFT_SET_NAME(e, sam_perturb)                                                                              \
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
-#define WEFT_WIDE_SET(e) {WEFT_SET_NAME(e, add_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, narrow)}
+#define WEFT_WIDE_SET(e)                                                                                               \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, sqnorm_block),                       \
+            WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block)                                                  \
+    }
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
@@ -1309,12 +1339,13 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
  *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
  *
  * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
- * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
- * U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for
- * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant.
- * D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it may be fused. Optional:
- * F_STREAM, D_STREAM, which store a whole aligned vector past the cache, and then, for WEFT_SET_TABLES, a function that
- * makes such stores visible to other threads before anything that follows (else NULL). */
+ * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
+ * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
+ * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
+ * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
+ * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
+ * for WEFT_SET_TABLES, a function that makes such stores visible to other threads before anything that follows (else
+ * NULL). */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
 
@@ -1393,6 +1424,7 @@ WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
 #undef WEFT_D_STORE
 #undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
@@ -1530,6 +1562,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #undef WEFT_D_STORE
 #undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
@@ -1591,6 +1624,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
 #define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
 #define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
 #define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
@@ -1653,6 +1687,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #undef WEFT_D_STORE
 #undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
@@ -1685,10 +1720,10 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-/* AVX-512 F and DQ.
+/* AVX-512 F, DQ and VL.
  * The vocabulary is that of serial.h. */
 #define WEFT_SET_NAME(element, kernel) weft_avx512_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN __attribute__((target("avx512f,avx512dq,popcnt")))
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx512f,avx512dq,avx512vl,fma,popcnt")))
 
 #define WEFT_F __m512
 #define WEFT_F_LANES 16
@@ -1703,29 +1738,31 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
 #define WEFT_F_TO_I(v) _mm512_castps_si512(v)
 
-#define WEFT_D __m512d
-#define WEFT_D_LANES 8
-#define WEFT_D_SET(a) _mm512_set1_pd(a)
-#define WEFT_D_LOAD(p) _mm512_loadu_pd(p)
-#define WEFT_D_LOAD32(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
-#define WEFT_D_STORE(p, v) _mm512_storeu_pd(p, v)
-#define WEFT_D_STORE32(p, v) _mm256_storeu_ps(p, _mm512_cvtpd_ps(v))
-#define WEFT_D_STREAM(p, v) _mm512_stream_pd(p, v)
-#define WEFT_D_ADD(a, b) _mm512_add_pd(a, b)
-#define WEFT_D_SUB(a, b) _mm512_sub_pd(a, b)
-#define WEFT_D_MUL(a, b) _mm512_mul_pd(a, b)
-#define WEFT_D_MADD(sum, a, b) _mm512_fmadd_pd(a, b, sum)
-#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_pd_mask(v, 0x99))
+/* The sixteen lanes of a sum are two vectors of eight or four of four; two leave an adder idle most of the time. */
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm256_fpclass_pd_mask(v, 0x99))
 
-#define WEFT_U __m512i
-#define WEFT_U_SET(a) _mm512_set1_epi64((int64_t)(a))
-#define WEFT_U_LOAD64(p) _mm512_loadu_si512((const void *)(p))
-#define WEFT_U_LOAD32(p) _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
-#define WEFT_U_STORE64(p, v) _mm512_storeu_si512((void *)(p), v)
-#define WEFT_U_ADD(a, b) _mm512_add_epi64(a, b)
-#define WEFT_U_XOR(a, b) _mm512_xor_si512(a, b)
-#define WEFT_U_SHR(a, n) _mm512_srli_epi64(a, n)
-#define WEFT_U_MUL(a, b) _mm512_mullo_epi64(a, _mm512_set1_epi64((int64_t)(b)))
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_U_MUL(a, b) _mm256_mullo_epi64(a, _mm256_set1_epi64x((int64_t)(b)))
 
 #define WEFT_I __m512i
 #define WEFT_I_SET(a) _mm512_set1_epi32((int)(a))
@@ -1768,6 +1805,7 @@ WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
 #undef WEFT_D_STORE
 #undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
@@ -1808,7 +1846,7 @@ WEFT_FN int weft_x86_has(weft_isa isa) {
     __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(saved_high) : "c"(0)); /* xgetbv */
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     if (isa == WEFT_ISA_AVX2) return (saved & 0x06u) == 0x06u && (b & 0x20u) != 0;
-    return (saved & 0xE6u) == 0xE6u && (b & 0x00030020u) == 0x00030020u; /* AVX2, AVX-512 F, DQ */
+    return (saved & 0xE6u) == 0xE6u && (b & 0x80030020u) == 0x80030020u; /* AVX2, AVX-512 F, DQ, VL */
 }
 
 /* Bytes of the largest cache, by the leaf that Intel has or the one that AMD has; 0 if neither tells. */
@@ -1830,10 +1868,248 @@ WEFT_FN size_t weft_x86_cache(void) {
 #endif
 
 #ifdef WEFT_HAVE_NEON
-/* neon */
+/* NEON of 64-bit Arm, which unlike that of 32-bit Arm has doubles and keeps subnormals.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_neon_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* Bits are loaded as bytes, which may be part of elements of any type. */
+#define WEFT_NEON_BYTES(p) ((const uint8_t *)(const void *)(p))
+
+#define WEFT_F float32x4_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) vdupq_n_f32(a)
+#define WEFT_F_LOAD(p) vld1q_f32(p)
+#define WEFT_F_STORE(p, v) vst1q_f32(p, v)
+#define WEFT_F_ADD(a, b) vaddq_f32(a, b)
+#define WEFT_F_SUB(a, b) vsubq_f32(a, b)
+#define WEFT_F_MUL(a, b) vmulq_f32(a, b)
+#define WEFT_F_NONFINITE(v) weft_neon_f_nonfinite(v)
+#define WEFT_F_TO_I(v) vreinterpretq_u32_f32(v)
+
+#define WEFT_D float64x2_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) vdupq_n_f64(a)
+#define WEFT_D_LOAD(p) vld1q_f64(p)
+#define WEFT_D_LOAD32(p) vcvt_f64_f32(vld1_f32(p))
+#define WEFT_D_STORE(p, v) vst1q_f64(p, v)
+#define WEFT_D_STORE32(p, v) vst1_f32(p, vcvt_f32_f64(v))
+#define WEFT_D_ADD(a, b) vaddq_f64(a, b)
+#define WEFT_D_SUB(a, b) vsubq_f64(a, b)
+#define WEFT_D_MUL(a, b) vmulq_f64(a, b)
+#define WEFT_D_MADD(sum, a, b) vfmaq_f64(sum, a, b)
+#define WEFT_D_NONFINITE(v) weft_neon_d_nonfinite(v)
+
+#define WEFT_U uint64x2_t
+#define WEFT_U_SET(a) vdupq_n_u64(a)
+#define WEFT_U_LOAD64(p) vreinterpretq_u64_u8(vld1q_u8(WEFT_NEON_BYTES(p)))
+#define WEFT_U_LOAD32(p) vmovl_u32(vreinterpret_u32_u8(vld1_u8(WEFT_NEON_BYTES(p))))
+#define WEFT_U_STORE64(p, v) vst1q_u64(p, v)
+#define WEFT_U_ADD(a, b) vaddq_u64(a, b)
+#define WEFT_U_XOR(a, b) veorq_u64(a, b)
+#define WEFT_U_SHR(a, n) vshrq_n_u64(a, n)
+#define WEFT_U_MUL(a, b) weft_neon_mul64(a, b)
+
+#define WEFT_I uint32x4_t
+#define WEFT_I_SET(a) vdupq_n_u32(a)
+#define WEFT_I_LOAD16(p) vmovl_u16(vld1_u16(p))
+#define WEFT_I_STORE16(p, v) vst1_u16(p, vmovn_u32(v))
+#define WEFT_I_ADD(a, b) vaddq_u32(a, b)
+#define WEFT_I_AND(a, b) vandq_u32(a, b)
+#define WEFT_I_OR(a, b) vorrq_u32(a, b)
+#define WEFT_I_SHL(a, n) vshlq_n_u32(a, n)
+#define WEFT_I_SHR(a, n) vshrq_n_u32(a, n)
+#define WEFT_I_GREATER(a, b) vcgtq_u32(a, b)
+#define WEFT_I_SELECT(mask, a, b) vbslq_u32(mask, a, b)
+#define WEFT_I_TO_F(v) vreinterpretq_f32_u32(v)
+
+WEFT_KERNEL unsigned weft_neon_f_nonfinite(float32x4_t v) {
+    const uint32x4_t exponent = vdupq_n_u32(0x7F800000u);
+    return vaddvq_u32(vshrq_n_u32(vceqq_u32(vandq_u32(vreinterpretq_u32_f32(v), exponent), exponent), 31));
+}
+
+WEFT_KERNEL unsigned weft_neon_d_nonfinite(float64x2_t v) {
+    const uint64x2_t exponent = vdupq_n_u64(UINT64_C(0x7FF0000000000000));
+    return (unsigned)vaddvq_u64(vshrq_n_u64(vceqq_u64(vandq_u64(vreinterpretq_u64_f64(v), exponent), exponent), 63));
+}
+
+/* The products of the 32-bit halves that reach into the low 64 bits. */
+WEFT_KERNEL uint64x2_t weft_neon_mul64(uint64x2_t a, uint64_t n) {
+    const uint32x2_t low = vmovn_u64(a), high = vshrn_n_u64(a, 32);
+    const uint32x2_t cross = vmla_n_u32(vmul_n_u32(low, (uint32_t)(n >> 32)), high, (uint32_t)n);
+    return vmlal_n_u32(vshlq_n_u64(vmovl_u32(cross), 32), low, (uint32_t)n);
+}
+
+#define WEFT_ELEMENT 32
+#include GRAWA_HEADER
+#define WEFT_ELEMENT 64
+#include GRAWA_HEADER
+
+WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
 #endif
 #ifdef WEFT_HAVE_WASM
-/* wasm */
+/* WebAssembly's simd128. A module that holds such instructions runs nowhere without them: hence no choice at run time.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_wasm_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F v128_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) wasm_f32x4_splat(a)
+#define WEFT_F_LOAD(p) wasm_v128_load(p)
+#define WEFT_F_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_F_ADD(a, b) wasm_f32x4_add(a, b)
+#define WEFT_F_SUB(a, b) wasm_f32x4_sub(a, b)
+#define WEFT_F_MUL(a, b) wasm_f32x4_mul(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i32x4_bitmask(                                                        \
+        wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0x7F800000)), wasm_i32x4_splat(0x7F800000)))))
+#define WEFT_F_TO_I(v) (v)
+
+#define WEFT_D v128_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) wasm_f64x2_splat(a)
+#define WEFT_D_LOAD(p) wasm_v128_load(p)
+#define WEFT_D_LOAD32(p) wasm_f64x2_promote_low_f32x4(wasm_v128_load64_zero(p))
+#define WEFT_D_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_D_STORE32(p, v) wasm_v128_store64_lane(p, wasm_f32x4_demote_f64x2_zero(v), 0)
+#define WEFT_D_ADD(a, b) wasm_f64x2_add(a, b)
+#define WEFT_D_SUB(a, b) wasm_f64x2_sub(a, b)
+#define WEFT_D_MUL(a, b) wasm_f64x2_mul(a, b)
+#define WEFT_D_MADD(sum, a, b) wasm_f64x2_add(sum, wasm_f64x2_mul(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i64x2_bitmask(                                                        \
+        wasm_i64x2_eq(wasm_v128_and(v, wasm_i64x2_splat(INT64_C(0x7FF0000000000000))),                                 \
+                      wasm_i64x2_splat(INT64_C(0x7FF0000000000000))))))
+
+#define WEFT_U v128_t
+#define WEFT_U_SET(a) wasm_i64x2_splat((int64_t)(a))
+#define WEFT_U_LOAD64(p) wasm_v128_load(p)
+#define WEFT_U_LOAD32(p) wasm_u64x2_load32x2(p)
+#define WEFT_U_STORE64(p, v) wasm_v128_store(p, v)
+#define WEFT_U_ADD(a, b) wasm_i64x2_add(a, b)
+#define WEFT_U_XOR(a, b) wasm_v128_xor(a, b)
+#define WEFT_U_SHR(a, n) wasm_u64x2_shr(a, n)
+#define WEFT_U_MUL(a, b) wasm_i64x2_mul(a, wasm_i64x2_splat((int64_t)(b)))
+
+#define WEFT_I v128_t
+#define WEFT_I_SET(a) wasm_i32x4_splat((int32_t)(a))
+#define WEFT_I_LOAD16(p) wasm_u32x4_load16x4(p)
+/* narrowing saturates, but nothing larger than 16 bits comes here */
+#define WEFT_I_STORE16(p, v) wasm_v128_store64_lane(p, wasm_u16x8_narrow_i32x4(v, v), 0)
+#define WEFT_I_ADD(a, b) wasm_i32x4_add(a, b)
+#define WEFT_I_AND(a, b) wasm_v128_and(a, b)
+#define WEFT_I_OR(a, b) wasm_v128_or(a, b)
+#define WEFT_I_SHL(a, n) wasm_i32x4_shl(a, n)
+#define WEFT_I_SHR(a, n) wasm_u32x4_shr(a, n)
+#define WEFT_I_GREATER(a, b) wasm_u32x4_gt(a, b)
+#define WEFT_I_SELECT(mask, a, b) wasm_v128_bitselect(a, b, mask)
+#define WEFT_I_TO_F(v) (v)
+
+#define WEFT_ELEMENT 32
+#include GRAWA_HEADER
+#define WEFT_ELEMENT 64
+#include GRAWA_HEADER
+
+WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
 #endif
 
 /* The last-level cache is taken to be this large where the machine does not say. */
@@ -2393,7 +2669,9 @@ WEFT_FN const char *weft_selftest_text(weft_selftest_rule rule) {
     case WEFT_RULE_CANCEL_TOUCH: return "the buffer of a cancelled receive must not be touched any more";
     case WEFT_RULE_CANCEL_SEND: return "a cancelled send is delivered wholly or not at all";
     case WEFT_RULE_TIME: return "now must not go back";
-    case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up";
+    case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up, each rank's numbers times its weight";
+    case WEFT_RULE_SUM_INPUT: return "all_reduce must not write its input";
+    case WEFT_RULE_SUM_COUNT: return "all_reduce must tell how many elements of the sum are not finite, or not try";
     }
     return "unknown rule";
 #endif
@@ -2794,42 +3072,60 @@ WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st,
     }
 }
 
-/* The optional all_reduce, if it is there. */
+/* The optional all_reduce, if it is there: in place with a weight of 1; then from `in` to `out`, the last rank with NaN
+ * and a weight of 0; then the same with something that is not finite. */
 WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftest *st) {
     weft_selftest_slot *s = &st->slot[0];
     float value[4];
-    double n = t->size, expected[4];
+    double n, expected[4];
     weft_status status;
     uint32_t i;
-    if (!t->all_reduce || t->size > 1024 || st->stage == 2) return WEFT_OK;
+    uint32_t round, last;
+    if (!t->all_reduce || t->size > 1024) return WEFT_OK;
     s->peer = s->tag = WEFT_NO_RANK;
-    if (st->stage == 0) {
-        memset(&s->request, 0, sizeof s->request);
-        weft_selftest_fill(s, 0xA5);
-        for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
-        memcpy(s->at, value, sizeof value);
-        status = t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
-        if (status < 0)
+    for (; st->stage < 6; st->stage++) {
+        round = st->stage / 2;
+        last = round && t->size > 1 && t->rank == t->size - 1;
+        value[0] = (float)t->rank + 1;
+        value[1] = 1.0f;
+        value[2] = -2.0f;
+        value[3] = round == 2 ? (float)INFINITY : 0.0f;
+        if (last) value[0] = value[1] = value[2] = value[3] = (float)NAN;
+        if (st->stage % 2 == 0) {
+            memset(&s->request, 0, sizeof s->request);
+            s->request.bytes = UINT64_MAX;
+            weft_selftest_fill(s, 0xA5);
+            memcpy(s->at, value, sizeof value);
+            n = round ? 2.0 : 1.0;
+            status = t->all_reduce(t->ctx, last ? 0.0 : n, s->at, s->at + (round ? sizeof value : 0), 4, WEFT_F32,
+                                   &s->request);
+            if (status < 0)
+                return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+            s->state = WEFT_ST_SENDING;
+            continue;
+        }
+        status = t->test(t->ctx, &s->request);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK)
             return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
-        s->state = WEFT_ST_SENDING;
-        st->stage = 1;
+        st->checks++;
+        /* an input that is not the output is as before */
+        if (round && memcmp(s->at, value, sizeof value) != 0)
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_INPUT, s, 0, 1);
+        if (s->request.bytes != UINT64_MAX && s->request.bytes != (round == 2))
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_COUNT, s, round == 2, s->request.bytes);
+        n = round && t->size > 1 ? t->size - 1 : t->size; /* whose weight is not 0 */
+        expected[1] = round ? 2 * n : n;
+        expected[0] = expected[1] * (n + 1) / 2;
+        expected[2] = -2 * expected[1];
+        expected[3] = 0;
+        memcpy(value, s->at + (round ? sizeof value : 0), sizeof value);
+        for (i = 0; i < (round == 2 ? 3u : 4u); i++)
+            if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
+                return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
+                                            weft_double_bits((double)value[i]));
     }
-    status = t->test(t->ctx, &s->request);
-    if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
-    s->state = WEFT_ST_IDLE;
-    if (status != WEFT_OK)
-        return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
-    st->checks++;
-    st->stage = 2;
-    expected[0] = n * (n + 1) / 2;
-    expected[1] = n;
-    expected[2] = -2 * n;
-    expected[3] = 0;
-    memcpy(value, s->at, sizeof value);
-    for (i = 0; i < 4; i++)
-        if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
-            return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
-                                        weft_double_bits((double)value[i]));
     return WEFT_OK;
 }
 
@@ -3103,7 +3399,9 @@ typedef struct weft_range {
     const weft_tensor *tensor; /* with a map: the host's tensors, if base is NULL */
     unsigned char *base;       /* mirror memory holding position `origin` first */
     size_t origin, lo, hi, each;
-    size_t at, index; /* cursor */
+    size_t at, index;    /* cursor */
+    unsigned char *then; /* a mirror whose positions [then_lo, then_hi) follow; NULL: nothing does */
+    size_t then_lo, then_hi;
 } weft_range;
 
 WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
@@ -3141,20 +3439,27 @@ WEFT_FN size_t weft_range_next(weft_range *r, size_t limit, unsigned char **p, s
         r->at += bytes;
         return bytes;
     }
-    for (; r->index < r->map->count; r->index++) {
-        const weft_tensor *t = &r->map->tensor[r->index];
-        size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
-        if (end > r->hi) end = r->hi;
-        if (r->at < start) r->at = start;
-        if (r->at >= end) continue;
-        bytes = end - r->at < limit ? end - r->at : limit;
-        *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
-        *each = weft_dtype_bytes(t->dtype);
-        *which = r->index;
-        r->at += bytes;
-        return bytes;
+    for (;;) {
+        for (; r->index < r->map->count; r->index++) {
+            const weft_tensor *t = &r->map->tensor[r->index];
+            size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
+            if (end > r->hi) end = r->hi;
+            if (r->at < start) r->at = start;
+            if (r->at >= end) continue;
+            bytes = end - r->at < limit ? end - r->at : limit;
+            *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
+            *each = weft_dtype_bytes(t->dtype);
+            *which = r->index;
+            r->at += bytes;
+            return bytes;
+        }
+        if (!r->then) return 0;
+        r->base = r->then;
+        r->then = NULL;
+        r->origin = r->index = 0;
+        r->at = r->then_lo;
+        r->hi = r->then_hi;
     }
-    return 0;
 }
 
 WEFT_FN uint64_t weft_range_bytes(weft_range r) {
@@ -3873,11 +4178,14 @@ typedef struct weft_reduce {
     uint32_t *who, count, here, root; /* participants, ascending ranks */
     uint64_t round;
     uint32_t first_step, stage;
-    size_t unit;           /* bytes of a shard */
-    uint32_t bad;          /* lowest rank with a non-finite contribution, plus 1; 0: none */
-    uint64_t nonfinite;    /* non-finite elements seen in results here */
-    unsigned char *result; /* a mirror, when done */
-    const void **x;        /* scratch: one a participant */
+    size_t unit;             /* bytes of a shard */
+    size_t chunk;            /* the least of a chunk; a multiple of WEFT_ALIGNMENT, the same on all workers */
+    size_t span;             /* bytes of a chunk */
+    uint32_t chunks, summed; /* of a shard; of the own one, so far. Not by chunks at all: 0 */
+    uint32_t bad;            /* lowest rank with a non-finite contribution, plus 1; 0: none */
+    uint64_t nonfinite;      /* non-finite elements seen in results here */
+    unsigned char *result;   /* a mirror, when done */
+    const void **x;          /* scratch: one a participant */
     double *w;
     weft_request host_request;
     int host_active;
@@ -3904,6 +4212,7 @@ WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tenso
     int ok = 1;
     size_t bytes = weft_map_measure(t, &ok);
     r->algorithm = weft_algorithm_resolve(a, bytes);
+    r->chunk = WEFT_CHUNK_BYTES;
     r->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
     r->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction"),
@@ -4038,37 +4347,55 @@ WEFT_FN uint32_t weft_log2(uint32_t power) {
 /* Each algorithm is a pair: `send` sets up the exchange of a stage (0: there is none left), `done` computes on what
  * it brought. */
 
+/* Where chunk c of a shard begins, or would: at its end. */
+WEFT_FN WEFT_NOINLINE size_t weft_chunk_lo(const weft_reduce *r, uint32_t shard, uint32_t c) {
+    size_t lo = weft_shard_lo(r, shard) + c * r->span, end = weft_shard_lo(r, shard + 1);
+    return lo < end ? lo : end;
+}
+
+/* Adds up the next chunk of the own shard, if it has come. */
+WEFT_FN WEFT_NOINLINE int weft_direct_sum(weft_reduce *r) {
+    size_t lo = weft_chunk_lo(r, r->here, r->summed);
+    unsigned char *slots = r->mirror + (lo - weft_shard_lo(r, r->here));
+    if (r->summed == r->chunks || r->summed >= r->stage) return 0;
+    weft_reduce_pieces(r, lo, weft_chunk_lo(r, r->here, ++r->summed), slots, r->unit, slots + r->here * r->unit);
+    return 1;
+}
+
+/* Stage t moves chunk t of everybody's numbers and chunk t - 2 of the sums, while chunk t - 1 is added up. They stand
+ * in different parts of the mirror. */
 WEFT_FN int weft_direct_send(weft_reduce *r) {
-    size_t my_lo = weft_shard_lo(r, r->here), my_hi = weft_shard_lo(r, r->here + 1);
-    unsigned char *mine = r->mirror + r->here * r->unit;
-    uint32_t i;
-    int scatter = r->stage == 0 && r->operation != WEFT_OP_ALL_GATHER;
-    int gather = !scatter && r->stage < 2 && r->operation != WEFT_OP_REDUCE_SCATTER;
-    if (r->stage == 0 && r->operation == WEFT_OP_ALL_GATHER) {
-        r->stage = 1; /* the own shard stands in the host's tensors */
-        weft_reduce_own(r, my_lo, my_hi, 0);
+    size_t my_lo = weft_shard_lo(r, r->here);
+    uint32_t i, scatter, gather;                               /* the chunks; none: r->chunks */
+    if (r->stage == 0 && r->operation == WEFT_OP_ALL_GATHER) { /* the own shard stands in the host's tensors */
+        weft_reduce_own(r, my_lo, weft_shard_lo(r, r->here + 1), 0);
+        r->summed = r->chunks;
     }
-    if (!scatter && !gather) return 0;
-    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + r->stage);
+    for (;; r->stage++) {
+        scatter = r->operation != WEFT_OP_ALL_GATHER ? r->stage : r->chunks;
+        gather = r->operation != WEFT_OP_REDUCE_SCATTER && r->stage >= 2 ? r->stage - 2 : r->chunks;
+        if (scatter < r->chunks || gather < r->chunks) break;
+        if (r->stage > r->chunks) return 0;
+        weft_direct_sum(r); /* with nothing to do beside it */
+    }
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + (r->chunks > 1 ? r->stage : r->stage / 2));
     for (i = 0; i < r->count; i++) {
-        size_t lo = weft_shard_lo(r, i), hi = weft_shard_lo(r, i + 1);
-        weft_range out, in;
-        if (i == r->here) continue;
-        if (scatter) {
-            out = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
-            in = weft_range_map(&r->map, NULL, r->mirror + i * r->unit, my_lo, my_lo, my_hi);
-        } else {
-            out = weft_range_map(&r->map, NULL, mine, my_lo, my_lo, my_hi);
-            in = weft_range_map(&r->map, NULL, r->mirror, 0, lo, hi);
-        }
-        weft_group_flow(r->g, r->who[i], &out, &in, r->bad);
+        weft_range out =
+            weft_range_map(&r->map, r->source, NULL, 0, weft_chunk_lo(r, i, scatter), weft_chunk_lo(r, i, scatter + 1));
+        weft_range in = weft_range_map(&r->map, NULL, r->mirror + i * r->unit, my_lo,
+                                       weft_chunk_lo(r, r->here, scatter), weft_chunk_lo(r, r->here, scatter + 1));
+        out.then = in.then = r->mirror;
+        out.then_lo = weft_chunk_lo(r, r->here, gather);
+        out.then_hi = weft_chunk_lo(r, r->here, gather + 1);
+        in.then_lo = weft_chunk_lo(r, i, gather);
+        in.then_hi = weft_chunk_lo(r, i, gather + 1);
+        if (i != r->here) weft_group_flow(r->g, r->who[i], &out, &in, r->bad);
     }
     return 1;
 }
 
 WEFT_FN void weft_direct_done(weft_reduce *r) {
-    size_t lo = weft_shard_lo(r, r->here), hi = weft_shard_lo(r, r->here + 1);
-    if (r->stage == 0) weft_reduce_pieces(r, lo, hi, r->mirror, r->unit, r->mirror + r->here * r->unit);
+    weft_direct_sum(r);
     r->result = r->mirror;
 }
 
@@ -4187,7 +4514,7 @@ WEFT_FN int weft_reduce_send(weft_reduce *r) {
         r->result = r->mirror;
         return 0;
     }
-    if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT) return weft_direct_send(r);
+    if (r->chunks) return weft_direct_send(r);
     if (r->algorithm == WEFT_ALGORITHM_GATHER) return weft_gather_send(r);
     return r->algorithm == WEFT_ALGORITHM_RING ? weft_ring_send(r) : weft_doubling_send(r);
 }
@@ -4195,7 +4522,7 @@ WEFT_FN int weft_reduce_send(weft_reduce *r) {
 WEFT_FN void weft_reduce_done(weft_reduce *r) {
     if (r->operation == WEFT_OP_BROADCAST)
         weft_broadcast_done(r);
-    else if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT)
+    else if (r->chunks)
         weft_direct_done(r);
     else if (r->algorithm == WEFT_ALGORITHM_GATHER)
         weft_gather_done(r);
@@ -4212,47 +4539,46 @@ WEFT_FN int weft_reduce_by_host(const weft_reduce *r) {
            r->count > 1;
 }
 
-/* One call of the host's all_reduce a tensor, in place in the mirror. A non-finite result cannot be traced to its
- * rank. */
+/* One call of the host's all_reduce a tensor, from the host's tensors into the mirror. A non-finite result cannot be
+ * traced to its rank. */
 WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
     weft_group *g = r->g;
-    weft_status s;
-    if (r->stage == 0 && !r->host_active) weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
-    for (;;) {
+    weft_request *q = &r->host_request;
+    weft_status s = WEFT_OK;
+    uint64_t bad;
+    for (r->result = r->mirror; r->stage < r->map.count; r->stage++) {
         const weft_tensor *t = &r->map.tensor[r->stage];
-        unsigned char *p = r->mirror + r->map.position[r->stage];
-        if (r->host_active) {
-            s = g->net->test(g->net->ctx, &r->host_request);
-            if (s == WEFT_AGAIN) {
-                if ((s = weft_group_pump(g)) < 0) return s;
-                return weft_group_deadline(g, WEFT_NO_RANK);
-            }
-            r->host_active = 0;
-            if (s < 0)
-                return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
-                                        weft_status_value(s));
-            g->progress = 1;
-            if (weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, p))
-                weft_reduce_blame(r, weft_nobody(r));
-            r->stage++;
-            continue;
+        unsigned char *out = r->mirror + r->map.position[r->stage];
+        if (t->count == 0) continue;
+        if (!r->host_active) {
+            memset(q, 0, sizeof *q);
+            q->bytes = UINT64_MAX;
+            s = g->net->all_reduce(g->net->ctx, weft_reduce_weight(r, g->net->rank, r->stage), r->source[r->stage].data,
+                                   out, t->count, t->dtype, q);
+            if (s == WEFT_OK) g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
         }
-        if (r->stage == r->map.count) break;
-        if (t->count == 0) {
-            r->stage++;
-            continue;
+        if (s == WEFT_OK) s = g->net->test(g->net->ctx, q);
+        r->host_active = s == WEFT_AGAIN;
+        if (r->host_active) return (s = weft_group_pump(g)) < 0 ? s : weft_group_deadline(g, WEFT_NO_RANK);
+        if (s < 0) {
+            /* whose loss it was is for its link to say */
+            weft_status why = s == WEFT_ERR_PEER_LOST ? weft_group_pump(g) : WEFT_OK;
+            if (why < 0) return why;
+            return weft_group_break(g, s == WEFT_ERR_PEER_LOST ? s : WEFT_ERR_TRANSPORT, WEFT_NO_RANK,
+                                    WEFT_TEXT("all_reduce"), 0, weft_status_value(s));
         }
-        memset(&r->host_request, 0, sizeof r->host_request);
-        s = g->net->all_reduce(g->net->ctx, p, t->count, t->dtype, &r->host_request);
-        if (s < 0)
-            return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
-                                    weft_status_value(s));
-        g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
-        r->host_active = 1;
+        g->progress = 1;
+        bad =
+            q->bytes != UINT64_MAX ? q->bytes : weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, out);
+        r->nonfinite += bad;
+        if (bad) weft_reduce_blame(r, weft_nobody(r));
     }
-    if (r->bad) r->bad = weft_nobody(r); /* a culprit would be known here only */
-    r->result = r->mirror;
     return WEFT_OK;
+}
+
+/* Steps that an operation may take. */
+WEFT_FN uint32_t weft_reduce_steps(uint32_t size) {
+    return 2 * size + WEFT_CHUNKS + 4;
 }
 
 /* Begins an operation over `count` participants (ascending ranks, this worker among them). Steps from first_step on
@@ -4270,6 +4596,11 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     }
     each = (weft_map_bytes(&r->map) + count - 1) / count;
     r->unit = (each + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    for (r->span = op == WEFT_OP_ALL_GATHER ? r->unit : r->chunk; r->span < r->unit / WEFT_CHUNKS; r->span *= 2)
+        continue;
+    r->chunks = op == WEFT_OP_ALL_REDUCE ? r->algorithm == WEFT_ALGORITHM_DIRECT : op <= WEFT_OP_ALL_GATHER;
+    while (r->chunks && r->chunks * r->span < r->unit) r->chunks++;
+    r->summed = 0;
     r->round = round;
     r->first_step = first_step;
     r->stage = 0;
@@ -4289,20 +4620,22 @@ WEFT_FN weft_status weft_reduce_refused(weft_reduce *r) {
  * begin again without that rank. */
 WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
     weft_status s;
-    if (weft_reduce_by_host(r)) {
+    int by_host = weft_reduce_by_host(r);
+    if (by_host) {
         if ((s = weft_reduce_host_poll(r)) != WEFT_OK) return s;
     } else {
         for (;;) {
             if (!r->g->exchanging && !weft_reduce_send(r)) break;
-            if ((s = weft_group_poll(r->g)) != WEFT_OK) return s;
-            if ((s = weft_reduce_hear(r)) != WEFT_OK) return s;
+            s = weft_group_poll(r->g);
+            if (s == WEFT_AGAIN && weft_direct_sum(r)) s = weft_group_poll(r->g);
+            if (s != WEFT_OK || (s = weft_reduce_hear(r)) != WEFT_OK) return s;
             weft_reduce_done(r);
             r->stage++;
         }
     }
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
-        if (r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
+        if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
             weft_reduce_count_nonfinite(r))
             return weft_group_break(r->g, WEFT_ERR_PROTOCOL, WEFT_NO_RANK, WEFT_TEXT("a result that is not finite"), 0,
                                     1);
@@ -4830,6 +5163,7 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
         (s = grawa_enum((uint64_t)in->algorithm, WEFT_ALGORITHM_DOUBLING, WEFT_TEXT("desc.algorithm"), d)) != WEFT_OK ||
         (s = grawa_enum(in->initial_rank, in->transport->size - 1, WEFT_TEXT("desc.initial_rank"), d)) != WEFT_OK)
         return s;
+    out->isa = weft_isa_resolve(in->isa);
     out->period_steps = in->period_steps ? in->period_steps : 32;
     out->pull = grawa_default(in->pull, 0.5);
     out->proximal = in->proximal == (double)WEFT_ZERO ? 0.0 : in->proximal;
@@ -5467,7 +5801,7 @@ WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
     if (!grawa_weigh_all(g, first)) return grawa_reject(g, WEFT_TEXT("norms of the round"));
     g->reduce.weight = g->share;
     weft_reduce_begin(&g->reduce, WEFT_OP_ALL_REDUCE, g->desc.params.tensor, g->who, g->count, g->round + 1,
-                      1 + g->attempt * (2 * g->group.net->size + 4));
+                      1 + g->attempt * weft_reduce_steps(g->group.net->size));
     grawa_phase(g, GRAWA_REDUCE, WEFT_TEXT("forming the center"));
     return WEFT_OK;
 }
@@ -5701,7 +6035,7 @@ WEFT_FN weft_status grawa_settle_poll(grawa *g) {
 
 /* Exchanges that one grawa_average may need. */
 WEFT_FN uint32_t grawa_average_steps(const grawa *g) {
-    return 4 * g->group.net->size + 16;
+    return 2 * weft_reduce_steps(g->group.net->size) + 1;
 }
 
 WEFT_FN uint32_t grawa_average_step(const grawa *g) {
@@ -5782,7 +6116,7 @@ WEFT_FN weft_status grawa_average_poll(grawa *g) {
     for (r = 0; r < n->net->size; r++) g->share[r] = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
     g->buffers.weight = g->share;
     weft_reduce_begin(&g->buffers, WEFT_OP_ALL_REDUCE, g->desc.buffers.tensor, n->member, n->members, g->round,
-                      step + 2 * n->net->size + 4);
+                      step + weft_reduce_steps(n->net->size));
     grawa_phase(g, GRAWA_AVERAGE_BUFFERS, WEFT_TEXT("averaging the buffers"));
     return WEFT_OK;
 }
@@ -6335,6 +6669,9 @@ GRAWA_API void grawa_close(grawa *g) {
 #define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD32(p)
 #define WEFT_NARROW(p, v) WEFT_D_STORE32(p, v)
+#ifdef WEFT_D_STREAM32
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM32(p, v)
+#endif
 #define WEFT_MADD(sum, a, b) WEFT_D_MADD(sum, a, b)
 #define WEFT_BITS(p) WEFT_U_LOAD32(p)
 #ifdef WEFT_F_STREAM
@@ -6354,6 +6691,9 @@ GRAWA_API void grawa_close(grawa *g) {
 #define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD(p)
 #define WEFT_NARROW(p, v) WEFT_D_STORE(p, v)
+#ifdef WEFT_D_STREAM
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
 #define WEFT_MADD(sum, a, b) WEFT_D_ADD(sum, WEFT_D_MUL(a, b))
 #define WEFT_BITS(p) WEFT_U_LOAD64(p)
 #ifdef WEFT_D_STREAM
@@ -6758,44 +7098,76 @@ WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, do
 
 /* ---- sums over workers in f64: a few hundred columns at a time, which stay in the first-level cache ---- */
 
-/* WEFT_STEP(i) does WEFT_D_LANES columns; what is left goes through WEFT_ONE(i). */
-#if WEFT_D_LANES > 1
-#define WEFT_COLUMNS                                                                                                   \
-    for (i = 0; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP                                                    \
-    for (; i < n; i++) WEFT_ONE
-#else
-#define WEFT_COLUMNS for (i = 0; i < n; i++) WEFT_ONE
-#endif
-
-WEFT_KERNEL void WEFT_K(add_wide)(size_t n, double a, const void *xs, double *s, int started) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    const WEFT_D va = WEFT_D_SET(a);
-    size_t i;
-    if (started) {
-#define WEFT_STEP WEFT_D_STORE(s + i, WEFT_D_ADD(WEFT_D_LOAD(s + i), WEFT_D_MUL(va, WEFT_WIDE(x + i))));
-#define WEFT_ONE s[i] = s[i] + a * (double)x[i];
-        WEFT_COLUMNS
-#undef WEFT_STEP
-#undef WEFT_ONE
-    } else {
-#define WEFT_STEP WEFT_D_STORE(s + i, WEFT_D_MUL(va, WEFT_WIDE(x + i)));
-#define WEFT_ONE s[i] = a * (double)x[i];
-        WEFT_COLUMNS
-#undef WEFT_STEP
-#undef WEFT_ONE
+/* Up to four sources; into s, or if `out` is not NULL, rounded, there. */
+WEFT_KERNEL void WEFT_K(sum_wide)(size_t n, size_t k, const double *w, const void *const *xs, double *s, int started,
+                                  void *outs, int stream) {
+    /* what is not used stands in for what is */
+    const WEFT_T *const x0 = (const WEFT_T *)xs[0], *const x1 = (const WEFT_T *)xs[k > 1 ? 1 : 0];
+    const WEFT_T *const x2 = (const WEFT_T *)xs[k > 2 ? 2 : 0], *const x3 = (const WEFT_T *)xs[k > 3 ? 3 : 0];
+    const double w0 = w[0], w1 = w[k > 1 ? 1 : 0], w2 = w[k > 2 ? 2 : 0], w3 = w[k > 3 ? 3 : 0];
+    const WEFT_D a0 = WEFT_D_SET(w0), a1 = WEFT_D_SET(w1), a2 = WEFT_D_SET(w2), a3 = WEFT_D_SET(w3);
+    WEFT_T *out = (WEFT_T *)outs;
+    size_t i = 0, m;
+#define WEFT_MORE(q) v = WEFT_D_ADD(v, WEFT_D_MUL(a##q, WEFT_WIDE(x##q + i)));
+#define WEFT_ONE_MORE(q) v = v + w##q * (double)x##q[i];
+#define WEFT_STEP(MORE, TO)                                                                                            \
+    {                                                                                                                  \
+        WEFT_D v = WEFT_D_MUL(a0, WEFT_WIDE(x0 + i));                                                                  \
+        if (started) v = WEFT_D_ADD(WEFT_D_LOAD(s + i), v);                                                           \
+        MORE                                                                                                           \
+        TO;                                                                                                            \
     }
-    (void)va;
-}
-
-WEFT_KERNEL uint64_t WEFT_K(narrow)(size_t n, const double *s, void *ys) {
-    WEFT_T *y = (WEFT_T *)ys;
-    size_t i;
-#define WEFT_STEP WEFT_NARROW(y + i, WEFT_D_LOAD(s + i));
-#define WEFT_ONE y[i] = (WEFT_T)s[i];
-    WEFT_COLUMNS
+#define WEFT_ONE(ONE_MORE)                                                                                             \
+    {                                                                                                                  \
+        double v = w0 * (double)x0[i];                                                                                 \
+        if (started) v = s[i] + v;                                                                                     \
+        ONE_MORE                                                                                                       \
+        if (out) out[i] = (WEFT_T)v;                                                                                   \
+        else s[i] = v;                                                                                                 \
+    }
+#if WEFT_D_LANES > 1
+#ifdef WEFT_NARROW_STREAM
+#define WEFT_SUM_STREAM(MORE)                                                                                          \
+    if (out && stream) {                                                                                               \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW_STREAM(out + i, v))               \
+    } else
+#else
+#define WEFT_SUM_STREAM(MORE)
+#endif
+#define WEFT_SUM(MORE, ONE_MORE)                                                                                       \
+    for (; i < m; i++) WEFT_ONE(ONE_MORE)                                                                              \
+    WEFT_SUM_STREAM(MORE)                                                                                              \
+    if (out) {                                                                                                         \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW(out + i, v))                      \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_D_STORE(s + i, v))                       \
+    }                                                                                                                  \
+    for (; i < n; i++) WEFT_ONE(ONE_MORE)
+#else
+#define WEFT_SUM(MORE, ONE_MORE) for (i = 0; i < n; i++) WEFT_ONE(ONE_MORE)
+#endif
+    m = 0; /* how many columns come before whole vectors can be streamed */
+#ifdef WEFT_NARROW_STREAM
+    if (out && stream && (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES)
+        m = WEFT_D_LANES - (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES;
+    if (m > n) m = n;
+#endif
+    (void)m, (void)stream, (void)a0, (void)a1, (void)a2, (void)a3;
+    if (k == 1) {
+        WEFT_SUM(, )
+    } else if (k == 2) {
+        WEFT_SUM(WEFT_MORE(1), WEFT_ONE_MORE(1))
+    } else if (k == 3) {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2))
+    } else {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2) WEFT_MORE(3), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2) WEFT_ONE_MORE(3))
+    }
+#undef WEFT_MORE
+#undef WEFT_ONE_MORE
 #undef WEFT_STEP
 #undef WEFT_ONE
-    return WEFT_K(count_nonfinite)(n, ys);
+#undef WEFT_SUM
+#undef WEFT_SUM_STREAM
 }
 
 WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, double *lanes) {
@@ -6836,22 +7208,16 @@ WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, do
     WEFT_EACH_SUM(WEFT_DO)
 #undef WEFT_DO
 }
-#undef WEFT_COLUMNS
 
-/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
- * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+/* Sixteen elements at a time: their part of the norm, then their step. An element that is not finite makes its lane so;
+ * only then they are counted (lanes of f64 may also overflow: the count tells). */
 WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
     const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
     WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
     const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
     const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
     const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
-    uint64_t bad = 0;
-    size_t i;
-    WEFT_K(sqnorm_block)(n, gs, lanes);
-    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
-        if (!weft_is_finite(lanes[i])) break;
-    if (i < WEFT_LANES_OF_A_BLOCK) bad = WEFT_K(count_nonfinite)(n, gs);
+    size_t i = 0;
 #define WEFT_STEP(LOAD, STORE)                                                                                         \
     {                                                                                                                  \
         const WEFT_V was = LOAD(x + i);                                                                                \
@@ -6865,9 +7231,41 @@ WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *
         }                                                                                                              \
         STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
     }
+#if WEFT_LANES > 1
+    {
+        WEFT_D sum[WEFT_SUMS];
+        size_t end;
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(g + i + (j) * WEFT_D_LANES);                                                        \
+        sum[j] = WEFT_MADD(sum[j], u, u);                                                                              \
+    }
+        while (n - i >= WEFT_LANES_OF_A_BLOCK) {
+            WEFT_EACH_SUM(WEFT_DO)
+            for (end = i + WEFT_LANES_OF_A_BLOCK; i < end; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+        }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+    }
+    WEFT_K(sqnorm_block)(n - i, g + i, lanes);
+    for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+    if (i < n) {
+        const size_t part = n - i;
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
+    }
+#else
+    WEFT_K(sqnorm_block)(n, gs, lanes);
     WEFT_EACH
+#endif
 #undef WEFT_STEP
-    return bad;
+    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
+        if (!weft_is_finite(lanes[i])) return WEFT_K(count_nonfinite)(n, gs);
+    return 0;
 }
 
 /* ---- the replica hash ---- */
@@ -7012,6 +7410,7 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_NONFINITE
 #undef WEFT_WIDE
 #undef WEFT_NARROW
+#undef WEFT_NARROW_STREAM
 #undef WEFT_MADD
 #undef WEFT_BITS
 #undef WEFT_STREAM

@@ -77,7 +77,15 @@
  *
  * A round moves, per worker, 1 (by model) or `groups` (by layer) payload floats to each other worker, and one
  * all-reduce of the parameters: 2 (N-1)/N times their bytes (N-1 times for models of up to 8 KB, which take one step
- * instead of two). Headers (64 bytes a message), the fingerprint and the HAVE messages are counted apart (grawa_stats).
+ * instead of two, or of more where shards exceed a megabyte). Headers (64 bytes a message), the fingerprint and the
+ * HAVE messages are counted apart (grawa_stats).
+ *
+ * ---- Instruction sets ----
+ *
+ * Kernels for SSE2, AVX2 and AVX-512 (x86), NEON (aarch64) and wasm simd128, chosen when the object is made by what the
+ * machine has, with equal bits; no compiler flags are needed, and -march=native does no harm. `isa` forces one;
+ * WEFT_NO_SIMD leaves all but plain C out. Every kernel stands in this file once: it includes itself for each set, by
+ * the name grawa.h. If you rename it, define GRAWA_HEADER as its new name, with quotes, beside GRAWA_IMPLEMENTATION.
  *
  * ---- With your trainer ----
  *
@@ -182,7 +190,7 @@ typedef struct grawa_desc {
     weft_tensors buffers;            /* (F: shapes) BatchNorm statistics and the like: averaged by grawa_average only */
     const weft_view *view;           /* first members; NULL: all ranks, epoch 0 */
     uint32_t channel;          /* the same on all workers: 0 .. WEFT_CHANNELS-1; objects sharing a transport differ */
-    weft_isa isa;              /* force an instruction set */
+    weft_isa isa;              /* force an instruction set; grawa_effective tells which one is in use */
     grawa_weighting weighting; /* (F) */
     grawa_norm norm;           /* (F) */
     grawa_source source;       /* (F) */
@@ -198,7 +206,7 @@ typedef struct grawa_desc {
     double ema_rounds;     /* (F) mu in [0, 1); default 0.9^8; WEFT_ZERO: no smoothing */
     double ema_steps;      /* (F) in [0, 1); default 0.85, for GRAWA_SOURCE_STEPS; WEFT_ZERO: no smoothing */
     weft_algorithm algorithm; /* (F) of the all-reduce; default by size, with equal bits */
-    /* (F) 1: use the transport's own all_reduce: without the promise of equal bits */
+    /* (F) 1: use the transport's own all_reduce while all its ranks take part: the bits are those that it promises */
     int host_collectives;
     int check_replicas;  /* (F) 1: compare a hash of the center every round: WEFT_ERR_MISMATCH names both */
     uint64_t timeout_ns; /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
@@ -462,6 +470,7 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
         (s = grawa_enum((uint64_t)in->algorithm, WEFT_ALGORITHM_DOUBLING, WEFT_TEXT("desc.algorithm"), d)) != WEFT_OK ||
         (s = grawa_enum(in->initial_rank, in->transport->size - 1, WEFT_TEXT("desc.initial_rank"), d)) != WEFT_OK)
         return s;
+    out->isa = weft_isa_resolve(in->isa);
     out->period_steps = in->period_steps ? in->period_steps : 32;
     out->pull = grawa_default(in->pull, 0.5);
     out->proximal = in->proximal == (double)WEFT_ZERO ? 0.0 : in->proximal;
@@ -1099,7 +1108,7 @@ WEFT_FN weft_status grawa_begin_reduce(grawa *g, int first) {
     if (!grawa_weigh_all(g, first)) return grawa_reject(g, WEFT_TEXT("norms of the round"));
     g->reduce.weight = g->share;
     weft_reduce_begin(&g->reduce, WEFT_OP_ALL_REDUCE, g->desc.params.tensor, g->who, g->count, g->round + 1,
-                      1 + g->attempt * (2 * g->group.net->size + 4));
+                      1 + g->attempt * weft_reduce_steps(g->group.net->size));
     grawa_phase(g, GRAWA_REDUCE, WEFT_TEXT("forming the center"));
     return WEFT_OK;
 }
@@ -1333,7 +1342,7 @@ WEFT_FN weft_status grawa_settle_poll(grawa *g) {
 
 /* Exchanges that one grawa_average may need. */
 WEFT_FN uint32_t grawa_average_steps(const grawa *g) {
-    return 4 * g->group.net->size + 16;
+    return 2 * weft_reduce_steps(g->group.net->size) + 1;
 }
 
 WEFT_FN uint32_t grawa_average_step(const grawa *g) {
@@ -1414,7 +1423,7 @@ WEFT_FN weft_status grawa_average_poll(grawa *g) {
     for (r = 0; r < n->net->size; r++) g->share[r] = n->peer[r].member ? 1.0 / (double)n->members : 0.0;
     g->buffers.weight = g->share;
     weft_reduce_begin(&g->buffers, WEFT_OP_ALL_REDUCE, g->desc.buffers.tensor, n->member, n->members, g->round,
-                      step + 2 * n->net->size + 4);
+                      step + weft_reduce_steps(n->net->size));
     grawa_phase(g, GRAWA_AVERAGE_BUFFERS, WEFT_TEXT("averaging the buffers"));
     return WEFT_OK;
 }

@@ -40,6 +40,7 @@ typedef struct fleet_desc {
     grawa_desc grawa; /* for every worker; params and transport are filled in */
     size_t tensors;
     const size_t *count;
+    size_t chunk; /* of the parameters' direct exchange; 0: the library's */
     uint64_t data_seed;
     fleet_policy policy;
     uint64_t step_ns[FLEET_MOST];        /* what a local step takes */
@@ -515,6 +516,7 @@ static inline int fleet_make(fleet_worker *w) {
     if (w->status != WEFT_OK)
         return fleet_fail(w->f, "worker %lu: init: %s (%s)", (unsigned long)w->rank, weft_strerror(w->status),
                           why.field ? why.field : "-");
+    if (w->f->desc.chunk) w->g->reduce.chunk = w->f->desc.chunk;
     return 1;
 }
 

@@ -29,6 +29,7 @@ struct team {
     member m[MOST];
     weft_tensors expect; /* of the last operation */
     weft_collective_desc desc;
+    size_t chunk; /* of the next objects; 0: the library's */
     uint32_t epoch;
     uint64_t done; /* members whose last operation has come to an end */
 };
@@ -164,12 +165,15 @@ static void member_init(member *m) {
     ck_assert_ptr_nonnull(m->memory);
     m->status = weft_collective_init(&m->c, &d, m->memory + 1, m->bytes, &why);
     ck_assert_msg(m->status == WEFT_OK, "init: %s (%s)", weft_strerror(m->status), why.field ? why.field : "-");
+    if (t->chunk) m->c->reduce.chunk = t->chunk;
 }
 
-static void team_open(team *t, const weft_sim_desc *sim, const weft_collective_desc *d, const shape *s) {
+static void team_open_by(team *t, const weft_sim_desc *sim, const weft_collective_desc *d, const shape *s,
+                         size_t chunk) {
     uint32_t r;
     memset(t, 0, sizeof *t);
     t->size = sim->size;
+    t->chunk = chunk;
     t->desc = *d;
     ck_assert_int_eq(weft_sim_init(&t->sim, sim), WEFT_OK);
     t->expect = cluster_tensors(s->tensors, s->count, s->dtype);
@@ -183,6 +187,10 @@ static void team_open(team *t, const weft_sim_desc *sim, const weft_collective_d
         weft_sim_transport(&t->sim, r, &m->net);
         member_init(m);
     }
+}
+
+static void team_open(team *t, const weft_sim_desc *sim, const weft_collective_desc *d, const shape *s) {
+    team_open_by(t, sim, d, s, 0);
 }
 
 static void team_close(team *t) {
@@ -375,6 +383,48 @@ START_TEST(two_halves_make_a_whole) {
 }
 END_TEST
 
+/* A shard in one chunk or in many, of any size: the same bits. And what a single chunk sends is what it takes. */
+START_TEST(chunks_do_not_matter) {
+    static const size_t chunks[] = {64, 192, 320, 1024, 4096, 1 << 19};
+    static const weft_operation ops[3] = {WEFT_OP_ALL_REDUCE, WEFT_OP_REDUCE_SCATTER, WEFT_OP_ALL_GATHER};
+    uint32_t n, r;
+    size_t c, s, o;
+    uint64_t several = 0;
+    for (n = 2; n <= 5; n++)
+        for (s = 0; s < SHAPES; s++)
+            for (c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
+                weft_sim_desc sim = quiet(n + s + c, n);
+                weft_collective_desc d;
+                double weight[MOST];
+                memset(&d, 0, sizeof d);
+                d.algorithm = WEFT_ALGORITHM_DIRECT;
+                if (s == LARGE && (c == 1 || c == 2 || n > 3)) continue;
+                team_open_by(&here, &sim, &d, &shapes[s], chunks[c]);
+                make_weights(weight, n, c);
+                for (o = 0; o < 3; o++) {
+                    const weft_reduce *x = &here.m[0].c->reduce;
+                    const double *w = ops[o] == WEFT_OP_ALL_GATHER ? NULL : weight;
+                    uint64_t before = weft_collective_traffic(here.m[0].c)->messages_sent, bulk;
+                    for (r = 0; r < n; r++) cluster_fill(&here.m[r].x, r + o, 1.0);
+                    begin(&here, ops[o], w, 0);
+                    must_settle(&here);
+                    check_result(&here, ops[o], w, 0, "chunks");
+                    ck_assert_uint_ge(x->chunks, 1);
+                    ck_assert_uint_le(x->chunks + 2, weft_reduce_steps(n));
+                    ck_assert_uint_ge(x->chunks * x->span, x->unit);
+                    several += x->chunks > 1;
+                    if (o == 2) ck_assert_uint_eq(x->chunks, 1);
+                    /* headers: a step of the sum each, and HAVE (and the agreement of the view); and what is bulk */
+                    bulk = weft_collective_traffic(here.m[0].c)->messages_sent - before;
+                    if (x->chunks == 1 && x->unit <= WEFT_INLINE_BYTES)
+                        ck_assert_uint_eq(bulk, (uint64_t)(n - 1) * (1 + (o == 0 ? 2 : 1) + (o == 0)));
+                }
+                team_close(&here);
+            }
+    ck_assert_uint_gt(several, 50);
+}
+END_TEST
+
 static void backwards(void *ctx, size_t n, weft_pool_body body, void *arg) {
     ++*(uint64_t *)ctx;
     while (n--) body(arg, n);
@@ -399,7 +449,7 @@ START_TEST(latencies_do_not_matter) {
         if (seed & 1) d.pool = &pool;
         d.algorithm = (weft_algorithm)_i;
         sim.max_message_bytes = longest[seed % 3];
-        team_open(&here, &sim, &d, seed < 36 ? s : &shapes[LARGE]);
+        team_open_by(&here, &sim, &d, seed < 36 ? s : &shapes[LARGE], seed % 3 ? (size_t)64 << seed % 5 : 0);
         make_weights(weight, n, 3);
         for (r = 0; r < n; r++) cluster_fill(&here.m[r].x, r + 1000, 1.0); /* the same for all seeds */
         begin(&here, WEFT_OP_ALL_REDUCE, weight, 0);
@@ -487,7 +537,7 @@ START_TEST(not_finite_is_refused) {
                 uint32_t second = (culprit + 1 + (uint32_t)place) % n, lowest, root = culprit;
                 memset(&d, 0, sizeof d);
                 d.algorithm = (weft_algorithm)a;
-                team_open(&here, &sim, &d, &shapes[5]);
+                team_open_by(&here, &sim, &d, &shapes[5], place == 1 ? 320 : 0);
                 if (ops[o] == WEFT_OP_ALL_GATHER) { /* only a worker's own shard counts */
                     size_t k, i;
                     for (k = 0; k < here.m[0].x.count; k++)
@@ -572,6 +622,11 @@ END_TEST
 typedef struct host_reduce {
     weft_sim *sim;
     uint32_t size, calls, arrived, failing; /* failing: this call of rank 0 fails, from 1 */
+    weft_status how;                        /* WEFT_OK: WEFT_ERR_TRANSPORT */
+    int counts;                             /* tells how many elements are not finite */
+    uint64_t bad[8];
+    double weight[8];
+    const void *from[8];
     void *at[8];
     weft_request *request[8];
     int over[8];
@@ -581,13 +636,19 @@ typedef struct host_reduce {
 
 static host_reduce host;
 
-static weft_status host_all_reduce(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *r) {
+static weft_status host_all_reduce(void *ctx, double weight, const void *in, void *out, size_t count, weft_dtype dtype,
+                                   weft_request *r) {
     weft_sim_endpoint *w = (weft_sim_endpoint *)ctx;
+    uint64_t bad = 0;
     uint32_t i;
     host.used++;
-    if (w->rank == 0 && host.failing && --host.failing == 0) return WEFT_ERR_TRANSPORT;
+    if (w->rank == 0 && host.failing && --host.failing == 0) return host.how ? host.how : WEFT_ERR_TRANSPORT;
     ck_assert_ptr_null(host.at[w->rank]);
-    host.at[w->rank] = in_out;
+    ck_assert_ptr_ne(in, out);
+    ck_assert_uint_eq(r->bytes, UINT64_MAX);
+    host.weight[w->rank] = weight;
+    host.from[w->rank] = in;
+    host.at[w->rank] = out;
     host.request[w->rank] = r;
     r->word[3] = 0xA11;
     if (++host.arrived < host.size) return WEFT_OK;
@@ -595,20 +656,22 @@ static weft_status host_all_reduce(void *ctx, void *in_out, size_t count, weft_d
     for (i = 0; i < count; i++) {
         double s = 0;
         uint32_t k;
-        weft_tensor t;
+        weft_tensor t = {NULL, 0, WEFT_F32};
+        t.count = count;
+        t.dtype = dtype;
         for (k = host.size; k-- > 0;) {
-            t.data = host.at[k];
-            t.count = count;
-            t.dtype = dtype;
-            s += cluster_get(&t, i);
+            t.data = (void *)(uintptr_t)host.from[k];
+            if (host.weight[k] != 0) s += host.weight[k] * cluster_get(&t, i);
         }
         for (k = 0; k < host.size; k++) {
             t.data = host.at[k];
             cluster_set(&t, i, s);
         }
+        bad += !isfinite(cluster_get(&t, i));
     }
     for (i = 0; i < host.size; i++) {
         host.over[i] = 1;
+        host.bad[i] = bad;
         host.at[i] = NULL;
         weft_sim_wake(host.sim, i, host.sim->now + 10);
     }
@@ -622,6 +685,7 @@ static weft_status host_test(void *ctx, weft_request *r) {
     ck_assert_ptr_eq(r, host.request[w->rank]);
     if (!host.over[w->rank]) return WEFT_AGAIN;
     host.over[w->rank] = 0;
+    if (host.counts) r->bytes = host.bad[w->rank];
     return WEFT_OK;
 }
 
@@ -652,26 +716,38 @@ static void host_open(team *t, const weft_sim_desc *sim, const weft_collective_d
 }
 
 START_TEST(host_sums_when_asked) {
-    uint32_t n, r, who[MOST], k;
+    uint32_t n, r, who[MOST], k, weighted;
     for (n = 1; n <= 4; n++)
-        for (k = 0; k < 2; k++) {
+        for (k = 0; k < 3; k++) { /* not at all; without counting what is not finite; with */
             weft_sim_desc sim = quiet(n, n);
             weft_collective_desc d;
-            shape s = {3, {100, 0, 31}, {WEFT_F32, WEFT_F32, WEFT_F64}};
+            shape s = {4, {100, 0, 31, 17}, {WEFT_F32, WEFT_F32, WEFT_F64, WEFT_BF16}};
+            double weight[MOST];
             size_t t, i;
             memset(&d, 0, sizeof d);
-            d.host_collectives = (int)k;
+            d.host_collectives = k > 0;
             host_open(&here, &sim, &d, &s);
+            host.counts = k == 2;
             for (r = 0; r < n; r++) who[r] = r;
-            begin(&here, WEFT_OP_ALL_REDUCE, NULL, 0);
-            must_settle(&here);
-            ck_assert_uint_eq(host.used, k && n > 1 ? 2 * n : 0); /* one a tensor that is not empty */
-            if (!k || n == 1) check_result(&here, WEFT_OP_ALL_REDUCE, NULL, 0, "not asked for");
-            for (r = 0; k && r < n; r++)
-                for (t = 0; t < 3; t++)
-                    for (i = 0; i < s.count[t]; i++)
-                        ck_assert_double_eq_tol(cluster_get(&here.m[r].x.tensor[t], i),
-                                                sum_of(&here, WEFT_ALGORITHM_DIRECT, who, n, NULL, t, i), 1e-5);
+            make_weights(weight, n, k);
+            for (weighted = 0; weighted < 2; weighted++) {
+                const double *w = weighted ? weight : NULL;
+                if (weighted) /* a weight of 0: whatever stands there */
+                    for (r = 0; r < n; r++)
+                        if (weight[r] == 0) spoil(&here.m[r], 0, 5, (double)NAN);
+                host.used = 0;
+                begin(&here, WEFT_OP_ALL_REDUCE, w, 0);
+                must_settle(&here);
+                ck_assert_uint_eq(host.used, k && n > 1 ? 3 * n : 0); /* one a tensor that is not empty */
+                if (!k || n == 1) check_result(&here, WEFT_OP_ALL_REDUCE, w, 0, "not asked for");
+                for (r = 0; k && r < n; r++)
+                    for (t = 0; t < 4; t++)
+                        for (i = 0; i < s.count[t]; i++) {
+                            double v = sum_of(&here, WEFT_ALGORITHM_DIRECT, who, n, w, t, i);
+                            ck_assert_double_eq_tol(cluster_get(&here.m[r].x.tensor[t], i), v,
+                                                    t == 3 ? 1e-5 + fabs(v) / 128 : 1e-5);
+                        }
+            }
             /* the other operations are always the library's own */
             host.used = 0;
             begin(&here, WEFT_OP_REDUCE_SCATTER, NULL, 0);
@@ -709,21 +785,29 @@ START_TEST(host_sums_and_views) {
     memset(&d, 0, sizeof d);
     d.host_collectives = 1;
     host_open(&here, &sim, &d, &shapes[4]);
-    host.failing = 1;
-    begin(&here, WEFT_OP_ALL_REDUCE, NULL, 0);
-    for (r = 0; r < 3; r++) weft_sim_worker(&here.sim, r, member_turn, &here.m[r]);
-    ck_assert_int_eq(weft_sim_run(&here.sim, 100000), WEFT_SIM_DEADLOCK);
-    ck_assert_int_eq(here.m[0].status, WEFT_ERR_TRANSPORT);
-    ck_assert_int_eq(here.m[1].status, WEFT_AGAIN);
     memset(&v, 0, sizeof v);
     v.struct_size = sizeof v;
-    v.epoch = 1;
     v.count = 3;
     v.members = all;
-    for (r = 0; r < 3; r++) here.m[r].status = weft_collective_regroup(here.m[r].c, &v);
-    ck_assert_uint_eq(host.cancelled, 2);
-    must_settle(&here);
-    for (r = 0; r < 3; r++) ck_assert(untouched(&here.m[r]));
+    for (v.epoch = 1; v.epoch <= 3; v.epoch++) {
+        /* for a reason of its own; for a loss that no link shows; for one that a link does */
+        host.failing = 1;
+        host.how = v.epoch == 1 ? WEFT_ERR_TRANSPORT : WEFT_ERR_PEER_LOST;
+        host.cancelled = 0;
+        if (v.epoch == 3) weft_sim_fail_call(&here.sim, WEFT_SIM_TEST, 0, 1, WEFT_ERR_PEER_LOST);
+        begin(&here, WEFT_OP_ALL_REDUCE, NULL, 0);
+        for (r = 0; r < 3; r++) weft_sim_worker(&here.sim, r, member_turn, &here.m[r]);
+        ck_assert_int_eq(weft_sim_run(&here.sim, 100000), WEFT_SIM_DEADLOCK);
+        ck_assert_int_eq(here.m[0].status, host.how);
+        ck_assert_int_eq(weft_collective_poll(here.m[0].c), host.how);
+        ck_assert_int_eq(weft_collective_detail(here.m[0].c)->peer == WEFT_NO_RANK, v.epoch != 3);
+        ck_assert_int_eq(here.m[1].status, WEFT_AGAIN);
+        for (r = 1; r < 3; r++) weft_collective_peer_up(here.m[0].c, r);
+        for (r = 0; r < 3; r++) here.m[r].status = weft_collective_regroup(here.m[r].c, &v);
+        ck_assert_uint_eq(host.cancelled, 2);
+        must_settle(&here);
+        for (r = 0; r < 3; r++) ck_assert(untouched(&here.m[r]));
+    }
     host.used = 0;
     begin(&here, WEFT_OP_ALL_REDUCE, NULL, 0);
     must_settle(&here);
@@ -733,7 +817,7 @@ START_TEST(host_sums_and_views) {
     here.m[1].out = 1;
     all[1] = 2;
     v.count = 2;
-    v.epoch = 2;
+    v.epoch = 9;
     host.used = 0;
     for (r = 0; r < 3; r += 2) here.m[r].status = weft_collective_regroup(here.m[r].c, &v);
     must_settle(&here);
@@ -800,13 +884,15 @@ typedef struct loss_case {
     weft_operation op;
     weft_algorithm algorithm;
     int shape;
+    size_t chunk;
 } loss_case;
 
 static const loss_case loss_cases[] = {
-    {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_DIRECT, 5},   {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_GATHER, 3},
-    {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_RING, 5},     {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_DOUBLING, 5},
-    {WEFT_OP_REDUCE_SCATTER, WEFT_ALGORITHM_AUTO, 5}, {WEFT_OP_ALL_GATHER, WEFT_ALGORITHM_AUTO, 5},
-    {WEFT_OP_BROADCAST, WEFT_ALGORITHM_AUTO, 4},      {WEFT_OP_BARRIER, WEFT_ALGORITHM_AUTO, 1},
+    {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_DIRECT, 5, 0},   {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_GATHER, 3, 0},
+    {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_RING, 5, 0},     {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_DOUBLING, 5, 0},
+    {WEFT_OP_REDUCE_SCATTER, WEFT_ALGORITHM_AUTO, 5, 0}, {WEFT_OP_ALL_GATHER, WEFT_ALGORITHM_AUTO, 5, 0},
+    {WEFT_OP_BROADCAST, WEFT_ALGORITHM_AUTO, 4, 0},      {WEFT_OP_BARRIER, WEFT_ALGORITHM_AUTO, 1, 0},
+    {WEFT_OP_ALL_REDUCE, WEFT_ALGORITHM_DIRECT, 5, 320}, {WEFT_OP_REDUCE_SCATTER, WEFT_ALGORITHM_AUTO, 5, 448},
 };
 enum { LOSS_CASES = (int)(sizeof loss_cases / sizeof loss_cases[0]) };
 
@@ -828,7 +914,7 @@ START_TEST(lost_at_every_message) {
                 d.algorithm = lc->algorithm;
                 snprintf(what, sizeof what, "%u workers, operation %d, worker %u lost %s message %llu", n, lc->op, lost,
                          after ? "after" : "before", (unsigned long long)k);
-                team_open(&here, &sim, &d, &shapes[lc->shape]);
+                team_open_by(&here, &sim, &d, &shapes[lc->shape], lc->chunk);
                 fault = weft_sim_lose_at_message(&here.sim, lost, k, (int)after);
                 begin(&here, lc->op, NULL, root);
                 r = (uint32_t)settle(&here);
@@ -889,7 +975,7 @@ START_TEST(lost_twice) {
             d.algorithm = lc->algorithm;
             snprintf(what, sizeof what, "operation %d, workers %u, %u lost at messages %llu, %llu", lc->op, a, b,
                      (unsigned long long)k, (unsigned long long)(k + j));
-            team_open(&here, &sim, &d, &shapes[lc->shape]);
+            team_open_by(&here, &sim, &d, &shapes[lc->shape], lc->chunk);
             one = weft_sim_lose_at_message(&here.sim, a, k, (int)(j & 1));
             two = weft_sim_lose_at_message(&here.sim, b, k + j, (int)(j >> 1 & 1));
             begin(&here, lc->op, NULL, 3);
@@ -1000,7 +1086,7 @@ START_TEST(every_call_fails) {
                 memset(&d, 0, sizeof d);
                 d.algorithm = lc->algorithm;
                 d.timeout_ns = 50000;
-                team_open(&here, &sim, &d, &shapes[lc->shape]);
+                team_open_by(&here, &sim, &d, &shapes[lc->shape], lc->chunk);
                 fault = weft_sim_fail_call(&here.sim, (weft_sim_call)call, rank, k, of[s]);
                 begin(&here, lc->op, NULL, 1);
                 for (r = 0; r < 3; r++) weft_sim_worker(&here.sim, r, member_turn, &here.m[r]);
@@ -1395,6 +1481,7 @@ int main(void) {
     t = part(runner, "sums");
     tcase_add_loop_test(t, named_order, 0, 11);
     tcase_add_test(t, two_halves_make_a_whole);
+    tcase_add_test(t, chunks_do_not_matter);
     tcase_add_loop_test(t, latencies_do_not_matter, 0, 5);
     tcase_add_test(t, barrier_is_one);
     tcase_add_test(t, traffic_is_counted);

@@ -7,8 +7,8 @@
 
 #include <check.h>
 
-/* Variants of the same run: bits. */
-enum { TOTAL = 1, PROXIMAL = 2, PROBE = 4, PARTIAL = 8, BY_LAYER = 16, BULK = 32, VARIANTS = 64 };
+/* Variants of the same run: bits. CHUNKS: of a bulk exchange, several. */
+enum { TOTAL = 1, PROXIMAL = 2, PROBE = 4, PARTIAL = 8, BY_LAYER = 16, BULK = 32, CHUNKS = 64, VARIANTS = 128 };
 
 static const size_t small_count[3] = {7, 0, 3}, bulk_count[3] = {300, 0, 133};
 
@@ -25,6 +25,7 @@ static fleet_desc variant(uint64_t seed, uint32_t workers, int bits) {
         d.count = bulk_count;
         d.grawa.algorithm = WEFT_ALGORITHM_DIRECT;
     }
+    if (bits & CHUNKS) d.chunk = 256;
     d.grawa.period_steps = 2;
     d.step_ns[0] = 3000;
     d.step_ns[1] = bits & (TOTAL | PARTIAL) ? 9000 : 2500;
@@ -77,7 +78,7 @@ END_TEST
 /* ---- (a) every callback fails in turn ---- */
 
 START_TEST(every_call_fails) {
-    static const int bits_of[6] = {0, PROXIMAL, PROBE, TOTAL, PARTIAL | BY_LAYER, BULK};
+    static const int bits_of[7] = {0, PROXIMAL, PROBE, TOTAL, PARTIAL | BY_LAYER, BULK, BULK | CHUNKS};
     static const weft_status status_of[2] = {WEFT_ERR_TRANSPORT, WEFT_ERR_PEER_LOST};
     uint32_t n = 2 + (uint32_t)_i % 3;
     int bits = bits_of[_i / 3], call, s;
@@ -118,15 +119,16 @@ END_TEST
 
 START_TEST(lost_at_every_message) {
     /* every trigger, source and so on alone, and some of them together */
-    static const int bits_of[9] = {0,
-                                   TOTAL,
-                                   PROXIMAL,
-                                   PROBE,
-                                   PARTIAL,
-                                   BULK,
-                                   TOTAL | PROBE,
-                                   TOTAL | PARTIAL | PROXIMAL,
-                                   BULK | BY_LAYER | PROXIMAL};
+    static const int bits_of[10] = {0,
+                                    TOTAL,
+                                    PROXIMAL,
+                                    PROBE,
+                                    PARTIAL,
+                                    BULK,
+                                    TOTAL | PROBE,
+                                    TOTAL | PARTIAL | PROXIMAL,
+                                    BULK | BY_LAYER | PROXIMAL,
+                                    BULK | CHUNKS};
     uint32_t n = 2 + (uint32_t)_i % 3;
     int bits = bits_of[_i / 3], after;
     uint64_t k, total = 0, fired = 1;
@@ -659,7 +661,7 @@ static void turn_around(void *user, const weft_sim_message *m) {
 }
 
 START_TEST(other_byte_order) {
-    static const int bits_of[4] = {0, BULK | BY_LAYER, TOTAL | PROBE, PARTIAL | BULK};
+    static const int bits_of[5] = {0, BULK | BY_LAYER, TOTAL | PROBE, PARTIAL | BULK, BULK | CHUNKS};
     fleet_desc d = variant(1, 3, bits_of[_i]);
     fleet f;
     d.sim.on_message = turn_around;
@@ -698,11 +700,12 @@ START_TEST(bulk_of_wrong_length) {
     size_t i;
     uint64_t k, total = 0;
     static const size_t length[] = {0, 1, 63, 64, 100, 4000};
-    capture_run(BULK, 3, 1);
+    const int bits = _i ? BULK | CHUNKS : BULK;
+    capture_run(bits, 3, 1);
     for (i = 0; i < seen.count; i++)
         for (k = 0; k < sizeof length / sizeof length[0]; k++) {
             const captured *m = &seen.item[i];
-            fleet_desc d = hostile_run(BULK, 3);
+            fleet_desc d = hostile_run(bits, 3);
             fleet f;
             int fault;
             if (is_control(m) || m->bytes == length[k]) continue;
@@ -813,7 +816,7 @@ START_TEST(parameters_not_finite) {
     uint32_t n, mask, r;
     for (n = 2; n <= 4; n++)
         for (mask = 1; mask < 1u << n; mask++) {
-            fleet_desc d = variant(mask, n, mask % 2 ? BULK : 0);
+            fleet_desc d = variant(mask, n, mask % 2 == 0 ? 0 : n == 3 ? BULK : BULK | CHUNKS);
             fleet f;
             uint32_t lowest = 0, ill = 0;
             int ok;
@@ -867,9 +870,10 @@ END_TEST
 
 /* The same while workers are lost: the second attempt of a round is cut short as well as the first. */
 START_TEST(not_finite_and_lost) {
+    static const int bits_of[3] = {0, TOTAL, BULK | CHUNKS};
     uint64_t k, fired = 1, total = 0;
     for (k = 1; fired; k++) {
-        fleet_desc d = variant(k, 4, _i);
+        fleet_desc d = variant(k, 4, bits_of[_i]);
         fleet f;
         int fault, ok;
         d.train = train_sick;
@@ -1109,9 +1113,9 @@ int main(void) {
     int failed;
     t = part(runner, "calls");
     tcase_add_loop_test(t, no_faults, 0, VARIANTS);
-    tcase_add_loop_test(t, every_call_fails, 0, 18);
+    tcase_add_loop_test(t, every_call_fails, 0, 21);
     t = part(runner, "losses");
-    tcase_add_loop_test(t, lost_at_every_message, 0, 27);
+    tcase_add_loop_test(t, lost_at_every_message, 0, 30);
     tcase_add_loop_test(t, host_says_lost, 0, 2);
     tcase_add_loop_test(t, comes_back, 0, 5);
     tcase_add_loop_test(t, comes_back_at_any_time, 0, 4);
@@ -1127,14 +1131,14 @@ int main(void) {
     tcase_add_test(t, every_control_length);
     tcase_add_loop_test(t, lies_with_a_checksum, 0, 10);
     tcase_add_test(t, two_lengths);
-    tcase_add_loop_test(t, other_byte_order, 0, 4);
+    tcase_add_loop_test(t, other_byte_order, 0, 5);
     tcase_add_loop_test(t, messages_out_of_place, 0, 2);
-    tcase_add_test(t, bulk_of_wrong_length);
+    tcase_add_loop_test(t, bulk_of_wrong_length, 0, 2);
     tcase_add_loop_test(t, bulk_not_finite, 0, 8);
     tcase_add_test(t, bulk_changed_is_seen);
     t = part(runner, "numbers");
     tcase_add_loop_test(t, parameters_not_finite, 0, 8);
-    tcase_add_loop_test(t, not_finite_and_lost, 0, 2);
+    tcase_add_loop_test(t, not_finite_and_lost, 0, 3);
     t = part(runner, "time");
     tcase_add_loop_test(t, times_out_and_goes_on, 0, 2);
     tcase_add_loop_test(t, slow_is_not_dead, 0, 2);

@@ -851,8 +851,8 @@ END_TEST
 
 /* ---- fingerprints ---- */
 
-static weft_status no_all_reduce(void *ctx, void *x, size_t n, weft_dtype t, weft_request *r) {
-    (void)ctx, (void)x, (void)n, (void)t, (void)r;
+static weft_status no_all_reduce(void *ctx, double w, const void *x, void *y, size_t n, weft_dtype t, weft_request *r) {
+    (void)ctx, (void)w, (void)x, (void)y, (void)n, (void)t, (void)r;
     return WEFT_ERR_UNSUPPORTED;
 }
 

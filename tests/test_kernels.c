@@ -530,6 +530,18 @@ START_TEST(block_sums_follow_the_contract) {
 }
 END_TEST
 
+typedef void (*wide_sum)(size_t, size_t, const double *, const void *const *, double *, int, void *, int);
+
+/* (s +) w[0] * x + w[1] * y + w[2] * x + w[3] * y, as far as k goes */
+static double ref_wide(size_t k, const double *w, const array *x, const array *y, size_t i, int started, double s) {
+    size_t q;
+    for (q = 0; q < k; q++) {
+        const double term = mul(1, w[q], get(q % 2 ? y : x, i));
+        s = q || started ? add(1, s, term) : term;
+    }
+    return s;
+}
+
 /* Sums over workers: everything in f64, one rounding at the end. */
 START_TEST(wide_sums_follow_the_contract) {
     const int wide = _i;
@@ -539,16 +551,29 @@ START_TEST(wide_sums_follow_the_contract) {
     for (i = 0; i < SIZES; i++)
         for (kind = 0; kind < KINDS; kind++) {
             const size_t n = size_at(i);
-            const double a = scalar(), b = scalar();
+            const double w[4] = {scalar(), scalar(), scalar(), scalar()};
             array x = array_draw(wide, n, kind), y = array_draw(wide, n, kind), s = array_make(1, n);
             array out = array_make(wide, n);
+            const void *source[4];
             double got[32], want[32];
-            uint64_t bad = 0;
-            wide_set_of(wide)->add_wide(n, a, x.p, (double *)s.p, 0);
-            for (j = 0; j < n; j++) check_same("add_wide, first", wide, n, j, get(&s, j), mul(1, a, get(&x, j)));
-            wide_set_of(wide)->add_wide(n, b, y.p, (double *)s.p, 1);
-            for (j = 0; j < n; j++)
-                check_same("add_wide", wide, n, j, get(&s, j), add(1, mul(1, a, get(&x, j)), mul(1, b, get(&y, j))));
+            size_t k;
+            source[0] = source[2] = x.p;
+            source[1] = source[3] = y.p;
+            for (k = 1; k <= 4; k++) {
+                const wide_sum sum = wide_set_of(wide)->sum_wide;
+                sum(n, k, w, source, (double *)s.p, 0, NULL, 0);
+                for (j = 0; j < n; j++) check_same("sum_wide", wide, n, j, get(&s, j), ref_wide(k, w, &x, &y, j, 0, 0));
+                sum(n, k, w, source, NULL, 0, out.p, K->stream);
+                for (j = 0; j < n; j++)
+                    check_same("sum_wide, out", wide, n, j, get(&out, j), rnd(wide, ref_wide(k, w, &x, &y, j, 0, 0)));
+                sum(n, 5 - k, w, source, (double *)s.p, 1, out.p, K->stream);
+                sum(n, 5 - k, w, source, (double *)s.p, 1, NULL, 0);
+                for (j = 0; j < n; j++) {
+                    const double on = ref_wide(5 - k, w, &x, &y, j, 1, ref_wide(k, w, &x, &y, j, 0, 0));
+                    check_same("sum_wide, on", wide, n, j, get(&s, j), on);
+                    check_same("sum_wide, on, out", wide, n, j, get(&out, j), rnd(wide, on));
+                }
+            }
             memset(got, 0, sizeof got);
             memset(want, 0, sizeof want);
             for (j = 0; j < n; j++) {
@@ -561,9 +586,6 @@ START_TEST(wide_sums_follow_the_contract) {
             }
             wide_set_of(wide)->dots_wide(n, x.p, (const double *)s.p, got);
             for (j = 0; j < 32; j++) check_same("dots_wide", wide, n, j, got[j], want[j]);
-            for (j = 0; j < n; j++) bad += (uint64_t)is_bad(rnd(wide, get(&s, j)));
-            ck_assert_uint_eq(wide_set_of(wide)->narrow(n, (const double *)s.p, out.p), bad);
-            for (j = 0; j < n; j++) check_same("narrow", wide, n, j, get(&out, j), rnd(wide, get(&s, j)));
             array_free(&x);
             array_free(&y);
             array_free(&s);
@@ -896,7 +918,11 @@ START_TEST(narrowing_any_float) {
 END_TEST
 
 /* ---- drivers: the same bits for every dtype and any number of threads ---- */
+#ifdef EMULATED /* too slow for more */
+static const size_t team[] = {3};
+#else
 static const size_t team[] = {1, 2, 3, 7};
+#endif
 #define TEAMS (sizeof team / sizeof team[0])
 static weft_pthread_pool pool[TEAMS];
 
@@ -949,7 +975,11 @@ static void check_tensor(const char *what, weft_dtype t, size_t n, const void *p
         if (end[i] != 0x5A) ck_abort_msg("%s dtype %d n=%zu: written beyond the end", what, (int)t, n);
 }
 
+#ifdef EMULATED
+static const size_t run_sizes[] = {0, 1, 255, 256, 257, 4097, 70001};
+#else
 static const size_t run_sizes[] = {0, 1, 255, 256, 257, 4095, 4097, 65537, 70001, 300000};
+#endif
 #define RUN_SIZES (sizeof run_sizes / sizeof run_sizes[0])
 
 static double *draw_doubles(weft_dtype t, size_t n, double scale, int with_bad) {
@@ -1166,6 +1196,7 @@ START_TEST(sgd_driver) {
 END_TEST
 
 /* Longer than one wave of partial sums. */
+#ifndef EMULATED
 START_TEST(several_waves) {
     const size_t n = WEFT_WAVE_SLOTS * WEFT_BLOCK + 12345;
     float *x = (float *)malloc(n * 4);
@@ -1190,6 +1221,7 @@ START_TEST(several_waves) {
     free(x);
 }
 END_TEST
+#endif
 
 /* A parallel_for that goes backwards, or visits in a mixed order, changes nothing either. */
 static void backwards(void *ctx, size_t n, weft_pool_body body, void *arg) {
@@ -1253,7 +1285,8 @@ START_TEST(selection) {
     ck_assert_int_eq(weft_isa_available(WEFT_ISA_AVX2),
                      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && !NO_SIMD);
     ck_assert_int_eq(weft_isa_available(WEFT_ISA_AVX512),
-                     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && !NO_SIMD);
+                     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                         __builtin_cpu_supports("avx512vl") && !NO_SIMD);
 #endif
     if (expected) ck_assert_str_eq(weft_isa_name(best), expected);
 }
@@ -1414,7 +1447,9 @@ static int run_all(const char *set, int with_environment) {
     tcase_add_loop_test(c, weighted_sum_driver, 0, 4);
     tcase_add_loop_test(c, reducing_drivers, 0, 4);
     tcase_add_loop_test(c, sgd_driver, 0, 4);
+#ifndef EMULATED
     tcase_add_test(c, several_waves);
+#endif
     tcase_add_test(c, order_of_pieces_does_not_matter);
     suite_add_tcase(s[3], c);
 

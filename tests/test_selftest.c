@@ -19,7 +19,8 @@ typedef enum breakage {
     ZERO_IS_NOTHING, CUTS_LARGE, BLOCKS_TAGS, BLOCKS_RECEIVES, BLOCKS_PEERS, READS_LATER, WRITES_SEND_BUFFER,
     CANCELLED_TAKES_MESSAGE, CANCELLED_IS_WRITTEN, CANCELLED_SEND_IS_CUT, CANCELLED_SEND_IS_READ, FORGETS_SENT,
     SEND_SAYS_AGAIN, RECV_SAYS_AGAIN, TEST_SAYS_STALL, SEND_FAILS, RECV_FAILS, TEST_FAILS, SEND_TEST_FAILS,
-    CLOCK_GOES_BACK, NOTHING_GETS_OVER, WRONG_SUM, SUM_FAILS, SUM_NEVER_OVER
+    CLOCK_GOES_BACK, NOTHING_GETS_OVER, WRONG_SUM, SUM_WITHOUT_WEIGHT, SUM_WRITES_INPUT, SUM_MISCOUNTS,
+    SUM_FAILS, SUM_NEVER_OVER
 } breakage;
 
 typedef struct toy_item {
@@ -43,8 +44,9 @@ typedef struct toy_end {
     struct toy *toy;
     uint32_t rank;
     float sum[4];
-    void *out;
+    void *in, *out;
     int joined;
+    uint32_t bad; /* in the last sum */
 } toy_end;
 
 typedef struct toy {
@@ -216,6 +218,8 @@ static weft_status toy_test(void *ctx, weft_request *q) {
     if (y->broken == SEND_TEST_FAILS && o->is_send && o->bytes == 5) o->status = WEFT_ERR_TRUNCATED;
     status = o->status;
     q->bytes = o->length;
+    if (o->peer == WEFT_NO_RANK) /* of a sum: some count, some do not */
+        q->bytes = y->eager ? UINT64_MAX : y->end[o->rank].bad + (y->broken == SUM_MISCOUNTS);
     q->word[0] = 0;
     o->used = 0;
     return status;
@@ -251,7 +255,7 @@ static uint64_t toy_now(void *ctx) {
 }
 
 /* The all_reduce ends when all have joined. */
-static int toy_join(toy_end *e, weft_request *q, void *out) {
+static int toy_join(toy_end *e, weft_request *q, void *in, void *out) {
     toy *y = e->toy;
     toy_item *o = toy_new(y);
     uint32_t i, n = 0;
@@ -259,6 +263,7 @@ static int toy_join(toy_end *e, weft_request *q, void *out) {
     o->rank = e->rank;
     o->peer = WEFT_NO_RANK;
     q->word[0] = (uintptr_t)(o - y->item) + 1;
+    e->in = in;
     e->out = out;
     e->joined = 1;
     for (i = 0; i < y->size; i++) n += (uint32_t)y->end[i].joined;
@@ -269,20 +274,32 @@ static int toy_join(toy_end *e, weft_request *q, void *out) {
     return 1;
 }
 
-static weft_status toy_reduce(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *q) {
+static weft_status toy_reduce(void *ctx, double weight, const void *in, void *out, size_t count, weft_dtype dtype,
+                              weft_request *q) {
     toy_end *e = (toy_end *)ctx;
     toy *y = e->toy;
     uint32_t i, k;
     ck_assert_uint_eq(count, 4);
     ck_assert_int_eq(dtype, WEFT_F32);
+    ck_assert_uint_eq(q->bytes, UINT64_MAX);
     if (y->broken == SUM_FAILS) return WEFT_ERR_UNSUPPORTED;
-    memcpy(e->sum, in_out, sizeof e->sum);
-    if (toy_join(e, q, in_out)) {
+    memcpy(e->sum, in, sizeof e->sum);
+    for (k = 0; k < 4; k++) {
+        if (weight == 0) e->sum[k] = 0;
+        if (y->broken != SUM_WITHOUT_WEIGHT) e->sum[k] *= (float)weight;
+    }
+    if (toy_join(e, q, (void *)(uintptr_t)in, out)) {
         float sum[4] = {0, 0, 0, 0};
+        uint32_t bad = 0;
         for (i = 0; i < y->size; i++)
             for (k = 0; k < 4; k++) sum[k] += y->end[i].sum[k];
         if (y->broken == WRONG_SUM) sum[2] += 1;
-        for (i = 0; i < y->size; i++) memcpy(y->end[i].out, sum, sizeof sum);
+        for (k = 0; k < 4; k++) bad += !isfinite(sum[k]);
+        for (i = 0; i < y->size; i++) {
+            if (y->broken == SUM_WRITES_INPUT) memcpy(y->end[i].in, sum, sizeof sum);
+            memcpy(y->end[i].out, sum, sizeof sum);
+            y->end[i].bad = bad;
+        }
     }
     return WEFT_OK;
 }
@@ -382,6 +399,10 @@ static const struct breaks {
     {CLOCK_GOES_BACK, 0, 2, WEFT_RULE_TIME, WEFT_ERR_TRANSPORT},
     {NOTHING_GETS_OVER, 0, 2, WEFT_RULE_PROGRESS, WEFT_ERR_TRANSPORT},
     {WRONG_SUM, 0, 3, WEFT_RULE_ALL_REDUCE, WEFT_ERR_TRANSPORT},
+    {SUM_WITHOUT_WEIGHT, 0, 3, WEFT_RULE_ALL_REDUCE, WEFT_ERR_TRANSPORT},
+    {SUM_WITHOUT_WEIGHT, 0, 1, WEFT_RULE_ALL_REDUCE, WEFT_ERR_TRANSPORT},
+    {SUM_WRITES_INPUT, 0, 2, WEFT_RULE_SUM_INPUT, WEFT_ERR_TRANSPORT},
+    {SUM_MISCOUNTS, 0, 2, WEFT_RULE_SUM_COUNT, WEFT_ERR_TRANSPORT},
     {SUM_FAILS, 0, 3, WEFT_RULE_FAILED, WEFT_ERR_UNSUPPORTED},
     {SUM_NEVER_OVER, 0, 3, WEFT_RULE_ALL_REDUCE, WEFT_ERR_TRANSPORT},
 };
@@ -443,7 +464,7 @@ END_TEST
 
 START_TEST(every_rule_has_a_text) {
     int i;
-    for (i = WEFT_RULE_NONE; i <= WEFT_RULE_ALL_REDUCE; i++)
+    for (i = WEFT_RULE_NONE; i <= WEFT_RULE_SUM_COUNT; i++)
         ck_assert_str_ne(weft_selftest_text((weft_selftest_rule)i), "unknown rule");
     ck_assert_str_eq(weft_selftest_text((weft_selftest_rule)i), "unknown rule");
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The threads transport: traffic checked byte for byte, cancels and losses that race with copies, no lost wake-ups. To
- * be run under a thread sanitizer too. */
+ * The threads transport: traffic checked byte for byte, sums bit for bit, cancels and losses that race with copies and
+ * sums, no lost wake-ups. To be run under a thread sanitizer too. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 
@@ -10,6 +10,9 @@
 /* Copies go through here, so that a test can step in between the two halves of one. */
 static void copy(void *into, const void *from, size_t bytes);
 #define WEFT_THREADS_COPY copy
+/* So that a test can have everybody sleep at once. */
+static uint32_t yields = 50;
+#define WEFT_THREADS_YIELDS yields
 #include "transports/weft_threads.h"
 
 #include <check.h>
@@ -638,6 +641,617 @@ START_TEST(illegal_arguments) {
 }
 END_TEST
 
+/* ---- all_reduce ---- */
+
+/* One vector of a worker: elements that differ by worker and by `key`, with a margin on both sides that nobody may
+ * write, at any alignment. */
+typedef struct vector {
+    unsigned char *memory, *at;
+    size_t bytes;
+} vector;
+
+#define MARGIN ((size_t)128)
+
+static vector vector_make(size_t bytes, size_t shift) {
+    vector v;
+    v.memory = (unsigned char *)malloc(bytes + 2 * MARGIN + 64);
+    v.at = v.memory + MARGIN + shift;
+    v.bytes = bytes;
+    memset(v.memory, 0xC3, bytes + 2 * MARGIN + 64);
+    return v;
+}
+
+static int vector_whole(const vector *v) {
+    const unsigned char *p;
+    for (p = v->memory; p < v->memory + v->bytes + 2 * MARGIN + 64; p++)
+        if ((p < v->at || p >= v->at + v->bytes) && *p != 0xC3) return 0;
+    return 1;
+}
+
+/* Numbers of all sizes, or (where `bad` says so) one that is not finite. */
+static void vector_fill(unsigned char *at, size_t n, weft_dtype t, uint64_t key, size_t bad) {
+    size_t i;
+    for (i = 0; i < n; i++) {
+        uint64_t x = (key + i) * UINT64_C(0x9E3779B97F4A7C15);
+        float v = ((float)(int32_t)(x >> 40) - 8388608.0f) * (x & 1 ? 1e-3f : 1e3f);
+        double d = (double)v * 1.000000001;
+        uint16_t h = (uint16_t)(x >> 50); /* bf16: up to 1e38 / 4; f16: finite, as bit 14 is clear */
+        if (t == WEFT_BF16) h = (uint16_t)(h & 0x3FFF);
+        if (i == bad) {
+            v = INFINITY;
+            d = (double)NAN;
+            h = t == WEFT_BF16 ? 0x7F80 : 0x7C00;
+        }
+        if (t == WEFT_F32) memcpy(at + i * 4, &v, 4);
+        else if (t == WEFT_F64) memcpy(at + i * 8, &d, 8);
+        else memcpy(at + i * 2, &h, 2);
+    }
+}
+
+typedef struct sum_case {
+    size_t count;
+    weft_dtype dtype;
+    int in_place, pace; /* pace: workers come at different times */
+    size_t shift;
+    uint64_t key;
+    double weight[MOST];
+    size_t bad; /* this element of the last worker is not finite; SIZE_MAX: none */
+    unsigned char *expect;
+    uint64_t nonfinite;
+} sum_case;
+
+#define CASES 40
+static sum_case cases[CASES];
+static uint32_t case_count;
+
+static void case_make(sum_case *c, uint32_t size, uint64_t *rng, size_t most) {
+    static const size_t edges[] = {0, 1, 5, 10, 31, 256, 257, 511, 512, 513, 1024};
+    uint64_t kind = draw(rng) % 3;
+    size_t each, bytes;
+    unsigned char *inputs;
+    const void *x[MOST];
+    uint32_t r;
+    memset(c, 0, sizeof *c);
+    c->dtype = (weft_dtype)(draw(rng) % 4);
+    each = weft_dtype_bytes(c->dtype);
+    c->count = kind == 0 ? edges[draw(rng) % 11] : kind == 1 ? draw(rng) % 3000 : draw(rng) % most / each;
+    c->in_place = draw(rng) % 2;
+    c->pace = draw(rng) % 4 == 0;
+    c->shift = draw(rng) % 2 ? 0 : draw(rng) % 8 * each;
+    c->key = draw(rng);
+    c->bad = draw(rng) % 3 || !c->count ? SIZE_MAX : draw(rng) % c->count;
+    for (r = 0; r < size; r++) c->weight[r] = draw(rng) % 4 ? (double)(draw(rng) % 2000) * 1e-3 - 0.7 : 1.0;
+    /* what is not finite counts, unless it has no weight; also one that only rounds to 0 */
+    if (draw(rng) % 2) c->weight[size - 1] = draw(rng) % 2 || c->dtype == WEFT_F64 ? 0 : 1e-60;
+    bytes = c->count * each;
+    inputs = (unsigned char *)malloc(bytes * size + 1);
+    c->expect = (unsigned char *)malloc(bytes + 1);
+    for (r = 0; r < size; r++) {
+        x[r] = inputs + r * bytes;
+        vector_fill(inputs + r * bytes, c->count, c->dtype, c->key + r * 77777, r == size - 1 ? c->bad : SIZE_MAX);
+    }
+    /* as the library adds up in WEFT_ALGORITHM_DIRECT */
+    c->nonfinite = weft_run_weighted_sum(weft_kernels_select(WEFT_ISA_SERIAL, 0), NULL, c->dtype, c->count, size,
+                                         c->weight, x, c->expect);
+    free(inputs);
+}
+
+static weft_status add_up(worker *w, double weight, const void *in, void *out, size_t n, weft_dtype t,
+                          weft_request *q) {
+    weft_status s;
+    memset(q, 0, sizeof *q);
+    q->bytes = UINT64_MAX;
+    s = w->net.all_reduce(w->net.ctx, weight, in, out, n, t, q);
+    return s == WEFT_OK ? finish(w, q) : s;
+}
+
+static void *sums(void *arg) {
+    worker *w = (worker *)arg;
+    uint32_t k, i;
+    for (k = 0; k < case_count; k++) {
+        const sum_case *c = &cases[k];
+        size_t bytes = c->count * weft_dtype_bytes(c->dtype);
+        vector in = vector_make(bytes, c->shift), out = c->in_place ? in : vector_make(bytes, c->shift);
+        unsigned char *before = (unsigned char *)malloc(bytes + 1);
+        weft_request q;
+        vector_fill(in.at, c->count, c->dtype, c->key + w->rank * 77777,
+                    w->rank == w->net.size - 1 ? c->bad : SIZE_MAX);
+        memcpy(before, in.at, bytes);
+        if (c->pace)
+            for (i = (uint32_t)(draw(&w->seed) % 100); i; i--) sched_yield();
+        NEED(add_up(w, c->weight[w->rank], in.at, out.at, c->count, c->dtype, &q) == WEFT_OK);
+        NEED(memcmp(out.at, c->expect, bytes) == 0);
+        NEED(q.bytes == c->nonfinite);
+        NEED(vector_whole(&in) && vector_whole(&out));
+        NEED(c->in_place || memcmp(in.at, before, bytes) == 0);
+        w->a++;
+        free(before);
+        free(in.memory);
+        if (!c->in_place) free(out.memory);
+    }
+    return NULL;
+}
+
+/* All types, sizes, alignments and weights; _i: how the workers wait. */
+START_TEST(sums_have_the_named_bits) {
+    uint32_t size, r, k, nonfinite = 0;
+    for (size = 1; size <= 5; size++) {
+        uint64_t rng = size * 100 + (uint64_t)_i;
+        set_up(size, size);
+        yields = _i == 0 ? 0 : 50;
+        if (_i < 2) team.spins = 0;
+        for (r = 0; r < size; r++) {
+            if (_i == 1) team.sum[r].exceeds = 1;             /* results bypass the cache */
+            if (_i == 2) team.sum[r].number = UINT32_MAX - 7; /* numbers go round */
+        }
+        case_count = CASES;
+        for (k = 0; k < CASES; k++) {
+            case_make(&cases[k], size, &rng, 150000);
+            nonfinite += cases[k].nonfinite != 0;
+        }
+        for (r = 0; r < size; r++) start(r, sums);
+        for (r = 0; r < size; r++) join(r);
+        for (r = 0; r < size; r++) ck_assert_uint_eq(all[r].a, CASES);
+        for (k = 0; k < CASES; k++) free(cases[k].expect);
+        ck_assert_uint_eq(team.sleepers, 0);
+        weft_threads_free(&team);
+    }
+    ck_assert_uint_gt(nonfinite, 3);
+}
+END_TEST
+
+/* Many small ones, one after the other: nobody overtakes. */
+static void *small_sums(void *arg) {
+    worker *w = (worker *)arg;
+    uint32_t i, k;
+    for (i = 0; i < 4000; i++) {
+        size_t n = i % 7 == 0 ? 40 : 1;
+        float in[40], other[40], *out = i % 3 ? other : in, expect = 0;
+        weft_request q;
+        for (k = 0; k < 40; k++) in[k] = (float)(i * w->net.size + w->rank + k);
+        NEED(add_up(w, 1.0, in, out, n, WEFT_F32, &q) == WEFT_OK);
+        for (k = 0; k < w->net.size; k++) expect += (float)(i * w->net.size + k + (uint32_t)n - 1);
+        NEED(out[n - 1] == expect);
+        NEED(q.bytes == 0);
+        w->a++;
+    }
+    return NULL;
+}
+
+START_TEST(sums_do_not_overtake) {
+    uint32_t size, r;
+    for (size = 1; size <= 5; size++) {
+        set_up(size, size);
+        yields = size % 2 ? 0 : 50;
+        if (size == 3) team.spins = 0;
+        for (r = 0; r < size; r++) start(r, small_sums);
+        for (r = 0; r < size; r++) join(r);
+        weft_threads_free(&team);
+    }
+}
+END_TEST
+
+/* Sums and messages at the same time; a message is news in the middle of a sum. */
+static void *sums_and_messages(void *arg) {
+    worker *w = (worker *)arg;
+    uint32_t i, n = w->net.size;
+    for (i = 0; i < 500; i++) {
+        uint32_t value = i * n + w->rank, got = 0;
+        float one = 1, all_of_them = 0;
+        weft_request s, r, q;
+        memset(&s, 0, sizeof s);
+        memset(&r, 0, sizeof r);
+        memset(&q, 0, sizeof q);
+        NEED(w->net.recv(w->net.ctx, (w->rank + n - 1) % n, 7, &got, sizeof got, &r) == WEFT_OK);
+        NEED(w->net.all_reduce(w->net.ctx, 1.0, &one, &all_of_them, 1, WEFT_F32, &q) == WEFT_OK);
+        NEED(w->net.send(w->net.ctx, (w->rank + 1) % n, 7, &value, sizeof value, &s) == WEFT_OK);
+        NEED(finish(w, i % 2 ? &q : &r) == WEFT_OK);
+        NEED(finish(w, i % 2 ? &r : &q) == WEFT_OK);
+        NEED(finish(w, &s) == WEFT_OK);
+        NEED(got == i * n + (w->rank + n - 1) % n);
+        NEED(all_of_them == (float)n);
+    }
+    return NULL;
+}
+
+START_TEST(sums_and_messages_mix) {
+    uint32_t r;
+    for (yields = 0; yields <= 50; yields += 50) {
+        set_up(3, 0);
+        team.spins = 0;
+        for (r = 0; r < 3; r++) start(r, sums_and_messages);
+        for (r = 0; r < 3; r++) join(r);
+        weft_threads_free(&team);
+    }
+    yields = 50;
+}
+END_TEST
+
+/* Workers that do not mean the same are told so, all of them, and nothing is written; then on. */
+static void *mismatches(void *arg) {
+    worker *w = (worker *)arg;
+    uint32_t k;
+    for (k = 0; k < 40; k++) {
+        size_t n = k % 5 * 1000 + k % 2, mine = n + (w->rank == k % w->net.size ? 1 + k % 3 * 2000 : 0);
+        weft_dtype t = k % 4 == 3 && w->rank == 1 ? WEFT_F16 : WEFT_F32;
+        vector in = vector_make(mine * 4, 0), out = vector_make(mine * 4, 0);
+        float x = 2, sum = 0;
+        weft_request q;
+        if (k % 4 == 3) mine = n;
+        NEED(add_up(w, 1.0, in.at, out.at, mine, t, &q) == WEFT_ERR_MISMATCH);
+        out.bytes = 0;
+        NEED(vector_whole(&out));
+        free(in.memory);
+        free(out.memory);
+        NEED(add_up(w, 0.5, &x, &sum, 1, WEFT_F32, &q) == WEFT_OK && sum == (float)w->net.size);
+    }
+    return NULL;
+}
+
+START_TEST(sums_must_match) {
+    uint32_t size, r;
+    for (size = 2; size <= 4; size++) {
+        set_up(size, size);
+        for (r = 0; r < size; r++) start(r, mismatches);
+        for (r = 0; r < size; r++) join(r);
+        weft_threads_free(&team);
+    }
+}
+END_TEST
+
+START_TEST(sums_check_their_arguments) {
+    float x = 3, y = 0;
+    weft_request q, second;
+    weft_transport *t = &all[0].net;
+    set_up(1, 0);
+    memset(&q, 0, sizeof q);
+    memset(&second, 0, sizeof second);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 1, &x, &y, 1, (weft_dtype)9, &q), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 1, NULL, &y, 1, WEFT_F32, &q), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 1, &x, NULL, 1, WEFT_F32, &q), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 1, &x, &y, SIZE_MAX / 2, WEFT_F32, &q), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(t->test(t->ctx, &q), WEFT_ERR_ORDER);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 0.5, &x, &y, 1, WEFT_F32, &q), WEFT_OK);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 0.5, &x, &y, 1, WEFT_F32, &second), WEFT_ERR_CAPACITY);
+    ck_assert_int_eq(t->test(t->ctx, &q), WEFT_OK);
+    ck_assert_int_eq(t->test(t->ctx, &q), WEFT_ERR_ORDER);
+    ck_assert(y == 1.5f);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 1, NULL, NULL, 0, WEFT_F32, &q), WEFT_OK);
+    ck_assert_int_eq(t->test(t->ctx, &q), WEFT_OK);
+    weft_threads_lose(&team, 0);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 1, &x, &y, 1, WEFT_F32, &q), WEFT_ERR_PEER_LOST);
+    weft_threads_revive(&team, 0);
+    ck_assert_int_eq(t->all_reduce(t->ctx, 1, &x, &y, 1, WEFT_F32, &q), WEFT_OK);
+    ck_assert_int_eq(t->test(t->ctx, &q), WEFT_OK);
+    ck_assert(y == 3.0f);
+    weft_threads_free(&team);
+}
+END_TEST
+
+/* Loss and cancel at any moment: whoever has an error in hand, or has cancelled, frees its memory at once (the address
+ * sanitizer sees who still touches it). Then all meet, and the next sums are right. */
+static pthread_barrier_t meeting;
+enum { LARGE = 1 << 18 };
+static int cut_by_cancel; /* otherwise the main thread loses a worker */
+static size_t cut_count;
+static uint32_t cancelled; /* atomic: somebody has; who begins only now would wait for ever */
+
+static void *cut_short(void *arg) {
+    worker *w = (worker *)arg;
+    uint32_t i, k;
+    for (i = 0; i < 60; i++) {
+        float *in = (float *)malloc(LARGE * sizeof *in), *out = i % 2 ? in : (float *)malloc(LARGE * sizeof *out);
+        float x = 1, sum;
+        size_t n = cut_count;
+        weft_request q;
+        weft_status s;
+        for (k = 0; k < LARGE; k++) in[k] = (float)(k % 1000);
+        pthread_barrier_wait(&meeting); /* the main thread is told, too */
+        memset(&q, 0, sizeof q);
+        s = w->net.all_reduce(w->net.ctx, 1.0, in, out, n, WEFT_F32, &q);
+        if (s == WEFT_OK && cut_by_cancel) {
+            uint64_t tests = w->rank == i % w->net.size ? draw(&w->seed) % 4 : UINT64_MAX;
+            if (tests < 4)
+                for (k = (uint32_t)(draw(&w->seed) % 2000); k; k--) weft_threads_pause();
+            do {
+                s = w->net.test(w->net.ctx, &q);
+                if (s == WEFT_AGAIN && tests == UINT64_MAX) w->net.wait(w->net.ctx, w->net.now(w->net.ctx) + 1000000);
+            } while (s == WEFT_AGAIN && tests-- && !weft_threads_look(&cancelled));
+            if (s == WEFT_AGAIN) {
+                w->net.cancel(w->net.ctx, &q);
+                weft_threads_show(&cancelled, 1);
+                s = WEFT_STALL;
+                w->c++;
+            }
+        } else if (s == WEFT_OK) {
+            s = finish(w, &q);
+        }
+        NEED(s == WEFT_OK || s == WEFT_STALL || s == (cut_by_cancel ? WEFT_ERR_TRANSPORT : WEFT_ERR_PEER_LOST));
+        for (k = 0; s == WEFT_OK && k < n; k++) NEED(out[k] == (float)(k % 1000 * w->net.size));
+        if (s == WEFT_OK) w->a++;
+        else if (s < 0) w->b++;
+        memset(in, 0, LARGE * sizeof *in);
+        if (out != in) free(out);
+        free(in);
+        pthread_barrier_wait(&meeting);
+        /* the main thread makes all alive again */
+        pthread_barrier_wait(&meeting);
+        NEED(add_up(w, 1.0, &x, &sum, 1, WEFT_F32, &q) == WEFT_OK && sum == (float)w->net.size);
+    }
+    return NULL;
+}
+
+/* _i: 0, 1: losses of small and large sums; 2, 3: cancels */
+START_TEST(sums_are_cut_short) {
+    uint32_t size, r, i;
+    uint64_t over = 0, failed = 0, given_up = 0, rng = 5;
+    cut_by_cancel = _i / 2;
+    cut_count = _i % 2 ? LARGE : 30;
+    for (size = 2; size <= 4; size++) {
+        set_up(size, size);
+        yields = size == 3 ? 0 : 50;
+        ck_assert_int_eq(pthread_barrier_init(&meeting, NULL, size + 1), 0);
+        for (r = 0; r < size; r++) start(r, cut_short);
+        for (i = 0; i < 60; i++) {
+            volatile uint64_t k;
+            pthread_barrier_wait(&meeting);
+            for (k = draw(&rng) % (_i % 2 ? 200000 : 3000); k; k--) continue;
+            if (!cut_by_cancel) weft_threads_lose(&team, i % size);
+            pthread_barrier_wait(&meeting);
+            if (!cut_by_cancel) weft_threads_revive(&team, i % size);
+            cancelled = 0;
+            pthread_barrier_wait(&meeting);
+        }
+        for (r = 0; r < size; r++) {
+            join(r);
+            over += all[r].a;
+            failed += all[r].b;
+            given_up += all[r].c;
+        }
+        pthread_barrier_destroy(&meeting);
+        weft_threads_free(&team);
+    }
+    ck_assert_uint_gt(failed, 0);
+    if (cut_by_cancel) ck_assert_uint_gt(given_up, 0);
+    ck_assert_uint_eq(over + failed + given_up, 60 * (2 + 3 + 4));
+}
+END_TEST
+
+/* Everybody waits for worker 0, without limit, and it never comes. */
+static void *waits_for_a_sum(void *arg) {
+    worker *w = (worker *)arg;
+    float x[2000], y[2000];
+    weft_request q;
+    memset(x, 0, sizeof x);
+    NEED(add_up(w, 1.0, x, y, w->seed % 2 ? 2000 : 1, WEFT_F32, &q) == WEFT_ERR_PEER_LOST);
+    NEED(add_up(w, 1.0, x, y, 1, WEFT_F32, &q) == WEFT_ERR_PEER_LOST);
+    return NULL;
+}
+
+START_TEST(loss_wakes_who_waits_for_a_sum) {
+    uint32_t i, r;
+    for (i = 0; i < 60; i++) {
+        volatile uint32_t k;
+        set_up(4, i);
+        yields = i % 2 ? 0 : 50;
+        for (r = 1; r < 4; r++) {
+            all[r].seed = i / 2;
+            start(r, waits_for_a_sum);
+        }
+        for (k = 0; k < i * 5000; k++) continue;
+        weft_threads_lose(&team, i % 3 ? 0 : 2);
+        for (r = 1; r < 4; r++) join(r);
+        ck_assert_uint_eq(team.sleepers, 0);
+        weft_threads_free(&team);
+    }
+}
+END_TEST
+
+/* ---- the library over it ---- */
+
+#define TENSORS 5
+typedef struct trained {
+    weft_tensor tensor[TENSORS];
+    weft_tensors x;
+    unsigned char *memory;
+} trained;
+
+static const size_t element_count[TENSORS] = {3000, 1, 0, 20001, 130};
+static const weft_dtype element_type[TENSORS] = {WEFT_F32, WEFT_F64, WEFT_F32, WEFT_BF16, WEFT_F16};
+static int by_host, lossy;
+static uint64_t trained_hash[2][MOST];
+
+static void trained_make(trained *t, uint64_t key) {
+    size_t i, bytes = 0;
+    for (i = 0; i < TENSORS; i++) bytes += element_count[i] * 8 + 8;
+    t->memory = (unsigned char *)malloc(bytes);
+    for (bytes = i = 0; i < TENSORS; i++) {
+        t->tensor[i].data = t->memory + bytes;
+        t->tensor[i].count = element_count[i];
+        t->tensor[i].dtype = element_type[i];
+        vector_fill(t->memory + bytes, element_count[i], element_type[i], key + i * 999983, SIZE_MAX);
+        bytes += element_count[i] * 8 + 8;
+    }
+    t->x.tensor = t->tensor;
+    t->x.count = TENSORS;
+}
+
+static weft_status collect(worker *w, weft_collective *c, weft_operation op, const double *weight) {
+    weft_status s = weft_collective_begin(c, op, weight, 0);
+    while (s == WEFT_AGAIN) {
+        w->net.wait(w->net.ctx, UINT64_MAX);
+        s = weft_collective_poll(c);
+    }
+    return s;
+}
+
+static void *collects(void *arg) {
+    worker *w = (worker *)arg;
+    trained t;
+    weft_collective_desc d;
+    weft_collective *c;
+    size_t bytes;
+    void *memory;
+    double weight[MOST];
+    uint32_t i, r, survivors[MOST];
+    trained_make(&t, w->rank);
+    memset(&d, 0, sizeof d);
+    d.struct_size = sizeof d;
+    d.tensors = t.x;
+    d.transport = &w->net;
+    d.algorithm = WEFT_ALGORITHM_DIRECT;
+    d.host_collectives = by_host;
+    bytes = weft_collective_memory(&d, NULL);
+    memory = malloc(bytes);
+    NEED(weft_collective_init(&c, &d, memory, bytes, NULL) == WEFT_OK);
+    for (i = 0; i < 6; i++) {
+        /* sums of ever the same would leave the range of f16 */
+        for (r = 0; r < w->net.size; r++) weight[r] = r == i ? 0 : 0.3 / (double)(1 + (r + i) % 3);
+        NEED(collect(w, c, WEFT_OP_ALL_REDUCE, i == 5 ? NULL : weight) == WEFT_OK);
+    }
+    if (lossy) {
+        /* worker 0 is lost in the middle of one; the others go on without it, and so without the host's sums */
+        weft_view v;
+        weft_status s;
+        memset(&v, 0, sizeof v);
+        v.struct_size = sizeof v;
+        v.epoch = 1;
+        v.members = survivors;
+        for (r = 1; r < w->net.size; r++) survivors[v.count++] = r;
+        pthread_barrier_wait(&meeting);
+        if (w->rank == 0) {
+            weft_collective_begin(c, WEFT_OP_ALL_REDUCE, weight, 0);
+            weft_threads_lose(w->team, 0);
+            weft_collective_close(c);
+        } else {
+            s = collect(w, c, WEFT_OP_ALL_REDUCE, weight);
+            NEED(s == WEFT_OK || s == WEFT_ERR_PEER_LOST);
+            NEED(s == WEFT_OK || weft_collective_detail(c)->peer == 0);
+            s = weft_collective_regroup(c, &v);
+            while (s == WEFT_AGAIN) {
+                w->net.wait(w->net.ctx, UINT64_MAX);
+                s = weft_collective_poll(c);
+            }
+            NEED(s == WEFT_OK);
+            vector_fill(t.memory, element_count[0], WEFT_F32, w->rank, SIZE_MAX);
+            NEED(collect(w, c, WEFT_OP_ALL_REDUCE, weight) == WEFT_OK);
+            weft_collective_close(c);
+        }
+    } else {
+        /* not finite: refused by all, tensors untouched */
+        uint64_t before;
+        if (w->rank == 0) ((float *)t.tensor[0].data)[77] = INFINITY;
+        before = weft_tensors_hash(weft_kernels_select(WEFT_ISA_SERIAL, 0), NULL, &t.x, NULL, NULL);
+        NEED(collect(w, c, WEFT_OP_ALL_REDUCE, NULL) == WEFT_ERR_NONFINITE);
+        NEED(before == weft_tensors_hash(weft_kernels_select(WEFT_ISA_SERIAL, 0), NULL, &t.x, NULL, NULL));
+        if (w->rank == 0) ((float *)t.tensor[0].data)[77] = 1.0f;
+        weight[0] = 1;
+        for (r = 1; r < w->net.size; r++) weight[r] = 0;
+        NEED(collect(w, c, WEFT_OP_ALL_REDUCE, weight) == WEFT_OK);
+        weft_collective_close(c);
+    }
+    trained_hash[by_host][w->rank] =
+        weft_tensors_hash(weft_kernels_select(WEFT_ISA_SERIAL, 0), NULL, &t.x, NULL, NULL);
+    free(memory);
+    free(t.memory);
+    return NULL;
+}
+
+/* The sums of the host are those of the library, bit for bit. */
+START_TEST(collectives_by_the_host) {
+    uint32_t size, r;
+    for (size = 2; size <= 4; size++) {
+        lossy = 0;
+        for (by_host = 0; by_host < 2; by_host++) {
+            set_up(size, size);
+            for (r = 0; r < size; r++) start(r, collects);
+            for (r = 0; r < size; r++) join(r);
+            weft_threads_free(&team);
+        }
+        for (r = 0; r < size; r++) {
+            ck_assert_uint_eq(trained_hash[0][r], trained_hash[1][r]);
+            ck_assert_uint_eq(trained_hash[1][r], trained_hash[1][0]);
+        }
+    }
+}
+END_TEST
+
+START_TEST(collectives_by_the_host_and_loss) {
+    uint32_t i, r;
+    lossy = by_host = 1;
+    ck_assert_int_eq(pthread_barrier_init(&meeting, NULL, 4), 0);
+    for (i = 0; i < 30; i++) {
+        set_up(4, i);
+        for (r = 0; r < 4; r++) start(r, collects);
+        for (r = 0; r < 4; r++) join(r);
+        for (r = 2; r < 4; r++) ck_assert_uint_eq(trained_hash[1][r], trained_hash[1][1]);
+        weft_threads_free(&team);
+    }
+    pthread_barrier_destroy(&meeting);
+}
+END_TEST
+
+static weft_status waited(grawa *g, weft_status s) {
+    return s == WEFT_AGAIN ? grawa_wait(g) : s;
+}
+
+static void *trains(void *arg) {
+    worker *w = (worker *)arg;
+    trained x, gradient;
+    grawa_desc d;
+    grawa *g;
+    size_t bytes;
+    void *memory;
+    uint32_t i;
+    trained_make(&x, w->rank);
+    trained_make(&gradient, w->rank + 10);
+    memset(&d, 0, sizeof d);
+    d.struct_size = sizeof d;
+    d.params = x.x;
+    d.transport = &w->net;
+    d.initial = GRAWA_INITIAL_AVERAGE;
+    d.weighting = GRAWA_BY_LAYER;
+    d.algorithm = WEFT_ALGORITHM_DIRECT;
+    d.proximal = 0.1;
+    d.period_steps = 2;
+    d.check_replicas = 1;
+    d.host_collectives = by_host;
+    bytes = grawa_memory(&d, NULL);
+    memory = malloc(bytes);
+    NEED(grawa_init(&g, &d, memory, bytes) == WEFT_OK);
+    NEED(waited(g, grawa_start(g)) == WEFT_OK);
+    for (i = 0; i < 10; i++) {
+        size_t k;
+        float *p = (float *)x.tensor[0].data, *q = (float *)gradient.tensor[0].data;
+        for (k = 0; k < x.tensor[0].count; k++) p[k] -= 0.01f * q[k];
+        NEED(waited(g, grawa_step(g, &gradient.x)) == WEFT_OK);
+    }
+    NEED(waited(g, grawa_average(g, GRAWA_CENTER, &x.x, NULL)) == WEFT_OK);
+    NEED(waited(g, grawa_leave(g)) == WEFT_OK);
+    grawa_close(g);
+    trained_hash[by_host][w->rank] =
+        weft_tensors_hash(weft_kernels_select(WEFT_ISA_SERIAL, 0), NULL, &x.x, NULL, NULL);
+    free(memory);
+    free(x.memory);
+    free(gradient.memory);
+    return NULL;
+}
+
+START_TEST(training_by_the_host) {
+    uint32_t r;
+    for (by_host = 0; by_host < 2; by_host++) {
+        set_up(3, 1);
+        for (r = 0; r < 3; r++) start(r, trains);
+        for (r = 0; r < 3; r++) join(r);
+        weft_threads_free(&team);
+    }
+    for (r = 0; r < 3; r++) {
+        ck_assert_uint_eq(trained_hash[0][r], trained_hash[1][r]);
+        ck_assert_uint_eq(trained_hash[1][r], trained_hash[1][0]);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("threads");
     TCase *t = tcase_create("traffic");
@@ -657,6 +1271,19 @@ int main(void) {
     tcase_add_test(t, copies_are_waited_for);
     tcase_add_test(t, copies_into_are_waited_for);
     tcase_add_test(t, revived_begins_anew);
+    suite_add_tcase(s, t);
+    t = tcase_create("sums");
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, sums_have_the_named_bits, 0, 3);
+    tcase_add_test(t, sums_do_not_overtake);
+    tcase_add_test(t, sums_and_messages_mix);
+    tcase_add_test(t, sums_must_match);
+    tcase_add_test(t, sums_check_their_arguments);
+    tcase_add_loop_test(t, sums_are_cut_short, 0, 4);
+    tcase_add_test(t, loss_wakes_who_waits_for_a_sum);
+    tcase_add_test(t, collectives_by_the_host);
+    tcase_add_test(t, collectives_by_the_host_and_loss);
+    tcase_add_test(t, training_by_the_host);
     suite_add_tcase(s, t);
     t = tcase_create("bounds");
     tcase_add_test(t, requests_are_bounded);

@@ -11,7 +11,8 @@
  *   weft_pthread_pool_destroy(&threads);                        // after the objects that use it
  *
  * parallel_for: the caller works too, so it also makes progress when all other threads are busy, may be called from
- *   several threads at a time, and from a submitted task. Threads that have nothing to do sleep; nothing spins.
+ *   several threads at a time, and from a submitted task. A thread that has nothing to do offers its processor to
+ *   others WEFT_PTHREAD_POOL_YIELDS times (some ten microseconds: kernels often come one behind the other), then sleeps.
  * submit: tasks start in the order of submission, as threads become free; WEFT_ERR_CAPACITY if WEFT_PTHREAD_POOL_TASKS
  *   are waiting already, WEFT_ERR_UNSUPPORTED in a pool of one thread.
  * destroy: what was submitted is finished first, then all threads are joined. */
@@ -23,10 +24,15 @@
 #endif
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define WEFT_PTHREAD_POOL_TASKS 64
+
+#ifndef WEFT_PTHREAD_POOL_YIELDS
+#define WEFT_PTHREAD_POOL_YIELDS 100
+#endif
 
 /* One parallel_for under way; it lives on its caller's stack. */
 typedef struct weft_pthread_loop {
@@ -49,8 +55,37 @@ typedef struct weft_pthread_pool {
         void *arg;
     } task[WEFT_PTHREAD_POOL_TASKS]; /* a ring */
     size_t first_task, tasks;
+    size_t sleeping;   /* threads that wait for `work` */
+    unsigned happened; /* changes with everything that a waiting thread waits for; read without the lock */
     int ending;
 } weft_pthread_pool;
+
+/* Lock held. What is waited for without it is told by a counter, an atomic where the compiler has them. */
+WEFT_FN void weft_pthread_pool_tell(weft_pthread_pool *p) {
+#ifdef __GNUC__
+    __atomic_store_n(&p->happened, p->happened + 1, __ATOMIC_RELEASE);
+#else
+    (void)p;
+#endif
+}
+
+/* Gives the lock back for a while, until something has happened, or the patience for it is over: then 0. */
+WEFT_FN int weft_pthread_pool_linger(weft_pthread_pool *p) {
+#ifdef __GNUC__
+    const unsigned seen = p->happened;
+    int i, news = 0;
+    pthread_mutex_unlock(&p->lock);
+    for (i = 0; i < WEFT_PTHREAD_POOL_YIELDS && !news; i++) {
+        sched_yield();
+        news = __atomic_load_n(&p->happened, __ATOMIC_ACQUIRE) != seen;
+    }
+    pthread_mutex_lock(&p->lock);
+    return news;
+#else
+    (void)p;
+    return 0;
+#endif
+}
 
 /* Takes the loop's next index and works on it. Called, and returns, with the lock held; the loop has an index left. */
 WEFT_FN void weft_pthread_pool_advance(weft_pthread_pool *p, weft_pthread_loop *loop) {
@@ -64,7 +99,10 @@ WEFT_FN void weft_pthread_pool_advance(weft_pthread_pool *p, weft_pthread_loop *
     pthread_mutex_unlock(&p->lock);
     loop->body(loop->arg, index);
     pthread_mutex_lock(&p->lock);
-    if (--loop->running == 0 && loop->next == loop->n) pthread_cond_signal(&loop->done);
+    if (--loop->running == 0 && loop->next == loop->n) {
+        pthread_cond_signal(&loop->done);
+        weft_pthread_pool_tell(p);
+    }
 }
 
 WEFT_FN void *weft_pthread_pool_thread(void *arg) {
@@ -83,8 +121,10 @@ WEFT_FN void *weft_pthread_pool_thread(void *arg) {
             pthread_mutex_lock(&p->lock);
         } else if (p->ending) {
             break;
-        } else {
+        } else if (!weft_pthread_pool_linger(p) && !p->loops && !p->tasks && !p->ending) {
+            p->sleeping++;
             pthread_cond_wait(&p->work, &p->lock);
+            p->sleeping--;
         }
     }
     pthread_mutex_unlock(&p->lock);
@@ -106,9 +146,11 @@ WEFT_FN void weft_pthread_pool_for(void *ctx, size_t n, weft_pool_body body, voi
     pthread_mutex_lock(&p->lock);
     loop.older = p->loops;
     p->loops = &loop;
-    for (i = 0; i < p->threads && i + 1 < n; i++) pthread_cond_signal(&p->work);
+    weft_pthread_pool_tell(p);
+    for (i = 0; i < p->sleeping && i + 1 < n; i++) pthread_cond_signal(&p->work);
     while (loop.next < loop.n) weft_pthread_pool_advance(p, &loop);
-    while (loop.running) pthread_cond_wait(&loop.done, &p->lock);
+    while (loop.running)
+        if (!weft_pthread_pool_linger(p) && loop.running) pthread_cond_wait(&loop.done, &p->lock);
     pthread_mutex_unlock(&p->lock);
     pthread_cond_destroy(&loop.done);
 }
@@ -124,7 +166,8 @@ WEFT_FN weft_status weft_pthread_pool_submit(void *ctx, weft_pool_task task, voi
         const size_t at = (p->first_task + p->tasks++) % WEFT_PTHREAD_POOL_TASKS;
         p->task[at].run = task;
         p->task[at].arg = arg;
-        pthread_cond_signal(&p->work);
+        weft_pthread_pool_tell(p);
+        if (p->sleeping) pthread_cond_signal(&p->work);
     }
     pthread_mutex_unlock(&p->lock);
     return s;
@@ -135,6 +178,7 @@ WEFT_FN void weft_pthread_pool_destroy(weft_pthread_pool *p) {
     size_t i;
     pthread_mutex_lock(&p->lock);
     p->ending = 1;
+    weft_pthread_pool_tell(p);
     pthread_cond_broadcast(&p->work);
     pthread_mutex_unlock(&p->lock);
     for (i = 0; i < p->threads; i++) pthread_join(p->thread[i], NULL);

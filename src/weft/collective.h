@@ -16,7 +16,8 @@
 typedef enum weft_algorithm {
     WEFT_ALGORITHM_AUTO = 0, /* GATHER up to WEFT_GATHER_BYTES, DIRECT above */
     WEFT_ALGORITHM_DIRECT =
-        1, /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps */
+        1, /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps; a large shard in
+              chunks, so that one is added up while others are under way */
     WEFT_ALGORITHM_GATHER = 2, /* everyone sends everything to all and adds it up: 1 step, for small vectors */
     WEFT_ALGORITHM_RING = 3,   /* 2 (n - 1) steps between neighbours; shard j is added in the order j+1, j+2, ..., j */
     WEFT_ALGORITHM_DOUBLING =
@@ -24,6 +25,8 @@ typedef enum weft_algorithm {
 } weft_algorithm;
 
 #define WEFT_GATHER_BYTES ((size_t)8192)
+#define WEFT_CHUNK_BYTES ((size_t)1 << 20) /* of a shard; more if there would be more than WEFT_CHUNKS of them */
+#define WEFT_CHUNKS 1024u
 
 /* A collective for the host's own use: plain sums of gradients, say. Its functions have internal linkage: they are
  * there in the unit that defines an X_IMPLEMENTATION. In place over `tensors`, committed wholly or not at all. */
@@ -188,11 +191,14 @@ typedef struct weft_reduce {
     uint32_t *who, count, here, root; /* participants, ascending ranks */
     uint64_t round;
     uint32_t first_step, stage;
-    size_t unit;           /* bytes of a shard */
-    uint32_t bad;          /* lowest rank with a non-finite contribution, plus 1; 0: none */
-    uint64_t nonfinite;    /* non-finite elements seen in results here */
-    unsigned char *result; /* a mirror, when done */
-    const void **x;        /* scratch: one a participant */
+    size_t unit;             /* bytes of a shard */
+    size_t chunk;            /* the least of a chunk; a multiple of WEFT_ALIGNMENT, the same on all workers */
+    size_t span;             /* bytes of a chunk */
+    uint32_t chunks, summed; /* of a shard; of the own one, so far. Not by chunks at all: 0 */
+    uint32_t bad;            /* lowest rank with a non-finite contribution, plus 1; 0: none */
+    uint64_t nonfinite;      /* non-finite elements seen in results here */
+    unsigned char *result;   /* a mirror, when done */
+    const void **x;          /* scratch: one a participant */
     double *w;
     weft_request host_request;
     int host_active;
@@ -219,6 +225,7 @@ WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tenso
     int ok = 1;
     size_t bytes = weft_map_measure(t, &ok);
     r->algorithm = weft_algorithm_resolve(a, bytes);
+    r->chunk = WEFT_CHUNK_BYTES;
     r->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
     r->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction"),
@@ -353,37 +360,55 @@ WEFT_FN uint32_t weft_log2(uint32_t power) {
 /* Each algorithm is a pair: `send` sets up the exchange of a stage (0: there is none left), `done` computes on what
  * it brought. */
 
+/* Where chunk c of a shard begins, or would: at its end. */
+WEFT_FN WEFT_NOINLINE size_t weft_chunk_lo(const weft_reduce *r, uint32_t shard, uint32_t c) {
+    size_t lo = weft_shard_lo(r, shard) + c * r->span, end = weft_shard_lo(r, shard + 1);
+    return lo < end ? lo : end;
+}
+
+/* Adds up the next chunk of the own shard, if it has come. */
+WEFT_FN WEFT_NOINLINE int weft_direct_sum(weft_reduce *r) {
+    size_t lo = weft_chunk_lo(r, r->here, r->summed);
+    unsigned char *slots = r->mirror + (lo - weft_shard_lo(r, r->here));
+    if (r->summed == r->chunks || r->summed >= r->stage) return 0;
+    weft_reduce_pieces(r, lo, weft_chunk_lo(r, r->here, ++r->summed), slots, r->unit, slots + r->here * r->unit);
+    return 1;
+}
+
+/* Stage t moves chunk t of everybody's numbers and chunk t - 2 of the sums, while chunk t - 1 is added up. They stand
+ * in different parts of the mirror. */
 WEFT_FN int weft_direct_send(weft_reduce *r) {
-    size_t my_lo = weft_shard_lo(r, r->here), my_hi = weft_shard_lo(r, r->here + 1);
-    unsigned char *mine = r->mirror + r->here * r->unit;
-    uint32_t i;
-    int scatter = r->stage == 0 && r->operation != WEFT_OP_ALL_GATHER;
-    int gather = !scatter && r->stage < 2 && r->operation != WEFT_OP_REDUCE_SCATTER;
-    if (r->stage == 0 && r->operation == WEFT_OP_ALL_GATHER) {
-        r->stage = 1; /* the own shard stands in the host's tensors */
-        weft_reduce_own(r, my_lo, my_hi, 0);
+    size_t my_lo = weft_shard_lo(r, r->here);
+    uint32_t i, scatter, gather;                               /* the chunks; none: r->chunks */
+    if (r->stage == 0 && r->operation == WEFT_OP_ALL_GATHER) { /* the own shard stands in the host's tensors */
+        weft_reduce_own(r, my_lo, weft_shard_lo(r, r->here + 1), 0);
+        r->summed = r->chunks;
     }
-    if (!scatter && !gather) return 0;
-    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + r->stage);
+    for (;; r->stage++) {
+        scatter = r->operation != WEFT_OP_ALL_GATHER ? r->stage : r->chunks;
+        gather = r->operation != WEFT_OP_REDUCE_SCATTER && r->stage >= 2 ? r->stage - 2 : r->chunks;
+        if (scatter < r->chunks || gather < r->chunks) break;
+        if (r->stage > r->chunks) return 0;
+        weft_direct_sum(r); /* with nothing to do beside it */
+    }
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + (r->chunks > 1 ? r->stage : r->stage / 2));
     for (i = 0; i < r->count; i++) {
-        size_t lo = weft_shard_lo(r, i), hi = weft_shard_lo(r, i + 1);
-        weft_range out, in;
-        if (i == r->here) continue;
-        if (scatter) {
-            out = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
-            in = weft_range_map(&r->map, NULL, r->mirror + i * r->unit, my_lo, my_lo, my_hi);
-        } else {
-            out = weft_range_map(&r->map, NULL, mine, my_lo, my_lo, my_hi);
-            in = weft_range_map(&r->map, NULL, r->mirror, 0, lo, hi);
-        }
-        weft_group_flow(r->g, r->who[i], &out, &in, r->bad);
+        weft_range out =
+            weft_range_map(&r->map, r->source, NULL, 0, weft_chunk_lo(r, i, scatter), weft_chunk_lo(r, i, scatter + 1));
+        weft_range in = weft_range_map(&r->map, NULL, r->mirror + i * r->unit, my_lo,
+                                       weft_chunk_lo(r, r->here, scatter), weft_chunk_lo(r, r->here, scatter + 1));
+        out.then = in.then = r->mirror;
+        out.then_lo = weft_chunk_lo(r, r->here, gather);
+        out.then_hi = weft_chunk_lo(r, r->here, gather + 1);
+        in.then_lo = weft_chunk_lo(r, i, gather);
+        in.then_hi = weft_chunk_lo(r, i, gather + 1);
+        if (i != r->here) weft_group_flow(r->g, r->who[i], &out, &in, r->bad);
     }
     return 1;
 }
 
 WEFT_FN void weft_direct_done(weft_reduce *r) {
-    size_t lo = weft_shard_lo(r, r->here), hi = weft_shard_lo(r, r->here + 1);
-    if (r->stage == 0) weft_reduce_pieces(r, lo, hi, r->mirror, r->unit, r->mirror + r->here * r->unit);
+    weft_direct_sum(r);
     r->result = r->mirror;
 }
 
@@ -502,7 +527,7 @@ WEFT_FN int weft_reduce_send(weft_reduce *r) {
         r->result = r->mirror;
         return 0;
     }
-    if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT) return weft_direct_send(r);
+    if (r->chunks) return weft_direct_send(r);
     if (r->algorithm == WEFT_ALGORITHM_GATHER) return weft_gather_send(r);
     return r->algorithm == WEFT_ALGORITHM_RING ? weft_ring_send(r) : weft_doubling_send(r);
 }
@@ -510,7 +535,7 @@ WEFT_FN int weft_reduce_send(weft_reduce *r) {
 WEFT_FN void weft_reduce_done(weft_reduce *r) {
     if (r->operation == WEFT_OP_BROADCAST)
         weft_broadcast_done(r);
-    else if (r->operation != WEFT_OP_ALL_REDUCE || r->algorithm == WEFT_ALGORITHM_DIRECT)
+    else if (r->chunks)
         weft_direct_done(r);
     else if (r->algorithm == WEFT_ALGORITHM_GATHER)
         weft_gather_done(r);
@@ -527,47 +552,46 @@ WEFT_FN int weft_reduce_by_host(const weft_reduce *r) {
            r->count > 1;
 }
 
-/* One call of the host's all_reduce a tensor, in place in the mirror. A non-finite result cannot be traced to its
- * rank. */
+/* One call of the host's all_reduce a tensor, from the host's tensors into the mirror. A non-finite result cannot be
+ * traced to its rank. */
 WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
     weft_group *g = r->g;
-    weft_status s;
-    if (r->stage == 0 && !r->host_active) weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
-    for (;;) {
+    weft_request *q = &r->host_request;
+    weft_status s = WEFT_OK;
+    uint64_t bad;
+    for (r->result = r->mirror; r->stage < r->map.count; r->stage++) {
         const weft_tensor *t = &r->map.tensor[r->stage];
-        unsigned char *p = r->mirror + r->map.position[r->stage];
-        if (r->host_active) {
-            s = g->net->test(g->net->ctx, &r->host_request);
-            if (s == WEFT_AGAIN) {
-                if ((s = weft_group_pump(g)) < 0) return s;
-                return weft_group_deadline(g, WEFT_NO_RANK);
-            }
-            r->host_active = 0;
-            if (s < 0)
-                return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
-                                        weft_status_value(s));
-            g->progress = 1;
-            if (weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, p))
-                weft_reduce_blame(r, weft_nobody(r));
-            r->stage++;
-            continue;
+        unsigned char *out = r->mirror + r->map.position[r->stage];
+        if (t->count == 0) continue;
+        if (!r->host_active) {
+            memset(q, 0, sizeof *q);
+            q->bytes = UINT64_MAX;
+            s = g->net->all_reduce(g->net->ctx, weft_reduce_weight(r, g->net->rank, r->stage), r->source[r->stage].data,
+                                   out, t->count, t->dtype, q);
+            if (s == WEFT_OK) g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
         }
-        if (r->stage == r->map.count) break;
-        if (t->count == 0) {
-            r->stage++;
-            continue;
+        if (s == WEFT_OK) s = g->net->test(g->net->ctx, q);
+        r->host_active = s == WEFT_AGAIN;
+        if (r->host_active) return (s = weft_group_pump(g)) < 0 ? s : weft_group_deadline(g, WEFT_NO_RANK);
+        if (s < 0) {
+            /* whose loss it was is for its link to say */
+            weft_status why = s == WEFT_ERR_PEER_LOST ? weft_group_pump(g) : WEFT_OK;
+            if (why < 0) return why;
+            return weft_group_break(g, s == WEFT_ERR_PEER_LOST ? s : WEFT_ERR_TRANSPORT, WEFT_NO_RANK,
+                                    WEFT_TEXT("all_reduce"), 0, weft_status_value(s));
         }
-        memset(&r->host_request, 0, sizeof r->host_request);
-        s = g->net->all_reduce(g->net->ctx, p, t->count, t->dtype, &r->host_request);
-        if (s < 0)
-            return weft_group_break(g, WEFT_ERR_TRANSPORT, WEFT_NO_RANK, WEFT_TEXT("all_reduce"), 0,
-                                    weft_status_value(s));
-        g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
-        r->host_active = 1;
+        g->progress = 1;
+        bad =
+            q->bytes != UINT64_MAX ? q->bytes : weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, out);
+        r->nonfinite += bad;
+        if (bad) weft_reduce_blame(r, weft_nobody(r));
     }
-    if (r->bad) r->bad = weft_nobody(r); /* a culprit would be known here only */
-    r->result = r->mirror;
     return WEFT_OK;
+}
+
+/* Steps that an operation may take. */
+WEFT_FN uint32_t weft_reduce_steps(uint32_t size) {
+    return 2 * size + WEFT_CHUNKS + 4;
 }
 
 /* Begins an operation over `count` participants (ascending ranks, this worker among them). Steps from first_step on
@@ -585,6 +609,11 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     }
     each = (weft_map_bytes(&r->map) + count - 1) / count;
     r->unit = (each + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    for (r->span = op == WEFT_OP_ALL_GATHER ? r->unit : r->chunk; r->span < r->unit / WEFT_CHUNKS; r->span *= 2)
+        continue;
+    r->chunks = op == WEFT_OP_ALL_REDUCE ? r->algorithm == WEFT_ALGORITHM_DIRECT : op <= WEFT_OP_ALL_GATHER;
+    while (r->chunks && r->chunks * r->span < r->unit) r->chunks++;
+    r->summed = 0;
     r->round = round;
     r->first_step = first_step;
     r->stage = 0;
@@ -604,20 +633,22 @@ WEFT_FN weft_status weft_reduce_refused(weft_reduce *r) {
  * begin again without that rank. */
 WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
     weft_status s;
-    if (weft_reduce_by_host(r)) {
+    int by_host = weft_reduce_by_host(r);
+    if (by_host) {
         if ((s = weft_reduce_host_poll(r)) != WEFT_OK) return s;
     } else {
         for (;;) {
             if (!r->g->exchanging && !weft_reduce_send(r)) break;
-            if ((s = weft_group_poll(r->g)) != WEFT_OK) return s;
-            if ((s = weft_reduce_hear(r)) != WEFT_OK) return s;
+            s = weft_group_poll(r->g);
+            if (s == WEFT_AGAIN && weft_direct_sum(r)) s = weft_group_poll(r->g);
+            if (s != WEFT_OK || (s = weft_reduce_hear(r)) != WEFT_OK) return s;
             weft_reduce_done(r);
             r->stage++;
         }
     }
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
-        if (r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
+        if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
             weft_reduce_count_nonfinite(r))
             return weft_group_break(r->g, WEFT_ERR_PROTOCOL, WEFT_NO_RANK, WEFT_TEXT("a result that is not finite"), 0,
                                     1);

@@ -91,7 +91,9 @@ typedef struct weft_range {
     const weft_tensor *tensor; /* with a map: the host's tensors, if base is NULL */
     unsigned char *base;       /* mirror memory holding position `origin` first */
     size_t origin, lo, hi, each;
-    size_t at, index; /* cursor */
+    size_t at, index;    /* cursor */
+    unsigned char *then; /* a mirror whose positions [then_lo, then_hi) follow; NULL: nothing does */
+    size_t then_lo, then_hi;
 } weft_range;
 
 WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
@@ -129,20 +131,27 @@ WEFT_FN size_t weft_range_next(weft_range *r, size_t limit, unsigned char **p, s
         r->at += bytes;
         return bytes;
     }
-    for (; r->index < r->map->count; r->index++) {
-        const weft_tensor *t = &r->map->tensor[r->index];
-        size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
-        if (end > r->hi) end = r->hi;
-        if (r->at < start) r->at = start;
-        if (r->at >= end) continue;
-        bytes = end - r->at < limit ? end - r->at : limit;
-        *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
-        *each = weft_dtype_bytes(t->dtype);
-        *which = r->index;
-        r->at += bytes;
-        return bytes;
+    for (;;) {
+        for (; r->index < r->map->count; r->index++) {
+            const weft_tensor *t = &r->map->tensor[r->index];
+            size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
+            if (end > r->hi) end = r->hi;
+            if (r->at < start) r->at = start;
+            if (r->at >= end) continue;
+            bytes = end - r->at < limit ? end - r->at : limit;
+            *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
+            *each = weft_dtype_bytes(t->dtype);
+            *which = r->index;
+            r->at += bytes;
+            return bytes;
+        }
+        if (!r->then) return 0;
+        r->base = r->then;
+        r->then = NULL;
+        r->origin = r->index = 0;
+        r->at = r->then_lo;
+        r->hi = r->then_hi;
     }
-    return 0;
 }
 
 WEFT_FN uint64_t weft_range_bytes(weft_range r) {

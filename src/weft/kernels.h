@@ -26,7 +26,7 @@ typedef enum weft_isa {
     WEFT_ISA_SERIAL = 1, /* plain C; all there is with WEFT_NO_SIMD */
     WEFT_ISA_SSE2 = 2,   /* x86-64 */
     WEFT_ISA_AVX2 = 3,   /* with FMA */
-    WEFT_ISA_AVX512 = 4, /* F and DQ */
+    WEFT_ISA_AVX512 = 4, /* F, DQ and VL */
     WEFT_ISA_NEON = 5,   /* aarch64, little-endian */
     WEFT_ISA_WASM = 6    /* simd128, where the module is compiled with it */
 } weft_isa;
@@ -112,12 +112,16 @@ typedef struct weft_gradient_set {
 
 /* Sums over several workers, in f64 before anything is rounded; for sums of gradients in their own subspace. */
 typedef struct weft_wide_set {
-    /* s = (started: s +) a * x, for n columns: product and sum in f64 */
-    void (*add_wide)(size_t n, double a, const void *x, double *s, int started);
+    /* s (out NULL) or out, then rounded once, = (started: s +) w[0] * x[0] + ..., left to right over 1 to 4 sources,
+     * for n columns: all in f64 */
+    void (*sum_wide)(size_t n, size_t k, const double *w, const void *const *x, double *s, int started, void *out,
+                     int stream);
     /* lanes[0..15] += x * s, [16..31] += x * x */
     void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
-    /* y = s, rounded once; returns how many of y are not finite */
-    uint64_t (*narrow)(size_t n, const double *s, void *y);
+    /* as in the other sets */
+    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
 } weft_wide_set;
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
@@ -216,7 +220,11 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
             WEFT_SET_NAME(e, sam_perturb)                                                                              \
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
-#define WEFT_WIDE_SET(e) {WEFT_SET_NAME(e, add_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, narrow)}
+#define WEFT_WIDE_SET(e)                                                                                               \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, sqnorm_block),                       \
+            WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block)                                                  \
+    }
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \

@@ -44,7 +44,9 @@ typedef enum weft_selftest_rule {
     WEFT_RULE_CANCEL_TOUCH,/* and its buffer is not touched any more */
     WEFT_RULE_CANCEL_SEND, /* a cancelled send is delivered wholly or not at all; one that is over is delivered */
     WEFT_RULE_TIME,        /* now does not go back */
-    WEFT_RULE_ALL_REDUCE   /* the optional all_reduce adds up */
+    WEFT_RULE_ALL_REDUCE,  /* the optional all_reduce adds up, under its weights */
+    WEFT_RULE_SUM_INPUT,   /* and does not write its input */
+    WEFT_RULE_SUM_COUNT    /* and tells how many elements are not finite, or UINT64_MAX */
 } weft_selftest_rule;
 
 typedef struct weft_selftest_report {
@@ -118,7 +120,9 @@ WEFT_FN const char *weft_selftest_text(weft_selftest_rule rule) {
     case WEFT_RULE_CANCEL_TOUCH: return "the buffer of a cancelled receive must not be touched any more";
     case WEFT_RULE_CANCEL_SEND: return "a cancelled send is delivered wholly or not at all";
     case WEFT_RULE_TIME: return "now must not go back";
-    case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up";
+    case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up, each rank's numbers times its weight";
+    case WEFT_RULE_SUM_INPUT: return "all_reduce must not write its input";
+    case WEFT_RULE_SUM_COUNT: return "all_reduce must tell how many elements of the sum are not finite, or not try";
     }
     return "unknown rule";
 #endif
@@ -519,42 +523,60 @@ WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st,
     }
 }
 
-/* The optional all_reduce, if it is there. */
+/* The optional all_reduce, if it is there: in place with a weight of 1; then from `in` to `out`, the last rank with NaN
+ * and a weight of 0; then the same with something that is not finite. */
 WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftest *st) {
     weft_selftest_slot *s = &st->slot[0];
     float value[4];
-    double n = t->size, expected[4];
+    double n, expected[4];
     weft_status status;
     uint32_t i;
-    if (!t->all_reduce || t->size > 1024 || st->stage == 2) return WEFT_OK;
+    uint32_t round, last;
+    if (!t->all_reduce || t->size > 1024) return WEFT_OK;
     s->peer = s->tag = WEFT_NO_RANK;
-    if (st->stage == 0) {
-        memset(&s->request, 0, sizeof s->request);
-        weft_selftest_fill(s, 0xA5);
-        for (i = 0; i < 4; i++) value[i] = i == 0 ? (float)t->rank + 1 : i == 1 ? 1.0f : i == 2 ? -2.0f : 0.0f;
-        memcpy(s->at, value, sizeof value);
-        status = t->all_reduce(t->ctx, s->at, 4, WEFT_F32, &s->request);
-        if (status < 0)
+    for (; st->stage < 6; st->stage++) {
+        round = st->stage / 2;
+        last = round && t->size > 1 && t->rank == t->size - 1;
+        value[0] = (float)t->rank + 1;
+        value[1] = 1.0f;
+        value[2] = -2.0f;
+        value[3] = round == 2 ? (float)INFINITY : 0.0f;
+        if (last) value[0] = value[1] = value[2] = value[3] = (float)NAN;
+        if (st->stage % 2 == 0) {
+            memset(&s->request, 0, sizeof s->request);
+            s->request.bytes = UINT64_MAX;
+            weft_selftest_fill(s, 0xA5);
+            memcpy(s->at, value, sizeof value);
+            n = round ? 2.0 : 1.0;
+            status = t->all_reduce(t->ctx, last ? 0.0 : n, s->at, s->at + (round ? sizeof value : 0), 4, WEFT_F32,
+                                   &s->request);
+            if (status < 0)
+                return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+            s->state = WEFT_ST_SENDING;
+            continue;
+        }
+        status = t->test(t->ctx, &s->request);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK)
             return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
-        s->state = WEFT_ST_SENDING;
-        st->stage = 1;
+        st->checks++;
+        /* an input that is not the output is as before */
+        if (round && memcmp(s->at, value, sizeof value) != 0)
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_INPUT, s, 0, 1);
+        if (s->request.bytes != UINT64_MAX && s->request.bytes != (round == 2))
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_COUNT, s, round == 2, s->request.bytes);
+        n = round && t->size > 1 ? t->size - 1 : t->size; /* whose weight is not 0 */
+        expected[1] = round ? 2 * n : n;
+        expected[0] = expected[1] * (n + 1) / 2;
+        expected[2] = -2 * expected[1];
+        expected[3] = 0;
+        memcpy(value, s->at + (round ? sizeof value : 0), sizeof value);
+        for (i = 0; i < (round == 2 ? 3u : 4u); i++)
+            if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
+                return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
+                                            weft_double_bits((double)value[i]));
     }
-    status = t->test(t->ctx, &s->request);
-    if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
-    s->state = WEFT_ST_IDLE;
-    if (status != WEFT_OK)
-        return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
-    st->checks++;
-    st->stage = 2;
-    expected[0] = n * (n + 1) / 2;
-    expected[1] = n;
-    expected[2] = -2 * n;
-    expected[3] = 0;
-    memcpy(value, s->at, sizeof value);
-    for (i = 0; i < 4; i++)
-        if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
-            return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
-                                        weft_double_bits((double)value[i]));
     return WEFT_OK;
 }
 

@@ -36,6 +36,15 @@
  *   up to WEFT_CHANNELS objects share one transport.
  * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
  * Time. now is monotonic, in nanoseconds; only differences matter. It is called only where a deadline is asked for.
+ * Sums. all_reduce is optional, and the host's own: out = the sum of weight * in over all ranks, each with a weight of
+ *   its own. All call it in the same order, one at a time, with the same count and dtype; so one object a transport may
+ *   use it. out may be in; otherwise in is not written. A weight that is 0 once it is rounded to the type in which sums
+ *   are formed (f32 for 16-bit types) keeps out of the sum whatever stands in that rank's `in`. The order of summation
+ *   is the host's affair; all ranks get the same.
+ *   It returns at once; test ends it. request.bytes, which was UINT64_MAX, is then the number of elements of the whole
+ *   result that are not finite; or it still is UINT64_MAX, and the library counts them. Until then, or until cancel,
+ *   request, in and out belong to the transport. A sum that is cancelled by a rank, or loses one, comes to nothing for
+ *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
  *
  * weft_transport_selftest() checks an implementation against this page. */
 
@@ -55,6 +64,8 @@ typedef weft_status (*weft_recv_fn)(void *ctx, uint32_t peer, uint32_t tag, void
 typedef weft_status (*weft_test_fn)(void *ctx, weft_request *request);
 typedef void (*weft_cancel_fn)(void *ctx, weft_request *request);
 typedef uint64_t (*weft_now_fn)(void *ctx);
+typedef weft_status (*weft_all_reduce_fn)(void *ctx, double weight, const void *in, void *out, size_t count,
+                                          weft_dtype dtype, weft_request *request);
 
 typedef struct weft_transport {
     size_t struct_size;         /* sizeof(weft_transport) where it was filled in */
@@ -73,9 +84,7 @@ typedef struct weft_transport {
      * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
     void (*wait)(void *ctx, uint64_t until_ns);
 
-    /* Optional: the host's own sum over all ranks, in place, where a descriptor asks for it: with the host's order of
-     * summation, so without the promise of equal bits. All workers call it in the same order; test ends it. */
-    weft_status (*all_reduce)(void *ctx, void *in_out, size_t count, weft_dtype dtype, weft_request *request);
+    weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
 } weft_transport;
 
 /* The smallest largest message that the library can work over: its control message. */

@@ -33,6 +33,7 @@
 #define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
 #define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
 #define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
 #define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)

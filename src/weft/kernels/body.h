@@ -16,6 +16,9 @@
 #define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD32(p)
 #define WEFT_NARROW(p, v) WEFT_D_STORE32(p, v)
+#ifdef WEFT_D_STREAM32
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM32(p, v)
+#endif
 #define WEFT_MADD(sum, a, b) WEFT_D_MADD(sum, a, b)
 #define WEFT_BITS(p) WEFT_U_LOAD32(p)
 #ifdef WEFT_F_STREAM
@@ -35,6 +38,9 @@
 #define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD(p)
 #define WEFT_NARROW(p, v) WEFT_D_STORE(p, v)
+#ifdef WEFT_D_STREAM
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
 #define WEFT_MADD(sum, a, b) WEFT_D_ADD(sum, WEFT_D_MUL(a, b))
 #define WEFT_BITS(p) WEFT_U_LOAD64(p)
 #ifdef WEFT_D_STREAM
@@ -439,44 +445,76 @@ WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, do
 
 /* ---- sums over workers in f64: a few hundred columns at a time, which stay in the first-level cache ---- */
 
-/* WEFT_STEP(i) does WEFT_D_LANES columns; what is left goes through WEFT_ONE(i). */
-#if WEFT_D_LANES > 1
-#define WEFT_COLUMNS                                                                                                   \
-    for (i = 0; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP                                                    \
-    for (; i < n; i++) WEFT_ONE
-#else
-#define WEFT_COLUMNS for (i = 0; i < n; i++) WEFT_ONE
-#endif
-
-WEFT_KERNEL void WEFT_K(add_wide)(size_t n, double a, const void *xs, double *s, int started) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    const WEFT_D va = WEFT_D_SET(a);
-    size_t i;
-    if (started) {
-#define WEFT_STEP WEFT_D_STORE(s + i, WEFT_D_ADD(WEFT_D_LOAD(s + i), WEFT_D_MUL(va, WEFT_WIDE(x + i))));
-#define WEFT_ONE s[i] = s[i] + a * (double)x[i];
-        WEFT_COLUMNS
-#undef WEFT_STEP
-#undef WEFT_ONE
-    } else {
-#define WEFT_STEP WEFT_D_STORE(s + i, WEFT_D_MUL(va, WEFT_WIDE(x + i)));
-#define WEFT_ONE s[i] = a * (double)x[i];
-        WEFT_COLUMNS
-#undef WEFT_STEP
-#undef WEFT_ONE
+/* Up to four sources; into s, or if `out` is not NULL, rounded, there. */
+WEFT_KERNEL void WEFT_K(sum_wide)(size_t n, size_t k, const double *w, const void *const *xs, double *s, int started,
+                                  void *outs, int stream) {
+    /* what is not used stands in for what is */
+    const WEFT_T *const x0 = (const WEFT_T *)xs[0], *const x1 = (const WEFT_T *)xs[k > 1 ? 1 : 0];
+    const WEFT_T *const x2 = (const WEFT_T *)xs[k > 2 ? 2 : 0], *const x3 = (const WEFT_T *)xs[k > 3 ? 3 : 0];
+    const double w0 = w[0], w1 = w[k > 1 ? 1 : 0], w2 = w[k > 2 ? 2 : 0], w3 = w[k > 3 ? 3 : 0];
+    const WEFT_D a0 = WEFT_D_SET(w0), a1 = WEFT_D_SET(w1), a2 = WEFT_D_SET(w2), a3 = WEFT_D_SET(w3);
+    WEFT_T *out = (WEFT_T *)outs;
+    size_t i = 0, m;
+#define WEFT_MORE(q) v = WEFT_D_ADD(v, WEFT_D_MUL(a##q, WEFT_WIDE(x##q + i)));
+#define WEFT_ONE_MORE(q) v = v + w##q * (double)x##q[i];
+#define WEFT_STEP(MORE, TO)                                                                                            \
+    {                                                                                                                  \
+        WEFT_D v = WEFT_D_MUL(a0, WEFT_WIDE(x0 + i));                                                                  \
+        if (started) v = WEFT_D_ADD(WEFT_D_LOAD(s + i), v);                                                           \
+        MORE                                                                                                           \
+        TO;                                                                                                            \
     }
-    (void)va;
-}
-
-WEFT_KERNEL uint64_t WEFT_K(narrow)(size_t n, const double *s, void *ys) {
-    WEFT_T *y = (WEFT_T *)ys;
-    size_t i;
-#define WEFT_STEP WEFT_NARROW(y + i, WEFT_D_LOAD(s + i));
-#define WEFT_ONE y[i] = (WEFT_T)s[i];
-    WEFT_COLUMNS
+#define WEFT_ONE(ONE_MORE)                                                                                             \
+    {                                                                                                                  \
+        double v = w0 * (double)x0[i];                                                                                 \
+        if (started) v = s[i] + v;                                                                                     \
+        ONE_MORE                                                                                                       \
+        if (out) out[i] = (WEFT_T)v;                                                                                   \
+        else s[i] = v;                                                                                                 \
+    }
+#if WEFT_D_LANES > 1
+#ifdef WEFT_NARROW_STREAM
+#define WEFT_SUM_STREAM(MORE)                                                                                          \
+    if (out && stream) {                                                                                               \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW_STREAM(out + i, v))               \
+    } else
+#else
+#define WEFT_SUM_STREAM(MORE)
+#endif
+#define WEFT_SUM(MORE, ONE_MORE)                                                                                       \
+    for (; i < m; i++) WEFT_ONE(ONE_MORE)                                                                              \
+    WEFT_SUM_STREAM(MORE)                                                                                              \
+    if (out) {                                                                                                         \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW(out + i, v))                      \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_D_STORE(s + i, v))                       \
+    }                                                                                                                  \
+    for (; i < n; i++) WEFT_ONE(ONE_MORE)
+#else
+#define WEFT_SUM(MORE, ONE_MORE) for (i = 0; i < n; i++) WEFT_ONE(ONE_MORE)
+#endif
+    m = 0; /* how many columns come before whole vectors can be streamed */
+#ifdef WEFT_NARROW_STREAM
+    if (out && stream && (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES)
+        m = WEFT_D_LANES - (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES;
+    if (m > n) m = n;
+#endif
+    (void)m, (void)stream, (void)a0, (void)a1, (void)a2, (void)a3;
+    if (k == 1) {
+        WEFT_SUM(, )
+    } else if (k == 2) {
+        WEFT_SUM(WEFT_MORE(1), WEFT_ONE_MORE(1))
+    } else if (k == 3) {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2))
+    } else {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2) WEFT_MORE(3), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2) WEFT_ONE_MORE(3))
+    }
+#undef WEFT_MORE
+#undef WEFT_ONE_MORE
 #undef WEFT_STEP
 #undef WEFT_ONE
-    return WEFT_K(count_nonfinite)(n, ys);
+#undef WEFT_SUM
+#undef WEFT_SUM_STREAM
 }
 
 WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, double *lanes) {
@@ -517,22 +555,16 @@ WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, do
     WEFT_EACH_SUM(WEFT_DO)
 #undef WEFT_DO
 }
-#undef WEFT_COLUMNS
 
-/* The norm first, then the step: the block's gradient is still in the cache. An element that is not finite makes its
- * lane so; only then they are counted (lanes of f64 may also overflow: the count tells). */
+/* Sixteen elements at a time: their part of the norm, then their step. An element that is not finite makes its lane so;
+ * only then they are counted (lanes of f64 may also overflow: the count tells). */
 WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
     const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
     WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
     const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
     const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
     const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
-    uint64_t bad = 0;
-    size_t i;
-    WEFT_K(sqnorm_block)(n, gs, lanes);
-    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
-        if (!weft_is_finite(lanes[i])) break;
-    if (i < WEFT_LANES_OF_A_BLOCK) bad = WEFT_K(count_nonfinite)(n, gs);
+    size_t i = 0;
 #define WEFT_STEP(LOAD, STORE)                                                                                         \
     {                                                                                                                  \
         const WEFT_V was = LOAD(x + i);                                                                                \
@@ -546,9 +578,41 @@ WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *
         }                                                                                                              \
         STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
     }
+#if WEFT_LANES > 1
+    {
+        WEFT_D sum[WEFT_SUMS];
+        size_t end;
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(g + i + (j) * WEFT_D_LANES);                                                        \
+        sum[j] = WEFT_MADD(sum[j], u, u);                                                                              \
+    }
+        while (n - i >= WEFT_LANES_OF_A_BLOCK) {
+            WEFT_EACH_SUM(WEFT_DO)
+            for (end = i + WEFT_LANES_OF_A_BLOCK; i < end; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+        }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+    }
+    WEFT_K(sqnorm_block)(n - i, g + i, lanes);
+    for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+    if (i < n) {
+        const size_t part = n - i;
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
+    }
+#else
+    WEFT_K(sqnorm_block)(n, gs, lanes);
     WEFT_EACH
+#endif
 #undef WEFT_STEP
-    return bad;
+    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
+        if (!weft_is_finite(lanes[i])) return WEFT_K(count_nonfinite)(n, gs);
+    return 0;
 }
 
 /* ---- the replica hash ---- */
@@ -693,6 +757,7 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_NONFINITE
 #undef WEFT_WIDE
 #undef WEFT_NARROW
+#undef WEFT_NARROW_STREAM
 #undef WEFT_MADD
 #undef WEFT_BITS
 #undef WEFT_STREAM

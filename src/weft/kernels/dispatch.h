@@ -28,7 +28,7 @@ WEFT_FN int weft_x86_has(weft_isa isa) {
     __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(saved_high) : "c"(0)); /* xgetbv */
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     if (isa == WEFT_ISA_AVX2) return (saved & 0x06u) == 0x06u && (b & 0x20u) != 0;
-    return (saved & 0xE6u) == 0xE6u && (b & 0x00030020u) == 0x00030020u; /* AVX2, AVX-512 F, DQ */
+    return (saved & 0xE6u) == 0xE6u && (b & 0x80030020u) == 0x80030020u; /* AVX2, AVX-512 F, DQ, VL */
 }
 
 /* Bytes of the largest cache, by the leaf that Intel has or the one that AMD has; 0 if neither tells. */

@@ -7,12 +7,13 @@
  *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
  *
  * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
- * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of doubles, of floats zero-extended.
- * U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit integers. I_GREATER: a mask for
- * I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the bits. SHL, SHR: by a constant.
- * D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it may be fused. Optional:
- * F_STREAM, D_STREAM, which store a whole aligned vector past the cache, and then, for WEFT_SET_TABLES, a function that
- * makes such stores visible to other threads before anything that follows (else NULL). */
+ * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
+ * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
+ * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
+ * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
+ * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
+ * for WEFT_SET_TABLES, a function that makes such stores visible to other threads before anything that follows (else
+ * NULL). */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
 

@@ -19,6 +19,7 @@
 #undef WEFT_D_STORE
 #undef WEFT_D_STORE32
 #undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
