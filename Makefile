@@ -52,7 +52,6 @@ TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c
 TSAN_SRC := $(filter $(TSAN_TESTS),$(UNIT_SRC))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 GOLDEN_SRC := $(sort $(wildcard tests/golden_*.c))
-BENCH_SRC := $(sort $(wildcard bench/bench_*.c))
 EXAMPLE_SRC := $(filter-out examples/train.c,$(sort $(wildcard examples/*.c)))
 TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
 
@@ -63,27 +62,30 @@ ASAN_UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/asan/%)
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
-BENCH := $(BENCH_SRC:bench/bench_%.c=$(BUILD)/bench-%)
 EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
-        tsan-programs fuzz-programs golden-programs mutants bench deps install uninstall clean
+        tsan-programs fuzz-programs golden-programs mutants cross bench bench-kernels bench-collectives bench-deps deps \
+        install uninstall clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
 	@echo
 	@echo 'make demo            build build/train and train on generated data; writes build/demo.svg  (a C compiler only)'
 	@echo 'make examples        build the programs of examples/'
-	@echo 'make test            everything: headers fresh, compile matrix, unit tests, sanitizers, golden, fuzz, mutants'
+	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
+	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
 	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
-	@echo 'make bench           build and run the benchmarks'
+	@echo 'make bench           all benchmarks, results into bench/results/ (some minutes; the machine should be idle)'
+	@echo 'make bench-kernels bench-collectives    one of them; with BENCH_ARGS=--quick: a look; --help: what else'
+	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean           remove build/'
 	@echo
@@ -133,12 +135,17 @@ $(EXAMPLES): $(BUILD)/%: examples/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(EXAMPLE_FLAGS) $(DEP) $(LDFLAGS) $< $(LIBS) -o $@
 
-$(BENCH): $(BUILD)/bench-%: bench/bench_%.c Makefile
-	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) -Ibench $(DEP) $(LDFLAGS) $< $(LIBS) -o $@
+# Their rules, and what they compare with, are in bench/Makefile.
+BENCH = +@$(MAKE) --no-print-directory -f bench/Makefile BUILD='$(BUILD)' BENCH_ARGS='$(BENCH_ARGS)'
 
-bench: $(BENCH)
-	@for b in $(BENCH); do echo "== $$b"; $$b || exit 1; done
+bench:
+	$(BENCH) all
+
+bench-kernels bench-collectives:
+	$(BENCH) run-$(@:bench-%=%)
+
+bench-deps:
+	@bench/deps
 
 # ---- test programs ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +191,7 @@ RUN = CC='$(CC)' CXX='$(CXX)' SAN_CC='$(SAN_CC)' FUZZ_CC='$(FUZZ_CC)' BUILD='$(B
       EXAMPLES='$(EXAMPLES)' HEADERS='$(HEADERS)' tests/run
 
 # `make -j2 deps test` must not start before the tools are there
-test test-quick matrix mutants: | $(filter deps headers,$(MAKECMDGOALS))
+test test-quick matrix mutants cross: | $(filter deps headers,$(MAKECMDGOALS))
 
 test:
 	+@$(RUN)
@@ -197,6 +204,9 @@ matrix:
 
 mutants:
 	+@$(RUN) mutants
+
+cross:
+	+@$(RUN) cross
 
 deps:
 	@tests/deps

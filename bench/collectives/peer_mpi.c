@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT
+ * peer_mpi.c: MPI_Allreduce in place; started by mpirun, commands come to rank 0. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "serve.h"
+
+#include <mpi.h>
+
+static void all_reduce(float *x, size_t count) {
+    MPI_Allreduce(MPI_IN_PLACE, x, (int)count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+}
+
+static void barrier(void) { MPI_Barrier(MPI_COMM_WORLD); }
+
+/* MPI waits by looking around without end. While others are measured, these processes must not. */
+static void await_command(char *line, int rank) {
+    MPI_Request q;
+    int done = 0;
+    if (rank == 0 && !fgets(line, SERVE_LINE, stdin)) snprintf(line, SERVE_LINE, "quit");
+    MPI_Ibcast(line, SERVE_LINE, MPI_CHAR, 0, MPI_COMM_WORLD, &q);
+    for (MPI_Test(&q, &done, MPI_STATUS_IGNORE); !done; MPI_Test(&q, &done, MPI_STATUS_IGNORE)) clock_sleep(1e-3);
+}
+
+int main(int argc, char **argv) {
+    char line[SERVE_LINE] = "", version[MPI_MAX_LIBRARY_VERSION_STRING], hello[SERVE_LINE];
+    serve s;
+    int n;
+    MPI_Init(&argc, &argv);
+    memset(&s, 0, sizeof s);
+    MPI_Comm_rank(MPI_COMM_WORLD, &s.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &s.ranks);
+    MPI_Get_library_version(version, &n);
+    snprintf(hello, sizeof hello, "%.*s", (int)strcspn(version, ",\n"), version); /* "Open MPI v4.1.4" */
+    s.hello = hello;
+    s.all_reduce = all_reduce;
+    s.barrier = barrier;
+    do await_command(line, s.rank);
+    while (serve_command(&s, line));
+    free(s.x);
+    MPI_Finalize();
+    return 0;
+}
