@@ -1616,6 +1616,8 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
         _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))
 #define WEFT_F_TO_I(v) _mm256_castps_si256(v)
 
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
 #define WEFT_D __m256d
 #define WEFT_D_LANES 4
 #define WEFT_D_SET(a) _mm256_set1_pd(a)
@@ -1629,10 +1631,6 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
 #define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
-#define WEFT_D_NONFINITE(v)                                                                                            \
-    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(                                         \
-        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), _mm256_set1_epi64x(0x7FF0000000000000)),           \
-                           _mm256_set1_epi64x(0x7FF0000000000000)))))
 
 #define WEFT_U __m256i
 #define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
@@ -1642,6 +1640,10 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
 #define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
 #define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(                                         \
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), _mm256_set1_epi64x(0x7FF0000000000000)),           \
+                           _mm256_set1_epi64x(0x7FF0000000000000)))))
 #define WEFT_U_MUL(a, b) WEFT_AVX2_MUL64(a, b)
 
 #define WEFT_I __m256i
@@ -1738,7 +1740,8 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
 #define WEFT_F_TO_I(v) _mm512_castps_si512(v)
 
-/* The sixteen lanes of a sum are two vectors of eight or four of four; two leave an adder idle most of the time. */
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
 #define WEFT_D __m256d
 #define WEFT_D_LANES 4
 #define WEFT_D_SET(a) _mm256_set1_pd(a)
@@ -1752,7 +1755,6 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
 #define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
-#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm256_fpclass_pd_mask(v, 0x99))
 
 #define WEFT_U __m256i
 #define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
@@ -1762,6 +1764,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
 #define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
 #define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm256_fpclass_pd_mask(v, 0x99))
 #define WEFT_U_MUL(a, b) _mm256_mullo_epi64(a, _mm256_set1_epi64x((int64_t)(b)))
 
 #define WEFT_I __m512i
