@@ -30,6 +30,7 @@ static void describe(const options *o, const model *m) {
     printf("%s with %zu parameters in %zu tensors; %zu workers, batch %zu each, period %zu, seed %llu",
            MODEL_NAME[m->kind], m->parameters, m->tensors, o->workers, o->batch, o->period,
            (unsigned long long)o->seed);
+    if (o->optimiser == OPTIMISER_ADAM) printf(", Adam");
     if (o->alpha > 0.0) printf(", Dirichlet(%g) shares", o->alpha);
     for (size_t i = 0; i < o->workers; i++) {
         if (o->slow[i] > 1.0) printf(", worker %zu %g times slower", i, o->slow[i]);

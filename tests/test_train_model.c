@@ -206,6 +206,33 @@ START_TEST(optimiser_by_hand) {
 }
 END_TEST
 
+/* Whatever the gradient's size, the first step is `rate` long; then it follows the two means. */
+START_TEST(adam_by_hand) {
+    dataset d = small_images(4, 1);
+    model m;
+    adam o;
+    model_make(&m, MODEL_SOFTMAX, 0, &d);
+    tensor_list p = tensors_new(&m), g = tensors_new(&m);
+    adam_init(&o, &m, 0.5f, 0.75f, 0.25f);
+    p.tensor[0][3] = 2.0f;
+    g.tensor[0][3] = -8.0f;
+    g.tensor[1][0] = 1e-3f;
+    adam_step(&o, &m, &p, &g, 0.125f);
+    ck_near((double)p.tensor[0][3], 2.0 + 0.125 - 0.125 * 0.25 * 2.0, 1e-6);
+    ck_near((double)p.tensor[1][0], -0.125, 1e-5);
+    p.tensor[0][3] = 0.0f;
+    g.tensor[0][3] = 4.0f;
+    adam_step(&o, &m, &p, &g, 0.125f); /* first = -4 / 2 + 4 / 2; second = 3/4 * 16 + 1/4 * 16 */
+    ck_near((double)p.tensor[0][3], 0.0, 1e-6);
+    adam_step(&o, &m, &p, &g, 0.125f); /* first = 2, second = 3/4 * 16 + 4 */
+    ck_near((double)p.tensor[0][3], -0.125 * 2.0 / (1.0 - 0.125) / sqrt(16.0 / (1.0 - 27.0 / 64.0)), 1e-6);
+    ck_assert(p.tensor[0][2] == 0.0f);
+    adam_free(&o, &m);
+    tensors_free(&m, &p);
+    tensors_free(&m, &g);
+}
+END_TEST
+
 /* ---- files ---- */
 
 static char folder[64];
@@ -524,6 +551,11 @@ START_TEST(options_are_read) {
     ck_assert(o.rate == 0.25 && o.alpha == 0.1 && o.slow[6] == 10.0 && o.kill[1] == 0.5 && o.kill[0] > 1.0 && !o.demo);
     options_parse(&o, 1, line);
     ck_assert(!o.data && o.workers == 4 && o.run[ALGORITHM_SINGLE] && o.run[ALGORITHM_LSGD]);
+    ck_assert(o.run[ALGORITHM_SUBSPACE] && o.run[ALGORITHM_ADASUM] && o.optimiser == OPTIMISER_SGD && o.rate == 0.02);
+    char *other[] = {"train", "--optimiser", "adam", "--algorithm", "subspace,adasum", "--subspace-momentum", "0.5"};
+    options_parse(&o, sizeof other / sizeof *other, other);
+    ck_assert(o.run[ALGORITHM_SUBSPACE] && o.run[ALGORITHM_ADASUM] && !o.run[ALGORITHM_MEAN]);
+    ck_assert(o.optimiser == OPTIMISER_ADAM && o.rate == 0.001 && o.subspace_momentum == 0.5);
 }
 END_TEST
 
@@ -535,7 +567,7 @@ static const char *const BAD_LINE[][5] = {
     {"--kill", "1"}, {"--kill", "x:0.5"}, {"--kill", "9:0.5"}, {"--kill", "1:0.95"}, {"--slow", "1:0.5"},
     {"--slow", ":2"}, {"--epochs", "0"}, {"--batch", "0"}, {"--trigger", "never"}, {"--seed", "1.5"},
     {"--frobnicate", "1"}, {"stray"}, {"--period", "0"}, {"--alpha", "-1"}, {"--seconds", "0"},
-    {"--csv", "/nonexistent/x"},
+    {"--csv", "/nonexistent/x"}, {"--optimiser", "lamb"}, {"--subspace-momentum", "1"},
     {"--workers", "1", "--kill", "0:0.5"},
 };
 /* clang-format on */
@@ -562,6 +594,7 @@ int main(void) {
     tcase_add_test(t, exponential);
     tcase_add_loop_test(t, gradients_are_those_of_the_loss, 0, 6);
     tcase_add_loop_test(t, optimiser_by_hand, 0, 2);
+    tcase_add_test(t, adam_by_hand);
     suite_add_tcase(s, t);
     t = tcase_create("data");
     tcase_set_timeout(t, 60);

@@ -8,8 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const ALGORITHM_NAME[ALGORITHMS] = {"single", "mean", "mgrawa", "lgrawa", "uniform", "easgd", "lsgd"};
+const char *const ALGORITHM_NAME[ALGORITHMS] = {"single", "mean",    "subspace", "adasum", "mgrawa",
+                                                "lgrawa", "uniform", "easgd",    "lsgd"};
 const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
+const char *const OPTIMISER_NAME[] = {"sgd", "adam"};
+
+/* --lr if it is not given */
+static const double RATE[] = {0.02, 0.001};
 
 static const char USAGE[] =
     "usage: train [options]\n"
@@ -18,20 +23,23 @@ static const char USAGE[] =
     "\n"
     "  --data DIR            Fashion-MNIST or MNIST (IDX files, also .gz) or CIFAR-10 (binary version);\n"
     "                        without it: glyphs that the program draws itself\n"
-    "  --algorithm NAME,...  single, mean, mgrawa, lgrawa, uniform, easgd, lsgd, or all (default)\n"
+    "  --algorithm NAME,...  single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, or all (default);\n"
+    "                        mean, subspace (AdaCons) and adasum put gradients together at every step\n"
     "  --model NAME          softmax, mlp (default) or cnn\n"
     "  --hidden N            units of the mlp (128)\n"
     "  --workers N           (4)\n"
     "  --epochs N            passes over the training set, all workers together (10)\n"
     "  --seconds S           train for this long instead, at a constant learning rate\n"
     "  --batch N             samples a step and worker (32)\n"
-    "  --lr X                learning rate (0.02), falling linearly to 0\n"
+    "  --optimiser NAME      sgd (default) or adam\n"
+    "  --lr X                learning rate (sgd: 0.02, adam: 0.001), falling linearly to 0\n"
     "  --momentum X          (0.9)\n"
     "  --weight-decay X      (0.0001)\n"
     "  --alpha X             how unequal the workers' labels are: Dirichlet parameter; 0 (default): alike\n"
     "  --seed N              (1)\n"
     "  --period N            local steps between two rounds (32; an eighth of it for easgd and lsgd)\n"
     "  --pull X              how far a round of grawa pulls towards the center, 0 to 1 (0.5)\n"
+    "  --subspace-momentum X average of subspace's weights over steps, 0 (none) to below 1 (0.99)\n"
     "  --trigger NAME        when grawa's rounds are. fixed: after `period` steps of each worker (default);\n"
     "                        total: after workers x period steps of all together: the fast do more\n"
     "  --slow RANK:FACTOR    this worker's steps take FACTOR times as long (may be repeated)\n"
@@ -84,7 +92,7 @@ static void algorithms(const char *text, bool run[ALGORITHMS]) {
             for (int i = 0; i < ALGORITHMS; i++) run[i] = true;
         else
             run[name("--algorithm", text, length, ALGORITHM_NAME, ALGORITHMS,
-                     "single, mean, mgrawa, lgrawa, uniform, easgd, lsgd or all")] = true;
+                     "single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd or all")] = true;
         if (!text[length]) return;
         text += length + 1;
     }
@@ -114,6 +122,7 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--epochs")) o->epochs = count(option, v, 1, 100000);
     else if (IS("--seconds")) o->seconds = number(option, v, 0.1, 1e6);
     else if (IS("--batch")) o->batch = count(option, v, 1, 65536);
+    else if (IS("--optimiser")) o->optimiser = (optimiser)name(option, v, strlen(v), OPTIMISER_NAME, 2, "sgd or adam");
     else if (IS("--lr")) o->rate = number(option, v, 0.0, 1e6);
     else if (IS("--momentum")) o->momentum = number(option, v, 0.0, 0.9999);
     else if (IS("--weight-decay")) o->weight_decay = number(option, v, 0.0, 1.0);
@@ -121,6 +130,7 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--seed")) o->seed = whole(option, v, 0, UINT64_MAX);
     else if (IS("--period")) o->period = count(option, v, 1, 1000000);
     else if (IS("--pull")) o->pull = number(option, v, 0.0, 1.0);
+    else if (IS("--subspace-momentum")) o->subspace_momentum = number(option, v, 0.0, 0.999999);
     else if (IS("--trigger")) o->trigger = (trigger)name(option, v, strlen(v), triggers, 2, "fixed or total");
     else if (IS("--slow")) for_rank(option, v, 1.0, 1000.0, o->slow);
     else if (IS("--kill")) for_rank(option, v, 0.0, 0.9, o->kill);
@@ -160,7 +170,8 @@ void options_parse(options *o, int argc, char **argv) {
     o->epochs = 10;
     o->batch = 32;
     o->period = 32;
-    o->rate = 0.02;
+    o->rate = -1.0; /* not said */
+    o->subspace_momentum = 0.99;
     o->momentum = 0.9;
     o->weight_decay = 1e-4;
     o->pull = 0.5;
@@ -184,5 +195,6 @@ void options_parse(options *o, int argc, char **argv) {
         set(o, argv[i], argv[i + 1]);
         i++;
     }
+    if (o->rate < 0.0) o->rate = RATE[o->optimiser];
     check(o);
 }

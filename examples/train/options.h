@@ -12,13 +12,15 @@ enum { MAX_WORKERS = 64 };
 
 /* How the workers learn together. */
 typedef enum algorithm {
-    ALGORITHM_SINGLE,  /* one worker alone: plain SGD */
-    ALGORITHM_MEAN,    /* every step all workers average their gradients */
-    ALGORITHM_MGRAWA,  /* grawa.h, one weight a worker */
-    ALGORITHM_LGRAWA,  /* grawa.h, one weight a worker and tensor */
-    ALGORITHM_UNIFORM, /* grawa.h with equal weights: what the pull does without the weighting */
-    ALGORITHM_EASGD,   /* elastic averaging, for comparison */
-    ALGORITHM_LSGD,    /* pull towards the worker with the lowest loss, for comparison */
+    ALGORITHM_SINGLE,   /* one worker alone */
+    ALGORITHM_MEAN,     /* every step all workers average their gradients */
+    ALGORITHM_SUBSPACE, /* subspace.h: every step, AdaCons in place of the mean */
+    ALGORITHM_ADASUM,   /* every step, Adasum in place of the mean, for comparison */
+    ALGORITHM_MGRAWA,   /* grawa.h, one weight a worker */
+    ALGORITHM_LGRAWA,   /* grawa.h, one weight a worker and tensor */
+    ALGORITHM_UNIFORM,  /* grawa.h with equal weights: what the pull does without the weighting */
+    ALGORITHM_EASGD,    /* elastic averaging, for comparison */
+    ALGORITHM_LSGD,     /* pull towards the worker with the lowest loss, for comparison */
     ALGORITHMS
 } algorithm;
 
@@ -27,12 +29,15 @@ typedef enum trigger {
     TRIGGER_TOTAL  /* a round when all workers together have done workers x period steps: the fast do not wait */
 } trigger;
 
+typedef enum optimiser { OPTIMISER_SGD, OPTIMISER_ADAM } optimiser;
+
 typedef struct options {
     const char *data; /* folder; NULL: the program's own glyphs */
     bool run[ALGORITHMS];
     model_kind model;
     size_t hidden, workers, epochs, batch, period;
-    double rate, momentum, weight_decay, alpha, pull, seconds;
+    optimiser optimiser;
+    double rate, momentum, weight_decay, alpha, pull, seconds, subspace_momentum;
     uint64_t seed;
     trigger trigger;
     const char *csv, *svg;
@@ -43,6 +48,7 @@ typedef struct options {
 
 extern const char *const ALGORITHM_NAME[ALGORITHMS];
 extern const char *const MODEL_NAME[];
+extern const char *const OPTIMISER_NAME[];
 
 /* Fills in defaults, then what the command line says. --help prints and exits. */
 void options_parse(options *o, int argc, char **argv);

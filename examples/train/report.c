@@ -67,8 +67,10 @@ static plot_series series_of(const run_result *r, abscissa a) {
         y[k] = 100.0 * r->point[k].accuracy;
     }
     /* The colour belongs to the algorithm, whichever others are in the picture; the mean is the grey one. */
-    int colour = r->algorithm == ALGORITHM_MEAN ? 0 : r->algorithm == ALGORITHM_SINGLE ? 1 : (int)r->algorithm;
-    return (plot_series){ALGORITHM_NAME[r->algorithm], colour, r->points, x, y};
+    static const int colour[ALGORITHMS] = {[ALGORITHM_MEAN] = 0,   [ALGORITHM_SINGLE] = 1,   [ALGORITHM_MGRAWA] = 2,
+                                           [ALGORITHM_LGRAWA] = 3, [ALGORITHM_UNIFORM] = 4,  [ALGORITHM_EASGD] = 5,
+                                           [ALGORITHM_LSGD] = 6,   [ALGORITHM_SUBSPACE] = 7, [ALGORITHM_ADASUM] = 8};
+    return (plot_series){ALGORITHM_NAME[r->algorithm], colour[r->algorithm], r->points, x, y};
 }
 
 static plot_panel panel_of(size_t runs, const run_result *run, abscissa a) {

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * rules.c: this file is the one that implements grawa.h, and it shows both ways of using it: the algorithm itself, and
- * the collectives underneath (weft_collective), of which the rules for comparison are made. */
+ * rules.c: this file is the one that implements grawa.h and subspace.h, and it shows both ways of using them: the
+ * algorithms themselves, and the collectives underneath (weft_collective), of which rules for comparison are made. */
 #define _POSIX_C_SOURCE 200809L
 #define GRAWA_IMPLEMENTATION
+#define SUBSPACE_IMPLEMENTATION
 #include "grawa.h"
+#include "subspace.h"
 #include "weft_threads.h"
 
+#include "adasum.h"
 #include "elastic.h"
 #include "rules.h"
 #include "util.h"
@@ -20,7 +23,7 @@ static const uint64_t MOMENT_NS = UINT64_C(1000000);
 enum { PERIODS_SHORTER = 8 };
 
 size_t rule_period(algorithm a, const options *o) {
-    if (a == ALGORITHM_SINGLE || a == ALGORITHM_MEAN) return 1;
+    if (a == ALGORITHM_SINGLE || a == ALGORITHM_MEAN || a == ALGORITHM_SUBSPACE || a == ALGORITHM_ADASUM) return 1;
     if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD) return (o->period + PERIODS_SHORTER - 1) / PERIODS_SHORTER;
     return o->period;
 }
@@ -135,10 +138,11 @@ struct rule {
     weft_tensors params, grads; /* views of the trainer's own memory */
     uint64_t steps;
 
-    grawa *grawa; /* MGRAWA, LGRAWA, uniform */
-    void *grawa_memory;
+    grawa *grawa;       /* MGRAWA, LGRAWA, uniform; otherwise NULL */
+    subspace *subspace; /* AdaCons; otherwise NULL */
+    void *memory;       /* of one of them */
 
-    /* The others. SUM: of gradients (mean), or of `other` (EASGD, LSGD). VOTE: everybody's loss (LSGD). */
+    /* The others. SUM: of gradients (mean), or of `other` (EASGD, LSGD, Adasum). VOTE: everybody's loss (LSGD). */
     weft_collective *collective[COLLECTIVES];
     void *collective_memory[COLLECTIVES];
     uint32_t epoch[COLLECTIVES]; /* of the view that each works in */
@@ -146,8 +150,9 @@ struct rule {
     double weight[MAX_WORKERS]; /* 1 / members */
     tensor_list other;          /* what goes over the network, so that the model itself stays */
     weft_tensor other_view[MAX_TENSORS];
-    tensor_list center;      /* EASGD: the center variable, the same on all workers */
-    float loss[MAX_WORKERS]; /* LSGD: since the last round; 0: no such worker */
+    tensor_list center;       /* EASGD: the center variable, the same on all workers */
+    double *row[MAX_WORKERS]; /* Adasum: everybody's gradient */
+    float loss[MAX_WORKERS];  /* LSGD: since the last round; 0: no such worker */
     weft_tensor loss_view;
     double loss_sum;
     uint64_t loss_count;
@@ -166,37 +171,56 @@ static _Noreturn void give_up(const rule *r, weft_status s, const weft_detail *d
            (unsigned long long)d->got);
 }
 
-/* ---- GRAWA ---- */
+/* ---- The verbs that both headers have ---- */
+
+static weft_status rule_wait(rule *r) {
+    return r->grawa ? grawa_wait(r->grawa) : subspace_wait(r->subspace);
+}
+
+static weft_status rule_poll(rule *r) {
+    return r->grawa ? grawa_poll(r->grawa) : subspace_poll(r->subspace);
+}
+
+static weft_status rule_regroup(rule *r, const weft_view *v) {
+    return r->grawa ? grawa_regroup(r->grawa, v) : subspace_regroup(r->subspace, v);
+}
+
+static const weft_detail *rule_detail(const rule *r) {
+    return r->grawa ? grawa_detail(r->grawa) : subspace_detail(r->subspace);
+}
 
 /* Sees a verb through: waits while it is in progress, and goes on with the survivors when somebody has died. */
-static void grawa_finish(rule *r, weft_status s) {
+static weft_status finish(rule *r, weft_status s) {
     uint32_t epoch = 0;
     for (;;) {
         uint32_t member[MAX_WORKERS];
         if (s == WEFT_AGAIN) {
-            s = grawa_wait(r->grawa);
+            s = rule_wait(r);
         } else if (s == WEFT_ERR_PEER_LOST) {
             weft_view v = team_view(r->team, member);
             epoch = v.epoch;
-            s = grawa_regroup(r->grawa, &v);
+            s = rule_regroup(r, &v);
         } else {
             break;
         }
     }
-    if (s != WEFT_OK) give_up(r, s, grawa_detail(r->grawa));
+    if (s < 0) give_up(r, s, rule_detail(r));
     if (epoch > 0) team_settle(r->team, r->rank, epoch);
+    return s;
 }
 
 /* Says good-bye. If somebody dies meanwhile, those who are left form a view without this worker, and good-bye is said. */
-static void grawa_go(rule *r) {
-    while (!team_may_leave(r->team, r->rank)) grawa_finish(r, WEFT_ERR_PEER_LOST);
-    weft_status s = grawa_leave(r->grawa);
+static void go(rule *r) {
+    while (!team_may_leave(r->team, r->rank)) finish(r, WEFT_ERR_PEER_LOST);
+    weft_status s = r->grawa ? grawa_leave(r->grawa) : subspace_leave(r->subspace);
     while (s == WEFT_AGAIN && team_is_settled(r->team, r->rank)) {
         r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + MOMENT_NS);
-        s = grawa_poll(r->grawa);
+        s = rule_poll(r);
     }
-    if (s != WEFT_OK && s != WEFT_AGAIN && s != WEFT_ERR_PEER_LOST) give_up(r, s, grawa_detail(r->grawa));
+    if (s != WEFT_OK && s != WEFT_AGAIN && s != WEFT_ERR_PEER_LOST) give_up(r, s, rule_detail(r));
 }
+
+/* ---- GRAWA ---- */
 
 static void grawa_new(rule *r) {
     grawa_desc d = {.struct_size = sizeof d};
@@ -211,19 +235,43 @@ static void grawa_new(rule *r) {
     d.pull = r->o->pull > 0.0 ? r->o->pull : WEFT_ZERO;
     d.timeout_ns = PATIENCE_NS;
     size_t bytes = grawa_memory(&d, NULL);
-    r->grawa_memory = new_array(bytes, 1);
-    weft_status s = grawa_init_detail(&r->grawa, &d, r->grawa_memory, bytes, &why);
+    r->memory = new_array(bytes, 1);
+    weft_status s = grawa_init_detail(&r->grawa, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
-    grawa_finish(r, grawa_start(r->grawa)); /* here, so that first contact costs no training time */
+    finish(r, grawa_start(r->grawa)); /* here, so that first contact costs no training time */
 }
 
 static uint64_t grawa_after_step(rule *r) {
     grawa_stats_t before = {0}, after = {0};
     grawa_stats(r->grawa, &before);
     weft_status s = grawa_step(r->grawa, &r->grads);
-    grawa_finish(r, s);
+    finish(r, s);
     grawa_stats(r->grawa, &after);
     return s != WEFT_OK || after.rounds != before.rounds ? after.rounds : 0;
+}
+
+/* ---- AdaCons: in place of the mean of the gradients, every step ---- */
+
+static void subspace_new(rule *r) {
+    subspace_desc d = {.struct_size = sizeof d};
+    weft_detail why;
+    d.gradients = r->grads;
+    d.transport = &r->net;
+    d.momentum = r->o->subspace_momentum;
+    d.timeout_ns = PATIENCE_NS;
+    size_t bytes = subspace_memory(&d, NULL);
+    r->memory = new_array(bytes, 1);
+    weft_status s = subspace_init_detail(&r->subspace, &d, r->memory, bytes, &why);
+    if (s != WEFT_OK) give_up(r, s, &why);
+}
+
+/* If somebody dies meanwhile, the survivors either find it done or are asked for their gradients again: until it is
+ * done these are as they were. */
+static uint64_t subspace_gradient(rule *r) {
+    subspace_stats_t stats = {0};
+    while (finish(r, subspace_aggregate(r->subspace)) == WEFT_WANT_GRADIENT) continue;
+    subspace_stats(r->subspace, &stats);
+    return stats.rounds;
 }
 
 /* ---- Collectives, for the others ---- */
@@ -300,21 +348,45 @@ static uint64_t mean_gradient(rule *r) {
     return r->collective[SUM]->committed;
 }
 
+/* ---- Adasum of the gradients, every step ---- */
+
+/* From `view` into `other`. */
+static void copy_other(rule *r, const weft_tensor *view) {
+    for (size_t i = 0; i < r->params.count; i++)
+        memcpy(r->other.tensor[i], view[i].data, view[i].count * sizeof(float));
+}
+
+/* Everybody tells everybody the whole gradient, and all do the same sums. That is simple, and takes N - 1 times the
+ * gradient's bytes a worker where halving it level by level takes 2 (N - 1) / N times. */
+static uint64_t adasum_gradient(rule *r) {
+    size_t workers = 0;
+    for (uint32_t i = 0; i < r->team->workers; i++) {
+        double *row = r->row[workers];
+        if (i == r->rank) copy_other(r, r->grad);
+        if (!collective_do(r, SUM, WEFT_OP_BROADCAST, i)) continue; /* it is dead */
+        for (size_t t = 0; t < r->grads.count; t++)
+            for (size_t j = 0; j < r->grad[t].count; j++) *row++ = (double)r->other.tensor[t][j];
+        workers++;
+    }
+    for (size_t t = 0, at = 0; t < r->grads.count; at += r->grad[t++].count) { /* layer by layer, as in Horovod */
+        double *layer[MAX_WORKERS];
+        for (size_t i = 0; i < workers; i++) layer[i] = r->row[i] + at;
+        adasum(workers, layer, r->grad[t].count);
+        for (size_t j = 0; j < r->grad[t].count; j++) ((float *)r->grad[t].data)[j] = (float)layer[0][j];
+    }
+    return ++r->steps;
+}
+
 /* ---- EASGD and LSGD ---- */
 
 static bool round_is_due(rule *r) {
     return ++r->steps % rule_period(r->algorithm, r->o) == 0;
 }
 
-static void copy_params(const rule *r, tensor_list *into) {
-    for (size_t i = 0; i < r->params.count; i++)
-        memcpy(into->tensor[i], r->param[i].data, r->param[i].count * sizeof(float));
-}
-
 static uint64_t easgd_after_step(rule *r) {
     const float beta = 0.9f; /* as published */
     if (!round_is_due(r)) return 0;
-    copy_params(r, &r->other);
+    copy_other(r, r->param);
     collective_do(r, SUM, WEFT_OP_ALL_REDUCE, 0);
     const float alpha = beta / (float)r->members;
     for (size_t i = 0; i < r->params.count; i++)
@@ -339,7 +411,7 @@ static uint64_t lsgd_after_step(rule *r, double loss) {
     for (uint32_t i = 0; i < r->team->workers; i++)
         if (r->loss[i] > 0.0f) voter[voters++] = i; /* the others are dead */
 
-    copy_params(r, &r->other);
+    copy_other(r, r->param);
     if (!collective_do(r, SUM, WEFT_OP_BROADCAST, lsgd_leader(r->loss, voter, voters)))
         return r->collective[VOTE]->committed;
     for (size_t i = 0; i < r->params.count; i++)
@@ -368,11 +440,14 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     count_members(r, &all);
     weft_threads_transport(&t->threads, (uint32_t)rank, &r->net);
     if (is_grawa(a)) grawa_new(r);
+    if (a == ALGORITHM_SUBSPACE) subspace_new(r);
     if (a == ALGORITHM_MEAN) collective_new(r, SUM, r->grads);
-    if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD) {
+    if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD || a == ALGORITHM_ADASUM) {
         r->other = tensors_new(m);
         collective_new(r, SUM, view_of(m, &r->other, r->other_view));
     }
+    for (size_t i = 0; a == ALGORITHM_ADASUM && i < t->workers; i++)
+        r->row[i] = new_array(m->parameters, sizeof(double));
     if (a == ALGORITHM_EASGD) {
         r->center = tensors_new(m);
         tensors_copy(m, &r->center, params);
@@ -385,6 +460,8 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
 }
 
 uint64_t rule_gradient(rule *r) {
+    if (r->subspace) return subspace_gradient(r);
+    if (r->algorithm == ALGORITHM_ADASUM) return adasum_gradient(r);
     return r->algorithm == ALGORITHM_MEAN ? mean_gradient(r) : 0;
 }
 
@@ -396,8 +473,8 @@ uint64_t rule_step(rule *r, double loss) {
 }
 
 void rule_leave(rule *r) {
-    if (r->grawa) {
-        grawa_go(r);
+    if (r->grawa || r->subspace) {
+        go(r);
         return;
     }
     /* Not before everybody is done: what this worker has sent last is still being fetched. */
@@ -414,19 +491,26 @@ void rule_read_stats(const rule *r, rule_stats *out) {
         grawa_stats(r->grawa, &s);
         *out = (rule_stats){s.rounds, s.traffic.payload_sent};
     }
+    if (r->subspace) {
+        subspace_stats_t s;
+        subspace_stats(r->subspace, &s);
+        *out = (rule_stats){s.rounds, s.traffic.payload_sent};
+    }
     for (int i = 0; i < COLLECTIVES; i++)
         if (r->collective[i]) out->payload += weft_collective_traffic(r->collective[i])->payload_sent;
-    if (r->collective[SUM]) out->rounds = r->collective[SUM]->committed;
+    if (r->collective[SUM]) out->rounds = r->algorithm == ALGORITHM_ADASUM ? r->steps : r->collective[SUM]->committed;
 }
 
 void rule_free(rule *r) {
     if (r->grawa) grawa_close(r->grawa);
-    free(r->grawa_memory);
+    if (r->subspace) subspace_close(r->subspace);
+    free(r->memory);
     for (int i = 0; i < COLLECTIVES; i++) {
         if (r->collective[i]) weft_collective_close(r->collective[i]);
         free(r->collective_memory[i]);
     }
     tensors_free(r->model, &r->other);
     tensors_free(r->model, &r->center);
+    for (size_t i = 0; i < MAX_WORKERS; i++) free(r->row[i]);
     free(r);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step; what is
- * behind them is grawa.h, or one of the rules it is compared with. */
+ * behind them is grawa.h, subspace.h, or one of the rules they are compared with. */
 #ifndef TRAIN_RULES_H
 #define TRAIN_RULES_H
 

@@ -139,7 +139,8 @@ static void log_round(worker *w, uint64_t round, double from) {
 typedef struct trainer {
     tensor_list params, grads;
     workspace *scratch;
-    sgd optimiser;
+    sgd sgd;
+    adam adam; /* one of the two is in use */
     sampler sampler;
     float *x;
     uint8_t *y;
@@ -151,7 +152,8 @@ static void trainer_init(trainer *t, const run *r, size_t rank) {
     t->grads = tensors_new(r->m);
     tensors_copy(r->m, &t->params, &r->initial);
     t->scratch = workspace_new(r->m, r->o->batch);
-    sgd_init(&t->optimiser, r->m, (float)r->o->momentum, (float)r->o->weight_decay, false);
+    sgd_init(&t->sgd, r->m, (float)r->o->momentum, (float)r->o->weight_decay, false);
+    adam_init(&t->adam, r->m, (float)r->o->momentum, 0.999f, (float)r->o->weight_decay);
     sampler_init(&t->sampler, &r->share, rank, r->d, r->o->seed);
     t->x = new_floats(r->o->batch * r->d->features);
     t->y = new_array(r->o->batch, 1);
@@ -162,7 +164,8 @@ static void trainer_free(trainer *t, const run *r) {
     tensors_free(r->m, &t->params);
     tensors_free(r->m, &t->grads);
     workspace_free(t->scratch);
-    sgd_free(&t->optimiser, r->m);
+    sgd_free(&t->sgd, r->m);
+    adam_free(&t->adam, r->m);
     sampler_free(&t->sampler);
     free(t->x);
     free(t->y);
@@ -204,7 +207,10 @@ static void train(worker *w, trainer *t, rule *ru) {
 
         double from = seconds_since(r->started);
         log_round(w, rule_gradient(ru), from);
-        sgd_step(&t->optimiser, r->m, &t->params, &t->grads, learning_rate(o, progress));
+        if (o->optimiser == OPTIMISER_ADAM)
+            adam_step(&t->adam, r->m, &t->params, &t->grads, learning_rate(o, progress));
+        else
+            sgd_step(&t->sgd, r->m, &t->params, &t->grads, learning_rate(o, progress));
         from = seconds_since(r->started);
         log_round(w, rule_step(ru, loss / (double)o->batch), from);
 

@@ -1,0 +1,1878 @@
+/* SPDX-License-Identifier: MIT
+ * subspace.h: gradient aggregation in the gradients' own subspace (AdaCons), in plain C, for training processes of any
+ * framework: what takes the place of the mean of the workers' gradients.
+ *
+ * N workers have gradients g_1 .. g_N of the same model. Their mean weighs all alike. AdaCons looks for the step inside
+ * the span of the gradients: worker i counts by how far its direction agrees with the consensus,
+ *     alpha_i = <g_i / |g_i|, mean of all g>,   w = alpha / sum(alpha),   psi = sum_i w_i g_i / |g_i|,
+ * with an exponential average of the alphas over steps, kept for their order statistics (the k-th smallest has an
+ * identity; worker k, which holds other data each step, has not).
+ * Y. Choukroun, S. Azoulay, P. Kisilev, arXiv 2411.03742; where it is silent, the authors' published code decides, but
+ * for `assignment` (see there).
+ *
+ * ---- Quick start ----
+ *
+ *   #define SUBSPACE_IMPLEMENTATION            // in exactly one source file
+ *   #include "subspace.h"
+ *
+ *   weft_tensor t[] = { {dw1, n1, WEFT_F32}, {db1, h, WEFT_F32} };    // your gradients, where backward leaves them
+ *   weft_transport net = weft_transport_make(&my_net, rank, size, my_send, my_recv, my_test, my_cancel, my_now);
+ *
+ *   subspace_desc d = {sizeof d};              // zero is the default everywhere
+ *   d.gradients.tensor = t; d.gradients.count = 2; d.transport = &net;
+ *   d.momentum = 0.99; d.timeout_ns = 60000000000u;
+ *   size_t bytes = subspace_memory(&d, NULL);  // exact; a report names every buffer
+ *   subspace *a; weft_status s = subspace_init(&a, &d, malloc(bytes), bytes);
+ *   if (s < 0) return fail(weft_strerror(s), NULL);
+ *
+ *   for (;;) {
+ *       backward(model);
+ *       s = subspace_aggregate(a);             // blocking; the gradients now hold the aggregate, the same on all
+ *       if (s < 0) return fail(weft_strerror(s), subspace_detail(a));
+ *       optimiser(model);
+ *   }
+ *   subspace_leave(a); subspace_wait(a); subspace_close(a);
+ *
+ * So that the exchange runs beside the backward pass: subspace_submit(a, first, count) as soon as the gradients of
+ * tensors first .. first + count - 1 are ready (in the same order on all workers), subspace_poll whenever you like, and
+ * subspace_wait after the last.
+ *
+ * ---- The verbs ----
+ *
+ * Every verb does a bounded amount of work (but subspace_aggregate and subspace_wait, which poll until there is
+ * something to say) and returns: WEFT_OK (done: nothing is in progress), WEFT_AGAIN (in progress: call subspace_poll
+ * until it says something else), WEFT_WANT_GRADIENT (the round waits for tensors that are not submitted yet; or, after
+ * a regroup, the round has been abandoned: submit all again), or an error (< 0; subspace_detail names who and where).
+ * Submitted gradients are lent to the library until WEFT_OK: do not write them. A round commits wholly or not at all:
+ * until it commits, the gradients are untouched. subspace_state tells which verbs are legal now; a wrong one is
+ * WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, prints or reads
+ * the environment.
+ *
+ * ---- What a round costs ----
+ *
+ * The published sequence sums all gradients once for the alphas and once more for the result. Here no sum is formed
+ * until the weights are known: worker r receives shard r of every gradient (N - 1 messages of d / N elements), takes
+ * its part of all <g_i, s> and <g_i, g_i> (s: the sum of all g) while the shard is in the cache, all exchange these 2 N
+ * numbers, and r sends its shard of psi to all. Per worker that is 2 (N - 1) / N times the gradients' bytes on the
+ * wire, the same as for the mean, and 24 bytes of memory traffic for each element where the mean has 20.
+ *
+ * ---- Extra memory ----
+ *
+ * One copy of the gradients, into which the others' pieces and then the aggregate are received, and 64 bytes a worker
+ * and chunk of 4 MiB; 2 N^2 + 12 N doubles a group of tensors; about 2 KB a worker for messages. subspace_memory names
+ * every buffer.
+ *
+ * ---- Instruction sets ----
+ *
+ * Kernels for SSE2, AVX2 and AVX-512 (x86), NEON (aarch64) and wasm simd128, chosen when the object is made by what the
+ * machine has, with equal bits; no compiler flags are needed, and -march=native does no harm. `isa` forces one;
+ * WEFT_NO_SIMD leaves all but plain C out. Every kernel stands in this file once: it includes itself for each set, by
+ * the name subspace.h. If you rename it, define SUBSPACE_HEADER as its new name, with quotes, beside
+ * SUBSPACE_IMPLEMENTATION.
+ *
+ * ---- With your trainer ----
+ *
+ * learning rate    as for the mean: by default the aggregate is scaled so that its component along the mean gradient is
+ *                  the mean gradient (`scale`). Without that its norm is at most 1, whatever the loss.
+ * momentum, Adam   take the aggregate as they would the mean. Weight decay goes into your optimiser, not in here.
+ * accumulation     sum your micro-batches locally, submit once: common factors cancel but for the scale.
+ * clipping         after the aggregate. Clipping each worker before changes who is in the consensus.
+ * loss scaling     a common factor on all gradients comes out as that factor. An overflow on one worker: `guard`.
+ * unequal batches  subspace_set_batch(a, samples): a worker with twice the samples counts as two.
+ * frozen, unused   submit zeros; every tensor is submitted every round by everybody.
+ * layers           `group_of_tensor`: weights of their own for each group of tensors (each layer, say).
+ *
+ * ---- What is guaranteed when things fail ----
+ *
+ * Crash-stop faults. A lost worker shows as WEFT_ERR_PEER_LOST from the next verb that communicates; the host then
+ * gives every survivor the same new view with a higher epoch, subspace_regroup, and polls: if any survivor had
+ * committed the round, all commit it (WEFT_OK), else all abandon it, gradients untouched (WEFT_WANT_GRADIENT). The
+ * average over order statistics begins anew when the number of workers changes or one is new. Slow is not dead:
+ * timeout_ns only reports that nothing moves. A gradient that is not finite never enters an aggregate: its worker is
+ * left out of the round and the weights formed among the others, or the round is rejected by all (`guard`), gradients
+ * and state untouched. Weights whose sum is zero (opposed or zero gradients) fall back to equal ones, counted in the
+ * stats. */
+#include "weft/base.h"
+#include "weft/tensor.h"
+#include "weft/kernels.h"
+#include "weft/pool.h"
+#include "weft/transport.h"
+#include "weft/selftest.h"
+#include "weft/wire.h"
+#include "weft/group.h"
+#include "weft/collective.h"
+#include "weft/state.h"
+/*==== API ====*/
+
+#ifndef SUBSPACE_API
+#ifdef SUBSPACE_STATIC
+#define SUBSPACE_API static WEFT_UNUSED
+#elif defined __cplusplus
+#define SUBSPACE_API extern "C"
+#else
+#define SUBSPACE_API extern
+#endif
+#endif
+
+typedef struct subspace subspace;
+
+/* How the gradients are put together. p_i: worker i's share of the samples, 1 / N if batches are equal;
+ * mean = sum_i p_i g_i; eps: `epsilon`. */
+typedef enum subspace_rule {
+    SUBSPACE_NORMALISED = 0, /* AdaCons: psi = sum_i c_i g_i, c_i = w_i / (|g_i| + eps), as above */
+    SUBSPACE_BASIC = 1,      /* c_i = N p_i <g_i, mean>: one gradient step of the coordinate problem, not normalised */
+    SUBSPACE_MEAN = 2        /* c_i = p_i: the plain mean, at the price of the plain mean */
+} subspace_rule;
+
+/* Which worker is given which slot of the averaged, sorted alphas. */
+typedef enum subspace_assignment {
+    SUBSPACE_INVERSE = 0, /* the k-th smallest alpha's worker gets slot k: what the algorithm says */
+    /* as the published code runs it, which sorts twice instead of undoing the sort: from three workers on a worker
+     * that is opposed to all others may get the best one's weight. To reproduce published results. */
+    SUBSPACE_FORWARD = 1
+} subspace_assignment;
+
+/* The length of the aggregate. */
+typedef enum subspace_scale {
+    SUBSPACE_SCALE_DEFAULT = 0, /* PROJECTION, but OFF with SUBSPACE_FORWARD and for SUBSPACE_MEAN */
+    SUBSPACE_SCALE_PROJECTION =
+        1,                        /* <psi, mean> = |mean|^2; where <psi, mean> is not positive: as MEAN_NORM, counted */
+    SUBSPACE_SCALE_MEAN_NORM = 2, /* times sum_i p_i |g_i| */
+    SUBSPACE_SCALE_OFF = 3        /* as published: |psi| <= 1 for weights that are not negative */
+} subspace_scale;
+
+/* Weights below zero: workers opposed to the consensus. */
+typedef enum subspace_negative {
+    SUBSPACE_NEGATIVE_KEEP = 0,  /* as published */
+    SUBSPACE_NEGATIVE_SHIFT = 1, /* the smallest, if below zero, is taken off all */
+    SUBSPACE_NEGATIVE_CLAMP = 2  /* become zero */
+} subspace_negative;
+
+/* What a gradient that is not finite does to the round. */
+typedef enum subspace_guard {
+    SUBSPACE_GUARD_EXCLUDE = 0, /* its worker is left out; the average over steps sits this round out */
+    SUBSPACE_GUARD_REJECT = 1   /* WEFT_ERR_NONFINITE on all workers; gradients and state untouched */
+} subspace_guard;
+
+/* Everything subspace_init wants to know. Fill struct_size, gradients and transport; zero is the default of every other
+ * field. The descriptor itself, `view` and `group_of_tensor` are copied; the tensor list, transport and pool must
+ * outlive the object. Fields marked (F) are part of the fingerprint: the same on all workers. */
+typedef struct subspace_desc {
+    size_t struct_size;              /* sizeof(subspace_desc) */
+    weft_tensors gradients;          /* (F: shapes, types) gradients in, aggregate out, in place */
+    const weft_transport *transport; /* the host's network; NULL for subspace_combine only */
+    const weft_pool *pool;           /* the host's threads; NULL: serial */
+    const weft_view *view;           /* first members; NULL: all ranks, epoch 0 */
+    uint32_t channel;                /* the same on all workers; objects sharing a transport differ */
+    uint32_t here;      /* gradients that subspace_combine is given at most: N for all in one address space; 0: none */
+    weft_isa isa;       /* force an instruction set */
+    subspace_rule rule; /* (F) */
+    subspace_assignment assignment;  /* (F) */
+    subspace_scale scale;            /* (F) */
+    subspace_negative negative;      /* (F) */
+    subspace_guard guard;            /* (F) */
+    uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
+    const uint32_t *group_of_tensor; /* (F) group of each tensor, 0 .. groups-1; NULL: the whole model is one group */
+    double momentum;                 /* (F) beta in [0, 1): of the average of the sorted alphas over steps; default 0 */
+    double epsilon;                  /* (F) added to each norm; default 1e-8; WEFT_ZERO: none */
+    uint64_t timeout_ns; /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
+    weft_trace_fn trace; /* may be NULL */
+    void *trace_ctx;
+} subspace_desc;
+
+/* Counters since subspace_init (or as loaded). */
+typedef struct subspace_stats_t {
+    uint64_t rounds;              /* committed here */
+    uint64_t rounds_abandoned;    /* by a regroup or the guard; gradients untouched */
+    uint64_t members;             /* workers in the view now */
+    uint64_t participants;        /* whose gradients entered the last aggregate */
+    uint64_t nonfinite_gradients; /* workers left out of a round, or why it was rejected */
+    uint64_t zero_sums;           /* groups and rounds with equal weights, since the sum of the weights was zero */
+    uint64_t scale_fallbacks;     /* groups and rounds where the projection was not positive */
+    uint64_t restarts;            /* of the average over steps */
+    weft_traffic traffic;         /* bytes and messages of this worker */
+} subspace_stats_t;
+
+/* One worker's numbers in one group of the last round. */
+typedef struct subspace_worker_t {
+    double norm;        /* |g_i| */
+    double dot;         /* <g_i, sum_j n_j g_j>, n_j: samples as set by subspace_set_batch, else 1 */
+    double alpha;       /* dot / (norm + eps) / sum_j n_j */
+    double weight;      /* w_i: they sum to 1 */
+    double coefficient; /* c_i, before `scale` */
+} subspace_worker_t;
+
+/* Bits of subspace_state: which verbs are legal now. close, stats, detail and the like always are. */
+enum {
+    SUBSPACE_MAY_SUBMIT = 1,  /* subspace_submit, subspace_aggregate */
+    SUBSPACE_MAY_POLL = 2,    /* something is in progress (poll and wait are legal at any time) */
+    SUBSPACE_MAY_SAVE = 4,    /* between rounds: save, leave, combine, setters */
+    SUBSPACE_MAY_LOAD = 8,    /* after init, before anything else */
+    SUBSPACE_MAY_REGROUP = 16 /* subspace_regroup */
+};
+
+/* Bytes that subspace_init needs for this descriptor; 0 if the descriptor is refused (report->detail says why).
+ * `report`, if not NULL, is overwritten with every buffer by name. */
+#define subspace_memory(desc, report) subspace_memory_abi((desc), (report), sizeof(subspace_desc), WEFT_ABI)
+SUBSPACE_API size_t subspace_memory_abi(const subspace_desc *desc, weft_memory_report *report, size_t desc_size,
+                                        uint32_t abi);
+
+/* Makes *out inside `memory` (the caller's, any alignment, at least subspace_memory bytes; it must stay until
+ * subspace_close). Sends nothing. Errors: ARGUMENT, ABI, MEMORY, OVERFLOW, UNSUPPORTED, FLOAT_ENV; *out is then NULL
+ * and *detail, if not NULL, says why. */
+#define subspace_init(out, desc, memory, bytes)                                                                        \
+    subspace_init_abi((out), (desc), (memory), (bytes), NULL, sizeof(subspace_desc), WEFT_ABI)
+#define subspace_init_detail(out, desc, memory, bytes, detail)                                                         \
+    subspace_init_abi((out), (desc), (memory), (bytes), (detail), sizeof(subspace_desc), WEFT_ABI)
+SUBSPACE_API weft_status subspace_init_abi(subspace **out, const subspace_desc *desc, void *memory, size_t bytes,
+                                           weft_detail *detail, size_t desc_size, uint32_t abi);
+
+/* The gradients of tensors first .. first + count - 1 are ready: their exchange may begin. Every worker submits the
+ * same ranges in the same order (else WEFT_ERR_MISMATCH names both), every tensor once a round. The sums depend on how
+ * the tensors are split into submissions, in the last place. Never blocks; WEFT_OK after the last tensor: the gradients
+ * hold the aggregate already. */
+SUBSPACE_API weft_status subspace_submit(subspace *a, size_t first, size_t count);
+
+/* Submits what is not yet submitted, and waits until the gradients hold the aggregate. Bounded by timeout_ns. */
+SUBSPACE_API weft_status subspace_aggregate(subspace *a);
+
+/* Goes on with whatever is in progress. Never blocks. WEFT_OK: nothing is (any more). */
+SUBSPACE_API weft_status subspace_poll(subspace *a);
+
+/* Polls until something other than WEFT_AGAIN comes, sleeping in the transport's `wait` where there is one. Bounded by
+ * timeout_ns. */
+SUBSPACE_API weft_status subspace_wait(subspace *a);
+
+/* All gradients in one address space: aggregates the n <= desc.here gradients (each of the shapes and types of
+ * desc.gradients) into `out` (which may be one of them), with the same bits as n workers that submit all tensors at
+ * once. Between rounds; reads everything twice, 2 n + 1 times the gradients' bytes, and groups that fit the cache once.
+ * Counts as a round. samples: one a gradient, or NULL: equal. Errors: ARGUMENT, NONFINITE. */
+SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradients, uint32_t n, const double *samples,
+                                          const weft_tensors *out);
+
+/* How many samples this worker's gradient stands for, from the next round on; only ratios between workers matter.
+ * > 0, finite; 1 at first. The gradients are means over these samples. */
+SUBSPACE_API weft_status subspace_set_batch(subspace *a, double samples);
+
+/* Says good-bye (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. */
+SUBSPACE_API weft_status subspace_leave(subspace *a);
+
+/* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
+ * After the loss of a member verbs that communicate return WEFT_ERR_PEER_LOST until subspace_regroup. */
+SUBSPACE_API weft_status subspace_peer_lost(subspace *a, uint32_t rank);
+SUBSPACE_API weft_status subspace_peer_up(subspace *a, uint32_t rank);
+
+/* The new view, the same on all its members, with a higher epoch than any before. Settles what becomes of a round in
+ * progress; poll until WEFT_OK (committed, or there was none) or WEFT_WANT_GRADIENT (abandoned: submit again). */
+SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view);
+
+/* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes is
+ * set to the length; with buf NULL only that. Load: into a fresh object of the same descriptor, rank and number of
+ * workers; all workers load the blobs of the same moment. Hostile blobs give an error, the object is then as before. */
+SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes);
+SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes);
+
+/* Reading. The descriptor comes back with defaults filled in; it is for reading, not for another init. */
+SUBSPACE_API void subspace_stats(const subspace *a, subspace_stats_t *out);
+SUBSPACE_API void subspace_effective(const subspace *a, subspace_desc *out);
+SUBSPACE_API const weft_detail *subspace_detail(const subspace *a); /* never NULL, but for a == NULL */
+SUBSPACE_API uint32_t subspace_state(const subspace *a);
+SUBSPACE_API uint32_t subspace_members(const subspace *a, uint32_t *ranks, uint32_t capacity);
+SUBSPACE_API uint32_t subspace_groups(const subspace *a);
+/* Of the last round; `rank`: a rank, or an index into the gradients of subspace_combine. ARGUMENT if it had no part. */
+SUBSPACE_API weft_status subspace_worker(const subspace *a, uint32_t rank, uint32_t group, subspace_worker_t *out);
+/* The factor that `scale` made of the last round's group; NaN before. */
+SUBSPACE_API double subspace_scale_of(const subspace *a, uint32_t group);
+/* The average over steps of the sorted alphas, ascending, as far as `capacity` goes; returns how many there are. */
+SUBSPACE_API uint32_t subspace_slots(const subspace *a, uint32_t group, double *slots, uint32_t capacity);
+
+/* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's
+ * cooperation. Use the channel again only after a barrier of your own behind every worker's close, and with a first
+ * view of a higher epoch; or take another channel. */
+SUBSPACE_API void subspace_close(subspace *a);
+/*==== IMPLEMENTATION ====*/
+
+/* States. "In a round" is everything from SUBSPACE_MEET to SUBSPACE_HAVE. */
+enum {
+    SUBSPACE_IDLE = 0,
+    SUBSPACE_SYNC,    /* agreeing on a view */
+    SUBSPACE_MEET,    /* who takes part, with how many samples */
+    SUBSPACE_SCATTER, /* shards of the gradients, chunk by chunk, as they are submitted */
+    SUBSPACE_NUMBERS, /* everyone's part of the dots and squared norms */
+    SUBSPACE_GATHER,  /* shards of the aggregate */
+    SUBSPACE_HAVE,    /* everyone tells that it holds the aggregate */
+    SUBSPACE_LEAVING,
+    SUBSPACE_LEFT,
+    SUBSPACE_CLOSED
+};
+
+enum { SUBSPACE_THEN_IDLE = 0, SUBSPACE_THEN_ROUND, SUBSPACE_THEN_LEAVE };
+enum { SUBSPACE_SYNC_FRESH = 1 };
+#define SUBSPACE_BLOCK ((size_t)1024) /* columns whose sums over the workers stay in the first-level cache */
+#define SUBSPACE_PIECE_BLOCKS ((size_t)16)
+#define SUBSPACE_WAVE_BLOCKS ((size_t)256)
+#define SUBSPACE_CHUNK ((size_t)4 << 20) /* bytes of the gradients that are exchanged at a time */
+#define SUBSPACE_MAGIC 0x73756273u       /* "subs" */
+
+/* A part of what was submitted at once. Shard i of it is [lo + i unit, lo + (i + 1) unit), cut off at hi. */
+typedef struct subspace_chunk {
+    size_t lo, hi;       /* positions in the map of the gradients */
+    size_t slot;         /* where it has its room in the mirror */
+    size_t unit;         /* bytes of a shard */
+    uint64_t submission; /* for comparison: the range that was submitted */
+} subspace_chunk;
+
+struct subspace {
+    uint32_t magic;
+    subspace_desc desc;   /* effective */
+    weft_transport alone; /* without a transport: a team of one */
+    weft_group group;
+    weft_sync sync;
+    weft_map map;
+    const weft_wide_kernels *wide;
+    const weft_kernels *kernels, *mixing; /* mixing: for the pass that writes the aggregate */
+    int joined, cut;                      /* has been in an agreed view; a new view has cut a round short */
+    int wanting;                          /* a round was abandoned: its gradients must be submitted again */
+    int state, then;
+    uint64_t round, settled, have; /* as in the sync: last one over, its id, id of the one whose result is here */
+    uint32_t rows;                 /* workers that there is room for */
+    size_t groups;
+    uint32_t *group_of; /* NULL: one group */
+    /* the round under way */
+    uint32_t *who, count, self; /* participants, ascending ranks; this worker's place among them */
+    uint32_t *place;            /* of those who count in a group, among the participants */
+    unsigned char *excluded;    /* [group * rows + rank]: its gradient is not finite */
+    unsigned char *submitted;   /* a tensor */
+    size_t waiting;             /* tensors that are not submitted yet */
+    subspace_chunk *chunk;
+    uint32_t chunks, begun, summed, mixed, gathered; /* so many of them */
+    uint32_t step;                                   /* exchanges of this round so far */
+    uint32_t attempts;                               /* of taking the numbers */
+    int in_flight;
+    unsigned char *mirror;
+    const weft_tensors *set; /* of subspace_combine: everyone's gradients; NULL: over the transport */
+    const void **x;          /* a participant's piece */
+    double *factor;          /* a participant: what its piece is multiplied by */
+    double *samples, own_samples;
+    double *numbers; /* a row a rank: dots then squares, of all participants, group by group */
+    double *total;   /* one such row: their sums */
+    double *alpha, *weight, *coefficient, *norm;   /* [group * rows + rank] */
+    double *scale;                                 /* a group */
+    unsigned char *alone_in;                       /* a group: one gradient is left, and is to come out as it went in */
+    double *slots, *new_slots;                     /* [group * rows + k]: averages of the sorted alphas */
+    uint32_t *slot_count, *order;                  /* a group: how many slots there are; scratch */
+    double *room;                                  /* what the blocks of a wave yield */
+    uint64_t nonfinite;                            /* elements of the aggregate, here */
+    uint64_t zero_sums, scale_fallbacks, restarts; /* of this round, counted on commit */
+    unsigned char *leave_due;
+    subspace_stats_t stats;
+};
+
+/* ---- Descriptor ---- */
+
+WEFT_FN weft_status subspace_enum(uint64_t v, uint64_t most, const char *field, weft_detail *d) {
+    return v <= most ? WEFT_OK : weft_refuse(d, WEFT_ERR_ARGUMENT, field, most, v);
+}
+
+/* Checks everything, and fills in the defaults. */
+WEFT_FN weft_status subspace_check(const subspace_desc *in, size_t desc_size, uint32_t abi, subspace_desc *out,
+                                   weft_detail *d) {
+    weft_status s;
+    size_t i;
+    if (!in) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc"), 1, 0);
+    if (abi != WEFT_ABI) return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("header version"), WEFT_ABI, abi);
+    if (desc_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("sizeof(subspace_desc)"), sizeof *in, desc_size);
+    if (in->struct_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *in, in->struct_size);
+    *out = *in;
+    if (!in->transport && (!in->here || in->view))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.transport (only with desc.here, without a view)"), 1,
+                           0);
+    if (in->transport && (s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
+    if ((s = weft_tensors_check(&in->gradients, 0, d)) != WEFT_OK) return s;
+    if (in->gradients.count >= UINT32_MAX)
+        return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("gradients.count"), UINT32_MAX - 1, in->gradients.count);
+    if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
+    if (in->channel >= WEFT_CHANNELS)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
+    if (!weft_kernels_select(in->isa, 0))
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)in->isa);
+    if ((s = subspace_enum((uint64_t)in->rule, SUBSPACE_MEAN, WEFT_TEXT("desc.rule"), d)) != WEFT_OK ||
+        (s = subspace_enum((uint64_t)in->assignment, SUBSPACE_FORWARD, WEFT_TEXT("desc.assignment"), d)) != WEFT_OK ||
+        (s = subspace_enum((uint64_t)in->scale, SUBSPACE_SCALE_OFF, WEFT_TEXT("desc.scale"), d)) != WEFT_OK ||
+        (s = subspace_enum((uint64_t)in->negative, SUBSPACE_NEGATIVE_CLAMP, WEFT_TEXT("desc.negative"), d)) !=
+            WEFT_OK ||
+        (s = subspace_enum((uint64_t)in->guard, SUBSPACE_GUARD_REJECT, WEFT_TEXT("desc.guard"), d)) != WEFT_OK)
+        return s;
+    if (!(in->momentum >= 0.0 && in->momentum < 1.0))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.momentum"), weft_double_bits(1.0),
+                           weft_double_bits(in->momentum));
+    out->epsilon = in->epsilon == 0.0 ? 1e-8 : in->epsilon == (double)WEFT_ZERO ? 0.0 : in->epsilon;
+    if (!(out->epsilon >= 0.0 && weft_is_finite(out->epsilon)))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.epsilon"), 0, weft_double_bits(in->epsilon));
+    out->isa = weft_isa_resolve(in->isa);
+    if (in->rule == SUBSPACE_MEAN && in->scale != SUBSPACE_SCALE_DEFAULT && in->scale != SUBSPACE_SCALE_OFF)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.scale (of the mean)"), SUBSPACE_SCALE_OFF,
+                           (uint64_t)in->scale);
+    if (in->scale == SUBSPACE_SCALE_DEFAULT)
+        out->scale = in->assignment == SUBSPACE_FORWARD || in->rule == SUBSPACE_MEAN ? SUBSPACE_SCALE_OFF
+                                                                                     : SUBSPACE_SCALE_PROJECTION;
+    if (!in->group_of_tensor) {
+        if (in->groups)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.groups (without group_of_tensor)"), 0, in->groups);
+        out->groups = 1;
+    } else {
+        for (i = 0; i < in->gradients.count; i++)
+            if (in->group_of_tensor[i] >= in->groups)
+                return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.group_of_tensor"), in->groups,
+                                   in->group_of_tensor[i]);
+    }
+    if (in->timeout_ns && (!in->transport || !in->transport->now))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for a deadline)"), 1, 0);
+    return WEFT_OK;
+}
+
+/* ---- Memory ---- */
+
+WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subspace *tmp) {
+    const uint32_t size = d->transport ? d->transport->size : 1;
+    const uint32_t rows = d->here > size ? d->here : size;
+    subspace *made = (subspace *)weft_layout_take(l, WEFT_TEXT("subspace"), 1, sizeof(subspace));
+    subspace *a = made ? made : tmp;
+    size_t bytes, chunks, slack = 0, row = 0, all = 0, each = 0;
+    int ok = 1;
+    memset(a, 0, sizeof *a);
+    a->rows = rows;
+    a->groups = d->groups;
+    weft_group_layout(l, size, &a->group.peer, &a->group.member);
+    weft_sync_layout(l, size, &a->sync.all);
+    bytes = weft_map_measure(&d->gradients, &ok);
+    /* each submission may end in a part of a chunk, and each chunk in a shard that is shorter than the others */
+    chunks = bytes / SUBSPACE_CHUNK + 1;
+    if (!weft_add_size(chunks, d->gradients.count, &chunks) || chunks >= UINT32_MAX / 4 ||
+        !weft_mul_size(chunks, (size_t)rows * WEFT_ALIGNMENT, &slack) || !weft_add_size(slack, bytes, &slack) ||
+        !weft_mul_size(2 * (size_t)rows, d->groups, &row) || !weft_mul_size(row, size, &all) ||
+        !weft_mul_size(rows, d->groups, &each))
+        l->overflow = 1;
+    a->map.position =
+        (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), d->gradients.count + 1, sizeof(size_t));
+    a->chunk = (subspace_chunk *)weft_layout_take(l, WEFT_TEXT("chunks"), chunks, sizeof(subspace_chunk));
+    a->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces of the gradients, then the aggregate"),
+                                                  d->transport ? slack : 0, 1);
+    a->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
+                                               d->group_of_tensor ? d->gradients.count : 0, sizeof(uint32_t));
+    a->submitted = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each tensor"), d->gradients.count, 1);
+    a->excluded = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker and group"), each, 1);
+    a->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker"), rows, 1);
+    a->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants, and their order"), rows, 3 * sizeof(uint32_t));
+    a->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), rows, sizeof(void *));
+    a->factor = (double *)weft_layout_take(l, WEFT_TEXT("factors and samples"), rows, 2 * sizeof(double));
+    a->numbers = (double *)weft_layout_take(l, WEFT_TEXT("parts of dots and squared norms, from each worker"), all,
+                                            sizeof(double));
+    a->total = (double *)weft_layout_take(l, WEFT_TEXT("dots and squared norms"), row, sizeof(double));
+    a->alpha = (double *)weft_layout_take(l, WEFT_TEXT("alphas, weights, coefficients, norms, slots"), each,
+                                          6 * sizeof(double));
+    a->scale = (double *)weft_layout_take(l, WEFT_TEXT("scale of each group"), d->groups, sizeof(double));
+    a->alone_in = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each group"), d->groups, 1);
+    a->slot_count = (uint32_t *)weft_layout_take(l, WEFT_TEXT("number of slots"), d->groups, sizeof(uint32_t));
+    a->room = (double *)weft_layout_take(l, WEFT_TEXT("numbers of blocks (with a pool: of a wave of them)"),
+                                         d->pool ? SUBSPACE_WAVE_BLOCKS * 2 : 2, rows * sizeof(double));
+    if (!ok) l->overflow = 1;
+    return made;
+}
+
+SUBSPACE_API size_t subspace_memory_abi(const subspace_desc *desc, weft_memory_report *report, size_t desc_size,
+                                        uint32_t abi) {
+    weft_layout l;
+    weft_detail detail = weft_detail_none();
+    subspace_desc d;
+    subspace tmp;
+    size_t total = 0;
+    memset(&l, 0, sizeof l);
+    if (report) memset(report, 0, sizeof *report);
+    l.report = report;
+    if (subspace_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        subspace_lay_out(&l, &d, &tmp);
+        total = weft_layout_total(&l);
+        if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    }
+    if (report) {
+        report->detail = detail;
+        report->total_bytes = total;
+        report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+    }
+    return total;
+}
+
+WEFT_FN const char *const *subspace_field_names(void) {
+    static const char *const names[] = {"algorithm",
+                                        "version",
+                                        "gradients.count",
+                                        "gradients (elements)",
+                                        "gradients (shapes and types)",
+                                        "rule",
+                                        "assignment",
+                                        "scale",
+                                        "negative",
+                                        "guard",
+                                        "groups",
+                                        "group_of_tensor",
+                                        "momentum",
+                                        "epsilon",
+                                        NULL};
+    return names;
+}
+
+WEFT_FN void subspace_fingerprint(subspace *a) {
+    const subspace_desc *d = &a->desc;
+    uint64_t h = 0;
+    size_t i;
+    uint64_t *f = a->sync.mine;
+    for (i = 0; a->group_of && i < d->gradients.count; i++) h = (h ^ a->group_of[i]) * 0x9E3779B97F4A7C15u + (h >> 31);
+    a->sync.name = subspace_field_names();
+    f[0] = SUBSPACE_MAGIC;
+    f[1] = WEFT_VERSION;
+    f[2] = d->gradients.count;
+    f[3] = weft_tensors_elements(&d->gradients);
+    f[4] = weft_shape_hash(&d->gradients);
+    f[5] = (uint64_t)d->rule;
+    f[6] = (uint64_t)d->assignment;
+    f[7] = (uint64_t)d->scale;
+    f[8] = (uint64_t)d->negative;
+    f[9] = (uint64_t)d->guard;
+    f[10] = d->groups;
+    f[11] = h;
+    f[12] = weft_double_bits(d->momentum);
+    f[13] = weft_double_bits(d->epsilon);
+}
+
+WEFT_FN uint64_t subspace_blob_fingerprint(const subspace *a) {
+    uint64_t h = 0x9E3779B97F4A7C15u + a->group.net->rank;
+    int i;
+    for (i = 0; i < WEFT_SYNC_COMMITTED; i++) {
+        h = (h ^ a->sync.mine[i]) * 0xBF58476D1CE4E5B9u;
+        h ^= h >> 29;
+    }
+    return (h ^ a->group.net->size ^ (uint64_t)a->rows << 32) * 0x94D049BB133111EBu;
+}
+
+/* Nothing of a round is left. */
+WEFT_FN void subspace_forget(subspace *a) {
+    a->chunks = a->begun = a->summed = a->mixed = a->gathered = 0;
+    a->step = a->attempts = 0;
+    a->in_flight = 0;
+    a->waiting = a->desc.gradients.count;
+    a->nonfinite = 0;
+    a->have = 0;
+    if (a->waiting) memset(a->submitted, 0, a->waiting);
+    memset(a->excluded, 0, a->rows * a->groups);
+}
+
+/* Everything that training changes, as at the beginning. */
+WEFT_FN void subspace_begin_afresh(subspace *a) {
+    size_t i;
+    a->joined = a->cut = a->wanting = 0;
+    a->state = SUBSPACE_IDLE;
+    a->then = SUBSPACE_THEN_IDLE;
+    a->round = a->settled = 0;
+    a->own_samples = 1.0;
+    a->count = 0;
+    memset(&a->stats, 0, sizeof a->stats);
+    for (i = 0; i < a->groups; i++) {
+        a->slot_count[i] = 0;
+        a->scale[i] = (double)NAN;
+    }
+    for (i = 0; i < a->groups * a->rows; i++) a->norm[i] = (double)NAN;
+    subspace_forget(a);
+}
+
+SUBSPACE_API weft_status subspace_init_abi(subspace **out, const subspace_desc *desc, void *memory, size_t bytes,
+                                           weft_detail *detail, size_t desc_size, uint32_t abi) {
+    weft_detail why = weft_detail_none();
+    weft_detail *say = detail ? detail : &why;
+    weft_layout l;
+    subspace_desc d;
+    subspace *a;
+    size_t need, each, i;
+    weft_status s;
+    *say = why;
+    if (!out) return weft_refuse(say, WEFT_ERR_ARGUMENT, WEFT_TEXT("out"), 1, 0);
+    *out = NULL;
+    if ((s = subspace_check(desc, desc_size, abi, &d, say)) != WEFT_OK) return s;
+    need = subspace_memory_abi(desc, NULL, desc_size, abi);
+    if (!need) return weft_refuse(say, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    if (!memory || bytes < need) return weft_refuse(say, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), need, memory ? bytes : 0);
+    if ((s = weft_float_probe(say)) != WEFT_OK) return s;
+    memset(&l, 0, sizeof l);
+    l.base = weft_align_memory(memory);
+    a = subspace_lay_out(&l, &d, NULL);
+    a->magic = SUBSPACE_MAGIC;
+    a->desc = d;
+    a->desc.view = NULL;
+    each = a->groups * a->rows;
+    a->weight = a->alpha + each;
+    a->coefficient = a->weight + each;
+    a->norm = a->coefficient + each;
+    a->slots = a->norm + each;
+    a->new_slots = a->slots + each;
+    a->samples = a->factor + a->rows;
+    a->order = a->who + a->rows;
+    a->place = a->order + a->rows;
+    if (d.group_of_tensor)
+        for (i = 0; i < d.gradients.count; i++) a->group_of[i] = d.group_of_tensor[i];
+    else
+        a->group_of = NULL;
+    a->desc.group_of_tensor = a->group_of;
+    a->alone = weft_transport_make(NULL, 0, 1, NULL, NULL, NULL, NULL, NULL);
+    weft_group_start(&a->group, d.transport ? d.transport : &a->alone, d.channel, desc->view, d.timeout_ns, d.trace,
+                     d.trace_ctx);
+    a->group.owner = a;
+    weft_map_init(&a->map, &a->desc.gradients, a->map.position);
+    /* what is received passes the cache on its way, and what is summed is in it */
+    a->kernels = a->mixing = weft_kernels_select(d.isa, 0);
+    a->wide = weft_wide_kernels_select(d.isa, 0);
+    subspace_fingerprint(a);
+    subspace_begin_afresh(a);
+    *out = a;
+    return WEFT_OK;
+}
+
+/* ---- Sums over the participants: parts of <g_i, s> and <g_i, g_i>, and of the aggregate ---- */
+
+/* Participant i's columns from element `at` of the run, as elements of f32 or f64 (16-bit types: through `room`). */
+WEFT_FN const void *subspace_columns(const subspace *a, weft_dtype t, uint32_t i, size_t at, size_t n, float *room) {
+    const unsigned char *p = (const unsigned char *)a->x[i] + at * weft_dtype_bytes(t);
+    if (weft_dtype_bytes(t) != 2) return p;
+    (t == WEFT_BF16 ? a->kernels->bf16_to_f32 : a->kernels->f16_to_f32)(n, (const uint16_t *)(const void *)p, room);
+    return room;
+}
+
+/* The sum over i of factor_i g_i over n columns, in f64: into s, or if `out` is not NULL, rounded once, there. A
+ * participant with factor 0 is not looked at. n is up to SUBSPACE_BLOCK, but for one pass over f32 or f64 to `out`. */
+WEFT_FN void subspace_block_sum(const subspace *a, weft_dtype t, size_t at, size_t n, double *s, void *out) {
+    const weft_wide_set *k = t == WEFT_F64 ? &a->wide->f64 : &a->wide->f32;
+    float room[4][SUBSPACE_BLOCK];
+    const void *x[4];
+    double w[4];
+    uint32_t i, have = 0, left = 0;
+    int started = 0;
+    for (i = 0; i < a->count; i++) left += a->factor[i] != 0.0;
+    if (!left) {
+        if (out)
+            memset(out, 0, n * (t == WEFT_F64 ? 8 : 4));
+        else
+            memset(s, 0, n * sizeof *s);
+    }
+    for (i = 0; i < a->count; i++) {
+        if (a->factor[i] == 0.0) continue;
+        w[have] = a->factor[i];
+        x[have] = subspace_columns(a, t, i, at, n, room[have]);
+        have++;
+        left--;
+        if (have < 4 && left) continue;
+        k->sum_wide(n, have, w, x, s, started, left ? NULL : out, a->mixing->stream);
+        started = 1;
+        have = 0;
+    }
+}
+
+/* <g_i, s> and <g_i, g_i> of few participants by way of their products with each other: out of the cache that takes
+ * less than forming s, up to four of them. */
+WEFT_FN void subspace_block_products(const subspace *a, weft_dtype t, size_t at, size_t n, double *out) {
+    const weft_wide_set *k = t == WEFT_F64 ? &a->wide->f64 : &a->wide->f32;
+    double product[4][4], lanes[3 * WEFT_LANES_OF_A_BLOCK];
+    float room[4][SUBSPACE_BLOCK];
+    const void *x[4];
+    uint32_t place[4], have = 0, i, j;
+    for (i = 0; i < a->count; i++) {
+        if (a->factor[i] == 0.0) continue;
+        place[have] = i;
+        x[have] = subspace_columns(a, t, i, at, n, room[have]);
+        have++;
+    }
+    for (i = 0; i < have; i++)
+        for (j = i; j < have; j++) {
+            const int three = j == i + 1 && i % 2 == 0; /* both squares and the product in one pass */
+            if (j == i && (i + 1 < have || i % 2)) continue;
+            memset(lanes, 0, sizeof lanes);
+            if (three)
+                k->dots_block(n, x[i], x[j], lanes);
+            else if (i == j)
+                k->sqnorm_block(n, x[i], lanes);
+            else
+                k->dot_block(n, x[i], x[j], lanes);
+            product[i][j] = product[j][i] = weft_lanes_sum(lanes);
+            if (!three) continue;
+            product[i][i] = weft_lanes_sum(lanes + WEFT_LANES_OF_A_BLOCK);
+            product[j][j] = weft_lanes_sum(lanes + 2 * WEFT_LANES_OF_A_BLOCK);
+        }
+    for (i = 0; i < have; i++) {
+        out[a->count + place[i]] = product[i][i];
+        for (j = 0; j < have; j++) out[place[i]] += a->factor[place[j]] * product[i][j];
+    }
+}
+
+/* The sums of up to SUBSPACE_BLOCK columns: out[i] = <g_i, s>, out[count + i] = <g_i, g_i>, s = sum of n_j g_j. Lanes
+ * and their order are those of the contract; s stays in f64. a->factor: samples, 0 for those who are left out. */
+WEFT_FN void subspace_block_numbers(const subspace *a, weft_dtype t, size_t at, size_t n, double *out) {
+    const weft_wide_set *k = t == WEFT_F64 ? &a->wide->f64 : &a->wide->f32;
+    double s[SUBSPACE_BLOCK], lanes[2 * WEFT_LANES_OF_A_BLOCK];
+    float room[SUBSPACE_BLOCK];
+    uint32_t i;
+    for (i = 0; i < 2 * a->count; i++) out[i] = 0.0;
+    if (a->count <= 4) {
+        subspace_block_products(a, t, at, n, out);
+        return;
+    }
+    subspace_block_sum(a, t, at, n, s, NULL);
+    for (i = 0; i < a->count; i++) {
+        if (a->factor[i] == 0.0) continue;
+        memset(lanes, 0, sizeof lanes);
+        k->dots_wide(n, subspace_columns(a, t, i, at, n, room), s, lanes);
+        out[i] = weft_lanes_sum(lanes);
+        out[a->count + i] = weft_lanes_sum(lanes + WEFT_LANES_OF_A_BLOCK);
+    }
+}
+
+/* The aggregate's columns. 16-bit types are rounded to f32 first, as everywhere. */
+WEFT_FN void subspace_block_mix(const subspace *a, weft_dtype t, size_t at, size_t n, unsigned char *out) {
+    double s[SUBSPACE_BLOCK];
+    float room[SUBSPACE_BLOCK];
+    unsigned char *to = out + at * weft_dtype_bytes(t);
+    if (weft_dtype_bytes(t) != 2) {
+        subspace_block_sum(a, t, at, n, s, to);
+        return;
+    }
+    subspace_block_sum(a, t, at, n, s, room);
+    (t == WEFT_BF16 ? a->kernels->f32_to_bf16 : a->kernels->f32_to_f16)(n, room, (uint16_t *)(void *)to);
+}
+
+typedef struct subspace_job {
+    const subspace *a;
+    weft_dtype dtype;
+    size_t n, first, end; /* elements of the run; blocks of the wave */
+    unsigned char *out;   /* NULL: numbers */
+    double *room;         /* numbers: of block `first` */
+} subspace_job;
+
+WEFT_FN void subspace_job_piece(void *arg, size_t index) {
+    const subspace_job *j = (const subspace_job *)arg;
+    size_t b = j->first + index * SUBSPACE_PIECE_BLOCKS, end = b + SUBSPACE_PIECE_BLOCKS;
+    if (end > j->end) end = j->end;
+    for (; b < end; b++) {
+        const size_t at = b * SUBSPACE_BLOCK, n = j->n - at < SUBSPACE_BLOCK ? j->n - at : SUBSPACE_BLOCK;
+        if (j->out)
+            subspace_block_mix(j->a, j->dtype, at, n, j->out);
+        else
+            subspace_block_numbers(j->a, j->dtype, at, n, j->room + (b - j->first) * 2 * j->a->count);
+    }
+    if (j->out && j->a->mixing->stream) j->a->mixing->fence();
+}
+
+/* A run: n elements of one tensor, x[i] where participant i has them. With out NULL adds its numbers to `numbers`
+ * (count dots, then count squares), block by block in order; else writes the aggregate there. */
+WEFT_FN void subspace_run(subspace *a, weft_dtype t, size_t n, unsigned char *out, double *numbers) {
+    const size_t blocks = n / SUBSPACE_BLOCK + (n % SUBSPACE_BLOCK != 0);
+    const int parallel = a->desc.pool && a->desc.pool->parallel_for && blocks > SUBSPACE_PIECE_BLOCKS;
+    const size_t wave = parallel ? SUBSPACE_WAVE_BLOCKS : 1;
+    subspace_job j;
+    size_t b;
+    uint32_t i;
+    j.a = a;
+    j.dtype = t;
+    j.n = n;
+    j.out = out;
+    j.room = a->room;
+    for (j.first = 0; j.first < blocks; j.first = j.end) {
+        j.end = blocks - j.first < wave || (out && parallel) ? blocks : j.first + wave;
+        weft_parallel_for(parallel ? a->desc.pool : NULL,
+                          (j.end - j.first + SUBSPACE_PIECE_BLOCKS - 1) / SUBSPACE_PIECE_BLOCKS, subspace_job_piece,
+                          &j);
+        for (b = 0; !out && b < j.end - j.first; b++)
+            for (i = 0; i < 2 * a->count; i++) numbers[i] += a->room[b * 2 * a->count + i];
+    }
+}
+
+/* The aggregate of a run; returns how many of its elements are not finite. They are counted only where they could be:
+ * no element of a gradient exceeds its norm. */
+WEFT_FN uint64_t subspace_mix_run(subspace *a, weft_dtype t, size_t n, size_t group, unsigned char *out) {
+    const double most = t == WEFT_F64 ? 1e308 : t == WEFT_F16 ? 65000.0 : 3e38;
+    double bound = 0.0;
+    uint32_t i, sources = 0;
+    for (i = 0; i < a->count; i++) {
+        const double f = a->factor[i];
+        if (f == 0.0) continue;
+        sources++;
+        bound += (f < 0.0 ? -f : f) * a->norm[group * a->rows + a->who[i]];
+    }
+    if (sources <= 4 && weft_dtype_bytes(t) != 2 && !(a->desc.pool && a->desc.pool->parallel_for)) {
+        subspace_block_sum(a, t, 0, n, NULL, out); /* all in one pass */
+        if (a->mixing->stream) a->mixing->fence();
+    } else {
+        subspace_run(a, t, n, out, NULL);
+    }
+    return bound < most ? 0 : weft_run_count_nonfinite(a->kernels, a->desc.pool, t, n, out);
+}
+
+/* Where participant i's shard `shard` of a chunk begins. */
+WEFT_FN size_t subspace_shard(const subspace_chunk *c, uint32_t shard) {
+    const size_t at = c->lo + shard * c->unit;
+    return at < c->hi ? at : c->hi;
+}
+
+/* The run at position `at` of shard `shard`: where everybody's elements of it stand. `own`: in this worker's
+ * tensors. */
+WEFT_FN void subspace_sources(subspace *a, const subspace_chunk *c, uint32_t shard, size_t at, size_t which,
+                              unsigned char *own) {
+    const size_t past = at - subspace_shard(c, shard);
+    uint32_t i;
+    for (i = 0; i < a->count; i++)
+        if (a->set)
+            a->x[i] = (const unsigned char *)a->set[i].tensor[which].data + (at - a->map.position[which]);
+        else
+            a->x[i] = i == a->self ? own : a->mirror + c->slot + i * c->unit + past;
+}
+
+enum { SUBSPACE_ALL_GROUPS = -1 };
+
+/* What a worker's gradient is multiplied by in the end. */
+WEFT_FN double subspace_factor(const subspace *a, size_t group, uint32_t rank) {
+    const size_t at = group * a->rows + rank;
+    if (a->excluded[at]) return 0.0;
+    /* a gradient that is alone is given back as it is */
+    if (a->coefficient[at] * a->norm[at] > 0.0 && a->alone_in[group]) return 1.0;
+    return a->coefficient[at] * a->scale[group];
+}
+
+/* The numbers of one shard of a chunk: a part of everybody's dots and squares. `only`: a group, or all. For the plain
+ * mean, of which somebody is not finite, they tell no more than who. */
+WEFT_FN void subspace_sum_chunk(subspace *a, const subspace_chunk *c, uint32_t shard, double *row, long only) {
+    weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, subspace_shard(c, shard),
+                                   subspace_shard(c, shard + 1));
+    unsigned char *own;
+    size_t each, which, bytes;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+        const size_t group = a->group_of ? a->group_of[which] : 0;
+        double *numbers = row + group * 2 * a->count;
+        const weft_dtype t = a->map.tensor[which].dtype;
+        uint32_t i;
+        if (only != SUBSPACE_ALL_GROUPS && (size_t)only != group) continue;
+        subspace_sources(a, c, shard, at.at - bytes, which, own);
+        for (i = 0; i < a->count; i++)
+            a->factor[i] = a->excluded[group * a->rows + a->who[i]] ? 0.0 : a->samples[a->who[i]];
+        if (a->desc.rule != SUBSPACE_MEAN)
+            subspace_run(a, t, bytes / each, NULL, numbers);
+        else
+            for (i = 0; i < a->count; i++)
+                if (a->factor[i] != 0.0 && weft_run_count_nonfinite(a->kernels, a->desc.pool, t, bytes / each, a->x[i]))
+                    numbers[a->count + i] = (double)INFINITY;
+    }
+}
+
+/* One shard of the aggregate, into `into` (the shard's beginning first), or, if that is NULL, into the tensors `to`. */
+WEFT_FN void subspace_mix_chunk(subspace *a, const subspace_chunk *c, uint32_t shard, unsigned char *into,
+                                const weft_tensor *to, long only) {
+    const size_t lo = subspace_shard(c, shard);
+    weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, lo, subspace_shard(c, shard + 1));
+    unsigned char *own, *out;
+    size_t each, which, bytes;
+    uint32_t i;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+        const size_t group = a->group_of ? a->group_of[which] : 0, from = at.at - bytes;
+        const weft_dtype t = a->map.tensor[which].dtype;
+        if (only != SUBSPACE_ALL_GROUPS && (size_t)only != group) continue;
+        subspace_sources(a, c, shard, from, which, own);
+        out = into ? into + (from - lo) : (unsigned char *)to[which].data + (from - a->map.position[which]);
+        for (i = 0; i < a->count; i++) a->factor[i] = subspace_factor(a, group, a->who[i]);
+        if (a->desc.rule == SUBSPACE_MEAN)
+            a->nonfinite +=
+                weft_run_weighted_sum(a->kernels, a->desc.pool, t, bytes / each, a->count, a->factor, a->x, out);
+        else
+            a->nonfinite += subspace_mix_run(a, t, bytes / each, group, out);
+    }
+}
+
+/* ---- Coefficients: from the sums to what each gradient is multiplied by ---- */
+
+/* The k-th smallest alpha's place among the n that count, ties by rank. */
+WEFT_FN void subspace_sort(subspace *a, const double *alpha, uint32_t n) {
+    uint32_t i, k;
+    for (i = 0; i < n; i++) {
+        for (k = i; k > 0 && alpha[a->order[k - 1]] > alpha[i]; k--) a->order[k] = a->order[k - 1];
+        a->order[k] = i;
+    }
+}
+
+/* Weights of a group from its alphas: sorted, averaged over steps, given back, and made to sum to 1 (lines 5 to 8 of
+ * the published sequence). a->place: the n who count. */
+WEFT_FN void subspace_weigh(subspace *a, size_t group, uint32_t n, double samples) {
+    double *alpha = a->factor; /* scratch here */
+    double *w = a->weight + group * a->rows, *slot = a->new_slots + group * a->rows, sum = 0.0, size = 0.0, least = 0.0;
+    const double *old = a->slots + group * a->rows, beta = a->desc.momentum;
+    uint32_t i, k;
+#define SUBSPACE_RANK(i) a->who[a->place[i]]
+    for (i = 0; i < n; i++) alpha[i] = a->alpha[group * a->rows + SUBSPACE_RANK(i)];
+    subspace_sort(a, alpha, n);
+    for (k = 0; k < n; k++) {
+        slot[k] = alpha[a->order[k]];
+        if (n == a->count && a->slot_count[group] == n) slot[k] = beta * old[k] + (1.0 - beta) * slot[k];
+    }
+    for (i = 0; i < n; i++) {
+        if (a->desc.assignment == SUBSPACE_FORWARD)
+            w[SUBSPACE_RANK(i)] = slot[a->order[i]];
+        else
+            w[SUBSPACE_RANK(a->order[i])] = slot[i];
+    }
+    for (i = 0; i < n; i++)
+        if (w[SUBSPACE_RANK(i)] < least) least = w[SUBSPACE_RANK(i)];
+    for (i = 0; i < n; i++) {
+        double *v = &w[SUBSPACE_RANK(i)];
+        if (a->desc.negative == SUBSPACE_NEGATIVE_SHIFT) *v -= least;
+        if (a->desc.negative == SUBSPACE_NEGATIVE_CLAMP && *v < 0.0) *v = 0.0;
+        *v *= a->samples[SUBSPACE_RANK(i)];
+        sum += *v;
+        size += *v < 0.0 ? -*v : *v;
+    }
+    /* nothing to divide by; the published code divides by whatever is not exactly zero */
+    if (a->desc.assignment == SUBSPACE_FORWARD ? sum == 0.0 || !weft_is_finite(sum) : !(sum > 1e-6 * size)) {
+        a->zero_sums++;
+        for (i = 0; i < n; i++) w[SUBSPACE_RANK(i)] = a->samples[SUBSPACE_RANK(i)] / samples;
+    } else {
+        for (i = 0; i < n; i++) w[SUBSPACE_RANK(i)] /= sum;
+    }
+}
+
+/* What the aggregate of a group is multiplied by. */
+WEFT_FN double subspace_rescale(subspace *a, size_t group, uint32_t n, double samples) {
+    const double *c = a->coefficient + group * a->rows, *norm = a->norm + group * a->rows;
+    const double *dots = a->total + group * 2 * a->count;
+    double mean = 0.0, along = 0.0, length = 0.0;
+    uint32_t i;
+    if (a->desc.scale == SUBSPACE_SCALE_OFF) return 1.0;
+    for (i = 0; i < n; i++) {
+        const uint32_t r = SUBSPACE_RANK(i);
+        const double p = a->samples[r] / samples, dot = dots[a->place[i]] / samples;
+        mean += p * dot;     /* |mean|^2 */
+        along += c[r] * dot; /* <psi, mean> */
+        length += p * norm[r];
+    }
+    if (a->desc.scale == SUBSPACE_SCALE_PROJECTION) {
+        if (along > 0.0 && weft_is_finite(mean / along)) return mean / along;
+        a->scale_fallbacks++;
+    }
+    return length;
+}
+
+/* The coefficients of a group, from a->total. 0: nobody is left in it. */
+WEFT_FN int subspace_coefficients(subspace *a, size_t group) {
+    double *alpha = a->alpha + group * a->rows, *c = a->coefficient + group * a->rows,
+           *norm = a->norm + group * a->rows;
+    double *w = a->weight + group * a->rows, samples = 0.0;
+    const double *dot = a->total + group * 2 * a->count, *square = dot + a->count;
+    uint32_t n = 0, i;
+    for (i = 0; i < a->rows; i++) {
+        c[i] = w[i] = 0.0;
+        norm[i] = alpha[i] = (double)NAN;
+    }
+    for (i = 0; i < a->count; i++) {
+        if (a->excluded[group * a->rows + a->who[i]]) continue;
+        a->place[n++] = i;
+        samples += a->samples[a->who[i]];
+    }
+    if (!n) return 0;
+    for (i = 0; i < n; i++) {
+        const uint32_t r = SUBSPACE_RANK(i);
+        norm[r] = a->desc.rule == SUBSPACE_MEAN ? 0.0 : sqrt(square[a->place[i]]);
+        alpha[r] = dot[a->place[i]] / (norm[r] + a->desc.epsilon) / samples;
+        if (!weft_is_finite(alpha[r])) alpha[r] = 0.0; /* without an epsilon: of nothing */
+    }
+    if (a->desc.rule == SUBSPACE_NORMALISED) {
+        if (n == a->count && a->slot_count[group] && a->slot_count[group] != n) a->restarts++;
+        subspace_weigh(a, group, n, samples);
+    }
+    for (i = 0; i < n; i++) {
+        const uint32_t r = SUBSPACE_RANK(i);
+        const double p = a->samples[r] / samples, length = norm[r] + a->desc.epsilon;
+        if (a->desc.rule == SUBSPACE_NORMALISED)
+            c[r] = length > 0.0 ? w[r] / length : 0.0;
+        else
+            c[r] = w[r] = a->desc.rule == SUBSPACE_MEAN ? p : (double)n * p * (dot[a->place[i]] / samples);
+    }
+    a->scale[group] = subspace_rescale(a, group, n, samples);
+    a->alone_in[group] = n == 1 && a->desc.scale == SUBSPACE_SCALE_PROJECTION;
+    return 1;
+}
+#undef SUBSPACE_RANK
+
+WEFT_FN int subspace_all_coefficients(subspace *a) {
+    size_t g;
+    a->zero_sums = a->scale_fallbacks = a->restarts = 0;
+    for (g = 0; g < a->groups; g++)
+        if (!subspace_coefficients(a, g)) return 0;
+    return 1;
+}
+
+/* The round is over: what it leaves behind. */
+WEFT_FN void subspace_count_round(subspace *a) {
+    size_t g;
+    uint32_t i, out = 0;
+    for (g = 0; g < a->groups; g++) {
+        uint32_t left = 0;
+        for (i = 0; i < a->count; i++) left += a->excluded[g * a->rows + a->who[i]];
+        if (left || a->desc.rule != SUBSPACE_NORMALISED) continue; /* the slots are of all workers: they sit it out */
+        memcpy(a->slots + g * a->rows, a->new_slots + g * a->rows, a->count * sizeof *a->slots);
+        a->slot_count[g] = a->count;
+    }
+    for (i = 0; i < a->count; i++) {
+        for (g = 0; g < a->groups && !a->excluded[g * a->rows + a->who[i]]; g++) continue;
+        out += g < a->groups;
+    }
+    a->stats.nonfinite_gradients += out;
+    a->stats.rounds++;
+    a->stats.participants = a->count - out;
+    a->stats.zero_sums += a->zero_sums;
+    a->stats.scale_fallbacks += a->scale_fallbacks;
+    a->stats.restarts += a->restarts;
+}
+
+/* Whoever's gradient of a group is not finite is marked. Returns how many are new; *lowest: the lowest of their
+ * ranks. */
+WEFT_FN uint32_t subspace_mark(subspace *a, size_t group, uint32_t *lowest) {
+    uint32_t i, found = 0;
+    for (i = 0; i < a->count; i++) {
+        const uint32_t r = a->who[i];
+        if (a->excluded[group * a->rows + r] || weft_is_finite(a->total[group * 2 * a->count + a->count + i])) continue;
+        a->excluded[group * a->rows + r] = 1;
+        if (r < *lowest) *lowest = r;
+        found++;
+    }
+    return found;
+}
+
+WEFT_FN uint32_t subspace_mark_all(subspace *a, uint32_t *lowest) {
+    uint32_t found = 0;
+    size_t g;
+    *lowest = WEFT_NO_RANK;
+    for (g = 0; g < a->groups; g++) found += subspace_mark(a, g, lowest);
+    return found;
+}
+
+/* ---- A round over the transport ---- */
+
+WEFT_FN WEFT_NOINLINE void subspace_phase(subspace *a, int state, const char *phase) {
+    a->state = state;
+    a->group.phase = phase;
+    a->group.phase_round = a->round + 1;
+    a->group.may_leave = state == SUBSPACE_IDLE || state == SUBSPACE_MEET || state == SUBSPACE_LEAVING;
+}
+
+WEFT_FN void subspace_idle(subspace *a) {
+    subspace_phase(a, SUBSPACE_IDLE, WEFT_TEXT("between rounds"));
+}
+
+/* Appends tensors first .. first + count - 1, in chunks. */
+WEFT_FN void subspace_append(subspace *a, size_t first, size_t count) {
+    size_t lo = a->map.position[first], end = a->map.position[first + count], hi;
+    for (; lo < end; lo = hi) {
+        subspace_chunk *c = &a->chunk[a->chunks];
+        hi = end - lo > SUBSPACE_CHUNK ? lo + SUBSPACE_CHUNK : end;
+        c->lo = lo;
+        c->hi = hi;
+        /* after the one before, wherever in the model that was: submissions come in any order */
+        c->slot = a->chunks ? c[-1].slot + (c[-1].hi - c[-1].lo) + a->rows * WEFT_ALIGNMENT : 0;
+        c->unit = 0;
+        c->submission = (uint64_t)first << 32 | (uint64_t)count;
+        a->chunks++;
+    }
+}
+
+WEFT_FN void subspace_cut_shards(const subspace *a, subspace_chunk *c) {
+    const size_t each = (c->hi - c->lo + a->count - 1) / a->count;
+    c->unit = (each + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+}
+
+WEFT_FN double *subspace_row(subspace *a, uint32_t rank) {
+    return a->numbers + (size_t)rank * a->groups * 2 * a->count;
+}
+
+WEFT_FN size_t subspace_row_numbers(const subspace *a) {
+    return a->groups * 2 * a->count;
+}
+
+/* How many samples this worker stands for is told to everybody, and everybody's heard. */
+WEFT_FN void subspace_begin_meet(subspace *a) {
+    weft_group_trace(&a->group, WEFT_EVENT_ROUND_BEGUN, WEFT_NO_RANK, a->round + 1, 0);
+    subspace_phase(a, SUBSPACE_MEET, WEFT_TEXT("meeting for a round"));
+    weft_gather_begin(&a->group, a->group.member, a->group.members, a->round + 1, 0, NULL, 0, 1,
+                      weft_double_bits(a->own_samples));
+}
+
+/* Only those still in the view take part: a worker may have said good-bye instead. */
+WEFT_FN weft_status subspace_meet_poll(subspace *a) {
+    weft_group *n = &a->group;
+    weft_status s = weft_group_poll(n);
+    size_t i;
+    if (s != WEFT_OK) return s;
+    a->count = 0;
+    for (i = 0; i < n->members; i++) {
+        const uint32_t r = n->member[i];
+        double samples = a->own_samples;
+        if (r != n->net->rank) memcpy(&samples, &n->peer[r].in_arg, sizeof samples);
+        if (!(samples > 0.0) || !weft_is_finite(samples))
+            return weft_group_break(n, WEFT_ERR_PROTOCOL, r, WEFT_TEXT("samples"), weft_double_bits(1.0),
+                                    weft_double_bits(samples));
+        a->samples[r] = samples;
+        if (r == n->net->rank) a->self = a->count;
+        a->who[a->count++] = r;
+    }
+    for (i = 0; i < subspace_row_numbers(a); i++) a->total[i] = subspace_row(a, n->net->rank)[i] = 0.0;
+    if (a->desc.rule == SUBSPACE_MEAN) subspace_all_coefficients(a);
+    subspace_phase(a, SUBSPACE_SCATTER, WEFT_TEXT("exchanging shards of the gradients"));
+    return WEFT_OK;
+}
+
+/* Shard i of this worker's gradient goes to participant i, and this worker's shard of everybody's comes here. */
+WEFT_FN void subspace_begin_scatter(subspace *a, subspace_chunk *c) {
+    const weft_tensor *t = a->desc.gradients.tensor;
+    size_t lo, hi;
+    uint32_t i;
+    subspace_cut_shards(a, c);
+    lo = subspace_shard(c, a->self);
+    hi = subspace_shard(c, a->self + 1);
+    weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
+    for (i = 0; i < a->count; i++) {
+        weft_range out = weft_range_map(&a->map, t, NULL, 0, subspace_shard(c, i), subspace_shard(c, i + 1));
+        weft_range in = weft_range_map(&a->map, NULL, a->mirror + c->slot + i * c->unit, lo, lo, hi);
+        if (i != a->self) weft_group_flow(&a->group, a->who[i], &out, &in, c->submission);
+    }
+    a->in_flight = 1;
+}
+
+/* The aggregate's own shard goes to all, and theirs come here. */
+WEFT_FN void subspace_begin_gather(subspace *a, const subspace_chunk *c) {
+    const size_t lo = subspace_shard(c, a->self), hi = subspace_shard(c, a->self + 1);
+    uint32_t i;
+    weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
+    for (i = 0; i < a->count; i++) {
+        weft_range out = weft_range_map(&a->map, NULL, a->mirror + c->slot, c->lo, lo, hi);
+        weft_range in =
+            weft_range_map(&a->map, NULL, a->mirror + c->slot, c->lo, subspace_shard(c, i), subspace_shard(c, i + 1));
+        if (i != a->self) weft_group_flow(&a->group, a->who[i], &out, &in, a->nonfinite != 0);
+    }
+    a->in_flight = 1;
+}
+
+WEFT_FN void subspace_own_mix(subspace *a, const subspace_chunk *c) {
+    subspace_mix_chunk(a, c, a->self, a->mirror + c->slot + a->self * c->unit, NULL, SUBSPACE_ALL_GROUPS);
+}
+
+/* A chunk is here: its numbers, or the mean at once. */
+WEFT_FN void subspace_own_sum(subspace *a, const subspace_chunk *c) {
+    const uint64_t before = a->nonfinite;
+    if (a->desc.rule == SUBSPACE_MEAN) subspace_own_mix(a, c);
+    if (a->desc.rule != SUBSPACE_MEAN || a->nonfinite != before)
+        subspace_sum_chunk(a, c, a->self, subspace_row(a, a->group.net->rank), SUBSPACE_ALL_GROUPS);
+}
+
+WEFT_FN void subspace_begin_numbers(subspace *a) {
+    subspace_phase(a, SUBSPACE_NUMBERS, WEFT_TEXT("exchanging dots and norms"));
+    weft_gather_begin(&a->group, a->who, a->count, a->round + 1, ++a->step, a->numbers,
+                      subspace_row_numbers(a) * sizeof(double), sizeof(double), 0);
+}
+
+/* Polls an exchange in which everybody must have the same range under way; 0: none any more. */
+WEFT_FN weft_status subspace_poll_range(subspace *a, uint64_t submission) {
+    weft_group *n = &a->group;
+    const weft_status s = weft_group_poll(n);
+    uint32_t i;
+    for (i = 0; s >= 0 && i < a->count; i++) {
+        const weft_peer *p = &n->peer[a->who[i]];
+        if (i != a->self && p->in.state != WEFT_FLOW_WAITING && p->in_arg != submission)
+            return weft_group_break(n, WEFT_ERR_MISMATCH, a->who[i], WEFT_TEXT("range submitted (first << 32 | count)"),
+                                    submission, p->in_arg);
+    }
+    return s;
+}
+
+/* Another range is as a rule of another length, too, which is noticed first: the host is told of the range. */
+WEFT_FN weft_status subspace_explain(subspace *a, weft_status s) {
+    weft_group *n = &a->group;
+    const uint32_t r = n->broken.peer;
+    if (s != WEFT_ERR_PROTOCOL || n->failed != s || r >= n->net->size ||
+        (a->state != SUBSPACE_SCATTER && a->state != SUBSPACE_NUMBERS) || n->peer[r].control != WEFT_IN_HELD ||
+        n->peer[r].head.kind != WEFT_KIND_EXCHANGE || n->peer[r].head.round != n->round ||
+        n->peer[r].head.step != n->step || n->peer[r].head.arg0 == n->peer[r].out_arg)
+        return s;
+    return weft_group_break(n, WEFT_ERR_MISMATCH, r, WEFT_TEXT("range submitted (first << 32 | count)"),
+                            n->peer[r].out_arg, n->peer[r].head.arg0);
+}
+
+/* Chunk by chunk: while one is under way, the one before is summed. */
+WEFT_FN weft_status subspace_scatter_poll(subspace *a) {
+    weft_group *n = &a->group;
+    weft_status s;
+    for (;;) {
+        if (a->in_flight && a->summed + 1 == a->begun) { /* nothing to sum meanwhile */
+            if ((s = subspace_poll_range(a, a->chunk[a->begun - 1].submission)) != WEFT_OK) return s;
+            a->in_flight = 0;
+        }
+        if (!a->in_flight && a->begun < a->chunks) subspace_begin_scatter(a, &a->chunk[a->begun++]);
+        if (a->summed + (uint32_t)a->in_flight < a->begun) {
+            if ((s = weft_group_pump(n)) < 0) return s; /* so that what was just begun is under way */
+            subspace_own_sum(a, &a->chunk[a->summed++]);
+            continue;
+        }
+        if (a->in_flight) continue;
+        if (!a->waiting) {
+            subspace_begin_numbers(a);
+            return WEFT_OK;
+        }
+        return (s = weft_group_pump(n)) < 0 ? s : WEFT_WANT_GRADIENT;
+    }
+}
+
+/* All workers agree that this round comes to nothing. */
+WEFT_FN weft_status subspace_reject(subspace *a, uint32_t rank, const char *field) {
+    if (!a->set) { /* the others know nothing of what is combined here */
+        a->round++;
+        a->settled = weft_round_id(a->round, a->group.epoch);
+    }
+    a->stats.rounds_abandoned++;
+    a->stats.nonfinite_gradients++;
+    weft_group_trace(&a->group, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, a->round, 0);
+    weft_group_fail(&a->group, WEFT_ERR_NONFINITE, rank, field, 0, 0);
+    subspace_forget(a);
+    subspace_idle(a);
+    return WEFT_ERR_NONFINITE;
+}
+
+/* The numbers are here: added in rank order, so that all workers sort the same bits. */
+WEFT_FN weft_status subspace_numbers_poll(subspace *a) {
+    const weft_status s = subspace_poll_range(a, 0);
+    const size_t n = subspace_row_numbers(a);
+    size_t k;
+    uint32_t i, lowest;
+    if (s != WEFT_OK) return s;
+    for (k = 0; k < n; k++) {
+        a->total[k] = 0.0;
+        for (i = 0; i < a->count; i++) a->total[k] += subspace_row(a, a->who[i])[k];
+    }
+    if (subspace_mark_all(a, &lowest)) {
+        if (a->desc.guard == SUBSPACE_GUARD_REJECT) return subspace_reject(a, lowest, WEFT_TEXT("gradient"));
+        /* once more without them: their values are in the others' numbers. The pieces are all still here. */
+        a->attempts++;
+        a->nonfinite = 0;
+        for (k = 0; k < n; k++) subspace_row(a, a->group.net->rank)[k] = 0.0;
+        if (a->desc.rule == SUBSPACE_MEAN && !subspace_all_coefficients(a))
+            return subspace_reject(a, lowest, WEFT_TEXT("gradient"));
+        for (i = 0; i < a->chunks; i++) subspace_own_sum(a, &a->chunk[i]);
+        subspace_begin_numbers(a);
+        return WEFT_OK;
+    }
+    if (!subspace_all_coefficients(a)) return subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("gradients of a group"));
+    if (a->desc.rule == SUBSPACE_MEAN)
+        a->mixed = a->chunks;
+    else
+        a->nonfinite = 0;
+    subspace_phase(a, SUBSPACE_GATHER, WEFT_TEXT("exchanging shards of the aggregate"));
+    return WEFT_OK;
+}
+
+/* Chunk by chunk, the last one, which is still in the cache, first: while one is under way, the next one is formed. */
+WEFT_FN weft_status subspace_gather_poll(subspace *a) {
+    weft_status s;
+    uint32_t i;
+    for (;;) {
+        if (a->in_flight) {
+            if (a->mixed < a->chunks && a->mixed == a->gathered + 1) {
+                if ((s = weft_group_pump(&a->group)) < 0) return s;
+                subspace_own_mix(a, &a->chunk[a->chunks - 1 - a->mixed++]);
+            }
+            if ((s = weft_group_poll(&a->group)) != WEFT_OK) return s;
+            /* whoever has all of the aggregate also knows whether all of it is finite */
+            for (i = 0; i < a->count; i++) a->nonfinite += i != a->self && a->group.peer[a->who[i]].in_arg;
+            a->in_flight = 0;
+            a->gathered++;
+        }
+        if (a->gathered == a->chunks) break;
+        if (a->mixed == a->gathered) subspace_own_mix(a, &a->chunk[a->chunks - 1 - a->mixed++]);
+        subspace_begin_gather(a, &a->chunk[a->chunks - 1 - a->gathered]);
+    }
+    subspace_phase(a, SUBSPACE_HAVE, WEFT_TEXT("telling that the aggregate is here"));
+    a->have = a->nonfinite ? 0 : weft_round_id(a->round + 1, a->group.epoch);
+    weft_gather_begin(&a->group, a->who, a->count, a->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, a->nonfinite != 0);
+    return WEFT_OK;
+}
+
+/* The only place where a round writes the host's gradients. */
+WEFT_FN void subspace_commit(subspace *a) {
+    unsigned char *to;
+    size_t each, which, bytes;
+    uint32_t i;
+    for (i = 0; i < a->chunks; i++) {
+        const subspace_chunk *c = &a->chunk[i];
+        weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, c->lo, c->hi);
+        while ((bytes = weft_range_next(&at, SIZE_MAX, &to, &each, &which)) != 0)
+            memcpy(to, a->mirror + c->slot + (at.at - bytes - c->lo), bytes);
+    }
+    a->round++;
+    a->settled = a->have;
+    subspace_count_round(a);
+    weft_group_trace(&a->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, a->round, a->count);
+    subspace_forget(a);
+    subspace_idle(a);
+}
+
+WEFT_FN weft_status subspace_have_poll(subspace *a) {
+    weft_status s = weft_group_poll(&a->group);
+    uint64_t bad = a->nonfinite != 0;
+    uint32_t i;
+    if (s != WEFT_OK) return s;
+    for (i = 0; i < a->count; i++)
+        if (i != a->self) bad |= a->group.peer[a->who[i]].in_arg;
+    if (bad) return subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("aggregate (overflow)"));
+    subspace_commit(a);
+    return WEFT_OK;
+}
+
+/* ---- First contact, and new views ---- */
+
+WEFT_FN int subspace_in_round(const subspace *a) {
+    return a->state >= SUBSPACE_MEET && a->state <= SUBSPACE_HAVE;
+}
+
+WEFT_FN void subspace_begin_sync(subspace *a) {
+    uint64_t *f = a->sync.mine;
+    /* a second loss before the first is settled changes nothing about the round that was cut short */
+    if (a->state != SUBSPACE_SYNC) a->cut = subspace_in_round(a);
+    f[WEFT_SYNC_COMMITTED] = a->settled;
+    f[WEFT_SYNC_HAVE] = a->have;
+    f[WEFT_SYNC_FRESH] = a->joined ? 0 : SUBSPACE_SYNC_FRESH;
+    f[WEFT_SYNC_HASH] = 0;
+    subspace_phase(a, SUBSPACE_SYNC, WEFT_TEXT("agreeing on a view"));
+    weft_sync_begin(&a->sync, &a->group);
+    a->group.phase_round = a->round;
+}
+
+WEFT_FN weft_status subspace_then(subspace *a);
+
+WEFT_FN weft_status subspace_sync_poll(subspace *a) {
+    weft_group *n = &a->group;
+    weft_status s = weft_sync_poll(&a->sync, n);
+    uint32_t i, behind = 0;
+    size_t g;
+    if (s != WEFT_OK) return s;
+    for (i = 0; i < n->members; i++) {
+        const uint32_t r = n->member[i];
+        behind += (weft_sync_field(&a->sync, r, WEFT_SYNC_FRESH) & SUBSPACE_SYNC_FRESH) != 0 ||
+                  (weft_sync_field(&a->sync, r, WEFT_SYNC_COMMITTED) != a->sync.committed_id &&
+                   weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE) != a->sync.committed_id);
+    }
+    if (a->cut && weft_sync_commits(&a->sync, a->have)) {
+        a->wanting = 0;
+        subspace_commit(a);
+    } else if (a->cut) {
+        a->stats.rounds_abandoned++;
+        a->wanting = 1;
+        weft_group_trace(n, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, a->round + 1, 0);
+        subspace_forget(a);
+    }
+    /* whoever is new, or was away while the others went on, has not their slots: then nobody has any */
+    for (g = 0; g < a->groups && behind; g++) {
+        a->stats.restarts += a->slot_count[g] != 0;
+        a->slot_count[g] = 0;
+    }
+    a->joined = 1;
+    a->cut = 0;
+    a->round = a->sync.committed;
+    a->settled = a->sync.committed_id;
+    a->have = 0;
+    subspace_idle(a);
+    return subspace_then(a);
+}
+
+/* ---- Leaving, and driving ---- */
+
+WEFT_FN void subspace_begin_leave(subspace *a) {
+    uint32_t i;
+    for (i = 0; i < a->group.members; i++) a->leave_due[a->group.member[i]] = a->group.member[i] != a->group.net->rank;
+    subspace_phase(a, SUBSPACE_LEAVING, WEFT_TEXT("saying good-bye"));
+}
+
+WEFT_FN weft_status subspace_leaving_poll(subspace *a) {
+    weft_group *n = &a->group;
+    weft_status s = weft_group_pump(n);
+    uint32_t i, due = 0;
+    if (s < 0) return s;
+    for (i = 0; i < n->members; i++) {
+        const uint32_t r = n->member[i];
+        weft_header h;
+        if (!a->leave_due[r]) continue;
+        memset(&h, 0, sizeof h);
+        h.kind = WEFT_KIND_LEAVE;
+        h.round = a->round + 1;
+        if ((s = weft_group_post(n, r, &h, NULL, 0)) < 0) return s;
+        if (s == WEFT_OK) a->leave_due[r] = 0;
+        due += a->leave_due[r];
+    }
+    if (due || !weft_group_flushed(n)) return weft_group_deadline(n, WEFT_NO_RANK);
+    subspace_phase(a, SUBSPACE_LEFT, WEFT_TEXT("gone"));
+    weft_group_close(n);
+    return WEFT_OK;
+}
+
+WEFT_FN weft_status subspace_then(subspace *a) {
+    const int then = a->then;
+    a->then = SUBSPACE_THEN_IDLE;
+    if (then == SUBSPACE_THEN_ROUND && !a->wanting) subspace_begin_meet(a);
+    if (then == SUBSPACE_THEN_LEAVE) subspace_begin_leave(a);
+    return WEFT_OK;
+}
+
+/* One phase after the other until one has to wait. */
+WEFT_FN weft_status subspace_drive(subspace *a) {
+    weft_status s = WEFT_OK;
+    while (s == WEFT_OK) {
+        switch (a->state) {
+        case SUBSPACE_IDLE:
+            s = a->group.synced || a->group.failed ? weft_group_pump(&a->group) : WEFT_OK;
+            return s == WEFT_OK && a->wanting ? WEFT_WANT_GRADIENT : s;
+        case SUBSPACE_SYNC: s = subspace_sync_poll(a); break;
+        case SUBSPACE_MEET: s = subspace_meet_poll(a); break;
+        case SUBSPACE_SCATTER: s = subspace_scatter_poll(a); break;
+        case SUBSPACE_NUMBERS: s = subspace_numbers_poll(a); break;
+        case SUBSPACE_GATHER: s = subspace_gather_poll(a); break;
+        case SUBSPACE_HAVE: s = subspace_have_poll(a); break;
+        case SUBSPACE_LEAVING: s = subspace_leaving_poll(a); break;
+        default: return WEFT_OK;
+        }
+    }
+    return subspace_explain(a, s);
+}
+
+/* ---- Verbs ---- */
+
+#define SUBSPACE_ONLY_IDLE (1u << SUBSPACE_IDLE)
+#define SUBSPACE_ANY_LIVE ((1u << SUBSPACE_LEFT) - 1u)
+#define SUBSPACE_SUBMITTING (1u << SUBSPACE_IDLE | 1u << SUBSPACE_SYNC | 1u << SUBSPACE_MEET | 1u << SUBSPACE_SCATTER)
+
+/* A verb begins. `states`: bit a state in which it is legal. Ends with subspace_exit. */
+WEFT_FN weft_status subspace_enter(subspace *a, uint32_t states) {
+    if (!a || a->magic != SUBSPACE_MAGIC) return WEFT_ERR_ARGUMENT;
+    if (a->group.busy) return WEFT_ERR_REENTRY;
+    if (!(states >> a->state & 1u))
+        return weft_group_fail(&a->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), states, (uint64_t)a->state);
+    a->group.busy = 1;
+    a->group.detail = weft_detail_none();
+    return WEFT_OK;
+}
+
+WEFT_FN WEFT_NOINLINE weft_status subspace_exit(subspace *a, weft_status s) {
+    a->group.busy = 0;
+    if (s > 0) a->group.detail.status = s;
+    return s;
+}
+
+WEFT_FN weft_status subspace_refuse(subspace *a, weft_status s, const char *field, uint64_t expected, uint64_t got) {
+    return subspace_exit(a, weft_group_fail(&a->group, s, WEFT_NO_RANK, field, expected, got));
+}
+
+/* Tensors first .. first + count - 1, none of which is submitted yet, are. Begins the round if they are the first. */
+WEFT_FN void subspace_take(subspace *a, size_t first, size_t count) {
+    memset(a->submitted + first, 1, count);
+    a->waiting -= count;
+    subspace_append(a, first, count);
+    if (a->state == SUBSPACE_SYNC && !a->cut) a->then = SUBSPACE_THEN_ROUND;
+    if (a->state == SUBSPACE_IDLE || a->then == SUBSPACE_THEN_ROUND) a->wanting = 0;
+    if (a->state != SUBSPACE_IDLE) return;
+    if (a->group.synced) {
+        subspace_begin_meet(a);
+    } else {
+        a->then = SUBSPACE_THEN_ROUND;
+        subspace_begin_sync(a);
+    }
+}
+
+SUBSPACE_API weft_status subspace_submit(subspace *a, size_t first, size_t count) {
+    weft_status s = subspace_enter(a, SUBSPACE_SUBMITTING);
+    size_t i;
+    if (s != WEFT_OK) return s;
+    if (!a->desc.transport) return subspace_refuse(a, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("transport"), 1, 0);
+    if (a->then == SUBSPACE_THEN_LEAVE) return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("state (leaving)"), 0, 1);
+    if (first > a->desc.gradients.count || count > a->desc.gradients.count - first)
+        return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("range of tensors"), a->desc.gradients.count,
+                               first > a->desc.gradients.count ? first : first + count);
+    for (i = first; i < first + count; i++)
+        if (a->submitted[i]) return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("tensor (submitted already)"), 0, i);
+    if (a->group.failed) { /* as if it had been begun and cut short: after a regroup it is wanted again */
+        a->wanting = count || !a->desc.gradients.count || a->wanting;
+        return subspace_exit(a, weft_group_pump(&a->group));
+    }
+    if (count || !a->desc.gradients.count) subspace_take(a, first, count);
+    return subspace_exit(a, subspace_drive(a));
+}
+
+SUBSPACE_API weft_status subspace_aggregate(subspace *a) {
+    weft_status s = WEFT_OK;
+    size_t first, count = a ? a->desc.gradients.count : 0, end;
+    if (a && a->magic == SUBSPACE_MAGIC && count == 0) s = subspace_submit(a, 0, 0);
+    if (!a || a->magic != SUBSPACE_MAGIC) return WEFT_ERR_ARGUMENT;
+    for (first = 0; first < count && s >= 0; first = end) {
+        for (end = first; end < count && a->submitted[end] == a->submitted[first]; end++) continue;
+        if (a->submitted[first]) continue;
+        s = subspace_submit(a, first, end - first);
+        if (s == WEFT_OK) return s; /* it was the last, and all is done: the marks are of the next round */
+    }
+    return s < 0 ? s : subspace_wait(a);
+}
+
+SUBSPACE_API weft_status subspace_poll(subspace *a) {
+    weft_status s = subspace_enter(a, SUBSPACE_ANY_LIVE | 1u << SUBSPACE_LEFT);
+    return s != WEFT_OK ? s : subspace_exit(a, subspace_drive(a));
+}
+
+SUBSPACE_API weft_status subspace_wait(subspace *a) {
+    for (;;) {
+        weft_status s = subspace_poll(a);
+        const weft_transport *net;
+        uint64_t until = UINT64_MAX;
+        if (s != WEFT_AGAIN) return s;
+        net = a->group.net;
+        if (!net->wait) continue;
+        if (net->now && a->desc.timeout_ns) {
+            const uint64_t now = net->now(net->ctx);
+            if (a->desc.timeout_ns < until - now) until = now + a->desc.timeout_ns;
+        }
+        net->wait(net->ctx, until);
+    }
+}
+
+/* Where the tensors of a group (or all of them) stand in the map, from the first to the last of them: with many groups
+ * nobody looks through everything for each. */
+WEFT_FN void subspace_extent(const subspace *a, long only, size_t *lo, size_t *hi) {
+    size_t i, first = a->desc.gradients.count, end = 0;
+    for (i = 0; i < a->desc.gradients.count; i++) {
+        if (only != SUBSPACE_ALL_GROUPS && a->group_of && a->group_of[i] != (uint32_t)only) continue;
+        if (i < first) first = i;
+        end = i + 1;
+    }
+    *lo = a->map.position[first];
+    *hi = a->map.position[end];
+}
+
+/* Everyone's numbers of a group (or all of them), shard by shard as the workers would have taken them. */
+WEFT_FN void subspace_combine_numbers(subspace *a, long only) {
+    const size_t n = subspace_row_numbers(a), from = only < 0 ? 0 : (size_t)only * 2 * a->count;
+    const size_t to = only < 0 ? n : from + 2 * a->count;
+    uint32_t r, i;
+    size_t k, lo, hi;
+    subspace_extent(a, only, &lo, &hi);
+    for (k = from; k < to; k++) a->total[k] = 0.0;
+    for (r = 0; r < a->count; r++) {
+        for (k = from; k < to; k++) a->numbers[k] = 0.0;
+        for (i = 0; i < a->chunks; i++)
+            if (subspace_shard(&a->chunk[i], r) < hi && subspace_shard(&a->chunk[i], r + 1) > lo)
+                subspace_sum_chunk(a, &a->chunk[i], r, a->numbers, only);
+        for (k = from; k < to; k++) a->total[k] += a->numbers[k];
+    }
+}
+
+WEFT_FN void subspace_combine_mix(subspace *a, const weft_tensor *to, long only) {
+    uint32_t r, i;
+    size_t lo, hi;
+    subspace_extent(a, only, &lo, &hi);
+    for (i = a->chunks; i-- > 0;) /* what was read last is in the cache */
+        for (r = a->count; r-- > 0;)
+            if (subspace_shard(&a->chunk[i], r) < hi && subspace_shard(&a->chunk[i], r + 1) > lo)
+                subspace_mix_chunk(a, &a->chunk[i], r, NULL, to, only);
+}
+
+WEFT_FN weft_status subspace_combine_all(subspace *a, const weft_tensors *out) {
+    uint32_t lowest = WEFT_NO_RANK;
+    const long groups = (long)a->groups;
+    long g;
+    a->zero_sums = a->scale_fallbacks = a->restarts = 0;
+    /* nothing may be written before everybody is known to be finite */
+    if (a->desc.guard == SUBSPACE_GUARD_REJECT) {
+        subspace_combine_numbers(a, SUBSPACE_ALL_GROUPS);
+        if (subspace_mark_all(a, &lowest)) return subspace_reject(a, lowest, WEFT_TEXT("gradient"));
+    }
+    for (g = 0; g < groups; g++) {
+        if (a->desc.guard != SUBSPACE_GUARD_REJECT) {
+            subspace_combine_numbers(a, g);
+            if (subspace_mark(a, (size_t)g, &lowest)) subspace_combine_numbers(a, g);
+        }
+        if (!subspace_coefficients(a, (size_t)g))
+            return subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("gradients of a group"));
+        subspace_combine_mix(a, out->tensor, g);
+    }
+    return WEFT_OK;
+}
+
+SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradients, uint32_t n, const double *samples,
+                                          const weft_tensors *out) {
+    weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
+    uint32_t i;
+    size_t k;
+    if (s != WEFT_OK) return s;
+    if (!n || n > a->desc.here || !gradients || !out)
+        return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("gradients, n, out"), a->desc.here, n);
+    for (i = 0; i <= n; i++) {
+        const weft_tensors *t = i < n ? &gradients[i] : out;
+        if ((s = weft_tensors_check(t, 0, &a->group.detail)) != WEFT_OK ||
+            (s = weft_tensors_match(&a->desc.gradients, t, &a->group.detail)) != WEFT_OK)
+            return subspace_exit(a, s);
+        for (k = 0; k < t->count; k++)
+            if (t->tensor[k].dtype != a->desc.gradients.tensor[k].dtype)
+                return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.dtype"),
+                                       (uint64_t)a->desc.gradients.tensor[k].dtype, (uint64_t)t->tensor[k].dtype);
+    }
+    for (i = 0; i < n; i++) {
+        const double v = samples ? samples[i] : 1.0;
+        if (!(v > 0.0) || !weft_is_finite(v))
+            return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("samples"), weft_double_bits(1.0),
+                                   weft_double_bits(v));
+        a->samples[i] = v;
+        a->who[i] = i;
+    }
+    subspace_forget(a);
+    a->count = n;
+    a->set = gradients;
+    a->mixing = weft_kernels_select(a->desc.isa, weft_map_bytes(&a->map));
+    subspace_append(a, 0, a->desc.gradients.count);
+    for (i = 0; i < a->chunks; i++) subspace_cut_shards(a, &a->chunk[i]);
+    s = subspace_combine_all(a, out);
+    if (s == WEFT_OK && a->nonfinite) s = subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("aggregate (overflow)"));
+    a->set = NULL;
+    a->mixing = a->kernels;
+    if (s == WEFT_OK) {
+        subspace_count_round(a);
+        subspace_forget(a);
+    }
+    return subspace_exit(a, s);
+}
+
+SUBSPACE_API weft_status subspace_set_batch(subspace *a, double samples) {
+    weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (!(samples > 0.0) || !weft_is_finite(samples))
+        return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("samples"), weft_double_bits(1.0),
+                               weft_double_bits(samples));
+    a->own_samples = samples;
+    return subspace_exit(a, WEFT_OK);
+}
+
+SUBSPACE_API weft_status subspace_leave(subspace *a) {
+    weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (a->group.failed) return subspace_exit(a, weft_group_pump(&a->group));
+    a->wanting = 0;
+    if (a->group.synced) {
+        subspace_begin_leave(a);
+    } else {
+        a->then = SUBSPACE_THEN_LEAVE;
+        subspace_begin_sync(a);
+    }
+    return subspace_exit(a, subspace_drive(a));
+}
+
+WEFT_FN weft_status subspace_check_rank(subspace *a, uint32_t rank) {
+    if (rank < a->group.net->size && rank != a->group.net->rank) return WEFT_OK;
+    return weft_group_fail(&a->group, WEFT_ERR_ARGUMENT, rank, WEFT_TEXT("rank"), a->group.net->size, rank);
+}
+
+SUBSPACE_API weft_status subspace_peer_lost(subspace *a, uint32_t rank) {
+    weft_status s = subspace_enter(a, SUBSPACE_ANY_LIVE);
+    if (s != WEFT_OK) return s;
+    if ((s = subspace_check_rank(a, rank)) == WEFT_OK) weft_group_lose(&a->group, rank);
+    return subspace_exit(a, s);
+}
+
+SUBSPACE_API weft_status subspace_peer_up(subspace *a, uint32_t rank) {
+    weft_status s = subspace_enter(a, SUBSPACE_ANY_LIVE);
+    if (s != WEFT_OK) return s;
+    if ((s = subspace_check_rank(a, rank)) == WEFT_OK) a->group.peer[rank].lost = a->group.peer[rank].left = 0;
+    return subspace_exit(a, s);
+}
+
+SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view) {
+    weft_status s = subspace_enter(a, SUBSPACE_ANY_LIVE);
+    if (s != WEFT_OK) return s;
+    if ((s = weft_group_check_view(&a->group, view)) != WEFT_OK) return subspace_exit(a, s);
+    /* what was submitted before first contact is a round that has not begun: it begins after this, or if only a part of
+     * it was, all of it is wanted again */
+    if (a->state != SUBSPACE_SYNC && a->state != SUBSPACE_LEAVING) a->then = SUBSPACE_THEN_IDLE;
+    if (a->then == SUBSPACE_THEN_ROUND && a->waiting) {
+        subspace_forget(a);
+        a->wanting = 1;
+        a->then = SUBSPACE_THEN_IDLE;
+    }
+    if (a->state == SUBSPACE_LEAVING) a->then = SUBSPACE_THEN_LEAVE;
+    weft_group_set_view(&a->group, view);
+    subspace_begin_sync(a);
+    return subspace_exit(a, subspace_drive(a));
+}
+
+/* ---- Saved state ---- */
+
+/* All of it in order: measured, written and read by the same lines. */
+WEFT_FN void subspace_blob(subspace *a, weft_blob *b) {
+    size_t i;
+    uint64_t count;
+    weft_blob_u64(b, &a->round);
+    weft_blob_u64(b, &a->settled);
+    weft_blob_u64(b, &a->stats.rounds);
+    weft_blob_u64(b, &a->stats.rounds_abandoned);
+    weft_blob_u64(b, &a->stats.participants);
+    weft_blob_u64(b, &a->stats.nonfinite_gradients);
+    weft_blob_u64(b, &a->stats.zero_sums);
+    weft_blob_u64(b, &a->stats.scale_fallbacks);
+    weft_blob_u64(b, &a->stats.restarts);
+    weft_blob_double(b, &a->own_samples);
+    for (i = 0; i < a->groups; i++) {
+        count = a->slot_count[i];
+        weft_blob_u64(b, &count);
+        a->slot_count[i] = count <= a->rows ? (uint32_t)count : UINT32_MAX;
+    }
+    for (i = 0; i < a->groups * a->rows; i++) weft_blob_double(b, &a->slots[i]);
+}
+
+WEFT_FN size_t subspace_blob_bytes(subspace *a) {
+    weft_blob b;
+    memset(&b, 0, sizeof b);
+    b.at = WEFT_BLOB_HEAD;
+    subspace_blob(a, &b);
+    return b.at + WEFT_BLOB_TAIL;
+}
+
+SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob b;
+    size_t need, g, k;
+    weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    for (g = 0; g < a->groups; g++) /* what is not in use is zero */
+        for (k = a->slot_count[g]; k < a->rows; k++) a->slots[g * a->rows + k] = 0.0;
+    need = subspace_blob_bytes(a);
+    if (bytes) *bytes = need;
+    if (!buf)
+        return bytes ? subspace_exit(a, WEFT_OK) : subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
+    if (capacity < need) return subspace_refuse(a, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, capacity);
+    memset(&b, 0, sizeof b);
+    b.bytes = (unsigned char *)buf;
+    b.capacity = need;
+    b.at = WEFT_BLOB_HEAD;
+    subspace_blob(a, &b);
+    weft_blob_seal((unsigned char *)buf, need, subspace_blob_fingerprint(a));
+    return subspace_exit(a, WEFT_OK);
+}
+
+/* A blob may have a valid checksum and still be hostile. */
+WEFT_FN int subspace_blob_sane(const subspace *a) {
+    size_t g, k;
+    if ((a->settled & WEFT_ROUND_MASK) > a->round || a->round >= WEFT_ROUND_MASK || !(a->own_samples > 0.0) ||
+        !weft_is_finite(a->own_samples))
+        return 0;
+    for (g = 0; g < a->groups; g++) {
+        if (a->slot_count[g] > a->rows) return 0;
+        for (k = 0; k < a->slot_count[g]; k++)
+            if (!weft_is_finite(a->slots[g * a->rows + k])) return 0;
+    }
+    return 1;
+}
+
+SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
+    weft_blob b;
+    weft_detail why = weft_detail_none();
+    double samples;
+    weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (!(subspace_state(a) & SUBSPACE_MAY_LOAD))
+        return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("rounds"), 0, a->round);
+    s = weft_blob_check((const unsigned char *)buf, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
+    if (s != WEFT_OK) return subspace_refuse(a, s, why.field, why.expected, why.got);
+    samples = a->own_samples;
+    memset(&b, 0, sizeof b);
+    b.from = (const unsigned char *)buf;
+    b.capacity = bytes - WEFT_BLOB_TAIL;
+    b.at = WEFT_BLOB_HEAD;
+    subspace_blob(a, &b);
+    a->joined = a->settled != 0;
+    if (!b.short_of && subspace_blob_sane(a)) return subspace_exit(a, WEFT_OK);
+    subspace_begin_afresh(a);
+    a->own_samples = samples;
+    return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob contents"), 0, 0);
+}
+
+/* ---- Reading ---- */
+
+SUBSPACE_API void subspace_stats(const subspace *a, subspace_stats_t *out) {
+    if (!a || !out) return;
+    *out = a->stats;
+    out->members = a->group.members;
+    out->traffic = a->group.traffic;
+}
+
+SUBSPACE_API void subspace_effective(const subspace *a, subspace_desc *out) {
+    if (a && out) *out = a->desc;
+}
+
+SUBSPACE_API const weft_detail *subspace_detail(const subspace *a) {
+    return a ? &a->group.detail : NULL;
+}
+
+SUBSPACE_API uint32_t subspace_state(const subspace *a) {
+    uint32_t may = 0;
+    if (!a || a->magic != SUBSPACE_MAGIC || a->state >= SUBSPACE_LEFT) return 0;
+    if (a->desc.transport) may = SUBSPACE_MAY_REGROUP;
+    if (a->desc.transport && SUBSPACE_SUBMITTING >> a->state & 1u && (a->waiting || a->state == SUBSPACE_IDLE) &&
+        a->then != SUBSPACE_THEN_LEAVE)
+        may |= SUBSPACE_MAY_SUBMIT;
+    if (a->state != SUBSPACE_IDLE) return may | SUBSPACE_MAY_POLL;
+    if (a->round == 0 && a->stats.rounds == 0 && !a->group.synced) may |= SUBSPACE_MAY_LOAD;
+    return may | SUBSPACE_MAY_SAVE;
+}
+
+SUBSPACE_API uint32_t subspace_members(const subspace *a, uint32_t *ranks, uint32_t capacity) {
+    uint32_t i;
+    if (!a) return 0;
+    for (i = 0; ranks && i < a->group.members && i < capacity; i++) ranks[i] = a->group.member[i];
+    return a->group.members;
+}
+
+SUBSPACE_API uint32_t subspace_groups(const subspace *a) {
+    return a ? (uint32_t)a->groups : 0;
+}
+
+SUBSPACE_API weft_status subspace_worker(const subspace *a, uint32_t rank, uint32_t group, subspace_worker_t *out) {
+    size_t at;
+    uint32_t i;
+    if (!a || !out || rank >= a->rows || group >= a->groups) return WEFT_ERR_ARGUMENT;
+    at = group * a->rows + rank;
+    for (i = 0; i < a->count && a->who[i] != rank; i++) continue;
+    if (i == a->count || a->norm[at] != a->norm[at]) return WEFT_ERR_ARGUMENT;
+    out->norm = a->norm[at];
+    out->dot = a->total[(size_t)group * 2 * a->count + i];
+    out->alpha = a->alpha[at];
+    out->weight = a->weight[at];
+    out->coefficient = a->coefficient[at];
+    return WEFT_OK;
+}
+
+SUBSPACE_API double subspace_scale_of(const subspace *a, uint32_t group) {
+    return a && group < a->groups ? a->scale[group] : (double)NAN;
+}
+
+SUBSPACE_API uint32_t subspace_slots(const subspace *a, uint32_t group, double *slots, uint32_t capacity) {
+    uint32_t i;
+    if (!a || group >= a->groups) return 0;
+    for (i = 0; slots && i < a->slot_count[group] && i < capacity; i++) slots[i] = a->slots[group * a->rows + i];
+    return a->slot_count[group];
+}
+
+SUBSPACE_API void subspace_close(subspace *a) {
+    if (!a || a->magic != SUBSPACE_MAGIC || a->group.busy) return;
+    weft_group_close(&a->group);
+    a->state = SUBSPACE_CLOSED;
+    a->magic = 0;
+}
