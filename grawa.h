@@ -416,6 +416,10 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  *   result that are not finite; or it still is UINT64_MAX, and the library counts them. Until then, or until cancel,
  *   request, in and out belong to the transport. A sum that is cancelled by a rank, or loses one, comes to nothing for
  *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
+ * Shared memory. `shared` = 1 says that all ranks live in one address space: an address of one is good at all, and what
+ *   a rank wrote before it sent is there for whoever has received. An algorithm may then look at its peers' memory
+ *   instead of having it sent (its header says when). Tensors and the memory of an object then stay where they are until
+ *   no other worker is in a round with it; those of a rank that was lost, until the others are in a view without it.
  *
  * weft_transport_selftest() checks an implementation against this page. */
 
@@ -456,6 +460,7 @@ typedef struct weft_transport {
     void (*wait)(void *ctx, uint64_t until_ns);
 
     weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
+    uint32_t shared;               /* 1: see "Shared memory" above; 0 otherwise */
 } weft_transport;
 
 /* The smallest largest message that the library can work over: its control message. */
@@ -477,6 +482,7 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
     t.now = now;
     t.wait = NULL;
     t.all_reduce = NULL;
+    t.shared = 0;
     return t;
 }
 
@@ -2634,6 +2640,7 @@ WEFT_FN weft_status weft_transport_check(const weft_transport *t, weft_detail *d
     if (t->max_message_bytes && t->max_message_bytes < WEFT_SMALLEST_MESSAGE)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.max_message_bytes"), WEFT_SMALLEST_MESSAGE,
                            t->max_message_bytes);
+    if (t->shared > 1) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.shared"), 1, t->shared);
     return WEFT_OK;
 }
 

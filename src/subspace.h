@@ -55,12 +55,22 @@
  * its part of all <g_i, s> and <g_i, g_i> (s: the sum of all g) while the shard is in the cache, all exchange these 2 N
  * numbers, and r sends its shard of psi to all. Per worker that is 2 (N - 1) / N times the gradients' bytes on the
  * wire, the same as for the mean, and 24 bytes of memory traffic for each element where the mean has 20.
+ * Workers that share their memory (transport->shared: threads of one process) read the shards where they are, and send
+ * numbers only (`plan`).
  *
  * ---- Extra memory ----
  *
  * One copy of the gradients, into which the others' pieces and then the aggregate are received, and 64 bytes a worker
  * and chunk of 4 MiB; 2 N^2 + 12 N doubles a group of tensors; about 2 KB a worker for messages. subspace_memory names
  * every buffer.
+ *
+ * ---- In place ----
+ *
+ * With `in_place` there is no copy: the others' pieces take the place of the shards that were sent, and two chunks of
+ * 8 MiB together are all that is added (nothing, where memory is shared). The price: a round that is abandoned or
+ * rejected may leave the gradients in pieces. Then subspace_state has SUBSPACE_GRADIENTS_LOST: compute them anew before
+ * you submit them again. Since rejecting would be the end of the gradients, SUBSPACE_GUARD_REJECT is refused with it,
+ * but where memory is shared. A chunk does not go beyond a tensor, so it is for few large tensors; a flat buffer is one.
  *
  * ---- Instruction sets ----
  *
@@ -154,6 +164,13 @@ typedef enum subspace_guard {
     SUBSPACE_GUARD_REJECT = 1   /* WEFT_ERR_NONFINITE on all workers; gradients and state untouched */
 } subspace_guard;
 
+/* How a round gets at the other workers' gradients. The bits are the same. */
+typedef enum subspace_plan {
+    SUBSPACE_PLAN_DEFAULT = 0,  /* SHARED where transport->shared says so, else EXCHANGE */
+    SUBSPACE_PLAN_EXCHANGE = 1, /* shards of the gradients and of the aggregate are sent */
+    SUBSPACE_PLAN_SHARED = 2    /* they are read where they are, in the other workers' memory: only numbers are sent */
+} subspace_plan;
+
 /* Everything subspace_init wants to know. Fill struct_size, gradients and transport; zero is the default of every other
  * field. The descriptor itself, `view` and `group_of_tensor` are copied; the tensor list, transport and pool must
  * outlive the object. Fields marked (F) are part of the fingerprint: the same on all workers. */
@@ -167,10 +184,12 @@ typedef struct subspace_desc {
     uint32_t here;      /* gradients that subspace_combine is given at most: N for all in one address space; 0: none */
     weft_isa isa;       /* force an instruction set */
     subspace_rule rule; /* (F) */
-    subspace_assignment assignment;  /* (F) */
-    subspace_scale scale;            /* (F) */
-    subspace_negative negative;      /* (F) */
-    subspace_guard guard;            /* (F) */
+    subspace_assignment assignment; /* (F) */
+    subspace_scale scale;           /* (F) */
+    subspace_negative negative;     /* (F) */
+    subspace_guard guard;           /* (F) */
+    subspace_plan plan;             /* (F) */
+    int in_place; /* (F) 1: the gradients are worked on where they stand, without a copy of them; see "In place" above */
     uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
     const uint32_t *group_of_tensor; /* (F) group of each tensor, 0 .. groups-1; NULL: the whole model is one group */
     double momentum;                 /* (F) beta in [0, 1): of the average of the sorted alphas over steps; default 0 */
@@ -204,11 +223,12 @@ typedef struct subspace_worker_t {
 
 /* Bits of subspace_state: which verbs are legal now. close, stats, detail and the like always are. */
 enum {
-    SUBSPACE_MAY_SUBMIT = 1,  /* subspace_submit, subspace_aggregate */
-    SUBSPACE_MAY_POLL = 2,    /* something is in progress (poll and wait are legal at any time) */
-    SUBSPACE_MAY_SAVE = 4,    /* between rounds: save, leave, combine, setters */
-    SUBSPACE_MAY_LOAD = 8,    /* after init, before anything else */
-    SUBSPACE_MAY_REGROUP = 16 /* subspace_regroup */
+    SUBSPACE_MAY_SUBMIT = 1,     /* subspace_submit, subspace_aggregate */
+    SUBSPACE_MAY_POLL = 2,       /* something is in progress (poll and wait are legal at any time) */
+    SUBSPACE_MAY_SAVE = 4,       /* between rounds: save, leave, combine, setters */
+    SUBSPACE_MAY_LOAD = 8,       /* after init, before anything else */
+    SUBSPACE_MAY_REGROUP = 16,   /* subspace_regroup */
+    SUBSPACE_GRADIENTS_LOST = 32 /* no verb: in_place, and a round came to nothing. Compute all gradients anew */
 };
 
 /* Bytes that subspace_init needs for this descriptor; 0 if the descriptor is refused (report->detail says why).
@@ -246,7 +266,8 @@ SUBSPACE_API weft_status subspace_wait(subspace *a);
 /* All gradients in one address space: aggregates the n <= desc.here gradients (each of the shapes and types of
  * desc.gradients) into `out` (which may be one of them), with the same bits as n workers that submit all tensors at
  * once. Between rounds; reads everything twice, 2 n + 1 times the gradients' bytes, and groups that fit the cache once.
- * Counts as a round. samples: one a gradient, or NULL: equal. Errors: ARGUMENT, NONFINITE. */
+ * Counts as a round. samples: one a gradient, or NULL: equal. Errors: ARGUMENT; NONFINITE, after which, unless the
+ * guard rejects, `out` may hold anything. */
 SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradients, uint32_t n, const double *samples,
                                           const weft_tensors *out);
 
@@ -301,6 +322,7 @@ enum {
     SUBSPACE_NUMBERS, /* everyone's part of the dots and squared norms */
     SUBSPACE_GATHER,  /* shards of the aggregate */
     SUBSPACE_HAVE,    /* everyone tells that it holds the aggregate */
+    SUBSPACE_COPIED,  /* with shared memory: the round is committed; everyone tells that it has taken its copy */
     SUBSPACE_LEAVING,
     SUBSPACE_LEFT,
     SUBSPACE_CLOSED
@@ -313,11 +335,13 @@ enum { SUBSPACE_SYNC_FRESH = 1 };
 #define SUBSPACE_WAVE_BLOCKS ((size_t)256)
 #define SUBSPACE_CHUNK ((size_t)4 << 20) /* bytes of the gradients that are exchanged at a time */
 #define SUBSPACE_MAGIC 0x73756273u       /* "subs" */
+enum { SUBSPACE_STEP_COPIED = WEFT_STEP_HAVE + 1 };
 
 /* A part of what was submitted at once. Shard i of it is [lo + i unit, lo + (i + 1) unit), cut off at hi. */
 typedef struct subspace_chunk {
     size_t lo, hi;       /* positions in the map of the gradients */
     size_t slot;         /* where it has its room in the mirror */
+    size_t tensor;       /* in place: the one that it is of */
     size_t unit;         /* bytes of a shard */
     uint64_t submission; /* for comparison: the range that was submitted */
 } subspace_chunk;
@@ -333,6 +357,9 @@ struct subspace {
     const weft_kernels *kernels, *mixing; /* mixing: for the pass that writes the aggregate */
     int joined, cut;                      /* has been in an agreed view; a new view has cut a round short */
     int wanting;                          /* a round was abandoned: its gradients must be submitted again */
+    int shared;                           /* over the transport by way of shared memory */
+    int moving;                           /* in place by way of messages: others' pieces stand in the gradients */
+    int lost;                             /* the gradients are in pieces */
     int state, then;
     uint64_t round, settled, have; /* as in the sync: last one over, its id, id of the one whose result is here */
     uint32_t rows;                 /* workers that there is room for */
@@ -350,6 +377,8 @@ struct subspace {
     uint32_t attempts;                               /* of taking the numbers */
     int in_flight;
     unsigned char *mirror;
+    size_t bounce; /* moving: bytes of each of the two rooms in which a chunk arrives; behind them: what overflows */
+    subspace **theirs;       /* shared: a rank: its object */
     const weft_tensors *set; /* of subspace_combine: everyone's gradients; NULL: over the transport */
     const void **x;          /* a participant's piece */
     double *factor;          /* a participant: what its piece is multiplied by */
@@ -403,8 +432,17 @@ WEFT_FN weft_status subspace_check(const subspace_desc *in, size_t desc_size, ui
         (s = subspace_enum((uint64_t)in->scale, SUBSPACE_SCALE_OFF, WEFT_TEXT("desc.scale"), d)) != WEFT_OK ||
         (s = subspace_enum((uint64_t)in->negative, SUBSPACE_NEGATIVE_CLAMP, WEFT_TEXT("desc.negative"), d)) !=
             WEFT_OK ||
-        (s = subspace_enum((uint64_t)in->guard, SUBSPACE_GUARD_REJECT, WEFT_TEXT("desc.guard"), d)) != WEFT_OK)
+        (s = subspace_enum((uint64_t)in->guard, SUBSPACE_GUARD_REJECT, WEFT_TEXT("desc.guard"), d)) != WEFT_OK ||
+        (s = subspace_enum((uint64_t)in->plan, SUBSPACE_PLAN_SHARED, WEFT_TEXT("desc.plan"), d)) != WEFT_OK ||
+        (s = subspace_enum((uint64_t)(int64_t)in->in_place, 1, WEFT_TEXT("desc.in_place"), d)) != WEFT_OK)
         return s;
+    if (in->plan == SUBSPACE_PLAN_DEFAULT)
+        out->plan = !in->transport || in->transport->shared ? SUBSPACE_PLAN_SHARED : SUBSPACE_PLAN_EXCHANGE;
+    if (in->plan == SUBSPACE_PLAN_SHARED && in->transport && !in->transport->shared)
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("transport.shared (for desc.plan)"), 1, 0);
+    if (in->in_place && in->guard == SUBSPACE_GUARD_REJECT && out->plan == SUBSPACE_PLAN_EXCHANGE)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.guard (with desc.in_place)"), SUBSPACE_GUARD_EXCLUDE,
+                           (uint64_t)in->guard);
     if (!(in->momentum >= 0.0 && in->momentum < 1.0))
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.momentum"), weft_double_bits(1.0),
                            weft_double_bits(in->momentum));
@@ -440,26 +478,38 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
     const uint32_t rows = d->here > size ? d->here : size;
     subspace *made = (subspace *)weft_layout_take(l, WEFT_TEXT("subspace"), 1, sizeof(subspace));
     subspace *a = made ? made : tmp;
-    size_t bytes, chunks, slack = 0, row = 0, all = 0, each = 0;
+    size_t bytes, chunks, odd = 0, mirror = 0, row = 0, all = 0, each = 0;
     int ok = 1;
     memset(a, 0, sizeof *a);
     a->rows = rows;
+    a->shared = d->transport && d->plan == SUBSPACE_PLAN_SHARED;
+    a->moving = d->in_place && d->plan == SUBSPACE_PLAN_EXCHANGE;
     a->groups = d->groups;
     weft_group_layout(l, size, &a->group.peer, &a->group.member);
     weft_sync_layout(l, size, &a->sync.all);
     bytes = weft_map_measure(&d->gradients, &ok);
-    /* each submission may end in a part of a chunk, and each chunk in a shard that is shorter than the others */
+    /* each submission may end in a part of a chunk, and each chunk in shards that are rounded up */
     chunks = bytes / SUBSPACE_CHUNK + 1;
     if (!weft_add_size(chunks, d->gradients.count, &chunks) || chunks >= UINT32_MAX / 4 ||
-        !weft_mul_size(chunks, (size_t)rows * WEFT_ALIGNMENT, &slack) || !weft_add_size(slack, bytes, &slack) ||
+        !weft_mul_size(rows, WEFT_ALIGNMENT, &odd) || !weft_mul_size(chunks, odd + WEFT_ALIGNMENT, &mirror) ||
+        !weft_add_size(bytes < SUBSPACE_CHUNK ? bytes : SUBSPACE_CHUNK, odd, &a->bounce) ||
         !weft_mul_size(2 * (size_t)rows, d->groups, &row) || !weft_mul_size(row, size, &all) ||
         !weft_mul_size(rows, d->groups, &each))
+        l->overflow = 1;
+    if (!d->transport)
+        mirror = 0;
+    else if (a->shared)
+        mirror = d->in_place ? 0 : bytes;
+    else if (!weft_add_size(mirror, a->moving ? a->bounce : bytes, &mirror) ||
+             !weft_add_size(mirror, a->moving ? a->bounce : 0, &mirror))
         l->overflow = 1;
     a->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), d->gradients.count + 1, sizeof(size_t));
     a->chunk = (subspace_chunk *)weft_layout_take(l, WEFT_TEXT("chunks"), chunks, sizeof(subspace_chunk));
-    a->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces of the gradients, then the aggregate"),
-                                                  d->transport ? slack : 0, 1);
+    a->mirror =
+        (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces of the gradients, then the aggregate"), mirror, 1);
+    a->theirs =
+        (subspace **)weft_layout_take(l, WEFT_TEXT("where the others are"), a->shared ? size : 0, sizeof(subspace *));
     a->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
                                                d->group_of_tensor ? d->gradients.count : 0, sizeof(uint32_t));
     a->submitted = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each tensor"), d->gradients.count, 1);
@@ -520,6 +570,8 @@ WEFT_FN const char *const *subspace_field_names(void) {
                                         "group_of_tensor",
                                         "momentum",
                                         "epsilon",
+                                        "plan",
+                                        "in_place",
                                         NULL};
     return names;
 }
@@ -545,6 +597,8 @@ WEFT_FN void subspace_fingerprint(subspace *a) {
     f[11] = h;
     f[12] = weft_double_bits(d->momentum);
     f[13] = weft_double_bits(d->epsilon);
+    f[14] = (uint64_t)d->plan;
+    f[15] = (uint64_t)d->in_place;
 }
 
 WEFT_FN uint64_t subspace_blob_fingerprint(const subspace *a) {
@@ -572,7 +626,7 @@ WEFT_FN void subspace_forget(subspace *a) {
 /* Everything that training changes, as at the beginning. */
 WEFT_FN void subspace_begin_afresh(subspace *a) {
     size_t i;
-    a->joined = a->cut = a->wanting = 0;
+    a->joined = a->cut = a->wanting = a->lost = 0;
     a->state = SUBSPACE_IDLE;
     a->then = SUBSPACE_THEN_IDLE;
     a->round = a->settled = 0;
@@ -821,17 +875,45 @@ WEFT_FN size_t subspace_shard(const subspace_chunk *c, uint32_t shard) {
     return at < c->hi ? at : c->hi;
 }
 
+/* Moving: where byte `at` of the others' pieces of a chunk stands, piece i from i * unit on: in place of this worker's
+ * own shards, and what is more than these (shards are rounded up) behind the rooms of arriving chunks. */
+WEFT_FN size_t subspace_fits(const subspace_chunk *c) {
+    return (c->hi - c->lo) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+}
+
+WEFT_FN unsigned char *subspace_home(const subspace *a, const subspace_chunk *c, size_t at) {
+    const size_t fits = subspace_fits(c);
+    if (at < fits) return (unsigned char *)a->map.tensor[c->tensor].data + (c->lo - a->map.position[c->tensor]) + at;
+    return a->mirror + 2 * a->bounce + (size_t)(c - a->chunk) * (a->rows + (size_t)1) * WEFT_ALIGNMENT + (at - fits);
+}
+
+/* How far from `past` on everybody's piece is in one stretch. */
+WEFT_FN size_t subspace_stretch(const subspace *a, const subspace_chunk *c, size_t past) {
+    const size_t fits = subspace_fits(c);
+    size_t least = SIZE_MAX;
+    uint32_t i;
+    for (i = 0; a->moving && i < a->count; i++)
+        if (i * c->unit + past < fits && fits - i * c->unit - past < least) least = fits - i * c->unit - past;
+    return least;
+}
+
 /* The run at position `at` of shard `shard`: where everybody's elements of it stand. `own`: in this worker's
  * tensors. */
 WEFT_FN void subspace_sources(subspace *a, const subspace_chunk *c, uint32_t shard, size_t at, size_t which,
                               unsigned char *own) {
     const size_t past = at - subspace_shard(c, shard);
     uint32_t i;
-    for (i = 0; i < a->count; i++)
-        if (a->set)
-            a->x[i] = (const unsigned char *)a->set[i].tensor[which].data + (at - a->map.position[which]);
+    for (i = 0; i < a->count; i++) {
+        const weft_tensor *t = a->set      ? a->set[i].tensor
+                               : a->shared ? a->theirs[a->who[i]]->desc.gradients.tensor
+                                           : NULL;
+        if (t)
+            a->x[i] = (const unsigned char *)t[which].data + (at - a->map.position[which]);
+        else if (i == a->self)
+            a->x[i] = own;
         else
-            a->x[i] = i == a->self ? own : a->mirror + c->slot + i * c->unit + past;
+            a->x[i] = a->moving ? subspace_home(a, c, i * c->unit + past) : a->mirror + c->slot + i * c->unit + past;
+    }
 }
 
 enum { SUBSPACE_ALL_GROUPS = -1 };
@@ -850,9 +932,10 @@ WEFT_FN double subspace_factor(const subspace *a, size_t group, uint32_t rank) {
 WEFT_FN void subspace_sum_chunk(subspace *a, const subspace_chunk *c, uint32_t shard, double *row, long only) {
     weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, subspace_shard(c, shard),
                                    subspace_shard(c, shard + 1));
+    const size_t lo = subspace_shard(c, shard);
     unsigned char *own;
     size_t each, which, bytes;
-    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+    while ((bytes = weft_range_next(&at, subspace_stretch(a, c, at.at - lo), &own, &each, &which)) != 0) {
         const size_t group = a->group_of ? a->group_of[which] : 0;
         double *numbers = row + group * 2 * a->count;
         const weft_dtype t = a->map.tensor[which].dtype;
@@ -870,7 +953,8 @@ WEFT_FN void subspace_sum_chunk(subspace *a, const subspace_chunk *c, uint32_t s
     }
 }
 
-/* One shard of the aggregate, into `into` (the shard's beginning first), or, if that is NULL, into the tensors `to`. */
+/* One shard of the aggregate, into `into` (the shard's beginning first), or, if that is NULL, into the tensors `to`,
+ * and in place with shared memory into everybody's. */
 WEFT_FN void subspace_mix_chunk(subspace *a, const subspace_chunk *c, uint32_t shard, unsigned char *into,
                                 const weft_tensor *to, long only) {
     const size_t lo = subspace_shard(c, shard);
@@ -878,7 +962,7 @@ WEFT_FN void subspace_mix_chunk(subspace *a, const subspace_chunk *c, uint32_t s
     unsigned char *own, *out;
     size_t each, which, bytes;
     uint32_t i;
-    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+    while ((bytes = weft_range_next(&at, subspace_stretch(a, c, at.at - lo), &own, &each, &which)) != 0) {
         const size_t group = a->group_of ? a->group_of[which] : 0, from = at.at - bytes;
         const weft_dtype t = a->map.tensor[which].dtype;
         if (only != SUBSPACE_ALL_GROUPS && (size_t)only != group) continue;
@@ -890,6 +974,11 @@ WEFT_FN void subspace_mix_chunk(subspace *a, const subspace_chunk *c, uint32_t s
                 weft_run_weighted_sum(a->kernels, a->desc.pool, t, bytes / each, a->count, a->factor, a->x, out);
         else
             a->nonfinite += subspace_mix_run(a, t, bytes / each, group, out);
+        for (i = 0; a->shared && !into && !a->set && i < a->count; i++)
+            if (i != a->self)
+                memcpy((unsigned char *)a->theirs[a->who[i]]->desc.gradients.tensor[which].data +
+                           (from - a->map.position[which]),
+                       out, bytes);
     }
 }
 
@@ -1071,19 +1160,36 @@ WEFT_FN void subspace_idle(subspace *a) {
     subspace_phase(a, SUBSPACE_IDLE, WEFT_TEXT("between rounds"));
 }
 
-/* Appends tensors first .. first + count - 1, in chunks. */
-WEFT_FN void subspace_append(subspace *a, size_t first, size_t count) {
-    size_t lo = a->map.position[first], end = a->map.position[first + count], hi;
+/* Appends positions lo .. end - 1, in chunks. */
+WEFT_FN void subspace_append(subspace *a, size_t lo, size_t end, size_t tensor, uint64_t submission) {
+    size_t hi;
     for (; lo < end; lo = hi) {
         subspace_chunk *c = &a->chunk[a->chunks];
         hi = end - lo > SUBSPACE_CHUNK ? lo + SUBSPACE_CHUNK : end;
         c->lo = lo;
         c->hi = hi;
-        /* after the one before, wherever in the model that was: submissions come in any order */
-        c->slot = a->chunks ? c[-1].slot + (c[-1].hi - c[-1].lo) + a->rows * WEFT_ALIGNMENT : 0;
+        c->tensor = tensor;
+        if (a->shared)
+            c->slot = lo;
+        else if (a->moving)
+            c->slot = a->chunks % 2 * a->bounce;
+        else /* after the one before, wherever in the model that was: submissions come in any order */
+            c->slot = a->chunks ? c[-1].slot + (c[-1].hi - c[-1].lo) + a->rows * WEFT_ALIGNMENT : 0;
         c->unit = 0;
-        c->submission = (uint64_t)first << 32 | (uint64_t)count;
+        c->submission = submission;
         a->chunks++;
+    }
+}
+
+/* Tensors first .. first + count - 1, as one submission. */
+WEFT_FN void subspace_append_tensors(subspace *a, size_t first, size_t count) {
+    const uint64_t submission = (uint64_t)first << 32 | (uint64_t)count;
+    size_t i;
+    if (!a->moving) subspace_append(a, a->map.position[first], a->map.position[first + count], first, submission);
+    for (i = first; a->moving && i < first + count; i++) {
+        const weft_tensor *t = &a->map.tensor[i];
+        subspace_append(a, a->map.position[i], a->map.position[i] + t->count * weft_dtype_bytes(t->dtype), i,
+                        submission);
     }
 }
 
@@ -1100,11 +1206,14 @@ WEFT_FN size_t subspace_row_numbers(const subspace *a) {
     return a->groups * 2 * a->count;
 }
 
-/* How many samples this worker stands for is told to everybody, and everybody's heard. */
+/* How many samples this worker stands for is told to everybody, and everybody's heard; with shared memory also where
+ * the object is. */
 WEFT_FN void subspace_begin_meet(subspace *a) {
     weft_group_trace(&a->group, WEFT_EVENT_ROUND_BEGUN, WEFT_NO_RANK, a->round + 1, 0);
     subspace_phase(a, SUBSPACE_MEET, WEFT_TEXT("meeting for a round"));
-    weft_gather_begin(&a->group, a->group.member, a->group.members, a->round + 1, 0, NULL, 0, 1,
+    if (a->shared) a->theirs[a->group.net->rank] = a;
+    weft_gather_begin(&a->group, a->group.member, a->group.members, a->round + 1, 0, a->theirs,
+                      a->shared ? sizeof(subspace *) : 0, a->shared ? sizeof(subspace *) : 1,
                       weft_double_bits(a->own_samples));
 }
 
@@ -1132,12 +1241,23 @@ WEFT_FN weft_status subspace_meet_poll(subspace *a) {
     return WEFT_OK;
 }
 
-/* Shard i of this worker's gradient goes to participant i, and this worker's shard of everybody's comes here. */
+/* A word to and from every participant. */
+WEFT_FN void subspace_begin_word(subspace *a, uint32_t step, uint64_t word) {
+    weft_gather_begin(&a->group, a->who, a->count, a->round + 1, step, NULL, 0, 1, word);
+}
+
+/* Shard i of this worker's gradient goes to participant i, and this worker's shard of everybody's comes here. With
+ * shared memory everyone says that the chunk may be read. */
 WEFT_FN void subspace_begin_scatter(subspace *a, subspace_chunk *c) {
     const weft_tensor *t = a->desc.gradients.tensor;
     size_t lo, hi;
     uint32_t i;
     subspace_cut_shards(a, c);
+    a->in_flight = 1;
+    if (a->shared) {
+        subspace_begin_word(a, ++a->step, c->submission);
+        return;
+    }
     lo = subspace_shard(c, a->self);
     hi = subspace_shard(c, a->self + 1);
     weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
@@ -1146,32 +1266,55 @@ WEFT_FN void subspace_begin_scatter(subspace *a, subspace_chunk *c) {
         weft_range in = weft_range_map(&a->map, NULL, a->mirror + c->slot + i * c->unit, lo, lo, hi);
         if (i != a->self) weft_group_flow(&a->group, a->who[i], &out, &in, c->submission);
     }
-    a->in_flight = 1;
 }
 
-/* The aggregate's own shard goes to all, and theirs come here. */
+/* Moving: the pieces of a chunk that has arrived take the places of the shards that have gone. */
+WEFT_FN void subspace_bring_home(subspace *a, const subspace_chunk *c) {
+    const size_t length = subspace_shard(c, a->self + 1) - subspace_shard(c, a->self), fits = subspace_fits(c);
+    uint32_t i;
+    for (i = 0; a->moving && i < a->count; i++) {
+        size_t at = i * c->unit, end = at + length, part;
+        for (; i != a->self && at < end; at += part) {
+            part = at < fits && fits < end ? fits - at : end - at;
+            memcpy(subspace_home(a, c, at), a->mirror + c->slot + at, part);
+        }
+    }
+}
+
+/* The aggregate's own shard goes to all, and theirs come here. With shared memory everyone says that it may be read. */
 WEFT_FN void subspace_begin_gather(subspace *a, const subspace_chunk *c) {
     const size_t lo = subspace_shard(c, a->self), hi = subspace_shard(c, a->self + 1);
+    const weft_tensor *t = a->desc.gradients.tensor; /* where there is no mirror */
+    unsigned char *mirror = a->desc.in_place ? NULL : a->mirror + c->slot;
     uint32_t i;
+    a->in_flight = 1;
+    if (a->shared) {
+        subspace_begin_word(a, ++a->step, a->nonfinite != 0);
+        return;
+    }
     weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
     for (i = 0; i < a->count; i++) {
-        weft_range out = weft_range_map(&a->map, NULL, a->mirror + c->slot, c->lo, lo, hi);
-        weft_range in =
-            weft_range_map(&a->map, NULL, a->mirror + c->slot, c->lo, subspace_shard(c, i), subspace_shard(c, i + 1));
+        weft_range out = weft_range_map(&a->map, t, mirror, c->lo, lo, hi);
+        weft_range in = weft_range_map(&a->map, t, mirror, c->lo, subspace_shard(c, i), subspace_shard(c, i + 1));
         if (i != a->self) weft_group_flow(&a->group, a->who[i], &out, &in, a->nonfinite != 0);
     }
-    a->in_flight = 1;
 }
 
 WEFT_FN void subspace_own_mix(subspace *a, const subspace_chunk *c) {
-    subspace_mix_chunk(a, c, a->self, a->mirror + c->slot + a->self * c->unit, NULL, SUBSPACE_ALL_GROUPS);
+    subspace_mix_chunk(a, c, a->self, a->desc.in_place ? NULL : a->mirror + c->slot + a->self * c->unit,
+                       a->desc.gradients.tensor, SUBSPACE_ALL_GROUPS);
+}
+
+/* The plain mean is formed as soon as a chunk is here, but for in place: then not before all are known to be finite. */
+WEFT_FN int subspace_mixes_early(const subspace *a) {
+    return a->desc.rule == SUBSPACE_MEAN && !a->desc.in_place;
 }
 
 /* A chunk is here: its numbers, or the mean at once. */
 WEFT_FN void subspace_own_sum(subspace *a, const subspace_chunk *c) {
     const uint64_t before = a->nonfinite;
-    if (a->desc.rule == SUBSPACE_MEAN) subspace_own_mix(a, c);
-    if (a->desc.rule != SUBSPACE_MEAN || a->nonfinite != before)
+    if (subspace_mixes_early(a)) subspace_own_mix(a, c);
+    if (!subspace_mixes_early(a) || a->nonfinite != before)
         subspace_sum_chunk(a, c, a->self, subspace_row(a, a->group.net->rank), SUBSPACE_ALL_GROUPS);
 }
 
@@ -1215,6 +1358,7 @@ WEFT_FN weft_status subspace_scatter_poll(subspace *a) {
     for (;;) {
         if (a->in_flight && a->summed + 1 == a->begun) { /* nothing to sum meanwhile */
             if ((s = subspace_poll_range(a, a->chunk[a->begun - 1].submission)) != WEFT_OK) return s;
+            subspace_bring_home(a, &a->chunk[a->begun - 1]);
             a->in_flight = 0;
         }
         if (!a->in_flight && a->begun < a->chunks) subspace_begin_scatter(a, &a->chunk[a->begun++]);
@@ -1232,12 +1376,20 @@ WEFT_FN weft_status subspace_scatter_poll(subspace *a) {
     }
 }
 
+/* This round comes to nothing: are the gradients what they were? With shared memory others write them from `written`
+ * on. */
+WEFT_FN void subspace_lose(subspace *a, int written) {
+    if (a->moving) a->lost |= a->begun > 0;
+    if (a->shared && a->desc.in_place) a->lost |= a->state >= written;
+}
+
 /* All workers agree that this round comes to nothing. */
 WEFT_FN weft_status subspace_reject(subspace *a, uint32_t rank, const char *field) {
     if (!a->set) { /* the others know nothing of what is combined here */
         a->round++;
         a->settled = weft_round_id(a->round, a->group.epoch);
     }
+    subspace_lose(a, SUBSPACE_GATHER);
     a->stats.rounds_abandoned++;
     a->stats.nonfinite_gradients++;
     weft_group_trace(&a->group, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, a->round, 0);
@@ -1271,7 +1423,7 @@ WEFT_FN weft_status subspace_numbers_poll(subspace *a) {
         return WEFT_OK;
     }
     if (!subspace_all_coefficients(a)) return subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("gradients of a group"));
-    if (a->desc.rule == SUBSPACE_MEAN)
+    if (subspace_mixes_early(a))
         a->mixed = a->chunks;
     else
         a->nonfinite = 0;
@@ -1301,27 +1453,48 @@ WEFT_FN weft_status subspace_gather_poll(subspace *a) {
     }
     subspace_phase(a, SUBSPACE_HAVE, WEFT_TEXT("telling that the aggregate is here"));
     a->have = a->nonfinite ? 0 : weft_round_id(a->round + 1, a->group.epoch);
-    weft_gather_begin(&a->group, a->who, a->count, a->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, a->nonfinite != 0);
+    subspace_begin_word(a, WEFT_STEP_HAVE, a->nonfinite != 0);
     return WEFT_OK;
 }
 
-/* The only place where a round writes the host's gradients. */
+/* The only place where a round writes the host's gradients, but for in place. */
 WEFT_FN void subspace_commit(subspace *a) {
     unsigned char *to;
     size_t each, which, bytes;
-    uint32_t i;
-    for (i = 0; i < a->chunks; i++) {
+    uint32_t i, shard;
+    for (i = 0; i < a->chunks && !a->desc.in_place; i++) {
         const subspace_chunk *c = &a->chunk[i];
-        weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, c->lo, c->hi);
-        while ((bytes = weft_range_next(&at, SIZE_MAX, &to, &each, &which)) != 0)
-            memcpy(to, a->mirror + c->slot + (at.at - bytes - c->lo), bytes);
+        for (shard = 0; shard < a->count; shard++) {
+            const unsigned char *mirror = a->shared ? a->theirs[a->who[shard]]->mirror : a->mirror;
+            weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, subspace_shard(c, shard),
+                                           subspace_shard(c, shard + 1));
+            while ((bytes = weft_range_next(&at, SIZE_MAX, &to, &each, &which)) != 0)
+                memcpy(to, mirror + c->slot + (at.at - bytes - c->lo), bytes);
+        }
     }
     a->round++;
+    a->lost = 0;
     a->settled = a->have;
     subspace_count_round(a);
     weft_group_trace(&a->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, a->round, a->count);
     subspace_forget(a);
     subspace_idle(a);
+}
+
+/* Nobody's memory is looked at any more once all have said so: whoever goes may go. */
+WEFT_FN void subspace_begin_copied(subspace *a, const uint32_t *who, uint32_t count) {
+    subspace_phase(a, SUBSPACE_COPIED, WEFT_TEXT("telling that the aggregate is copied"));
+    a->group.phase_round = a->round;
+    weft_gather_begin(&a->group, who, count, a->round, SUBSPACE_STEP_COPIED, NULL, 0, 1, 0);
+}
+
+WEFT_FN weft_status subspace_then(subspace *a);
+
+WEFT_FN weft_status subspace_copied_poll(subspace *a) {
+    const weft_status s = weft_group_poll(&a->group);
+    if (s != WEFT_OK) return s;
+    subspace_idle(a);
+    return subspace_then(a);
 }
 
 WEFT_FN weft_status subspace_have_poll(subspace *a) {
@@ -1333,6 +1506,7 @@ WEFT_FN weft_status subspace_have_poll(subspace *a) {
         if (i != a->self) bad |= a->group.peer[a->who[i]].in_arg;
     if (bad) return subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("aggregate (overflow)"));
     subspace_commit(a);
+    if (a->shared && !a->desc.in_place) subspace_begin_copied(a, a->who, a->count);
     return WEFT_OK;
 }
 
@@ -1345,7 +1519,10 @@ WEFT_FN int subspace_in_round(const subspace *a) {
 WEFT_FN void subspace_begin_sync(subspace *a) {
     uint64_t *f = a->sync.mine;
     /* a second loss before the first is settled changes nothing about the round that was cut short */
-    if (a->state != SUBSPACE_SYNC) a->cut = subspace_in_round(a);
+    if (a->state != SUBSPACE_SYNC) {
+        a->cut = subspace_in_round(a);
+        if (a->cut) subspace_lose(a, SUBSPACE_NUMBERS); /* others may be ahead */
+    }
     f[WEFT_SYNC_COMMITTED] = a->settled;
     f[WEFT_SYNC_HAVE] = a->have;
     f[WEFT_SYNC_FRESH] = a->joined ? 0 : SUBSPACE_SYNC_FRESH;
@@ -1355,12 +1532,10 @@ WEFT_FN void subspace_begin_sync(subspace *a) {
     a->group.phase_round = a->round;
 }
 
-WEFT_FN weft_status subspace_then(subspace *a);
-
 WEFT_FN weft_status subspace_sync_poll(subspace *a) {
     weft_group *n = &a->group;
     weft_status s = weft_sync_poll(&a->sync, n);
-    uint32_t i, behind = 0;
+    uint32_t i, behind = 0, copies = 0;
     size_t g;
     if (s != WEFT_OK) return s;
     for (i = 0; i < n->members; i++) {
@@ -1368,6 +1543,7 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
         behind += (weft_sync_field(&a->sync, r, WEFT_SYNC_FRESH) & SUBSPACE_SYNC_FRESH) != 0 ||
                   (weft_sync_field(&a->sync, r, WEFT_SYNC_COMMITTED) != a->sync.committed_id &&
                    weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE) != a->sync.committed_id);
+        copies += weft_sync_commits(&a->sync, weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE));
     }
     if (a->cut && weft_sync_commits(&a->sync, a->have)) {
         a->wanting = 0;
@@ -1388,6 +1564,10 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
     a->round = a->sync.committed;
     a->settled = a->sync.committed_id;
     a->have = 0;
+    if (copies && a->shared && !a->desc.in_place) {
+        subspace_begin_copied(a, n->member, n->members);
+        return WEFT_OK;
+    }
     subspace_idle(a);
     return subspace_then(a);
 }
@@ -1444,6 +1624,7 @@ WEFT_FN weft_status subspace_drive(subspace *a) {
         case SUBSPACE_NUMBERS: s = subspace_numbers_poll(a); break;
         case SUBSPACE_GATHER: s = subspace_gather_poll(a); break;
         case SUBSPACE_HAVE: s = subspace_have_poll(a); break;
+        case SUBSPACE_COPIED: s = subspace_copied_poll(a); break;
         case SUBSPACE_LEAVING: s = subspace_leaving_poll(a); break;
         default: return WEFT_OK;
         }
@@ -1482,7 +1663,8 @@ WEFT_FN weft_status subspace_refuse(subspace *a, weft_status s, const char *fiel
 WEFT_FN void subspace_take(subspace *a, size_t first, size_t count) {
     memset(a->submitted + first, 1, count);
     a->waiting -= count;
-    subspace_append(a, first, count);
+    subspace_append_tensors(a, first, count);
+    if (!a->cut) a->lost = 0; /* else it is of the round that was cut short */
     if (a->state == SUBSPACE_SYNC && !a->cut) a->then = SUBSPACE_THEN_ROUND;
     if (a->state == SUBSPACE_IDLE || a->then == SUBSPACE_THEN_ROUND) a->wanting = 0;
     if (a->state != SUBSPACE_IDLE) return;
@@ -1588,11 +1770,30 @@ WEFT_FN void subspace_combine_mix(subspace *a, const weft_tensor *to, long only)
                 subspace_mix_chunk(a, &a->chunk[i], r, NULL, to, only);
 }
 
+/* Is `out` none of the gradients? */
+WEFT_FN int subspace_apart(const subspace *a, const weft_tensors *out) {
+    uint32_t i;
+    size_t k;
+    for (k = 0; k < out->count; k++)
+        for (i = 0; i < a->count; i++)
+            if (out->tensor[k].count && a->set[i].tensor[k].data == out->tensor[k].data) return 0;
+    return 1;
+}
+
 WEFT_FN weft_status subspace_combine_all(subspace *a, const weft_tensors *out) {
     uint32_t lowest = WEFT_NO_RANK;
     const long groups = (long)a->groups;
+    size_t k;
     long g;
     a->zero_sums = a->scale_fallbacks = a->restarts = 0;
+    if (a->desc.rule == SUBSPACE_MEAN && a->desc.guard != SUBSPACE_GUARD_REJECT && subspace_apart(a, out)) {
+        /* the result tells whether all are finite */
+        for (k = 0; k < subspace_row_numbers(a); k++) a->total[k] = 0.0;
+        subspace_all_coefficients(a);
+        subspace_combine_mix(a, out->tensor, SUBSPACE_ALL_GROUPS);
+        if (!a->nonfinite) return WEFT_OK;
+        a->nonfinite = 0;
+    }
     /* nothing may be written before everybody is known to be finite */
     if (a->desc.guard == SUBSPACE_GUARD_REJECT) {
         subspace_combine_numbers(a, SUBSPACE_ALL_GROUPS);
@@ -1640,7 +1841,7 @@ SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradi
     a->count = n;
     a->set = gradients;
     a->mixing = weft_kernels_select(a->desc.isa, weft_map_bytes(&a->map));
-    subspace_append(a, 0, a->desc.gradients.count);
+    subspace_append_tensors(a, 0, a->desc.gradients.count);
     for (i = 0; i < a->chunks; i++) subspace_cut_shards(a, &a->chunk[i]);
     s = subspace_combine_all(a, out);
     if (s == WEFT_OK && a->nonfinite) s = subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("aggregate (overflow)"));
@@ -1702,7 +1903,8 @@ SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view) {
     if ((s = weft_group_check_view(&a->group, view)) != WEFT_OK) return subspace_exit(a, s);
     /* what was submitted before first contact is a round that has not begun: it begins after this, or if only a part of
      * it was, all of it is wanted again */
-    if (a->state != SUBSPACE_SYNC && a->state != SUBSPACE_LEAVING) a->then = SUBSPACE_THEN_IDLE;
+    if (a->state != SUBSPACE_SYNC && a->state != SUBSPACE_COPIED && a->state != SUBSPACE_LEAVING)
+        a->then = SUBSPACE_THEN_IDLE;
     if (a->then == SUBSPACE_THEN_ROUND && a->waiting) {
         subspace_forget(a);
         a->wanting = 1;
@@ -1825,6 +2027,7 @@ SUBSPACE_API uint32_t subspace_state(const subspace *a) {
     uint32_t may = 0;
     if (!a || a->magic != SUBSPACE_MAGIC || a->state >= SUBSPACE_LEFT) return 0;
     if (a->desc.transport) may = SUBSPACE_MAY_REGROUP;
+    if (a->lost && !subspace_in_round(a)) may |= SUBSPACE_GRADIENTS_LOST;
     if (a->desc.transport && SUBSPACE_SUBMITTING >> a->state & 1u && (a->waiting || a->state == SUBSPACE_IDLE) &&
         a->then != SUBSPACE_THEN_LEAVE)
         may |= SUBSPACE_MAY_SUBMIT;

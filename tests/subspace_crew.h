@@ -67,7 +67,8 @@ struct crew_worker {
     weft_transport net;
     subspace_desc desc;
     subspace *a;
-    unsigned char *memory;
+    unsigned char *memory, *left_behind[8]; /* of those that it was before it was lost */
+    uint32_t lives;
     size_t bytes;
     weft_tensors grads;
     uint64_t rng, attempts, until, naps;
@@ -144,8 +145,19 @@ static inline int crew_is(const weft_tensors *t, const float *flat) {
     return 1;
 }
 
+/* In place, the gradients are nobody's in a round, and after one that came to nothing. */
+static inline int crew_in_pieces(const crew_worker *w) {
+    const uint32_t s = w->a ? subspace_state(w->a) : 0;
+    return w->f->desc.s.in_place && w->a && (!(s & SUBSPACE_MAY_SAVE) || (s & SUBSPACE_GRADIENTS_LOST));
+}
+
 static inline uint32_t crew_parts(const crew *f) {
     return f->desc.parts ? f->desc.parts : 1;
+}
+
+/* Are sums formed in the order in which subspace_combine forms them? */
+static inline int crew_exact(const crew *f) {
+    return crew_parts(f) == 1 && !(f->desc.s.in_place && !f->desc.sim.shared);
 }
 
 static inline crew_slots crew_slots_of(const subspace *a) {
@@ -243,8 +255,7 @@ static inline void crew_committed(crew_worker *w, uint64_t round, uint64_t count
     for (e = 0; e < f->elements; e++) most = fmax(most, fabs((double)want[e]));
     for (e = 0; e < f->elements; e++) {
         const double error = fabs((double)want[e] - (double)w->kept[e]);
-        /* in parts the sums are formed in another order */
-        if (crew_parts(f) == 1 ? memcmp(&want[e], &w->kept[e], sizeof *want) != 0 : !(error <= 1e-6 * most))
+        if (crew_exact(f) ? memcmp(&want[e], &w->kept[e], sizeof *want) != 0 : !(error <= 1e-6 * most))
             crew_fail(f, "worker %lu: element %lu after round %llu (%llu workers) is %.9g instead of %.9g",
                       (unsigned long)w->rank, (unsigned long)e, (unsigned long long)round, (unsigned long long)count,
                       (double)w->kept[e], (double)want[e]);
@@ -260,7 +271,7 @@ static inline void crew_committed(crew_worker *w, uint64_t round, uint64_t count
             for (k = 0; k < wanted.count[g]; k++)
                 if (after.count[g] != wanted.count[g] ||
                     !(fabs(after.slot[g][k] - wanted.slot[g][k]) <=
-                      (crew_parts(f) == 1 ? 0 : 1e-12 * (fabs(wanted.slot[g][k]) + 1))))
+                      (crew_exact(f) ? 0 : 1e-12 * (fabs(wanted.slot[g][k]) + 1))))
                     crew_fail(f, "worker %lu: the average over steps after round %llu is not what it should be",
                               (unsigned long)w->rank, (unsigned long long)round);
         }
@@ -281,6 +292,7 @@ static inline void crew_trace(void *ctx, const weft_event *e) {
 
 /* A verb has returned: the gradients are what the oracle says. */
 static inline void crew_look(crew_worker *w, const char *verb) {
+    if (crew_in_pieces(w)) return;
     if (!w->f->desc.no_oracle && !crew_is(&w->grads, w->kept))
         crew_fail(w->f, "worker %lu: %s has changed gradients outside of a commit", (unsigned long)w->rank, verb);
     if (w->f->desc.no_oracle) crew_flat(&w->grads, w->kept);
@@ -502,7 +514,7 @@ static inline int crew_turn(void *user, uint32_t rank) {
                         crew_fail(f, "worker %lu submits again and again", (unsigned long)rank);
                         return 0;
                     }
-                    if (w->attempts % 2) crew_gradient(w);
+                    if (w->attempts % 2 || subspace_state(w->a) & SUBSPACE_GRADIENTS_LOST) crew_gradient(w);
                 } else if (w->part == crew_parts(f)) {
                     crew_fail(f, "worker %lu: a gradient is wanted, all were submitted", (unsigned long)rank);
                     return 0;
@@ -618,7 +630,8 @@ static inline int crew_open(crew *f, const crew_desc *d) {
 static inline int crew_rejoin(crew *f, uint32_t rank) {
     crew_worker *w = &f->worker[rank];
     weft_sim_revive(&f->sim, rank);
-    free(w->memory);
+    if (w->lives == 8) return crew_fail(f, "worker %lu came back too often", (unsigned long)rank);
+    w->left_behind[w->lives++] = w->memory; /* with shared memory others may still look at it */
     w->memory = NULL;
     w->a = NULL;
     w->commits = 0;
@@ -693,6 +706,7 @@ static inline int crew_close(crew *f) {
         if (w->a) subspace_close(w->a);
         w->a = NULL;
         free(w->memory);
+        while (w->lives) free(w->left_behind[--w->lives]);
         if (w->grads.tensor && !cluster_tensors_whole(&w->grads))
             crew_fail(f, "worker %lu: somebody wrote behind a tensor", (unsigned long)r);
         if (w->grads.tensor) cluster_tensors_free(&w->grads);

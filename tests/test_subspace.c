@@ -304,6 +304,8 @@ typedef struct way {
     int pool;    /* 1: backwards, 2: threads */
     int threads; /* workers are threads, with the blocking verb */
     weft_isa isa;
+    subspace_plan plan;
+    int in_place;
 } way;
 
 static void backwards(void *ctx, size_t n, weft_pool_body body, void *arg) {
@@ -451,6 +453,9 @@ static uint64_t over_the_network(shape *s, const way *y) {
     d.s = s->s;
     d.s.struct_size = sizeof d.s;
     d.s.isa = y->isa;
+    d.s.plan = y->plan;
+    d.s.in_place = y->in_place;
+    d.sim.shared = y->plan == SUBSPACE_PLAN_SHARED;
     d.s.trace_ctx = of_thread;
     if (y->pool) d.s.pool = &pools[y->pool - 1];
     if (y->threads) {
@@ -462,6 +467,14 @@ static uint64_t over_the_network(shape *s, const way *y) {
         d.net = net;
     }
     must(&t, team_open(&t, &d));
+    {
+        subspace_desc e;
+        subspace_effective(t.worker[0].a, &e);
+        ck_assert_int_eq(e.plan, y->plan                                ? y->plan
+                                 : y->threads ? SUBSPACE_PLAN_SHARED
+                                              : SUBSPACE_PLAN_EXCHANGE);
+        ck_assert_int_eq(e.in_place, y->in_place);
+    }
     for (r = 0; r < s->workers; r++)
         ck_assert_int_eq(subspace_set_batch(t.worker[r].a, samples_of(s, r)), WEFT_OK);
     if (y->threads) {
@@ -482,6 +495,15 @@ static uint64_t over_the_network(shape *s, const way *y) {
                               "%s, %u workers: not the same on workers 0 and %u", y->name, s->workers, r);
             h = h * 0x100000001B3u + everything(t.worker[0].a, &t.worker[0].grads, s->workers);
         }
+    }
+    for (r = 0; r < s->workers; r++) {
+        subspace_stats_t st;
+        subspace_stats(t.worker[r].a, &st);
+        ck_assert_uint_eq(subspace_state(t.worker[r].a) & SUBSPACE_GRADIENTS_LOST, 0);
+        if (y->plan == SUBSPACE_PLAN_SHARED) /* the others' addresses and numbers, no gradients */
+            ck_assert_uint_le(st.traffic.payload_sent,
+                              s->rounds * (s->workers - 1) *
+                                  (sizeof(void *) + 2 * 16 * s->workers * subspace_groups(t.worker[r].a)));
     }
     if (!team_close(&t)) ck_abort_msg("%s, %u workers: %s", y->name, s->workers, t.why);
     if (y->threads) weft_threads_free(&threads);
@@ -510,26 +532,53 @@ static uint64_t in_one_place(const shape *s, weft_isa isa, int pool, int into) {
 }
 
 static const way ways[] = {
-    {"eager", 0, WEFT_SIM_EAGER, 0, 0, 0, 1, 0, 0, WEFT_ISA_AUTO},
-    {"rendezvous", 0, WEFT_SIM_RENDEZVOUS, 0, 0, 0, 2, 0, 0, WEFT_ISA_AUTO},
-    {"slow links", 0, WEFT_SIM_MIXED, 1000, 500000, 0, 3, 0, 0, WEFT_ISA_AUTO},
-    {"messages of 256 bytes", 0, WEFT_SIM_THRESHOLD, 0, 0, 256, 4, 0, 0, WEFT_ISA_AUTO},
-    {"messages of 256 bytes, rendezvous", 0, WEFT_SIM_RENDEZVOUS, 1000, 3000, 256, 5, 0, 0, WEFT_ISA_AUTO},
-    {"messages of 1000 bytes", 0, WEFT_SIM_EAGER, 1000, 3000, 1000, 6, 0, 0, WEFT_ISA_AUTO},
-    {"torture", 1, WEFT_SIM_EAGER, 0, 0, 0, 7, 0, 0, WEFT_ISA_AUTO},
-    {"torture", 1, WEFT_SIM_EAGER, 0, 0, 256, 8, 0, 0, WEFT_ISA_AUTO},
-    {"torture", 1, WEFT_SIM_EAGER, 0, 0, 0, 9, 0, 0, WEFT_ISA_AUTO},
-    {"pool, backwards", 0, WEFT_SIM_EAGER, 0, 0, 0, 10, 1, 0, WEFT_ISA_AUTO},
-    {"pool of threads", 0, WEFT_SIM_EAGER, 0, 0, 0, 11, 2, 0, WEFT_ISA_AUTO},
-    {"threads", 0, WEFT_SIM_EAGER, 0, 0, 0, 12, 0, 1, WEFT_ISA_AUTO},
-    {"threads, messages of 256 bytes", 0, WEFT_SIM_EAGER, 0, 0, 256, 13, 0, 1, WEFT_ISA_AUTO},
-    {"serial", 0, WEFT_SIM_EAGER, 0, 0, 0, 14, 0, 0, WEFT_ISA_SERIAL},
-    {"sse2", 0, WEFT_SIM_EAGER, 0, 0, 0, 15, 0, 0, WEFT_ISA_SSE2},
-    {"avx2", 0, WEFT_SIM_EAGER, 0, 0, 0, 16, 0, 0, WEFT_ISA_AVX2},
-    {"avx512", 0, WEFT_SIM_EAGER, 0, 0, 0, 17, 0, 0, WEFT_ISA_AVX512},
-    {"neon", 0, WEFT_SIM_EAGER, 0, 0, 0, 18, 0, 0, WEFT_ISA_NEON},
+    {"eager", 0, WEFT_SIM_EAGER, 0, 0, 0, 1, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"rendezvous", 0, WEFT_SIM_RENDEZVOUS, 0, 0, 0, 2, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"slow links", 0, WEFT_SIM_MIXED, 1000, 500000, 0, 3, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"messages of 256 bytes", 0, WEFT_SIM_THRESHOLD, 0, 0, 256, 4, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"messages of 256 bytes, rendezvous", 0, WEFT_SIM_RENDEZVOUS, 1000, 3000, 256, 5, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"messages of 1000 bytes", 0, WEFT_SIM_EAGER, 1000, 3000, 1000, 6, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"torture", 1, WEFT_SIM_EAGER, 0, 0, 0, 7, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"torture", 1, WEFT_SIM_EAGER, 0, 0, 256, 8, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"torture", 1, WEFT_SIM_EAGER, 0, 0, 0, 9, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"pool, backwards", 0, WEFT_SIM_EAGER, 0, 0, 0, 10, 1, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"pool of threads", 0, WEFT_SIM_EAGER, 0, 0, 0, 11, 2, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"threads", 0, WEFT_SIM_EAGER, 0, 0, 0, 12, 0, 1, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"threads, messages of 256 bytes", 0, WEFT_SIM_EAGER, 0, 0, 256, 13, 0, 1, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"serial", 0, WEFT_SIM_EAGER, 0, 0, 0, 14, 0, 0, WEFT_ISA_SERIAL, SUBSPACE_PLAN_DEFAULT, 0},
+    {"sse2", 0, WEFT_SIM_EAGER, 0, 0, 0, 15, 0, 0, WEFT_ISA_SSE2, SUBSPACE_PLAN_DEFAULT, 0},
+    {"avx2", 0, WEFT_SIM_EAGER, 0, 0, 0, 16, 0, 0, WEFT_ISA_AVX2, SUBSPACE_PLAN_DEFAULT, 0},
+    {"avx512", 0, WEFT_SIM_EAGER, 0, 0, 0, 17, 0, 0, WEFT_ISA_AVX512, SUBSPACE_PLAN_DEFAULT, 0},
+    {"neon", 0, WEFT_SIM_EAGER, 0, 0, 0, 18, 0, 0, WEFT_ISA_NEON, SUBSPACE_PLAN_DEFAULT, 0},
+    {"threads, exchange", 0, WEFT_SIM_EAGER, 0, 0, 0, 19, 0, 1, WEFT_ISA_AUTO, SUBSPACE_PLAN_EXCHANGE, 0},
+    {"shared memory", 0, WEFT_SIM_EAGER, 0, 0, 0, 20, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_SHARED, 0},
+    {"shared memory, torture", 1, WEFT_SIM_EAGER, 0, 0, 0, 21, 2, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_SHARED, 0},
+    {"shared memory, in place", 0, WEFT_SIM_RENDEZVOUS, 0, 0, 0, 22, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_SHARED, 1},
+    {"threads, in place", 0, WEFT_SIM_EAGER, 0, 0, 0, 23, 0, 1, WEFT_ISA_AUTO, SUBSPACE_PLAN_SHARED, 1},
 };
+/* with chunks of their own */
+static const way ways_in_place[] = {
+    {"in place", 0, WEFT_SIM_EAGER, 0, 0, 0, 24, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_EXCHANGE, 1},
+    {"in place, torture", 1, WEFT_SIM_EAGER, 0, 0, 0, 25, 2, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_EXCHANGE, 1},
+    {"in place, rendezvous", 0, WEFT_SIM_RENDEZVOUS, 1000, 3000, 256, 26, 0, 0, WEFT_ISA_SERIAL, SUBSPACE_PLAN_EXCHANGE,
+     1},
+    {"in place, threads", 0, WEFT_SIM_EAGER, 0, 0, 0, 27, 1, 1, WEFT_ISA_AUTO, SUBSPACE_PLAN_EXCHANGE, 1},
+};
+#define WAYS_IN_PLACE (sizeof ways_in_place / sizeof *ways_in_place)
 #define WAYS (sizeof ways / sizeof *ways)
+
+static void all_ways_in_place(shape *s) {
+    uint64_t want;
+    size_t i;
+    s->s.in_place = 1;
+    s->s.plan = SUBSPACE_PLAN_EXCHANGE;
+    want = in_one_place(s, WEFT_ISA_AUTO, 0, 0);
+    for (i = 0; i < WAYS_IN_PLACE; i++)
+        ck_assert_msg(over_the_network(s, &ways_in_place[i]) == want, "%s, %u workers: not the bits of subspace_combine",
+                      ways_in_place[i].name, s->workers);
+    s->s.in_place = 0;
+    s->s.plan = SUBSPACE_PLAN_DEFAULT;
+}
 
 static void all_ways(shape *s, size_t from, size_t to) {
     const uint64_t want = in_one_place(s, WEFT_ISA_SERIAL, 0, 0);
@@ -547,6 +596,7 @@ static void all_ways(shape *s, size_t from, size_t to) {
         ck_assert_msg(over_the_network(s, &ways[i]) == want, "%s, %u workers: not the bits of subspace_combine",
                       ways[i].name, s->workers);
     }
+    all_ways_in_place(s);
 }
 
 /* Every number of workers, every type, every way. */
@@ -579,7 +629,7 @@ END_TEST
 
 /* Runs that a pool takes in pieces; and gradients of more than one chunk of 4 MiB, tensors across their borders. */
 START_TEST(large_gradients_give_the_same_bits_all_ways) {
-    static const size_t few[] = {0, 6, 8, 9, 10, 11, 13}; /* ways */
+    static const size_t few[] = {0, 6, 8, 9, 10, 11, 13, 18, 19, 20, 21, 22}; /* ways */
     static const size_t large[2][4] = {{70000, 65, 0, 5}, {1100000, 65, 0, 70000}};
     shape s;
     uint64_t want;
@@ -601,6 +651,7 @@ START_TEST(large_gradients_give_the_same_bits_all_ways) {
     for (i = 0; i < sizeof few / sizeof *few; i++)
         ck_assert_msg(over_the_network(&s, &ways[few[i]]) == want, "%s: not the bits of subspace_combine",
                       ways[few[i]].name);
+    all_ways_in_place(&s);
 }
 END_TEST
 

@@ -10,7 +10,17 @@
 #include <check.h>
 
 /* Variants of the same run: bits. */
-enum { BULK = 1, PARTS = 2, GROUPS = 4, MEAN = 8, BATCH = 16, IMPATIENT = 32, VARIANTS = 64 };
+enum {
+    BULK = 1,
+    PARTS = 2,
+    GROUPS = 4,
+    MEAN = 8,
+    BATCH = 16,
+    IMPATIENT = 32,
+    SHARED = 64,
+    IN_PLACE = 128,
+    VARIANTS = 256
+};
 
 static const size_t small_count[3] = {7, 0, 3}, bulk_count[3] = {300, 0, 133};
 static const uint32_t group_of[3] = {0, 1, 1};
@@ -26,6 +36,8 @@ static crew_desc variant(uint64_t seed, uint32_t workers, int bits) {
     }
     if (bits & MEAN) d.s.rule = SUBSPACE_MEAN;
     if (bits & IMPATIENT) d.impatient = 1;
+    if (bits & SHARED) d.sim.shared = 1;
+    if (bits & IN_PLACE) d.s.in_place = 1;
     d.step_ns[0] = 3000;
     d.step_ns[1] = 2500;
     d.step_ns[2] = 9000;
@@ -81,7 +93,8 @@ END_TEST
 /* ---- every callback fails in turn ---- */
 
 START_TEST(every_call_fails) {
-    static const int bits_of[6] = {0, BULK, PARTS | BATCH, GROUPS | BULK | PARTS, MEAN | BULK, IMPATIENT | PARTS};
+    static const int bits_of[8] = {0, BULK, PARTS | BATCH, GROUPS | BULK | PARTS, MEAN | BULK, IMPATIENT | PARTS,
+                                   SHARED | BULK, IN_PLACE | PARTS};
     static const weft_status status_of[2] = {WEFT_ERR_TRANSPORT, WEFT_ERR_PEER_LOST};
     uint32_t n = 2 + (uint32_t)_i % 3;
     int bits = bits_of[_i / 3], call, s;
@@ -164,9 +177,10 @@ static void lost_at_every_message_of(int bits, uint32_t n, void (*spoil)(crew_wo
 }
 
 START_TEST(lost_at_every_message) {
-    static const int bits_of[9] = {
+    static const int bits_of[13] = {
         0,     BULK, PARTS, BULK | PARTS, GROUPS | BATCH, BULK | GROUPS | PARTS | IMPATIENT, MEAN, MEAN | BULK | PARTS,
-        BATCH | IMPATIENT};
+        BATCH | IMPATIENT, SHARED | BULK, SHARED | MEAN | PARTS, IN_PLACE | BULK | IMPATIENT,
+        IN_PLACE | SHARED | PARTS | GROUPS};
     lost_at_every_message_of(bits_of[_i / 3], 2 + (uint32_t)_i % 3, NULL, NULL, 20);
 }
 END_TEST
@@ -208,7 +222,7 @@ END_TEST
 /* ---- a lost worker comes back ---- */
 
 START_TEST(comes_back) {
-    static const int bits_of[4] = {0, BULK | GROUPS, PARTS | BATCH, MEAN};
+    static const int bits_of[6] = {0, BULK | GROUPS, PARTS | BATCH, MEAN, SHARED | BULK, IN_PLACE | BULK};
     int bits = bits_of[_i];
     uint32_t n, rank;
     uint64_t k;
@@ -271,9 +285,10 @@ static void back_at_once(void *user, uint32_t rank, int alive) {
 
 /* It comes back at any moment, as a rule in the middle of a round of the others, who may not have regrouped yet. */
 START_TEST(comes_back_at_any_time) {
+    static const int bits_of[6] = {0, BULK, PARTS, BULK | PARTS, SHARED | BULK, SHARED | IN_PLACE};
     uint64_t k, at;
     for (k = 1; k < 60; k++) {
-        crew_desc d = variant(k, 3, _i);
+        crew_desc d = variant(k, 3, bits_of[_i]);
         crew f;
         int ok, fault;
         d.sim.on_change = back_at_once;
@@ -294,7 +309,7 @@ END_TEST
 /* ---- a second loss while the first is being settled ---- */
 
 START_TEST(cascaded) {
-    static const int bits_of[4] = {0, BULK | PARTS, GROUPS | IMPATIENT | PARTS, MEAN | BULK};
+    static const int bits_of[6] = {0, BULK | PARTS, GROUPS | IMPATIENT | PARTS, MEAN | BULK, SHARED, IN_PLACE | SHARED};
     int bits = bits_of[_i];
     uint64_t k, j, second = 0;
     for (k = 3; k < 110; k += 4)
@@ -357,7 +372,7 @@ END_TEST
 /* ---- good-byes ---- */
 
 START_TEST(leaves) {
-    static const int bits_of[5] = {0, BULK, PARTS, GROUPS | BATCH, MEAN};
+    static const int bits_of[7] = {0, BULK, PARTS, GROUPS | BATCH, MEAN, SHARED | BULK, IN_PLACE};
     int bits = bits_of[_i];
     uint32_t n, rank, other;
     uint64_t at;
@@ -760,7 +775,7 @@ static void spoil_sum(crew_worker *w) {
 }
 
 START_TEST(not_finite_and_lost) {
-    static const int bits_of[4] = {0, BULK | PARTS, GROUPS, MEAN};
+    static const int bits_of[6] = {0, BULK | PARTS, GROUPS, MEAN, SHARED | BULK, SHARED | IN_PLACE};
     subspace_desc s;
     memset(&s, 0, sizeof s);
     if (bits_of[_i / 2] & MEAN) s.rule = SUBSPACE_MEAN;
@@ -902,10 +917,11 @@ START_TEST(storms) {
         crew_desc d = variant(seed, n, bits);
         crew f;
         d.sim = weft_sim_torture(seed, n);
+        d.sim.shared = (bits & SHARED) != 0;
         d.sim.detect_ns = cluster_below(&rng, 3) * 5000;
         d.deaf = (int)cluster_below(&rng, 2);
         if (cluster_below(&rng, 3) == 0) d.spoil = spoil_one;
-        if (cluster_below(&rng, 3) == 0) d.s.guard = SUBSPACE_GUARD_REJECT;
+        if (cluster_below(&rng, 3) == 0 && (!(bits & IN_PLACE) || bits & SHARED)) d.s.guard = SUBSPACE_GUARD_REJECT;
         for (r = 0; r < n; r++) d.step_ns[r] = cluster_below(&rng, 20000);
         if (cluster_below(&rng, 3) == 0) d.leave_at[cluster_below(&rng, n)] = 1 + cluster_below(&rng, 5);
         ok = crew_open(&f, &d);
@@ -937,18 +953,18 @@ int main(void) {
     int failed;
     t = part(runner, "calls");
     tcase_add_loop_test(t, no_faults, 0, VARIANTS);
-    tcase_add_loop_test(t, every_call_fails, 0, 18);
+    tcase_add_loop_test(t, every_call_fails, 0, 24);
     t = part(runner, "losses");
-    tcase_add_loop_test(t, lost_at_every_message, 0, 27);
+    tcase_add_loop_test(t, lost_at_every_message, 0, 39);
     tcase_add_loop_test(t, host_says_lost, 0, 4);
-    tcase_add_loop_test(t, comes_back, 0, 4);
+    tcase_add_loop_test(t, comes_back, 0, 6);
     tcase_add_loop_test(t, one_comes_and_one_goes, 0, 9);
-    tcase_add_loop_test(t, comes_back_at_any_time, 0, 4);
-    tcase_add_loop_test(t, cascaded, 0, 4);
+    tcase_add_loop_test(t, comes_back_at_any_time, 0, 6);
+    tcase_add_loop_test(t, cascaded, 0, 6);
     tcase_add_loop_test(t, last_one_goes_on, 0, VARIANTS);
     tcase_add_loop_test(t, views_without_a_loss, 0, VARIANTS);
     t = part(runner, "leaving");
-    tcase_add_loop_test(t, leaves, 0, 5);
+    tcase_add_loop_test(t, leaves, 0, 7);
     tcase_add_test(t, leaves_at_once);
     tcase_add_loop_test(t, leaves_and_losses, 0, 4);
     t = part(runner, "hostile");
@@ -959,7 +975,7 @@ int main(void) {
     tcase_add_loop_test(t, messages_out_of_place, 0, 2);
     tcase_add_test(t, bulk_of_wrong_length);
     t = part(runner, "numbers");
-    tcase_add_loop_test(t, not_finite_and_lost, 0, 8);
+    tcase_add_loop_test(t, not_finite_and_lost, 0, 12);
     tcase_add_loop_test(t, nobody_is_finite_and_lost, 0, 2);
     tcase_add_loop_test(t, overflow_and_lost, 0, 4);
     t = part(runner, "time");

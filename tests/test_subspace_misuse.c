@@ -1060,7 +1060,7 @@ START_TEST(sizes_are_wide) {
                     a->chunk = (subspace_chunk *)calloc(chunks, sizeof *a->chunk);
                     a->map = map;
                     a->rows = a->count = 2; /* as the transport */
-                    subspace_append(a, 0, 3);
+                    subspace_append_tensors(a, 0, 3);
                     ck_assert_uint_le(a->chunks, chunks);
                     for (i = 0; i < a->chunks; i++) {
                         subspace_chunk *c = &a->chunk[i];

@@ -65,7 +65,8 @@ typedef struct weft_sim_desc {
     uint64_t bytes_per_second;  /* of every link; 0: unlimited */
     uint64_t complete_ns;       /* a receive that has met its message is over up to so much later, drawn */
     uint64_t detect_ns;         /* a lost worker is noticed by its peers so much later */
-    uint64_t max_message_bytes; /* handed on to the transports */
+    uint64_t max_message_bytes; /* handed on to the transports, */
+    uint32_t shared;            /* as is this */
     /* Torture: all within the contract. */
     uint32_t coy;        /* one in so many tests of a request that is over says WEFT_AGAIN once more; 0: none */
     uint32_t spurious;   /* one in so many deliveries also wakes a worker that has nothing to do; 0: none */
@@ -1455,6 +1456,7 @@ WEFT_FN void weft_sim_transport(weft_sim *s, uint32_t rank, weft_transport *net)
     *net = weft_transport_make(&s->worker[rank], rank, s->desc.size, weft_sim_send, weft_sim_recv, weft_sim_test,
                                weft_sim_cancel, weft_sim_now_of);
     net->max_message_bytes = s->desc.max_message_bytes;
+    net->shared = s->desc.shared;
     net->wait = weft_sim_wait;
 }
 

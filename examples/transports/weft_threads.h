@@ -766,6 +766,7 @@ WEFT_FN void weft_threads_transport(weft_threads_team *team, uint32_t rank, weft
     *net = weft_transport_make(&team->worker[rank], rank, team->size, weft_threads_send, weft_threads_recv,
                                weft_threads_test, weft_threads_cancel, weft_threads_now);
     net->wait = weft_threads_wait;
+    net->shared = 1;
 #ifdef WEFT_KERNELS_IMPLEMENTATION
     net->all_reduce = weft_threads_all_reduce;
     team->sum[rank].kernels[0] = weft_kernels_select(WEFT_ISA_AUTO, 0);
