@@ -67,11 +67,11 @@
  *
  * ---- In place ----
  *
- * With `in_place` there is no copy: the others' pieces take the place of the shards that were sent, and two chunks of
- * 8 MiB together are all that is added (nothing, where memory is shared). The price: a round that is abandoned or
- * rejected may leave the gradients in pieces. Then subspace_state has SUBSPACE_GRADIENTS_LOST: compute them anew before
- * you submit them again. Since rejecting would be the end of the gradients, SUBSPACE_GUARD_REJECT is refused with it,
- * but where memory is shared. A chunk does not go beyond a tensor, so it is for few large tensors; a flat buffer is one.
+ * With `in_place` there is no copy: the others' pieces take the place of the shards that were sent, and one chunk of
+ * 4 MiB is all that is added (nothing, where memory is shared). The price: a round that is abandoned or rejected may
+ * leave the gradients in pieces. Then subspace_state has SUBSPACE_GRADIENTS_LOST: compute them anew before you submit
+ * them again. Since rejecting would be the end of the gradients, SUBSPACE_GUARD_REJECT is refused with it, but where
+ * memory is shared. A chunk does not go beyond a tensor, so it is for few large tensors; a flat buffer is one.
  *
  * ---- Instruction sets ----
  *
@@ -5080,7 +5080,7 @@ struct subspace {
     uint32_t attempts;                               /* of taking the numbers */
     int in_flight;
     unsigned char *mirror;
-    size_t bounce; /* moving: bytes of each of the two rooms in which a chunk arrives; behind them: what overflows */
+    size_t bounce;           /* moving: bytes of the room in which a chunk arrives; behind it: what overflows */
     subspace **theirs;       /* shared: a rank: its object */
     const weft_tensors *set; /* of subspace_combine: everyone's gradients; NULL: over the transport */
     const void **x;          /* a participant's piece */
@@ -5203,8 +5203,7 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
         mirror = 0;
     else if (a->shared)
         mirror = d->in_place ? 0 : bytes;
-    else if (!weft_add_size(mirror, a->moving ? a->bounce : bytes, &mirror) ||
-             !weft_add_size(mirror, a->moving ? a->bounce : 0, &mirror))
+    else if (!weft_add_size(mirror, a->moving ? a->bounce : bytes, &mirror))
         l->overflow = 1;
     a->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), d->gradients.count + 1, sizeof(size_t));
@@ -5579,7 +5578,7 @@ WEFT_FN size_t subspace_shard(const subspace_chunk *c, uint32_t shard) {
 }
 
 /* Moving: where byte `at` of the others' pieces of a chunk stands, piece i from i * unit on: in place of this worker's
- * own shards, and what is more than these (shards are rounded up) behind the rooms of arriving chunks. */
+ * own shards, and what is more than these (shards are rounded up) behind the room of the arriving chunk. */
 WEFT_FN size_t subspace_fits(const subspace_chunk *c) {
     return (c->hi - c->lo) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
 }
@@ -5587,7 +5586,7 @@ WEFT_FN size_t subspace_fits(const subspace_chunk *c) {
 WEFT_FN unsigned char *subspace_home(const subspace *a, const subspace_chunk *c, size_t at) {
     const size_t fits = subspace_fits(c);
     if (at < fits) return (unsigned char *)a->map.tensor[c->tensor].data + (c->lo - a->map.position[c->tensor]) + at;
-    return a->mirror + 2 * a->bounce + (size_t)(c - a->chunk) * (a->rows + (size_t)1) * WEFT_ALIGNMENT + (at - fits);
+    return a->mirror + a->bounce + (size_t)(c - a->chunk) * (a->rows + (size_t)1) * WEFT_ALIGNMENT + (at - fits);
 }
 
 /* How far from `past` on everybody's piece is in one stretch. */
@@ -5875,8 +5874,8 @@ WEFT_FN void subspace_append(subspace *a, size_t lo, size_t end, size_t tensor, 
         if (a->shared)
             c->slot = lo;
         else if (a->moving)
-            c->slot = a->chunks % 2 * a->bounce;
-        else /* after the one before, wherever in the model that was: submissions come in any order */
+            c->slot = 0; /* one is home before the next is begun */
+        else             /* after the one before, wherever in the model that was: submissions come in any order */
             c->slot = a->chunks ? c[-1].slot + (c[-1].hi - c[-1].lo) + a->rows * WEFT_ALIGNMENT : 0;
         c->unit = 0;
         c->submission = submission;
@@ -6082,7 +6081,8 @@ WEFT_FN weft_status subspace_scatter_poll(subspace *a) {
 /* This round comes to nothing: are the gradients what they were? With shared memory others write them from `written`
  * on. */
 WEFT_FN void subspace_lose(subspace *a, int written) {
-    if (a->moving) a->lost |= a->begun > 0;
+    if (a->moving) /* a chunk under way is not home yet */
+        a->lost |= a->begun > (a->state == SUBSPACE_SCATTER ? (uint32_t)a->in_flight : 0u);
     if (a->shared && a->desc.in_place) a->lost |= a->state >= written;
 }
 
@@ -6156,7 +6156,7 @@ WEFT_FN weft_status subspace_gather_poll(subspace *a) {
     }
     subspace_phase(a, SUBSPACE_HAVE, WEFT_TEXT("telling that the aggregate is here"));
     a->have = a->nonfinite ? 0 : weft_round_id(a->round + 1, a->group.epoch);
-    subspace_begin_word(a, WEFT_STEP_HAVE, a->nonfinite != 0);
+    subspace_begin_word(a, WEFT_STEP_HAVE, 0);
     return WEFT_OK;
 }
 
@@ -6201,13 +6201,9 @@ WEFT_FN weft_status subspace_copied_poll(subspace *a) {
 }
 
 WEFT_FN weft_status subspace_have_poll(subspace *a) {
-    weft_status s = weft_group_poll(&a->group);
-    uint64_t bad = a->nonfinite != 0;
-    uint32_t i;
+    const weft_status s = weft_group_poll(&a->group);
     if (s != WEFT_OK) return s;
-    for (i = 0; i < a->count; i++)
-        if (i != a->self) bad |= a->group.peer[a->who[i]].in_arg;
-    if (bad) return subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("aggregate (overflow)"));
+    if (a->nonfinite) return subspace_reject(a, WEFT_NO_RANK, WEFT_TEXT("aggregate (overflow)"));
     subspace_commit(a);
     if (a->shared && !a->desc.in_place) subspace_begin_copied(a, a->who, a->count);
     return WEFT_OK;

@@ -1920,7 +1920,7 @@ START_TEST(a_round_moves_the_bytes_of_the_mean) {
     int groups, parts;
     for (n = 1; n <= MOST_WORKERS; n++)
         for (groups = 0; groups < 2; groups++)
-            for (parts = 0; parts < 2; parts++) {
+            for (parts = 0; parts < 3; parts++) { /* 2: in place */
                 uint64_t sent[2][MOST_WORKERS], heads[2][MOST_WORKERS], all[2] = {0, 0}, back[2] = {0, 0};
                 const uint64_t row = (groups ? 3 : 1) * 2 * n * sizeof(double);
                 int mean;
@@ -1928,6 +1928,7 @@ START_TEST(a_round_moves_the_bytes_of_the_mean) {
                     team_desc d = plain(n, n, 5, count, types);
                     team t;
                     if (mean) d.s.rule = SUBSPACE_MEAN;
+                    d.s.in_place = parts == 2;
                     d.s.groups = groups ? 3 : 0;
                     d.s.group_of_tensor = groups ? group_of : NULL;
                     must(&t, team_open(&t, &d));
@@ -1940,7 +1941,7 @@ START_TEST(a_round_moves_the_bytes_of_the_mean) {
                         back[mean] -= s.traffic.payload_received;
                     }
                     team_fill(&t, 2);
-                    if (parts)
+                    if (parts == 1)
                         for (r = 0; r < 5; r++) TEAM_ALL(&t, w, subspace_submit(w->a, r, 1));
                     else
                         must(&t, team_aggregate(&t));
@@ -1985,6 +1986,160 @@ START_TEST(the_work_is_shared_evenly) {
             ck_assert_double_le((double)stats_of(&t, r).traffic.payload_sent, 2 * bytes * (n - 1) / n * 1.01 + 4000);
         must(&t, team_close(&t));
     }
+}
+END_TEST
+
+/* ---- in place, and with shared memory ---- */
+
+/* Whoever sees a round come to nothing is told whether its gradients are still there. */
+START_TEST(in_place_tells_what_is_lost) {
+    static const size_t count[2] = {500, 70};
+    const int shared = _i & 1, loss = _i & 2, rejects = shared && !loss;
+    team_desc d = plain(1, 3, 2, count, NULL);
+    float before[500], now[500];
+    uint32_t r, lost = 0;
+    team t;
+    d.sim.shared = (uint32_t)shared;
+    d.s.in_place = 1;
+    if (rejects) d.s.guard = SUBSPACE_GUARD_REJECT;
+    must(&t, team_open(&t, &d));
+    team_fill(&t, 1);
+    must(&t, team_aggregate(&t) && team_alike(&t));
+    team_fill(&t, 2);
+    if (!loss)
+        for (r = 0; r < (rejects ? 1u : 3u); r++) cluster_set(&t.worker[r].grads.tensor[0], 499, (double)INFINITY);
+    memcpy(before, t.worker[1].grads.tensor[0].data, sizeof before);
+    if (loss) { /* when shards are exchanged, or numbers */
+        const int fault = weft_sim_lose_at_message(&t.sim, 2, t.sim.arrived + 20, 1);
+        uint32_t two[2] = {0, 1};
+        weft_view v = {sizeof v, 1, 2, two};
+        TEAM_ALL(&t, w, subspace_submit(w->a, 0, 2));
+        ck_assert_uint_eq(weft_sim_fired(&t.sim, fault), 1);
+        for (r = 0; r < 2; r++) {
+            ck_assert_int_eq(t.worker[r].status, WEFT_ERR_PEER_LOST);
+            t.worker[r].status = subspace_regroup(t.worker[r].a, &v);
+        }
+        t.worker[2].status = WEFT_OK;
+        must(&t, team_settle(&t));
+    } else {
+        TEAM_ALL(&t, w, subspace_submit(w->a, 0, 2));
+    }
+    for (r = 0; r < (loss ? 2u : 3u); r++) {
+        ck_assert_int_eq(t.worker[r].status, loss ? WEFT_WANT_GRADIENT : WEFT_ERR_NONFINITE);
+        lost += (subspace_state(t.worker[r].a) & SUBSPACE_GRADIENTS_LOST) != 0;
+        ck_assert_uint_ne(subspace_state(t.worker[r].a) & SUBSPACE_MAY_SUBMIT, 0);
+    }
+    memcpy(now, t.worker[1].grads.tensor[0].data, sizeof now);
+    if (rejects) { /* nothing has been written */
+        ck_assert_uint_eq(lost, 0);
+        ck_assert_int_eq(memcmp(before, now, sizeof before), 0);
+    } else if (!shared) {
+        ck_assert_uint_eq(lost, loss ? 2 : 3);
+        ck_assert_int_ne(memcmp(before, now, sizeof before), 0);
+    } else {
+        ck_assert_uint_ge(lost, 1);
+    }
+    /* with new gradients all is well */
+    team_fill(&t, 3);
+    for (r = 0; r < (loss ? 2u : 3u); r++) {
+        t.worker[r].status = subspace_submit(t.worker[r].a, 0, 2);
+        ck_assert_uint_eq(subspace_state(t.worker[r].a) & SUBSPACE_GRADIENTS_LOST, 0);
+    }
+    must(&t, team_settle(&t) && team_fine(&t, "afterwards"));
+    ck_assert(cluster_same_bits(&t.worker[0].grads, &t.worker[1].grads));
+    must(&t, team_close(&t));
+}
+END_TEST
+
+typedef struct goer {
+    team_worker *w;
+    float kept[600];
+    int leaving, gone;
+} goer;
+
+static int goes_at_once(void *user, uint32_t rank) {
+    goer *g = (goer *)user;
+    (void)rank;
+    if (g->w->status == WEFT_AGAIN) g->w->status = subspace_poll(g->w->a);
+    if (g->w->status == WEFT_OK && !g->leaving) {
+        memcpy(g->kept, g->w->grads.tensor[0].data, sizeof g->kept);
+        g->leaving = 1;
+        g->w->status = subspace_leave(g->w->a);
+    }
+    if (g->w->status == WEFT_AGAIN) return 0;
+    if (g->w->status == WEFT_OK) { /* its memory is the host's again, and used for something else */
+        subspace_close(g->w->a);
+        g->w->a = NULL;
+        memset(g->w->memory + 1, 0xFF, g->w->bytes);
+        memset(g->w->grads.tensor[0].data, 0xFF, sizeof g->kept);
+        g->gone = 1;
+    }
+    return 1;
+}
+
+/* With shared memory a worker may go as soon as its round is over: nobody looks at its memory then. */
+START_TEST(shared_memory_is_free_after_a_round) {
+    static const size_t count[1] = {600};
+    uint64_t seed;
+    uint32_t r;
+    for (seed = 0; seed < 40; seed++) {
+        team_desc d = plain(seed, 4, 1, count, NULL);
+        goer g[4];
+        team t;
+        d.sim.shared = 1;
+        d.sim.jitter_ns = 100000;
+        d.s.in_place = (int)(seed & 1);
+        must(&t, team_open(&t, &d));
+        team_fill(&t, seed);
+        memset(g, 0, sizeof g);
+        for (r = 0; r < 4; r++) {
+            g[r].w = &t.worker[r];
+            t.worker[r].status = subspace_submit(t.worker[r].a, 0, 1);
+            weft_sim_worker(&t.sim, r, goes_at_once, &g[r]);
+        }
+        ck_assert_int_eq(weft_sim_run(&t.sim, 1000000), WEFT_SIM_DONE);
+        for (r = 0; r < 4; r++) {
+            ck_assert_int_eq(g[r].gone, 1);
+            ck_assert_msg(memcmp(g[r].kept, g[0].kept, sizeof g[0].kept) == 0,
+                          "seed %llu: worker %u has copied from one who is gone", (unsigned long long)seed, r);
+        }
+        must(&t, team_close(&t));
+    }
+}
+END_TEST
+
+/* A copy of the gradients is what in place saves; where memory is shared, all of it. */
+START_TEST(in_place_needs_no_copy) {
+    const size_t count[1] = {(size_t)50 << 20};
+    weft_transport net = weft_transport_make(NULL, 0, 4, NULL, NULL, NULL, NULL, NULL);
+    const double whole = (double)count[0] * 4;
+    weft_tensor one = {(void *)64, 0, WEFT_F32};
+    subspace_desc d;
+    team_desc o = plain(1, 4, 1, count, NULL);
+    team t;
+    size_t bytes[2][2];
+    int shared, in_place;
+    memset(&d, 0, sizeof d);
+    o.count = (const size_t[]){4};
+    must(&t, team_open(&t, &o));
+    net = t.worker[0].net;
+    d.struct_size = sizeof d;
+    one.count = count[0];
+    d.gradients.tensor = &one;
+    d.gradients.count = 1;
+    d.transport = &net;
+    for (shared = 0; shared < 2; shared++)
+        for (in_place = 0; in_place < 2; in_place++) {
+            net.shared = (uint32_t)shared;
+            d.in_place = in_place;
+            bytes[shared][in_place] = subspace_memory(&d, NULL);
+            ck_assert_uint_gt(bytes[shared][in_place], 0);
+        }
+    ck_assert_double_ge((double)bytes[0][0], whole);
+    ck_assert_double_ge((double)bytes[1][0], whole);
+    ck_assert_double_le((double)bytes[0][1], (4 << 20) + 60000.0);
+    ck_assert_double_le((double)bytes[1][1], 40000);
+    must(&t, team_close(&t));
 }
 END_TEST
 
@@ -2219,6 +2374,10 @@ int main(void) {
     t = part(runner, "wire");
     tcase_add_test(t, a_round_moves_the_bytes_of_the_mean);
     tcase_add_test(t, the_work_is_shared_evenly);
+    t = part(runner, "plans");
+    tcase_add_loop_test(t, in_place_tells_what_is_lost, 0, 4);
+    tcase_add_test(t, shared_memory_is_free_after_a_round);
+    tcase_add_test(t, in_place_needs_no_copy);
     t = part(runner, "reading");
     tcase_add_test(t, reading_tells_what_was_set_and_what_came_of_it);
     tcase_add_test(t, the_trace_tells_of_rounds);

@@ -369,6 +369,30 @@ START_TEST(views_without_a_loss) {
 }
 END_TEST
 
+/* The host knows of a loss before a round is begun: what is then submitted is not taken, and wanted after the regroup. */
+START_TEST(submitted_after_a_loss) {
+    static const size_t count[2] = {50, 60};
+    uint32_t alone[1] = {0};
+    weft_view v = {sizeof v, 1, 1, alone};
+    team_desc d = team_default(1, 2);
+    team t;
+    d.tensors = 2;
+    d.count = count;
+    ck_assert_msg(team_open(&t, &d), "%s", t.why);
+    team_fill(&t, 1);
+    ck_assert_msg(team_aggregate(&t), "%s", t.why);
+    team_fill(&t, 2);
+    ck_assert_int_eq(subspace_peer_lost(t.worker[0].a, 1), WEFT_OK);
+    ck_assert_int_eq(subspace_submit(t.worker[0].a, 1, 1), WEFT_ERR_PEER_LOST);
+    ck_assert_int_eq(subspace_regroup(t.worker[0].a, &v), WEFT_WANT_GRADIENT);
+    ck_assert_int_eq(subspace_wait(t.worker[0].a), WEFT_WANT_GRADIENT);
+    ck_assert_int_eq(subspace_submit(t.worker[0].a, 1, 1), WEFT_WANT_GRADIENT);
+    ck_assert_int_eq(subspace_submit(t.worker[0].a, 0, 1), WEFT_OK);
+    ck_assert_int_eq(subspace_poll(t.worker[0].a), WEFT_OK);
+    ck_assert_msg(team_close(&t), "%s", t.why);
+}
+END_TEST
+
 /* ---- good-byes ---- */
 
 START_TEST(leaves) {
@@ -963,6 +987,7 @@ int main(void) {
     tcase_add_loop_test(t, cascaded, 0, 6);
     tcase_add_loop_test(t, last_one_goes_on, 0, VARIANTS);
     tcase_add_loop_test(t, views_without_a_loss, 0, VARIANTS);
+    tcase_add_test(t, submitted_after_a_loss);
     t = part(runner, "leaving");
     tcase_add_loop_test(t, leaves, 0, 7);
     tcase_add_test(t, leaves_at_once);

@@ -133,6 +133,14 @@ START_TEST(every_field) {
     BAD(bad.negative = (subspace_negative)-1, WEFT_ERR_ARGUMENT, "desc.negative");
     BAD(bad.guard = (subspace_guard)2, WEFT_ERR_ARGUMENT, "desc.guard");
     BAD(bad.guard = (subspace_guard)-1, WEFT_ERR_ARGUMENT, "desc.guard");
+    BAD(bad.plan = (subspace_plan)3, WEFT_ERR_ARGUMENT, "desc.plan");
+    BAD(bad.plan = (subspace_plan)-1, WEFT_ERR_ARGUMENT, "desc.plan");
+    BAD(bad.plan = SUBSPACE_PLAN_SHARED, WEFT_ERR_UNSUPPORTED, "transport.shared");
+    BAD(bad.in_place = 2, WEFT_ERR_ARGUMENT, "desc.in_place");
+    BAD(bad.in_place = -1, WEFT_ERR_ARGUMENT, "desc.in_place");
+    BAD(bad.in_place = 1; bad.guard = SUBSPACE_GUARD_REJECT, WEFT_ERR_ARGUMENT, "desc.guard");
+    BAD(f.net.shared = 1; bad.in_place = 1; bad.guard = SUBSPACE_GUARD_REJECT; bad.plan = SUBSPACE_PLAN_EXCHANGE,
+        WEFT_ERR_ARGUMENT, "desc.guard");
     BAD(bad.rule = SUBSPACE_MEAN; bad.scale = SUBSPACE_SCALE_PROJECTION, WEFT_ERR_ARGUMENT, "desc.scale");
     BAD(bad.rule = SUBSPACE_MEAN; bad.scale = SUBSPACE_SCALE_MEAN_NORM, WEFT_ERR_ARGUMENT, "desc.scale");
     BAD(bad.momentum = 1, WEFT_ERR_ARGUMENT, "desc.momentum");
@@ -160,6 +168,7 @@ START_TEST(every_field) {
     BAD(f.net.recv = NULL, WEFT_ERR_ARGUMENT, "transport callbacks");
     BAD(f.net.test = NULL, WEFT_ERR_ARGUMENT, "transport callbacks");
     BAD(f.net.cancel = NULL, WEFT_ERR_ARGUMENT, "transport callbacks");
+    BAD(f.net.shared = 2, WEFT_ERR_ARGUMENT, "transport.shared");
     BAD(f.net.max_message_bytes = WEFT_SMALLEST_MESSAGE - 1, WEFT_ERR_ARGUMENT, "max_message_bytes");
     /* and after all this the good one is still good */
     {
@@ -813,6 +822,8 @@ static const difference differences[] = {
     {"group_of_tensor", 0, 0},
     {"momentum", 0, 0},
     {"epsilon", 0, 0},
+    {"plan", SUBSPACE_PLAN_SHARED, SUBSPACE_PLAN_EXCHANGE},
+    {"in_place", 0, 1},
 };
 enum { DIFFERENCES = (int)(sizeof differences / sizeof differences[0]) };
 
@@ -827,6 +838,7 @@ START_TEST(fingerprints_differ) {
         d.s.group_of_tensor = two;
         d.s.groups = 2;
     }
+    d.sim.shared = i == 13;
     ck_assert_msg(team_open(&t, &d), "%s", t.why);
     w = &t.worker[1];
     team_worker_free(w);
@@ -854,6 +866,8 @@ START_TEST(fingerprints_differ) {
     case 10: w->desc.group_of_tensor = other; break;
     case 11: w->desc.momentum = 0.5; break;
     case 12: w->desc.epsilon = WEFT_ZERO; break;
+    case 13: w->desc.plan = SUBSPACE_PLAN_EXCHANGE; break;
+    case 14: w->desc.in_place = 1; break;
     }
     ck_assert_msg(team_worker_init(w), "%s", t.why);
     for (r = 0; r < 2; r++)
@@ -898,6 +912,8 @@ START_TEST(exact_memory) {
     }
     if (_i & 2) d.s.pool = &pool;
     if (_i & 4) d.count = large;
+    d.s.in_place = (_i & 8) != 0;
+    d.sim.shared = (_i & 16) != 0;
     ck_assert_msg(team_open(&t, &d), "%s", t.why);
     desc = t.worker[0].desc;
     span = (t.worker[0].bytes + 64 + 2 * page - 1) / page * page;
@@ -1178,7 +1194,7 @@ int main(void) {
     suite_add_tcase(s, t);
     t = tcase_create("memory");
     tcase_set_timeout(t, 60);
-    tcase_add_loop_test(t, exact_memory, 0, 8);
+    tcase_add_loop_test(t, exact_memory, 0, 32);
     tcase_add_test(t, report_adds_up);
     tcase_add_test(t, memory_is_what_the_manual_says);
     tcase_add_test(t, sizes_are_wide);
