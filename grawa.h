@@ -3426,7 +3426,15 @@ WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t
 WEFT_FN WEFT_NOINLINE weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base,
                                                 size_t origin, size_t lo, size_t hi) {
     weft_range r;
+    size_t end = map->count;
     memset(&r, 0, sizeof r);
+    while (r.index < end) { /* the first tensor that is not wholly before: there may be many */
+        const size_t middle = r.index + (end - r.index) / 2;
+        if (map->position[middle + 1] <= lo)
+            r.index = middle + 1;
+        else
+            end = middle;
+    }
     r.map = map;
     r.tensor = tensor;
     r.base = base;

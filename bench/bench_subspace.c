@@ -31,6 +31,10 @@ typedef enum who {
     COLLECTIVE, /* over the transport */
     MEAN,
     ADACONS,
+    IN_PLACE,
+    SHARED_MEAN, /* over the transport, by way of shared memory */
+    SHARED_ADACONS,
+    SHARED_IN_PLACE,
     HERE_SUM, /* in one address space, the calling thread alone */
     HERE_MEAN,
     HERE_ADACONS,
@@ -47,8 +51,12 @@ static const struct {
     who base; /* what its time is compared with */
 } names[CONTESTANTS] = {
     {"collective", "transport: collective", "weft_collective, all-reduce with weights 1/N", MEAN},
-    {"mean", "transport: mean", "subspace_aggregate with SUBSPACE_MEAN", MEAN},
-    {"adacons", "transport: AdaCons", "subspace_aggregate, momentum 0.99", MEAN},
+    {"mean", "transport: mean", "subspace_aggregate with SUBSPACE_MEAN, plan EXCHANGE", MEAN},
+    {"adacons", "transport: AdaCons", "subspace_aggregate, momentum 0.99, plan EXCHANGE", MEAN},
+    {"in-place", "transport: AdaCons, in place", "the same with in_place", MEAN},
+    {"shared-mean", "shared: mean", "subspace_aggregate with SUBSPACE_MEAN, plan SHARED", SHARED_MEAN},
+    {"shared-adacons", "shared: AdaCons", "subspace_aggregate, momentum 0.99, plan SHARED", SHARED_MEAN},
+    {"shared-in-place", "shared: AdaCons, in place", "the same with in_place", SHARED_MEAN},
     {"here-sum", "here: plain mean", "the weighted sum alone, by the header's kernel, one thread", HERE_SUM},
     {"here-mean", "here: mean", "subspace_combine with SUBSPACE_MEAN, one thread", HERE_SUM},
     {"here-adacons", "here: AdaCons", "subspace_combine, momentum 0.99, one thread", HERE_SUM},
@@ -139,7 +147,9 @@ typedef struct object {
 
 static subspace_desc how(who w) {
     subspace_desc d = {.struct_size = sizeof d};
-    d.rule = w == MEAN || w == HERE_MEAN || w == POOL_MEAN ? SUBSPACE_MEAN : SUBSPACE_NORMALISED;
+    d.rule = w == MEAN || w == SHARED_MEAN || w == HERE_MEAN || w == POOL_MEAN ? SUBSPACE_MEAN : SUBSPACE_NORMALISED;
+    if (w < HERE_SUM) d.plan = w < SHARED_MEAN ? SUBSPACE_PLAN_EXCHANGE : SUBSPACE_PLAN_SHARED;
+    d.in_place = w == IN_PLACE || w == SHARED_IN_PLACE;
     d.momentum = d.rule == SUBSPACE_MEAN ? 0.0 : 0.99;
     return d;
 }
@@ -290,8 +300,15 @@ static double run(row *r, who w, int calls) {
 
 /* All ways to one result: the same bits. What goes over the transport is in place, so the gradients are made anew. */
 static void verify(row *r) {
-    static const who pairs[][2] = {{MEAN, HERE_MEAN},      {MEAN, POOL_MEAN},       {MEAN, POOL_SUM},
-                                   {COLLECTIVE, HERE_SUM}, {ADACONS, HERE_ADACONS}, {ADACONS, POOL_ADACONS}};
+    static const who pairs[][2] = {{MEAN, HERE_MEAN},
+                                   {MEAN, POOL_MEAN},
+                                   {MEAN, POOL_SUM},
+                                   {COLLECTIVE, HERE_SUM},
+                                   {ADACONS, HERE_ADACONS},
+                                   {ADACONS, POOL_ADACONS},
+                                   {SHARED_MEAN, HERE_MEAN},
+                                   {SHARED_ADACONS, HERE_ADACONS},
+                                   {SHARED_IN_PLACE, HERE_ADACONS}};
     for (size_t p = 0; p < sizeof pairs / sizeof *pairs; p++) {
         if (!r->c[pairs[p][0]].present || !r->c[pairs[p][1]].present) continue;
         fill(r);
@@ -365,20 +382,24 @@ static void row_run(row *r) {
 
 /* Are all gradients to be read twice? */
 static int reads_twice(who w) {
-    return w == HERE_MEAN || w == HERE_ADACONS || w == POOL_MEAN || w == POOL_ADACONS;
+    return w == HERE_ADACONS || w == POOL_ADACONS;
 }
 
-/* The bytes that GB/s is about: over the transport, what all workers together send; here, what is read and written. */
+/* The bytes that GB/s is about: over the transport, what all workers together send; in one memory, what all together
+ * have to read and write. With shared memory each reads its shard of all gradients (but for the mean twice), writes its
+ * shard of the aggregate, and copies the whole; in place it writes its shard N times. */
 static double bytes_of(const row *r, who w) {
     const double n = r->workers, each = 4.0 * (double)r->d;
-    if (w < HERE_SUM) return 2 * (n - 1) * each;
+    if (w < SHARED_MEAN) return 2 * (n - 1) * each;
+    if (w < HERE_SUM) return (w == SHARED_MEAN ? 3 * n + 1 : w == SHARED_ADACONS ? 4 * n + 1 : 3 * n) * each;
     return (reads_twice(w) ? 2 * n + 1 : n + 1) * each;
 }
 
 /* What the ratio would be if nothing but memory took time. */
 static double floor_of(const row *r, who w) {
     const double n = r->workers, part = 4 * (n - 1) / n;
-    if (w == ADACONS) return (part + 2 + 1 / n) / (part + 1 + 1 / n);
+    if (w == ADACONS || w == IN_PLACE) return (part + 2 + 1 / n) / (part + 1 + 1 / n);
+    if (w == SHARED_ADACONS || w == SHARED_IN_PLACE) return bytes_of(r, w) / bytes_of(r, SHARED_MEAN);
     return reads_twice(w) ? (2 * n + 1) / (n + 1) : 1;
 }
 
@@ -472,11 +493,12 @@ static void say_head(report *out, const machine *m, const settings *s) {
         "- pool: %d threads; groups: the gradients of all workers for one group take %.3g MiB\n"
         "\nGradients are floats. Milliseconds an aggregation, medians. GB/s: over the transport, what all workers "
         "send;\n"
-        "here, what has to be read and written: subspace_combine reads all gradients twice (for the mean, to see "
-        "whether\n"
-        "all are finite before it writes), or once where a group stays in the cache. Ratios are to the mean over the\n"
-        "transport, or to the plain mean, formed round by round; floor: what the ratio would be if nothing but memory\n"
-        "traffic took time. Others: how much of the processors other programs had meanwhile.\n\n",
+        "here and with shared memory, what has to be read and written: AdaCons reads all gradients twice, or once "
+        "where a\n"
+        "group stays in the cache. Ratios are to the mean over the same transport and by the same plan, or to the "
+        "plain\n"
+        "mean, formed round by round; floor: what the ratio would be if nothing but memory traffic took time. Others:\n"
+        "how much of the processors other programs had meanwhile.\n\n",
         m->processors, s->cache / 1048576);
 }
 
@@ -486,8 +508,8 @@ static void usage(void) {
          "  --size LIST       elements (1e6,25.6e6)\n"
          "  --full            also 124e6 elements\n"
          "  --cache BYTES     of a group, all workers together (8Mi)\n"
-         "  --only LIST       collective, mean, adacons, and each of here- and pool- with sum, mean, adacons,\n"
-         "                    groups\n"
+         "  --only LIST       collective, mean, adacons, in-place, shared-mean, shared-adacons, shared-in-place,\n"
+         "                    and each of here- and pool- with sum, mean, adacons, groups\n"
          "  --quick           a look: short turns, 1e6 elements\n"
          "  --seconds S       a row takes about so long (10)\n"
          "  --json FILE       rows as JSON lines, and the report beside them");
