@@ -730,36 +730,34 @@ WEFT_FN void subspace_block_sum(const subspace *a, weft_dtype t, size_t at, size
     }
 }
 
-/* <g_i, s> and <g_i, g_i> of few participants by way of their products with each other: out of the cache that takes
- * less than forming s, up to four of them. */
+/* <g_i, s> and <g_i, g_i> of few participants by way of their products with each other: up to four of them take less
+ * than forming s. */
 WEFT_FN void subspace_block_products(const subspace *a, weft_dtype t, size_t at, size_t n, double *out) {
     const weft_wide_set *k = t == WEFT_F64 ? &a->wide->f64 : &a->wide->f32;
-    double product[4][4], lanes[3 * WEFT_LANES_OF_A_BLOCK];
+    double product[4][4], lanes[10 * WEFT_LANES_OF_A_BLOCK];
     float room[4][SUBSPACE_BLOCK];
     const void *x[4];
-    uint32_t place[4], have = 0, i, j;
+    uint32_t place[4], have = 0, i, j, p;
     for (i = 0; i < a->count; i++) {
         if (a->factor[i] == 0.0) continue;
         place[have] = i;
         x[have] = subspace_columns(a, t, i, at, n, room[have]);
         have++;
     }
-    for (i = 0; i < have; i++)
-        for (j = i; j < have; j++) {
-            const int three = j == i + 1 && i % 2 == 0; /* both squares and the product in one pass */
-            if (j == i && (i + 1 < have || i % 2)) continue;
-            memset(lanes, 0, sizeof lanes);
-            if (three)
-                k->dots_block(n, x[i], x[j], lanes);
-            else if (i == j)
-                k->sqnorm_block(n, x[i], lanes);
-            else
-                k->dot_block(n, x[i], x[j], lanes);
-            product[i][j] = product[j][i] = weft_lanes_sum(lanes);
-            if (!three) continue;
-            product[i][i] = weft_lanes_sum(lanes + WEFT_LANES_OF_A_BLOCK);
-            product[j][j] = weft_lanes_sum(lanes + 2 * WEFT_LANES_OF_A_BLOCK);
-        }
+    if (!have) return;
+    for (i = have; i < 4; i++) x[i] = x[0]; /* looked at, for nothing */
+    memset(lanes, 0, sizeof lanes);
+    if (have <= 2) {
+        k->dots_block(n, x[0], x[1], lanes);
+        product[0][1] = product[1][0] = weft_lanes_sum(lanes);
+        product[0][0] = weft_lanes_sum(lanes + WEFT_LANES_OF_A_BLOCK);
+        product[1][1] = weft_lanes_sum(lanes + 2 * WEFT_LANES_OF_A_BLOCK);
+    } else {
+        k->gram_block(n, x, lanes);
+        for (i = p = 0; i < 4; i++)
+            for (j = i; j < 4; j++, p++)
+                product[i][j] = product[j][i] = weft_lanes_sum(lanes + p * WEFT_LANES_OF_A_BLOCK);
+    }
     for (i = 0; i < have; i++) {
         out[a->count + place[i]] = product[i][i];
         for (j = 0; j < have; j++) out[place[i]] += a->factor[place[j]] * product[i][j];

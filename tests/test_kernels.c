@@ -530,6 +530,42 @@ START_TEST(block_sums_follow_the_contract) {
 }
 END_TEST
 
+/* All products of four with each other, at once and in pieces. */
+START_TEST(products_of_four_follow_the_contract) {
+    const int wide = _i;
+    const size_t each = wide ? 8 : 4;
+    size_t i, j, at, m, u, v, p;
+    int kind;
+    reseed(16);
+    for (i = 0; i < SIZES - 1; i++)
+        for (kind = 0; kind < KINDS; kind++) {
+            const size_t n = size_at(i);
+            array x[4];
+            const void *source[4];
+            double want[16], got[160], parts[160];
+            for (u = 0; u < 4; u++) x[u] = array_draw(wide, n, u == 3 ? 0 : kind);
+            memset(got, 0, sizeof got);
+            memset(parts, 0, sizeof parts);
+            for (u = 0; u < 4; u++) source[u] = x[u].p;
+            wide_set_of(wide)->gram_block(n, source, got);
+            for (at = 0; at < n; at += m) {
+                m = next_piece(n - at);
+                for (u = 0; u < 4; u++) source[u] = (const char *)x[u].p + at * each;
+                wide_set_of(wide)->gram_block(m, source, parts);
+            }
+            for (u = p = 0; u < 4; u++)
+                for (v = u; v < 4; v++, p++) {
+                    ref_lanes(&x[u], &x[v], 0, n, want);
+                    for (j = 0; j < 16; j++) {
+                        check_same("gram lane", wide, n, j, got[16 * p + j], want[j]);
+                        check_same("gram lane in pieces", wide, n, j, parts[16 * p + j], want[j]);
+                    }
+                }
+            for (u = 0; u < 4; u++) array_free(&x[u]);
+        }
+}
+END_TEST
+
 typedef void (*wide_sum)(size_t, size_t, const double *, const void *const *, double *, int, void *, int);
 
 /* (s +) w[0] * x + w[1] * y + w[2] * x + w[3] * y, as far as k goes */
@@ -1425,6 +1461,7 @@ static int run_all(const char *set, int with_environment) {
     tcase_set_timeout(c, 60);
     tcase_add_loop_test(c, block_sums_follow_the_contract, 0, 2);
     tcase_add_loop_test(c, wide_sums_follow_the_contract, 0, 2);
+    tcase_add_loop_test(c, products_of_four_follow_the_contract, 0, 2);
     tcase_add_loop_test(c, tensor_sums_follow_the_contract, 0, 2);
     tcase_add_loop_test(c, squared_norm_is_accurate, 0, 2);
     tcase_add_test(c, squares_of_f64_may_overflow);

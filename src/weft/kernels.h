@@ -118,9 +118,9 @@ typedef struct weft_wide_set {
                      int stream);
     /* lanes[0..15] += x * s, [16..31] += x * x */
     void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
-    /* as in the other sets */
-    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
-    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* all products of four with each other: lanes[16 p ..] += x[i] * x[j], p counting the pairs i <= j, j fastest */
+    void (*gram_block)(size_t n, const void *const *x, double *lanes);
+    /* as in the gradients' set */
     void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
 } weft_wide_set;
 
@@ -222,13 +222,13 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
 #define WEFT_WIDE_SET(e)                                                                                               \
     {                                                                                                                  \
-        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, sqnorm_block),                       \
-            WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block)                                                  \
+        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, gram_block),                         \
+            WEFT_SET_NAME(e, dots_block)                                                                               \
     }
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
-                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};     \
+                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};                 \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
         {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
     static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \

@@ -556,6 +556,62 @@ WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, do
 #undef WEFT_DO
 }
 
+/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and what is
+ * read again is in the first-level cache. */
+WEFT_KERNEL void WEFT_K(gram_columns)(size_t columns, const WEFT_T *const *x, double *lanes) {
+    size_t i, at;
+    for (at = 0; at < WEFT_LANES_OF_A_BLOCK; at += WEFT_D_LANES) {
+        double *l = lanes + at;
+#if WEFT_D_LANES > 1
+#define WEFT_EACH_PAIR(DO)                                                                                             \
+    DO(aa, 0) DO(ab, 1) DO(ac, 2) DO(ad, 3) DO(bb, 4) DO(bc, 5) DO(bd, 6) DO(cc, 7) DO(cd, 8) DO(dd, 9)
+#define WEFT_DO(sum, p) WEFT_D sum = WEFT_D_LOAD(l + (p) * WEFT_LANES_OF_A_BLOCK);
+        WEFT_EACH_PAIR(WEFT_DO)
+#undef WEFT_DO
+        for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK) {
+            const WEFT_D a = WEFT_WIDE(x[0] + i), b = WEFT_WIDE(x[1] + i), c = WEFT_WIDE(x[2] + i);
+            const WEFT_D d = WEFT_WIDE(x[3] + i);
+            aa = WEFT_MADD(aa, a, a);
+            ab = WEFT_MADD(ab, a, b);
+            ac = WEFT_MADD(ac, a, c);
+            ad = WEFT_MADD(ad, a, d);
+            bb = WEFT_MADD(bb, b, b);
+            bc = WEFT_MADD(bc, b, c);
+            bd = WEFT_MADD(bd, b, d);
+            cc = WEFT_MADD(cc, c, c);
+            cd = WEFT_MADD(cd, c, d);
+            dd = WEFT_MADD(dd, d, d);
+        }
+#define WEFT_DO(sum, p) WEFT_D_STORE(l + (p) * WEFT_LANES_OF_A_BLOCK, sum);
+        WEFT_EACH_PAIR(WEFT_DO)
+#undef WEFT_DO
+#undef WEFT_EACH_PAIR
+#else /* little code where there are no vectors */
+        size_t u, v;
+        for (u = 0; u < 4; u++)
+            for (v = u; v < 4; v++, l += WEFT_LANES_OF_A_BLOCK)
+                for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK)
+                    *l = WEFT_MADD(*l, WEFT_WIDE(x[u] + i), WEFT_WIDE(x[v] + i));
+#endif
+    }
+}
+
+WEFT_KERNEL void WEFT_K(gram_block)(size_t n, const void *const *xs, double *lanes) {
+    const size_t whole = n - n % WEFT_LANES_OF_A_BLOCK;
+    WEFT_T rest[4 * WEFT_LANES_OF_A_BLOCK];
+    const WEFT_T *x[4];
+    size_t i;
+    for (i = 0; i < 4; i++) x[i] = (const WEFT_T *)xs[i];
+    WEFT_K(gram_columns)(whole, x, lanes);
+    if (n == whole) return;
+    memset(rest, 0, sizeof rest);
+    for (i = 0; i < 4; i++) {
+        memcpy(rest + i * WEFT_LANES_OF_A_BLOCK, x[i] + whole, (n - whole) * sizeof *rest);
+        x[i] = rest + i * WEFT_LANES_OF_A_BLOCK;
+    }
+    WEFT_K(gram_columns)(WEFT_LANES_OF_A_BLOCK, x, lanes);
+}
+
 /* Sixteen elements at a time: their part of the norm, then their step. An element that is not finite makes its lane so;
  * only then they are counted (lanes of f64 may also overflow: the count tells). */
 WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
