@@ -418,8 +418,9 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
  * Shared memory. `shared` = 1 says that all ranks live in one address space: an address of one is good at all, and what
  *   a rank wrote before it sent is there for whoever has received. An algorithm may then look at its peers' memory
- *   instead of having it sent (its header says when). Tensors and the memory of an object then stay where they are until
- *   no other worker is in a round with it; those of a rank that was lost, until the others are in a view without it.
+ *   instead of having it sent (its header says when). Tensors and the memory of an object then stay where they are
+ *   until no other worker is in a round with it; those of a rank that was lost, until the others are in a view without
+ *   it.
  *
  * weft_transport_selftest() checks an implementation against this page. */
 
@@ -7227,8 +7228,8 @@ WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, do
 #undef WEFT_DO
 }
 
-/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and what is
- * read again is in the first-level cache. */
+/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and
+ * what is read again is in the first-level cache. */
 WEFT_KERNEL void WEFT_K(gram_columns)(size_t columns, const WEFT_T *const *x, double *lanes) {
     size_t i, at;
     for (at = 0; at < WEFT_LANES_OF_A_BLOCK; at += WEFT_D_LANES) {

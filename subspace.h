@@ -403,8 +403,9 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
  * Shared memory. `shared` = 1 says that all ranks live in one address space: an address of one is good at all, and what
  *   a rank wrote before it sent is there for whoever has received. An algorithm may then look at its peers' memory
- *   instead of having it sent (its header says when). Tensors and the memory of an object then stay where they are until
- *   no other worker is in a round with it; those of a rank that was lost, until the others are in a view without it.
+ *   instead of having it sent (its header says when). Tensors and the memory of an object then stay where they are
+ *   until no other worker is in a round with it; those of a rank that was lost, until the others are in a view without
+ *   it.
  *
  * weft_transport_selftest() checks an implementation against this page. */
 
@@ -763,12 +764,12 @@ typedef struct subspace_desc {
     uint32_t here;      /* gradients that subspace_combine is given at most: N for all in one address space; 0: none */
     weft_isa isa;       /* force an instruction set */
     subspace_rule rule; /* (F) */
-    subspace_assignment assignment; /* (F) */
-    subspace_scale scale;           /* (F) */
-    subspace_negative negative;     /* (F) */
-    subspace_guard guard;           /* (F) */
-    subspace_plan plan;             /* (F) */
-    int in_place; /* (F) 1: the gradients are worked on where they stand, without a copy of them; see "In place" above */
+    subspace_assignment assignment;  /* (F) */
+    subspace_scale scale;            /* (F) */
+    subspace_negative negative;      /* (F) */
+    subspace_guard guard;            /* (F) */
+    subspace_plan plan;              /* (F) */
+    int in_place;                    /* (F) 1: without a copy of the gradients; see "In place" above */
     uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
     const uint32_t *group_of_tensor; /* (F) group of each tensor, 0 .. groups-1; NULL: the whole model is one group */
     double momentum;                 /* (F) beta in [0, 1): of the average of the sorted alphas over steps; default 0 */
@@ -6240,7 +6241,8 @@ WEFT_FN void subspace_begin_sync(subspace *a) {
 WEFT_FN weft_status subspace_sync_poll(subspace *a) {
     weft_group *n = &a->group;
     weft_status s = weft_sync_poll(&a->sync, n);
-    uint32_t i, behind = 0, copies = 0;
+    uint32_t i, behind = 0;
+    int copies = 0;
     size_t g;
     if (s != WEFT_OK) return s;
     for (i = 0; i < n->members; i++) {
@@ -6248,7 +6250,7 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
         behind += (weft_sync_field(&a->sync, r, WEFT_SYNC_FRESH) & SUBSPACE_SYNC_FRESH) != 0 ||
                   (weft_sync_field(&a->sync, r, WEFT_SYNC_COMMITTED) != a->sync.committed_id &&
                    weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE) != a->sync.committed_id);
-        copies += weft_sync_commits(&a->sync, weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE));
+        copies |= weft_sync_commits(&a->sync, weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE));
     }
     if (a->cut && weft_sync_commits(&a->sync, a->have)) {
         a->wanting = 0;
@@ -7357,8 +7359,8 @@ WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, do
 #undef WEFT_DO
 }
 
-/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and what is
- * read again is in the first-level cache. */
+/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and
+ * what is read again is in the first-level cache. */
 WEFT_KERNEL void WEFT_K(gram_columns)(size_t columns, const WEFT_T *const *x, double *lanes) {
     size_t i, at;
     for (at = 0; at < WEFT_LANES_OF_A_BLOCK; at += WEFT_D_LANES) {

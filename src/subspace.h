@@ -184,12 +184,12 @@ typedef struct subspace_desc {
     uint32_t here;      /* gradients that subspace_combine is given at most: N for all in one address space; 0: none */
     weft_isa isa;       /* force an instruction set */
     subspace_rule rule; /* (F) */
-    subspace_assignment assignment; /* (F) */
-    subspace_scale scale;           /* (F) */
-    subspace_negative negative;     /* (F) */
-    subspace_guard guard;           /* (F) */
-    subspace_plan plan;             /* (F) */
-    int in_place; /* (F) 1: the gradients are worked on where they stand, without a copy of them; see "In place" above */
+    subspace_assignment assignment;  /* (F) */
+    subspace_scale scale;            /* (F) */
+    subspace_negative negative;      /* (F) */
+    subspace_guard guard;            /* (F) */
+    subspace_plan plan;              /* (F) */
+    int in_place;                    /* (F) 1: without a copy of the gradients; see "In place" above */
     uint32_t groups;                 /* (F) number of groups; 0 with group_of_tensor NULL */
     const uint32_t *group_of_tensor; /* (F) group of each tensor, 0 .. groups-1; NULL: the whole model is one group */
     double momentum;                 /* (F) beta in [0, 1): of the average of the sorted alphas over steps; default 0 */
@@ -1529,7 +1529,8 @@ WEFT_FN void subspace_begin_sync(subspace *a) {
 WEFT_FN weft_status subspace_sync_poll(subspace *a) {
     weft_group *n = &a->group;
     weft_status s = weft_sync_poll(&a->sync, n);
-    uint32_t i, behind = 0, copies = 0;
+    uint32_t i, behind = 0;
+    int copies = 0;
     size_t g;
     if (s != WEFT_OK) return s;
     for (i = 0; i < n->members; i++) {
@@ -1537,7 +1538,7 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
         behind += (weft_sync_field(&a->sync, r, WEFT_SYNC_FRESH) & SUBSPACE_SYNC_FRESH) != 0 ||
                   (weft_sync_field(&a->sync, r, WEFT_SYNC_COMMITTED) != a->sync.committed_id &&
                    weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE) != a->sync.committed_id);
-        copies += weft_sync_commits(&a->sync, weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE));
+        copies |= weft_sync_commits(&a->sync, weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE));
     }
     if (a->cut && weft_sync_commits(&a->sync, a->have)) {
         a->wanting = 0;

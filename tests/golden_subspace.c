@@ -580,7 +580,8 @@ static int other_rule(golden *g, const way *w, const subspace_desc *d, const dou
             if (sum > terms) terms = sum;
         }
         if (w->dtype == WEFT_F32) /* the mean is formed in the type of its tensors */
-            allowed += d->rule == SUBSPACE_MEAN ? (g->workers + 1) * ldexp(1, -24) * terms / g->workers : f32_ulp(largest);
+            allowed +=
+                d->rule == SUBSPACE_MEAN ? (g->workers + 1) * ldexp(1, -24) * terms / g->workers : f32_ulp(largest);
         if (st != WEFT_OK) bad(g, "%s: %s: %s", what, w->name, weft_strerror(st));
         for (i = 0; i < play_objects(&p) && !g->misses; i++)
             compare_out(g, w, 0, play_output(&p, (uint32_t)i), want, what, allowed);
@@ -663,8 +664,8 @@ static void index_of(golden *g) {
         size_t i;
         static const char *const same[] = {"N", "momentum", "d"};
         if (!cJSON_IsString(file) || strchr(file->valuestring, '/') ||
-            snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - g->path + 1) : 0, g->path,
-                     file->valuestring) >= (int)sizeof path) {
+            snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - g->path + 1) : 0, g->path, file->valuestring) >=
+                (int)sizeof path) {
             bad(g, "a case without a file");
             return;
         }
@@ -699,9 +700,12 @@ static void replay_file(golden *g) {
 
 static int usage(FILE *to, int status) {
     fputs("usage: golden-subspace FILE...\n"
-          "Replays golden vectors (JSON) of AdaCons through subspace.h and prints a line for each file: how many numbers\n"
-          "were compared, the worst error in units of its tolerance (1 is the limit), and which documented rule took over\n"
-          "where the published code yields NaN. Files of training runs (linreg-reference-1) are no vectors: they are skipped.\n"
+          "Replays golden vectors (JSON) of AdaCons through subspace.h and prints a line for each file: how many "
+          "numbers\n"
+          "were compared, the worst error in units of its tolerance (1 is the limit), and which documented rule took "
+          "over\n"
+          "where the published code yields NaN. Files of training runs (linreg-reference-1) are no vectors: they are "
+          "skipped.\n"
           "Exit status: 0 all agree, 1 a miss, an unknown key or a file that compares nothing, 2 bad usage.\n",
           to);
     return status;
@@ -728,8 +732,8 @@ int main(int argc, char **argv) {
         if (g.skipped && !g.misses)
             printf("%-45s %9s  not vectors\n", slash ? slash + 1 : argv[i], "skipped");
         else
-            printf("%-45s %9llu  %.3g  %s%s%s%s%s\n", slash ? slash + 1 : argv[i], (unsigned long long)g.checks, g.worst,
-                   g.misses ? "FAILED: " : "ok", g.why, g.zero_sum ? "; zero sum: equal weights" : "",
+            printf("%-45s %9llu  %.3g  %s%s%s%s%s\n", slash ? slash + 1 : argv[i], (unsigned long long)g.checks,
+                   g.worst, g.misses ? "FAILED: " : "ok", g.why, g.zero_sum ? "; zero sum: equal weights" : "",
                    g.excluded ? "; not finite: left out" : "", g.rejected ? ", or rejected" : "");
         failed += g.misses != 0;
         skipped += g.skipped;

@@ -10,9 +10,9 @@
  *     ok = ok && crew_run(&f, 3);       // until every survivor has three rounds behind it and nothing moves any more
  *     if (!crew_close(&f)) puts(f.why);
  *
- * The oracle: gradients change only when a round commits, and then they are what subspace_combine makes of the gradients
- * that the participants came with, going on from the average over steps that they had (all of them the same one). That
- * average changes only then, or is given up under a new view.
+ * The oracle: gradients change only when a round commits, and then they are what subspace_combine makes of the
+ * gradients that the participants came with, going on from the average over steps that they had (all of them the same
+ * one). That average changes only then, or is given up under a new view.
  *
  * Include after ../grawa.h and ../subspace.h (with their IMPLEMENTATIONs) and subspace_team.h. All tensors are f32.
  * Nothing here depends on a test framework. */
@@ -164,8 +164,7 @@ static inline crew_slots crew_slots_of(const subspace *a) {
     crew_slots s;
     uint32_t g;
     memset(&s, 0, sizeof s);
-    for (g = 0; g < subspace_groups(a) && g < CREW_GROUPS; g++)
-        s.count[g] = subspace_slots(a, g, s.slot[g], CREW_MOST);
+    for (g = 0; g < subspace_groups(a) && g < CREW_GROUPS; g++) s.count[g] = subspace_slots(a, g, s.slot[g], CREW_MOST);
     return s;
 }
 
@@ -269,14 +268,14 @@ static inline void crew_committed(crew_worker *w, uint64_t round, uint64_t count
                 memcpy(wanted.slot[g], w->begun_slots[own].slot[g], sizeof wanted.slot[g]);
             }
             for (k = 0; k < wanted.count[g]; k++)
-                if (after.count[g] != wanted.count[g] ||
-                    !(fabs(after.slot[g][k] - wanted.slot[g][k]) <=
-                      (crew_exact(f) ? 0 : 1e-12 * (fabs(wanted.slot[g][k]) + 1))))
+                if (after.count[g] != wanted.count[g] || !(fabs(after.slot[g][k] - wanted.slot[g][k]) <=
+                                                           (crew_exact(f) ? 0 : 1e-12 * (fabs(wanted.slot[g][k]) + 1))))
                     crew_fail(f, "worker %lu: the average over steps after round %llu is not what it should be",
                               (unsigned long)w->rank, (unsigned long long)round);
         }
         w->slots = after;
-        w->slots_epoch = (uint32_t)(w->a->settled >> WEFT_ROUND_BITS); /* of the round, not of the view that settles it */
+        w->slots_epoch =
+            (uint32_t)(w->a->settled >> WEFT_ROUND_BITS); /* of the round, not of the view that settles it */
     }
     free(want);
     f->commits_checked++;
@@ -663,8 +662,8 @@ static inline int crew_run(crew *f, uint64_t rounds) {
     return 1;
 }
 
-/* The survivors of all views have committed the same rounds with the same results, and have the same average over steps.
- * A worker that came later, or left earlier, has a part of them. */
+/* The survivors of all views have committed the same rounds with the same results, and have the same average over
+ * steps. A worker that came later, or left earlier, has a part of them. */
 static inline int crew_agree(crew *f) {
     uint32_t a, b, i, j;
     for (a = 0; a < f->size; a++)
@@ -690,8 +689,7 @@ static inline int crew_agree(crew *f) {
             /* from the first round of both on, the same list */
             for (i = p->commits, j = q->commits; i > 0 && j > 0; i--, j--)
                 if (p->committed[i - 1] != q->committed[j - 1])
-                    return crew_fail(f,
-                                     "worker %lu has committed round %llu where worker %lu has committed round %llu",
+                    return crew_fail(f, "worker %lu has committed round %llu where worker %lu has committed round %llu",
                                      (unsigned long)a, (unsigned long long)p->committed[i - 1], (unsigned long)b,
                                      (unsigned long long)q->committed[j - 1]);
         }

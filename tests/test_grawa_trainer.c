@@ -1284,7 +1284,8 @@ START_TEST(who_has_left_is_not_named_again) {
     ck_assert_uint_eq(grawa_detail(c.worker[0].g)->peer, 2);
     v.count = 2;
     v.members = rest;
-    for (r = 0; r < 2; r++) c.worker[r].status = grawa_regroup(c.worker[r].g, &v); /* the refused one has cost nothing */
+    for (r = 0; r < 2; r++) /* the refused one has cost nothing */
+        c.worker[r].status = grawa_regroup(c.worker[r].g, &v);
     must(&c, cluster_settle(&c));
     for (r = 0; r < 2; r++) ck_assert_int_eq(c.worker[r].status, WEFT_OK);
     close_cluster(&c);

@@ -144,10 +144,10 @@ static void agree(const team *t, const model *m, const subspace_stats_t *before,
                 if (m->rule != SUBSPACE_MEAN) {
                     ck_assert_msg(fabs(n.norm - m->norm[w]) <= 1e-13 * m->norm[w], "%s: norm %.17g instead of %.17g",
                                   what, n.norm, m->norm[w]);
-                    ck_assert_msg(fabs(n.dot - m->dot[w]) <= 1e-12 * m->norm[w] * length, "%s: dot %.17g instead of %.17g",
-                                  what, n.dot, m->dot[w]);
-                    ck_assert_msg(fabs(n.alpha - m->alpha[w]) <= 1e-12 * length, "%s: alpha %.17g instead of %.17g", what,
-                                  n.alpha, m->alpha[w]);
+                    ck_assert_msg(fabs(n.dot - m->dot[w]) <= 1e-12 * m->norm[w] * length,
+                                  "%s: dot %.17g instead of %.17g", what, n.dot, m->dot[w]);
+                    ck_assert_msg(fabs(n.alpha - m->alpha[w]) <= 1e-12 * length, "%s: alpha %.17g instead of %.17g",
+                                  what, n.alpha, m->alpha[w]);
                 }
                 ck_assert_msg(fabs(n.weight - m->weight[w]) <= 1e-12 * most[g] * most[g] * (1 + fabs(m->weight[w])),
                               "%s: weight of %u in group %u is %.17g instead of %.17g", what, i, g, n.weight,
@@ -164,7 +164,8 @@ static void agree(const team *t, const model *m, const subspace_stats_t *before,
             const weft_dtype dt = t->worker[r].grads.tensor[tensor].dtype;
             for (e = 0; e < t->desc.count[tensor]; e++, at++) {
                 double sum = m->rule == SUBSPACE_MEAN ? (m->workers + 1) * unit(dt == WEFT_F64 ? dt : WEFT_F32) : 0;
-                double allowed = unit(dt) * fabs(m->out[at]) + smallest(dt) + (sum + 1e-12 * most[m->group_of[at]] * most[m->group_of[at]]) * m->size[at];
+                double allowed = unit(dt) * fabs(m->out[at]) + smallest(dt) +
+                                 (sum + 1e-12 * most[m->group_of[at]] * most[m->group_of[at]]) * m->size[at];
                 ck_assert_msg(fabs(out[at] - m->out[at]) <= 1.01 * allowed,
                               "%s: worker %u, element %zu of %zu is %.17g instead of %.17g (%.3g allowed)", what, r, at,
                               m->elements, out[at], m->out[at], allowed);
@@ -470,13 +471,10 @@ static uint64_t over_the_network(shape *s, const way *y) {
     {
         subspace_desc e;
         subspace_effective(t.worker[0].a, &e);
-        ck_assert_int_eq(e.plan, y->plan                                ? y->plan
-                                 : y->threads ? SUBSPACE_PLAN_SHARED
-                                              : SUBSPACE_PLAN_EXCHANGE);
+        ck_assert_int_eq(e.plan, y->plan ? y->plan : y->threads ? SUBSPACE_PLAN_SHARED : SUBSPACE_PLAN_EXCHANGE);
         ck_assert_int_eq(e.in_place, y->in_place);
     }
-    for (r = 0; r < s->workers; r++)
-        ck_assert_int_eq(subspace_set_batch(t.worker[r].a, samples_of(s, r)), WEFT_OK);
+    for (r = 0; r < s->workers; r++) ck_assert_int_eq(subspace_set_batch(t.worker[r].a, samples_of(s, r)), WEFT_OK);
     if (y->threads) {
         pthread_t thread[MOST_WORKERS];
         for (r = 0; r < s->workers; r++)
@@ -536,7 +534,8 @@ static const way ways[] = {
     {"rendezvous", 0, WEFT_SIM_RENDEZVOUS, 0, 0, 0, 2, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
     {"slow links", 0, WEFT_SIM_MIXED, 1000, 500000, 0, 3, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
     {"messages of 256 bytes", 0, WEFT_SIM_THRESHOLD, 0, 0, 256, 4, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
-    {"messages of 256 bytes, rendezvous", 0, WEFT_SIM_RENDEZVOUS, 1000, 3000, 256, 5, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
+    {"messages of 256 bytes, rendezvous", 0, WEFT_SIM_RENDEZVOUS, 1000, 3000, 256, 5, 0, 0, WEFT_ISA_AUTO,
+     SUBSPACE_PLAN_DEFAULT, 0},
     {"messages of 1000 bytes", 0, WEFT_SIM_EAGER, 1000, 3000, 1000, 6, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
     {"torture", 1, WEFT_SIM_EAGER, 0, 0, 0, 7, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
     {"torture", 1, WEFT_SIM_EAGER, 0, 0, 256, 8, 0, 0, WEFT_ISA_AUTO, SUBSPACE_PLAN_DEFAULT, 0},
@@ -574,8 +573,8 @@ static void all_ways_in_place(shape *s) {
     s->s.plan = SUBSPACE_PLAN_EXCHANGE;
     want = in_one_place(s, WEFT_ISA_AUTO, 0, 0);
     for (i = 0; i < WAYS_IN_PLACE; i++)
-        ck_assert_msg(over_the_network(s, &ways_in_place[i]) == want, "%s, %u workers: not the bits of subspace_combine",
-                      ways_in_place[i].name, s->workers);
+        ck_assert_msg(over_the_network(s, &ways_in_place[i]) == want,
+                      "%s, %u workers: not the bits of subspace_combine", ways_in_place[i].name, s->workers);
     s->s.in_place = 0;
     s->s.plan = SUBSPACE_PLAN_DEFAULT;
 }
@@ -647,7 +646,8 @@ START_TEST(large_gradients_give_the_same_bits_all_ways) {
     s.s.momentum = 0.5;
     want = in_one_place(&s, WEFT_ISA_SERIAL, 0, 0);
     for (isa = WEFT_ISA_AUTO; isa < WEFT_ISA_COUNT; isa++)
-        if (weft_isa_available((weft_isa)isa)) ck_assert_uint_eq(in_one_place(&s, (weft_isa)isa, isa % 3, isa % 3), want);
+        if (weft_isa_available((weft_isa)isa))
+            ck_assert_uint_eq(in_one_place(&s, (weft_isa)isa, isa % 3, isa % 3), want);
     for (i = 0; i < sizeof few / sizeof *few; i++)
         ck_assert_msg(over_the_network(&s, &ways[few[i]]) == want, "%s: not the bits of subspace_combine",
                       ways[few[i]].name);
@@ -688,8 +688,7 @@ static uint64_t play_split(const split *p, uint64_t network, int early, double *
             }
             if (early) continue;
             must(&t, team_settle(&t));
-            for (r = 0; r < 3; r++)
-                ck_assert_int_eq(t.worker[r].status, k + 1 < p->n ? WEFT_WANT_GRADIENT : WEFT_OK);
+            for (r = 0; r < 3; r++) ck_assert_int_eq(t.worker[r].status, k + 1 < p->n ? WEFT_WANT_GRADIENT : WEFT_OK);
         }
         must(&t, team_settle(&t) && team_fine(&t, "round") && team_alike(&t));
         h = h * 31 + everything(t.worker[0].a, &t.worker[0].grads, 3);
@@ -771,7 +770,8 @@ START_TEST(another_order_is_a_mismatch) {
     static const size_t count[4] = {100, 100, 40, 3};
     static const struct {
         size_t a_first, a_count, b_first, b_count;
-    } part[] = {{0, 1, 1, 1}, {0, 1, 2, 1}, {0, 1, 0, 2}, {0, 4, 3, 1}, {2, 2, 2, 1}, {0, 3, 0, 4}, {3, 1, 0, 4}, {1, 1, 0, 4}};
+    } part[] = {{0, 1, 1, 1}, {0, 1, 2, 1}, {0, 1, 0, 2}, {0, 4, 3, 1},
+                {2, 2, 2, 1}, {0, 3, 0, 4}, {3, 1, 0, 4}, {1, 1, 0, 4}};
     size_t k;
     for (k = 0; k < sizeof part / sizeof *part; k++) {
         uint32_t odd = (uint32_t)k % 3, r;
@@ -1250,8 +1250,7 @@ static void regroup(team *t, uint32_t epoch, uint32_t mask) {
 static void aggregate_some(team *t, uint32_t mask) {
     uint32_t r;
     for (r = 0; r < t->size; r++)
-        t->worker[r].status =
-            mask >> r & 1 ? subspace_submit(t->worker[r].a, 0, t->worker[r].grads.count) : WEFT_OK;
+        t->worker[r].status = mask >> r & 1 ? subspace_submit(t->worker[r].a, 0, t->worker[r].grads.count) : WEFT_OK;
     must(t, team_settle(t) && team_fine(t, "round"));
 }
 
@@ -1877,8 +1876,8 @@ START_TEST(large_gradients_are_no_overflow) {
         for (i = 0; i < 40; i++) cluster_set(&t.worker[r].grads.tensor[0], i, i % 2 ? size[_i] : -size[_i] * 0.9);
     must(&t, team_aggregate(&t) && team_alike(&t));
     for (i = 0; i < 40; i++)
-        ck_assert_double_le(fabs(cluster_get(&t.worker[0].grads.tensor[0], i) / (i % 2 ? size[_i] : -size[_i] * 0.9) - 1),
-                            0.01);
+        ck_assert_double_le(
+            fabs(cluster_get(&t.worker[0].grads.tensor[0], i) / (i % 2 ? size[_i] : -size[_i] * 0.9) - 1), 0.01);
     must(&t, team_close(&t));
 }
 END_TEST
@@ -2174,8 +2173,8 @@ START_TEST(reading_tells_what_was_set_and_what_came_of_it) {
         ck_assert_uint_eq(subspace_members(a, NULL, 0), 3);
         ck_assert_uint_eq(subspace_slots(a, 0, NULL, 0), 0);
         ck_assert_uint_eq(subspace_slots(a, 1, NULL, 0), 0);
-        ck_assert_uint_eq(subspace_state(a), SUBSPACE_MAY_SUBMIT | SUBSPACE_MAY_SAVE | SUBSPACE_MAY_LOAD |
-                                                 SUBSPACE_MAY_REGROUP);
+        ck_assert_uint_eq(subspace_state(a),
+                          SUBSPACE_MAY_SUBMIT | SUBSPACE_MAY_SAVE | SUBSPACE_MAY_LOAD | SUBSPACE_MAY_REGROUP);
     }
     team_fill(&t, 3);
     t.worker[0].status = subspace_submit(t.worker[0].a, 0, 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * AdaCons when things fail: every callback failing in turn, workers lost at every message, coming back, leaving, hostile
- * bytes, numbers that are not finite, time-outs. The crew's oracle looks at the gradients after every verb. */
+ * AdaCons when things fail: every callback failing in turn, workers lost at every message, coming back, leaving,
+ * hostile bytes, numbers that are not finite, time-outs. The crew's oracle looks at the gradients after every verb. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #define SUBSPACE_IMPLEMENTATION
@@ -93,8 +93,8 @@ END_TEST
 /* ---- every callback fails in turn ---- */
 
 START_TEST(every_call_fails) {
-    static const int bits_of[8] = {0, BULK, PARTS | BATCH, GROUPS | BULK | PARTS, MEAN | BULK, IMPATIENT | PARTS,
-                                   SHARED | BULK, IN_PLACE | PARTS};
+    static const int bits_of[8] = {
+        0, BULK, PARTS | BATCH, GROUPS | BULK | PARTS, MEAN | BULK, IMPATIENT | PARTS, SHARED | BULK, IN_PLACE | PARTS};
     static const weft_status status_of[2] = {WEFT_ERR_TRANSPORT, WEFT_ERR_PEER_LOST};
     uint32_t n = 2 + (uint32_t)_i % 3;
     int bits = bits_of[_i / 3], call, s;
@@ -133,7 +133,8 @@ END_TEST
 
 /* ---- a worker is lost before or after every message ---- */
 
-static void lost_at_every_message_of(int bits, uint32_t n, void (*spoil)(crew_worker *), subspace_desc *s, uint64_t least) {
+static void lost_at_every_message_of(int bits, uint32_t n, void (*spoil)(crew_worker *), subspace_desc *s,
+                                     uint64_t least) {
     int after;
     uint64_t k, total = 0, fired = 1, abandoned = 0;
     for (k = 1; fired; k++)
@@ -177,10 +178,19 @@ static void lost_at_every_message_of(int bits, uint32_t n, void (*spoil)(crew_wo
 }
 
 START_TEST(lost_at_every_message) {
-    static const int bits_of[13] = {
-        0,     BULK, PARTS, BULK | PARTS, GROUPS | BATCH, BULK | GROUPS | PARTS | IMPATIENT, MEAN, MEAN | BULK | PARTS,
-        BATCH | IMPATIENT, SHARED | BULK, SHARED | MEAN | PARTS, IN_PLACE | BULK | IMPATIENT,
-        IN_PLACE | SHARED | PARTS | GROUPS};
+    static const int bits_of[13] = {0,
+                                    BULK,
+                                    PARTS,
+                                    BULK | PARTS,
+                                    GROUPS | BATCH,
+                                    BULK | GROUPS | PARTS | IMPATIENT,
+                                    MEAN,
+                                    MEAN | BULK | PARTS,
+                                    BATCH | IMPATIENT,
+                                    SHARED | BULK,
+                                    SHARED | MEAN | PARTS,
+                                    IN_PLACE | BULK | IMPATIENT,
+                                    IN_PLACE | SHARED | PARTS | GROUPS};
     lost_at_every_message_of(bits_of[_i / 3], 2 + (uint32_t)_i % 3, NULL, NULL, 20);
 }
 END_TEST
@@ -369,7 +379,8 @@ START_TEST(views_without_a_loss) {
 }
 END_TEST
 
-/* The host knows of a loss before a round is begun: what is then submitted is not taken, and wanted after the regroup. */
+/* The host knows of a loss before a round is begun: what is then submitted is not taken, and wanted after the
+ * regroup. */
 START_TEST(submitted_after_a_loss) {
     static const size_t count[2] = {50, 60};
     uint32_t alone[1] = {0};
@@ -786,7 +797,8 @@ END_TEST
 /* In every third attempt one of them, another one each time, has no gradient to speak of. */
 static void spoil_one(crew_worker *w) {
     float *x = (float *)w->grads.tensor[0].data;
-    if (w->attempts % 3 == 2 && w->attempts / 3 % w->f->size == w->rank) x[w->attempts % 7] = w->rank % 2 ? NAN : INFINITY;
+    if (w->attempts % 3 == 2 && w->attempts / 3 % w->f->size == w->rank)
+        x[w->attempts % 7] = w->rank % 2 ? NAN : INFINITY;
 }
 
 static void spoil_all(crew_worker *w) {
@@ -874,8 +886,8 @@ START_TEST(slow_is_not_dead) {
 }
 END_TEST
 
-/* A worker that computes for long between two parts is waited for by the others, and that is no progress; it itself waits
- * for nobody. */
+/* A worker that computes for long between two parts is waited for by the others, and that is no progress; it itself
+ * waits for nobody. */
 START_TEST(between_parts_nobody_times_out_who_is_waited_for) {
     static const size_t count[2] = {50, 60};
     team_desc d = team_default(1, 2);
@@ -953,7 +965,8 @@ START_TEST(storms) {
             if (cluster_below(&rng, 2)) weft_sim_lose_at_message(&f.sim, r, 1 + cluster_below(&rng, 120), (int)(r & 1));
         ok = ok && crew_run(&f, 4) && crew_agree(&f);
         for (r = 0; r < n; r++)
-            if (ok && !weft_sim_alive(&f.sim, r) && !f.worker[r].left && cluster_below(&rng, 2)) ok = crew_rejoin(&f, r);
+            if (ok && !weft_sim_alive(&f.sim, r) && !f.worker[r].left && cluster_below(&rng, 2))
+                ok = crew_rejoin(&f, r);
         ok = ok && crew_run(&f, 7) && crew_agree(&f);
         ck_assert_msg(ok, "storm %llu (variant %d, %u workers): %s", (unsigned long long)seed, bits, n, f.why);
         train_on(&f, "storm", seed);

@@ -139,8 +139,8 @@ START_TEST(every_field) {
     BAD(bad.in_place = 2, WEFT_ERR_ARGUMENT, "desc.in_place");
     BAD(bad.in_place = -1, WEFT_ERR_ARGUMENT, "desc.in_place");
     BAD(bad.in_place = 1; bad.guard = SUBSPACE_GUARD_REJECT, WEFT_ERR_ARGUMENT, "desc.guard");
-    BAD(f.net.shared = 1; bad.in_place = 1; bad.guard = SUBSPACE_GUARD_REJECT; bad.plan = SUBSPACE_PLAN_EXCHANGE,
-        WEFT_ERR_ARGUMENT, "desc.guard");
+    BAD(f.net.shared = 1; bad.in_place = 1; bad.guard = SUBSPACE_GUARD_REJECT;
+        bad.plan = SUBSPACE_PLAN_EXCHANGE, WEFT_ERR_ARGUMENT, "desc.guard");
     BAD(bad.rule = SUBSPACE_MEAN; bad.scale = SUBSPACE_SCALE_PROJECTION, WEFT_ERR_ARGUMENT, "desc.scale");
     BAD(bad.rule = SUBSPACE_MEAN; bad.scale = SUBSPACE_SCALE_MEAN_NORM, WEFT_ERR_ARGUMENT, "desc.scale");
     BAD(bad.momentum = 1, WEFT_ERR_ARGUMENT, "desc.momentum");
@@ -422,7 +422,7 @@ END_TEST
         subspace_stats_t before, after;                                                                                \
         subspace_stats(a, &before);                                                                                    \
         ck_assert_int_eq(verb, code);                                                                                  \
-        ck_assert_msg(subspace_detail(a)->field && strstr(subspace_detail(a)->field, name), "%s: %s", #verb,           \
+        ck_assert_msg(subspace_detail(a)->field &&strstr(subspace_detail(a)->field, name), "%s: %s", #verb,            \
                       subspace_detail(a)->field);                                                                      \
         ck_assert_int_eq(subspace_detail(a)->status, code);                                                            \
         ck_assert_uint_eq(subspace_detail(a)->peer, WEFT_NO_RANK);                                                     \
@@ -870,8 +870,7 @@ START_TEST(fingerprints_differ) {
     case 14: w->desc.in_place = 1; break;
     }
     ck_assert_msg(team_worker_init(w), "%s", t.why);
-    for (r = 0; r < 2; r++)
-        t.worker[r].status = subspace_submit(t.worker[r].a, 0, t.worker[r].desc.gradients.count);
+    for (r = 0; r < 2; r++) t.worker[r].status = subspace_submit(t.worker[r].a, 0, t.worker[r].desc.gradients.count);
     ck_assert_msg(team_settle(&t), "%s", t.why);
     for (r = 0; r < 2; r++) {
         const weft_detail *e = subspace_detail(t.worker[r].a);
@@ -1015,8 +1014,8 @@ START_TEST(memory_is_what_the_manual_says) {
             d.gradients = one;
             total = subspace_memory(&d, NULL);
             want = bytes + 64 * n * (bytes / (4 << 20) + 2) + 8 * (2 * n * n + 12 * n) + 2100 * n;
-            ck_assert_msg((double)total <= want * 1.1 + 5000, "%g bytes, %g workers: %zu instead of %g", bytes, n, total,
-                          want);
+            ck_assert_msg((double)total <= want * 1.1 + 5000, "%g bytes, %g workers: %zu instead of %g", bytes, n,
+                          total, want);
             ck_assert_double_ge((double)total, bytes);
             /* without a transport: no copy at all */
             d.transport = NULL;

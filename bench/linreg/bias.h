@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * bias.h: is the aggregate what it estimates? Workers draw gradients mu_i + noise many times over; mu is the mean of
  * the mu_i. The expectation of the aggregate is taken apart into its component along mu and the rest. Noise is
- * isotropic, so by symmetry the expectation lies in the span of the mu_i, and is fully told by its coordinates there. */
+ * isotropic, so by symmetry the expectation lies in the span of the mu_i, and is fully told by its coordinates
+ * there. */
 #ifndef BENCH_LINREG_BIAS_H
 #define BENCH_LINREG_BIAS_H
 

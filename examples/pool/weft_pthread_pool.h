@@ -12,7 +12,8 @@
  *
  * parallel_for: the caller works too, so it also makes progress when all other threads are busy, may be called from
  *   several threads at a time, and from a submitted task. A thread that has nothing to do offers its processor to
- *   others WEFT_PTHREAD_POOL_YIELDS times (some ten microseconds: kernels often come one behind the other), then sleeps.
+ *   others WEFT_PTHREAD_POOL_YIELDS times (some ten microseconds: kernels often come one behind the other), then
+ *   sleeps.
  * submit: tasks start in the order of submission, as threads become free; WEFT_ERR_CAPACITY if WEFT_PTHREAD_POOL_TASKS
  *   are waiting already, WEFT_ERR_UNSUPPORTED in a pool of one thread.
  * destroy: what was submitted is finished first, then all threads are joined. */

@@ -34,8 +34,9 @@ bool rule_is_free(algorithm a, const options *o) {
 
 /* ---- The network, and who is in it ---- */
 
-/* Over a real network somebody has to decide who is left (the launcher of the job, a coordinator), and to tell all survivors
- * the same. Between threads a lock does: every death makes a new view, of those who neither died nor left before. */
+/* Over a real network somebody has to decide who is left (the launcher of the job, a coordinator), and to tell all
+ * survivors the same. Between threads a lock does: every death makes a new view, of those who neither died nor left
+ * before. */
 struct team {
     weft_threads_team threads;
     pthread_mutex_t lock;
@@ -209,7 +210,8 @@ static weft_status finish(rule *r, weft_status s) {
     return s;
 }
 
-/* Says good-bye. If somebody dies meanwhile, those who are left form a view without this worker, and good-bye is said. */
+/* Says good-bye. If somebody dies meanwhile, those who are left form a view without this worker, and good-bye is
+ * said. */
 static void go(rule *r) {
     while (!team_may_leave(r->team, r->rank)) finish(r, WEFT_ERR_PEER_LOST);
     weft_status s = r->grawa ? grawa_leave(r->grawa) : subspace_leave(r->subspace);

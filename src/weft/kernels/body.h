@@ -556,8 +556,8 @@ WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, do
 #undef WEFT_DO
 }
 
-/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and what is
- * read again is in the first-level cache. */
+/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and
+ * what is read again is in the first-level cache. */
 WEFT_KERNEL void WEFT_K(gram_columns)(size_t columns, const WEFT_T *const *x, double *lanes) {
     size_t i, at;
     for (at = 0; at < WEFT_LANES_OF_A_BLOCK; at += WEFT_D_LANES) {
