@@ -28,7 +28,7 @@
  *   for (;;) {
  *       backward(model);
  *       s = subspace_aggregate(a);             // blocking; the gradients now hold the aggregate, the same on all
- *       if (s < 0) return fail(weft_strerror(s), subspace_detail(a));
+ *       if (s != WEFT_OK) return fail(weft_strerror(s), subspace_detail(a));
  *       optimiser(model);
  *   }
  *   subspace_leave(a); subspace_wait(a); subspace_close(a);
@@ -61,8 +61,8 @@
  * ---- Extra memory ----
  *
  * One copy of the gradients, into which the others' pieces and then the aggregate are received, and 64 bytes a worker
- * and chunk of 4 MiB; 2 N^2 + 12 N doubles a group of tensors; about 2 KB a worker for messages. subspace_memory names
- * every buffer.
+ * and chunk of 4 MiB, and a worker and tensor; 2 N^2 + 12 N doubles a group of tensors; about 2 KB a worker for
+ * messages, 4 KB more with a pool. subspace_memory names every buffer.
  *
  * ---- In place ----
  *
@@ -87,7 +87,9 @@
  * momentum, Adam   take the aggregate as they would the mean. Weight decay goes into your optimiser, not in here.
  * accumulation     sum your micro-batches locally, submit once: common factors cancel but for the scale.
  * clipping         after the aggregate. Clipping each worker before changes who is in the consensus.
- * loss scaling     a common factor on all gradients comes out as that factor. An overflow on one worker: `guard`.
+ * loss scaling     a common factor on all gradients comes out as that factor (not with SUBSPACE_SCALE_OFF); where it
+ *                  changes from step to step, the average over steps remembers the old one for a while. An overflow
+ *                  on one worker: `guard`.
  * unequal batches  subspace_set_batch(a, samples): a worker with twice the samples counts as two.
  * frozen, unused   submit zeros; every tensor is submitted every round by everybody.
  * layers           `group_of_tensor`: weights of their own for each group of tensors (each layer, say).
@@ -99,9 +101,17 @@
  * committed the round, all commit it (WEFT_OK), else all abandon it, gradients untouched (WEFT_WANT_GRADIENT). The
  * average over order statistics begins anew when the number of workers changes or one is new. Slow is not dead:
  * timeout_ns only reports that nothing moves. A gradient that is not finite never enters an aggregate: its worker is
- * left out of the round and the weights formed among the others, or the round is rejected by all (`guard`), gradients
- * and state untouched. Weights whose sum is zero (opposed or zero gradients) fall back to equal ones, counted in the
- * stats. */
+ * left out, and the weights formed among the others, in each group of tensors where it is not; or the round is rejected
+ * by all (`guard`), gradients and state untouched. It is rejected in any case, with WEFT_ERR_NONFINITE, if nobody is
+ * left in a group, or the aggregate overflows. Squared norms are sums in f64: a gradient with a norm beyond 1e154
+ * counts as not finite, and one below 1e-162 as zero. Weights whose sum is zero or below (opposed or zero gradients)
+ * fall back to those of the mean, counted in the stats.
+ *
+ * With shared memory (SUBSPACE_PLAN_SHARED) the other workers read, and in place also write, a worker's gradients, and
+ * read its object. So after an error, too, tensors and memory stay until no other worker is in a round with this one:
+ * until all have left, closed, or agreed on a view without it; and a worker that is declared lost must really have
+ * stopped. subspace_leave sees to that by itself. Where threads come and go as they like, ask for
+ * SUBSPACE_PLAN_EXCHANGE. */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -160,11 +170,15 @@ typedef enum subspace_negative {
 
 /* What a gradient that is not finite does to the round. */
 typedef enum subspace_guard {
-    SUBSPACE_GUARD_EXCLUDE = 0, /* its worker is left out; the average over steps sits this round out */
-    SUBSPACE_GUARD_REJECT = 1   /* WEFT_ERR_NONFINITE on all workers; gradients and state untouched */
+    /* its worker is left out of the groups where it is; their average over steps sits this round out */
+    SUBSPACE_GUARD_EXCLUDE = 0,
+    /* WEFT_ERR_NONFINITE on all workers (those whom a regroup finds short of that are told WEFT_WANT_GRADIENT);
+     * gradients and state untouched */
+    SUBSPACE_GUARD_REJECT = 1
 } subspace_guard;
 
-/* How a round gets at the other workers' gradients. The bits are the same. */
+/* How a round gets at the other workers' gradients. The bits are the same. Who shares memory keeps it in place for the
+ * others: see the end of the manual above. */
 typedef enum subspace_plan {
     SUBSPACE_PLAN_DEFAULT = 0,  /* SHARED where transport->shared says so, else EXCHANGE */
     SUBSPACE_PLAN_EXCHANGE = 1, /* shards of the gradients and of the aggregate are sent */
@@ -204,20 +218,22 @@ typedef struct subspace_stats_t {
     uint64_t rounds;              /* committed here */
     uint64_t rounds_abandoned;    /* by a regroup or the guard; gradients untouched */
     uint64_t members;             /* workers in the view now */
-    uint64_t participants;        /* whose gradients entered the last aggregate */
-    uint64_t nonfinite_gradients; /* workers left out of a round, or why it was rejected */
-    uint64_t zero_sums;           /* groups and rounds with equal weights, since the sum of the weights was zero */
-    uint64_t scale_fallbacks;     /* groups and rounds where the projection was not positive */
-    uint64_t restarts;            /* of the average over steps */
-    weft_traffic traffic;         /* bytes and messages of this worker */
+    uint64_t participants;        /* whose gradients entered the last aggregate whole */
+    uint64_t nonfinite_gradients; /* workers left out of a round or a group of it, or why it was rejected */
+    /* groups and rounds with the mean's weights, since their sum was not above 1e-6 of their size (with
+     * SUBSPACE_FORWARD: was zero) */
+    uint64_t zero_sums;
+    uint64_t scale_fallbacks; /* groups and rounds where the projection was not positive */
+    uint64_t restarts;        /* of the average over steps */
+    weft_traffic traffic;     /* bytes and messages of this worker */
 } subspace_stats_t;
 
-/* One worker's numbers in one group of the last round. */
+/* One worker's numbers in one group of the last round. The mean needs no norms: they, dot and alpha are 0 for it. */
 typedef struct subspace_worker_t {
     double norm;        /* |g_i| */
     double dot;         /* <g_i, sum_j n_j g_j>, n_j: samples as set by subspace_set_batch, else 1 */
     double alpha;       /* dot / (norm + eps) / sum_j n_j */
-    double weight;      /* w_i: they sum to 1 */
+    double weight;      /* w_i: they sum to 1; SUBSPACE_BASIC: as coefficient */
     double coefficient; /* c_i, before `scale` */
 } subspace_worker_t;
 
@@ -253,7 +269,8 @@ SUBSPACE_API weft_status subspace_init_abi(subspace **out, const subspace_desc *
  * hold the aggregate already. */
 SUBSPACE_API weft_status subspace_submit(subspace *a, size_t first, size_t count);
 
-/* Submits what is not yet submitted, and waits until the gradients hold the aggregate. Bounded by timeout_ns. */
+/* Submits what is not yet submitted, and waits until the gradients hold the aggregate. Bounded by timeout_ns. Not an
+ * aggregate either is WEFT_WANT_GRADIENT: a regroup was still under way, and the round has been abandoned. */
 SUBSPACE_API weft_status subspace_aggregate(subspace *a);
 
 /* Goes on with whatever is in progress. Never blocks. WEFT_OK: nothing is (any more). */
@@ -266,13 +283,13 @@ SUBSPACE_API weft_status subspace_wait(subspace *a);
 /* All gradients in one address space: aggregates the n <= desc.here gradients (each of the shapes and types of
  * desc.gradients) into `out` (which may be one of them), with the same bits as n workers that submit all tensors at
  * once. Between rounds; reads everything twice, 2 n + 1 times the gradients' bytes, and groups that fit the cache once.
- * Counts as a round. samples: one a gradient, or NULL: equal. Errors: ARGUMENT; NONFINITE, after which, unless the
- * guard rejects, `out` may hold anything. */
+ * Counts as a round. samples: one a gradient, or NULL: equal. Errors: ARGUMENT; NONFINITE, after which `out` may hold
+ * anything, unless it was a gradient that the guard rejected. */
 SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradients, uint32_t n, const double *samples,
                                           const weft_tensors *out);
 
 /* How many samples this worker's gradient stands for, from the next round on; only ratios between workers matter.
- * > 0, finite; 1 at first. The gradients are means over these samples. */
+ * 1e-100 to 1e100; 1 at first. The gradients are means over these samples. */
 SUBSPACE_API weft_status subspace_set_batch(subspace *a, double samples);
 
 /* Says good-bye (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. */
@@ -283,8 +300,9 @@ SUBSPACE_API weft_status subspace_leave(subspace *a);
 SUBSPACE_API weft_status subspace_peer_lost(subspace *a, uint32_t rank);
 SUBSPACE_API weft_status subspace_peer_up(subspace *a, uint32_t rank);
 
-/* The new view, the same on all its members, with a higher epoch than any before. Settles what becomes of a round in
- * progress; poll until WEFT_OK (committed, or there was none) or WEFT_WANT_GRADIENT (abandoned: submit again). */
+/* The new view (with a transport), the same on all its members, with a higher epoch than any before. Settles what
+ * becomes of a round in progress; poll until WEFT_OK (committed, or there was none) or WEFT_WANT_GRADIENT (abandoned:
+ * submit again). */
 SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view);
 
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes is
@@ -300,16 +318,18 @@ SUBSPACE_API const weft_detail *subspace_detail(const subspace *a); /* never NUL
 SUBSPACE_API uint32_t subspace_state(const subspace *a);
 SUBSPACE_API uint32_t subspace_members(const subspace *a, uint32_t *ranks, uint32_t capacity);
 SUBSPACE_API uint32_t subspace_groups(const subspace *a);
-/* Of the last round; `rank`: a rank, or an index into the gradients of subspace_combine. ARGUMENT if it had no part. */
+/* Of the last round committed, until the next begins; `rank`: a rank, or an index into the gradients of
+ * subspace_combine. ARGUMENT if it had no part, or the round came to nothing. */
 SUBSPACE_API weft_status subspace_worker(const subspace *a, uint32_t rank, uint32_t group, subspace_worker_t *out);
 /* The factor that `scale` made of the last round's group; NaN before. */
 SUBSPACE_API double subspace_scale_of(const subspace *a, uint32_t group);
 /* The average over steps of the sorted alphas, ascending, as far as `capacity` goes; returns how many there are. */
 SUBSPACE_API uint32_t subspace_slots(const subspace *a, uint32_t group, double *slots, uint32_t capacity);
 
-/* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's
- * cooperation. Use the channel again only after a barrier of your own behind every worker's close, and with a first
- * view of a higher epoch; or take another channel. */
+/* Cancels every message under way. Afterwards the memory is the host's again (with shared memory: as soon as no other
+ * worker is in a round with this one) and no verb is legal. Needs nobody's cooperation. Use the channel again only
+ * after a barrier of your own behind every worker's close, and with a first view of a higher epoch; or take another
+ * channel. */
 SUBSPACE_API void subspace_close(subspace *a);
 /*==== IMPLEMENTATION ====*/
 
@@ -362,6 +382,7 @@ struct subspace {
     int lost;                             /* the gradients are in pieces */
     int state, then;
     uint64_t round, settled, have; /* as in the sync: last one over, its id, id of the one whose result is here */
+    uint64_t averaged;             /* id of the last one committed: the average over steps is of that moment */
     uint32_t rows;                 /* workers that there is room for */
     size_t groups;
     uint32_t *group_of; /* NULL: one group */
@@ -628,7 +649,7 @@ WEFT_FN void subspace_begin_afresh(subspace *a) {
     a->joined = a->cut = a->wanting = a->lost = 0;
     a->state = SUBSPACE_IDLE;
     a->then = SUBSPACE_THEN_IDLE;
-    a->round = a->settled = 0;
+    a->round = a->settled = a->averaged = 0;
     a->own_samples = 1.0;
     a->count = 0;
     memset(&a->stats, 0, sizeof a->stats);
@@ -889,7 +910,7 @@ WEFT_FN size_t subspace_stretch(const subspace *a, const subspace_chunk *c, size
     const size_t fits = subspace_fits(c);
     size_t least = SIZE_MAX;
     uint32_t i;
-    for (i = 0; a->moving && i < a->count; i++)
+    for (i = 0; a->desc.in_place && i < a->count; i++) /* whichever the plan: the same bits */
         if (i * c->unit + past < fits && fits - i * c->unit - past < least) least = fits - i * c->unit - past;
     return least;
 }
@@ -1182,8 +1203,9 @@ WEFT_FN void subspace_append(subspace *a, size_t lo, size_t end, size_t tensor, 
 WEFT_FN void subspace_append_tensors(subspace *a, size_t first, size_t count) {
     const uint64_t submission = (uint64_t)first << 32 | (uint64_t)count;
     size_t i;
-    if (!a->moving) subspace_append(a, a->map.position[first], a->map.position[first + count], first, submission);
-    for (i = first; a->moving && i < first + count; i++) {
+    if (!a->desc.in_place)
+        subspace_append(a, a->map.position[first], a->map.position[first + count], first, submission);
+    for (i = first; a->desc.in_place && i < first + count; i++) {
         const weft_tensor *t = &a->map.tensor[i];
         subspace_append(a, a->map.position[i], a->map.position[i] + t->count * weft_dtype_bytes(t->dtype), i,
                         submission);
@@ -1201,6 +1223,11 @@ WEFT_FN double *subspace_row(subspace *a, uint32_t rank) {
 
 WEFT_FN size_t subspace_row_numbers(const subspace *a) {
     return a->groups * 2 * a->count;
+}
+
+/* So that sums and products of them stay in range. */
+WEFT_FN int subspace_samples_fit(double samples) {
+    return samples >= 1e-100 && samples <= 1e100;
 }
 
 /* How many samples this worker stands for is told to everybody, and everybody's heard; with shared memory also where
@@ -1225,7 +1252,7 @@ WEFT_FN weft_status subspace_meet_poll(subspace *a) {
         const uint32_t r = n->member[i];
         double samples = a->own_samples;
         if (r != n->net->rank) memcpy(&samples, &n->peer[r].in_arg, sizeof samples);
-        if (!(samples > 0.0) || !weft_is_finite(samples))
+        if (!subspace_samples_fit(samples))
             return weft_group_break(n, WEFT_ERR_PROTOCOL, r, WEFT_TEXT("samples"), weft_double_bits(1.0),
                                     weft_double_bits(samples));
         a->samples[r] = samples;
@@ -1393,6 +1420,7 @@ WEFT_FN weft_status subspace_reject(subspace *a, uint32_t rank, const char *fiel
     weft_group_trace(&a->group, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, a->round, 0);
     weft_group_fail(&a->group, WEFT_ERR_NONFINITE, rank, field, 0, 0);
     subspace_forget(a);
+    a->count = 0;
     subspace_idle(a);
     return WEFT_ERR_NONFINITE;
 }
@@ -1472,7 +1500,7 @@ WEFT_FN void subspace_commit(subspace *a) {
     }
     a->round++;
     a->lost = 0;
-    a->settled = a->have;
+    a->averaged = a->settled = a->have;
     subspace_count_round(a);
     weft_group_trace(&a->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, a->round, a->count);
     subspace_forget(a);
@@ -1520,7 +1548,7 @@ WEFT_FN void subspace_begin_sync(subspace *a) {
     f[WEFT_SYNC_COMMITTED] = a->settled;
     f[WEFT_SYNC_HAVE] = a->have;
     f[WEFT_SYNC_FRESH] = a->joined ? 0 : SUBSPACE_SYNC_FRESH;
-    f[WEFT_SYNC_HASH] = 0;
+    f[WEFT_SYNC_HASH] = a->averaged;
     subspace_phase(a, SUBSPACE_SYNC, WEFT_TEXT("agreeing on a view"));
     weft_sync_begin(&a->sync, &a->group);
     a->group.phase_round = a->round;
@@ -1529,16 +1557,19 @@ WEFT_FN void subspace_begin_sync(subspace *a) {
 WEFT_FN weft_status subspace_sync_poll(subspace *a) {
     weft_group *n = &a->group;
     weft_status s = weft_sync_poll(&a->sync, n);
-    uint32_t i, behind = 0;
-    int copies = 0;
+    uint64_t averaged = 0;
+    uint32_t i;
+    int behind = 0, copies = 0;
     size_t g;
     if (s != WEFT_OK) return s;
     for (i = 0; i < n->members; i++) {
         const uint32_t r = n->member[i];
-        behind += (weft_sync_field(&a->sync, r, WEFT_SYNC_FRESH) & SUBSPACE_SYNC_FRESH) != 0 ||
-                  (weft_sync_field(&a->sync, r, WEFT_SYNC_COMMITTED) != a->sync.committed_id &&
-                   weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE) != a->sync.committed_id);
-        copies |= weft_sync_commits(&a->sync, weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE));
+        const uint64_t have = weft_sync_field(&a->sync, r, WEFT_SYNC_HAVE);
+        const int commits = weft_sync_commits(&a->sync, have);
+        const uint64_t id = commits ? have : weft_sync_field(&a->sync, r, WEFT_SYNC_HASH);
+        if (!i) averaged = id;
+        behind |= (weft_sync_field(&a->sync, r, WEFT_SYNC_FRESH) & SUBSPACE_SYNC_FRESH) != 0 || id != averaged;
+        copies |= commits;
     }
     if (a->cut && weft_sync_commits(&a->sync, a->have)) {
         a->wanting = 0;
@@ -1548,6 +1579,7 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
         a->wanting = 1;
         weft_group_trace(n, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, a->round + 1, 0);
         subspace_forget(a);
+        a->count = 0;
     }
     /* whoever is new, or was away while the others went on, has not their slots: then nobody has any */
     for (g = 0; g < a->groups && behind; g++) {
@@ -1631,7 +1663,9 @@ WEFT_FN weft_status subspace_drive(subspace *a) {
 
 #define SUBSPACE_ONLY_IDLE (1u << SUBSPACE_IDLE)
 #define SUBSPACE_ANY_LIVE ((1u << SUBSPACE_LEFT) - 1u)
-#define SUBSPACE_SUBMITTING (1u << SUBSPACE_IDLE | 1u << SUBSPACE_SYNC | 1u << SUBSPACE_MEET | 1u << SUBSPACE_SCATTER)
+/* COPIED: of a round that was submitted while a view was being agreed on */
+#define SUBSPACE_SUBMITTING                                                                                            \
+    (1u << SUBSPACE_IDLE | 1u << SUBSPACE_SYNC | 1u << SUBSPACE_MEET | 1u << SUBSPACE_SCATTER | 1u << SUBSPACE_COPIED)
 
 /* A verb begins. `states`: bit a state in which it is legal. Ends with subspace_exit. */
 WEFT_FN weft_status subspace_enter(subspace *a, uint32_t states) {
@@ -1676,7 +1710,8 @@ SUBSPACE_API weft_status subspace_submit(subspace *a, size_t first, size_t count
     size_t i;
     if (s != WEFT_OK) return s;
     if (!a->desc.transport) return subspace_refuse(a, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("transport"), 1, 0);
-    if (a->then == SUBSPACE_THEN_LEAVE) return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("state (leaving)"), 0, 1);
+    if (a->then == SUBSPACE_THEN_LEAVE || (a->state == SUBSPACE_COPIED && a->then != SUBSPACE_THEN_ROUND))
+        return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("state (leaving, or a round's end)"), 0, 1);
     if (first > a->desc.gradients.count || count > a->desc.gradients.count - first)
         return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("range of tensors"), a->desc.gradients.count,
                                first > a->desc.gradients.count ? first : first + count);
@@ -1826,7 +1861,7 @@ SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradi
     }
     for (i = 0; i < n; i++) {
         const double v = samples ? samples[i] : 1.0;
-        if (!(v > 0.0) || !weft_is_finite(v))
+        if (!subspace_samples_fit(v))
             return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("samples"), weft_double_bits(1.0),
                                    weft_double_bits(v));
         a->samples[i] = v;
@@ -1852,7 +1887,7 @@ SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradi
 SUBSPACE_API weft_status subspace_set_batch(subspace *a, double samples) {
     weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    if (!(samples > 0.0) || !weft_is_finite(samples))
+    if (!subspace_samples_fit(samples))
         return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("samples"), weft_double_bits(1.0),
                                weft_double_bits(samples));
     a->own_samples = samples;
@@ -1967,8 +2002,8 @@ SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, 
 /* A blob may have a valid checksum and still be hostile. */
 WEFT_FN int subspace_blob_sane(const subspace *a) {
     size_t g, k;
-    if ((a->settled & WEFT_ROUND_MASK) > a->round || a->round >= WEFT_ROUND_MASK || !(a->own_samples > 0.0) ||
-        !weft_is_finite(a->own_samples))
+    if ((a->settled & WEFT_ROUND_MASK) > a->round || a->round >= WEFT_ROUND_MASK ||
+        !subspace_samples_fit(a->own_samples))
         return 0;
     for (g = 0; g < a->groups; g++) {
         if (a->slot_count[g] > a->rows) return 0;
@@ -1981,7 +2016,9 @@ WEFT_FN int subspace_blob_sane(const subspace *a) {
 SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
+    subspace_stats_t stats;
     double samples;
+    int wanting;
     weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     if (!(subspace_state(a) & SUBSPACE_MAY_LOAD))
@@ -1989,15 +2026,20 @@ SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t byte
     s = weft_blob_check((const unsigned char *)buf, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
     if (s != WEFT_OK) return subspace_refuse(a, s, why.field, why.expected, why.got);
     samples = a->own_samples;
+    stats = a->stats;
+    wanting = a->wanting;
     memset(&b, 0, sizeof b);
     b.from = (const unsigned char *)buf;
     b.capacity = bytes - WEFT_BLOB_TAIL;
     b.at = WEFT_BLOB_HEAD;
     subspace_blob(a, &b);
+    a->averaged = a->settled;
     a->joined = a->settled != 0;
     if (!b.short_of && subspace_blob_sane(a)) return subspace_exit(a, WEFT_OK);
     subspace_begin_afresh(a);
     a->own_samples = samples;
+    a->stats = stats;
+    a->wanting = wanting;
     return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob contents"), 0, 0);
 }
 
@@ -2022,9 +2064,9 @@ SUBSPACE_API uint32_t subspace_state(const subspace *a) {
     uint32_t may = 0;
     if (!a || a->magic != SUBSPACE_MAGIC || a->state >= SUBSPACE_LEFT) return 0;
     if (a->desc.transport) may = SUBSPACE_MAY_REGROUP;
-    if (a->lost && !subspace_in_round(a)) may |= SUBSPACE_GRADIENTS_LOST;
+    if (a->lost && !a->cut && !subspace_in_round(a)) may |= SUBSPACE_GRADIENTS_LOST;
     if (a->desc.transport && SUBSPACE_SUBMITTING >> a->state & 1u && (a->waiting || a->state == SUBSPACE_IDLE) &&
-        a->then != SUBSPACE_THEN_LEAVE)
+        a->then != SUBSPACE_THEN_LEAVE && (a->state != SUBSPACE_COPIED || a->then == SUBSPACE_THEN_ROUND))
         may |= SUBSPACE_MAY_SUBMIT;
     if (a->state != SUBSPACE_IDLE) return may | SUBSPACE_MAY_POLL;
     if (a->round == 0 && a->stats.rounds == 0 && !a->group.synced) may |= SUBSPACE_MAY_LOAD;
@@ -2045,7 +2087,7 @@ SUBSPACE_API uint32_t subspace_groups(const subspace *a) {
 SUBSPACE_API weft_status subspace_worker(const subspace *a, uint32_t rank, uint32_t group, subspace_worker_t *out) {
     size_t at;
     uint32_t i;
-    if (!a || !out || rank >= a->rows || group >= a->groups) return WEFT_ERR_ARGUMENT;
+    if (!a || !out || rank >= a->rows || group >= a->groups || subspace_in_round(a)) return WEFT_ERR_ARGUMENT;
     at = group * a->rows + rank;
     for (i = 0; i < a->count && a->who[i] != rank; i++) continue;
     if (i == a->count || a->norm[at] != a->norm[at]) return WEFT_ERR_ARGUMENT;

@@ -157,7 +157,7 @@ static inline uint32_t crew_parts(const crew *f) {
 
 /* Are sums formed in the order in which subspace_combine forms them? */
 static inline int crew_exact(const crew *f) {
-    return crew_parts(f) == 1 && !(f->desc.s.in_place && !f->desc.sim.shared);
+    return crew_parts(f) == 1 && !f->desc.s.in_place;
 }
 
 static inline crew_slots crew_slots_of(const subspace *a) {
@@ -570,8 +570,7 @@ static inline int crew_make(crew_worker *w) {
     w->memory = (unsigned char *)malloc(w->bytes + 1);
     w->status = w->memory ? subspace_init_detail(&w->a, &w->desc, w->memory + 1, w->bytes, &why) : WEFT_ERR_MEMORY;
     crew_flat(&w->grads, w->kept);
-    w->begun_next = 0;
-    w->epoch = 0;
+    w->epoch = 0; /* what it had begun before it was lost may still be committed by the others, and is kept */
     w->doing = CREW_BEGINS;
     w->leaving = w->left = w->resting = w->committed_now = 0;
     w->part = 0;

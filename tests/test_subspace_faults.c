@@ -404,6 +404,141 @@ START_TEST(submitted_after_a_loss) {
 }
 END_TEST
 
+/* Polls everybody who waits, and lets time pass, until `until` says that it is enough. */
+static void poll_until(team *t, int (*until)(const team *t), uint64_t ns) {
+    uint32_t k, r;
+    for (k = 0; k < 20000 && !until(t); k++) {
+        for (r = 0; r < t->size; r++)
+            if (t->worker[r].status == WEFT_AGAIN) t->worker[r].status = subspace_poll(t->worker[r].a);
+        if (!until(t)) weft_sim_advance(&t->sim, ns);
+    }
+    ck_assert_uint_lt(k, 20000);
+}
+
+static int two_have_rejected(const team *t) {
+    return t->worker[0].status == WEFT_ERR_NONFINITE && t->worker[1].status == WEFT_ERR_NONFINITE;
+}
+
+static weft_view all_of(uint32_t count) {
+    static const uint32_t all[4] = {0, 1, 2, 3};
+    weft_view v = {sizeof v, 1, count, all};
+    return v;
+}
+
+/* Two have rejected a round when a new view of the same three cuts it short for the third: it is no new worker for that,
+ * and its average over steps is the same. */
+START_TEST(the_average_survives_a_rejection) {
+    static const size_t count[1] = {10};
+    const weft_view v = all_of(3);
+    team_desc d = team_default(1, 3);
+    subspace_stats_t stats;
+    subspace_worker_t w;
+    uint32_t r;
+    team t;
+    d.tensors = 1;
+    d.count = count;
+    d.s.guard = SUBSPACE_GUARD_REJECT;
+    d.s.momentum = 0.9;
+    ck_assert_msg(team_open(&t, &d), "%s", t.why);
+    team_fill(&t, 1);
+    ck_assert_msg(team_aggregate(&t), "%s", t.why);
+    ck_assert_int_eq(subspace_worker(t.worker[0].a, 1, 0, &w), WEFT_OK);
+    team_fill(&t, 2);
+    cluster_set(&t.worker[2].grads.tensor[0], 0, (double)NAN);
+    weft_sim_set_link(&t.sim, 0, 2, 10000000, 0, 0);
+    TEAM_EACH(&t, m, subspace_submit(m->a, 0, 1));
+    ck_assert_int_eq(subspace_worker(t.worker[0].a, 1, 0, &w), WEFT_ERR_ARGUMENT); /* in a round: of neither */
+    poll_until(&t, two_have_rejected, 1000);
+    ck_assert_int_eq(t.worker[2].status, WEFT_AGAIN);
+    ck_assert_int_eq(subspace_worker(t.worker[0].a, 1, 0, &w), WEFT_ERR_ARGUMENT); /* it came to nothing */
+    weft_sim_set_link(&t.sim, 0, 2, 1000, 0, 0);
+    TEAM_ALL(&t, m, subspace_regroup(m->a, &v));
+    for (r = 0; r < 3; r++) {
+        ck_assert_int_eq(t.worker[r].status, r == 2 ? WEFT_WANT_GRADIENT : WEFT_OK);
+        ck_assert_uint_eq(subspace_slots(t.worker[r].a, 0, NULL, 0), 3);
+        subspace_stats(t.worker[r].a, &stats);
+        ck_assert_uint_eq(stats.restarts, 0);
+    }
+    team_fill(&t, 3);
+    ck_assert_msg(team_aggregate(&t) && team_alike(&t), "%s", t.why);
+    ck_assert_msg(team_close(&t), "%s", t.why);
+}
+END_TEST
+
+static int both_have(const team *t) {
+    return t->worker[0].a->state == SUBSPACE_HAVE && t->worker[1].a->state == SUBSPACE_HAVE;
+}
+
+static int the_first_has_committed(const team *t) {
+    return t->worker[0].a->state != SUBSPACE_HAVE;
+}
+
+static int the_view_is_agreed(const team *t) {
+    return t->worker[0].a->state != SUBSPACE_SYNC;
+}
+
+/* With shared memory the end of a view's agreement may be a copy: the next round's tensors are taken all the while. */
+START_TEST(parts_while_a_view_settles) {
+    static const size_t count[2] = {10, 10};
+    const weft_view v = all_of(2);
+    team_desc d = team_default(1, 2);
+    team t;
+    d.tensors = 2;
+    d.count = count;
+    d.sim.shared = 1;
+    ck_assert_msg(team_open(&t, &d), "%s", t.why);
+    team_fill(&t, 1);
+    TEAM_EACH(&t, w, subspace_submit(w->a, 0, 2));
+    poll_until(&t, both_have, 100);
+    t.worker[1].status = WEFT_OK; /* is not polled for a while */
+    poll_until(&t, the_first_has_committed, 100);
+    TEAM_EACH(&t, w, subspace_regroup(w->a, &v));
+    ck_assert_int_eq(t.worker[0].a->state, SUBSPACE_SYNC);
+    ck_assert_uint_ne(subspace_state(t.worker[0].a) & SUBSPACE_MAY_SUBMIT, 0);
+    t.worker[0].status = subspace_submit(t.worker[0].a, 0, 1);
+    ck_assert_int_eq(t.worker[0].status, WEFT_AGAIN);
+    poll_until(&t, the_view_is_agreed, 100);
+    ck_assert_int_eq(t.worker[0].a->state, SUBSPACE_COPIED);
+    ck_assert_uint_ne(subspace_state(t.worker[0].a) & SUBSPACE_MAY_SUBMIT, 0);
+    t.worker[0].status = subspace_submit(t.worker[0].a, 1, 1);
+    ck_assert_int_eq(t.worker[0].status, WEFT_AGAIN);
+    t.worker[1].status = subspace_wait(t.worker[1].a);
+    ck_assert_int_eq(t.worker[1].status, WEFT_OK); /* the round of before, committed */
+    t.worker[1].status = subspace_submit(t.worker[1].a, 0, 1);
+    t.worker[1].status = subspace_submit(t.worker[1].a, 1, 1);
+    ck_assert_msg(team_settle(&t) && team_fine(&t, "the next round") && team_alike(&t), "%s", t.why);
+    ck_assert_msg(team_close(&t), "%s", t.why);
+}
+END_TEST
+
+static int the_first_exchanges_numbers(const team *t) {
+    return t->worker[0].a->state == SUBSPACE_NUMBERS;
+}
+
+/* As long as it is open whether the round commits, nothing is said to be lost. */
+START_TEST(what_is_open_is_not_lost) {
+    static const size_t count[1] = {300};
+    const weft_view v = all_of(2);
+    team_desc d = team_default(1, 2);
+    team t;
+    d.tensors = 1;
+    d.count = count;
+    d.s.in_place = 1;
+    ck_assert_msg(team_open(&t, &d), "%s", t.why);
+    team_fill(&t, 1);
+    TEAM_EACH(&t, w, subspace_submit(w->a, 0, 1));
+    poll_until(&t, the_first_exchanges_numbers, 100);
+    t.worker[0].status = subspace_regroup(t.worker[0].a, &v);
+    ck_assert_int_eq(t.worker[0].a->state, SUBSPACE_SYNC);
+    ck_assert_uint_eq(subspace_state(t.worker[0].a) & SUBSPACE_GRADIENTS_LOST, 0);
+    t.worker[1].status = subspace_regroup(t.worker[1].a, &v);
+    ck_assert_msg(team_settle(&t), "%s", t.why);
+    ck_assert_int_eq(t.worker[0].status, WEFT_WANT_GRADIENT);
+    ck_assert_uint_ne(subspace_state(t.worker[0].a) & SUBSPACE_GRADIENTS_LOST, 0);
+    ck_assert_msg(team_close(&t), "%s", t.why);
+}
+END_TEST
+
 /* ---- good-byes ---- */
 
 START_TEST(leaves) {
@@ -1001,6 +1136,9 @@ int main(void) {
     tcase_add_loop_test(t, last_one_goes_on, 0, VARIANTS);
     tcase_add_loop_test(t, views_without_a_loss, 0, VARIANTS);
     tcase_add_test(t, submitted_after_a_loss);
+    tcase_add_test(t, the_average_survives_a_rejection);
+    tcase_add_test(t, parts_while_a_view_settles);
+    tcase_add_test(t, what_is_open_is_not_lost);
     t = part(runner, "leaving");
     tcase_add_loop_test(t, leaves, 0, 7);
     tcase_add_test(t, leaves_at_once);

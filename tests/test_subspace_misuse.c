@@ -473,8 +473,10 @@ START_TEST(setters_are_checked) {
     a = t.worker[0].a;
     for (k = 0; k < sizeof bad / sizeof *bad; k++)
         REFUSED(a, subspace_set_batch(a, bad[k]), WEFT_ERR_ARGUMENT, "samples");
-    ck_assert_int_eq(subspace_set_batch(a, 1e-300), WEFT_OK);
-    ck_assert_int_eq(subspace_set_batch(a, 1e300), WEFT_OK);
+    REFUSED(a, subspace_set_batch(a, 1e-101), WEFT_ERR_ARGUMENT, "samples"); /* their sums would leave the range */
+    REFUSED(a, subspace_set_batch(a, 1e101), WEFT_ERR_ARGUMENT, "samples");
+    ck_assert_int_eq(subspace_set_batch(a, 1e-100), WEFT_OK);
+    ck_assert_int_eq(subspace_set_batch(a, 1e100), WEFT_OK);
     ck_assert_msg(team_close(&t), "%s", t.why);
 }
 END_TEST

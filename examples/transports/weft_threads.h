@@ -654,8 +654,9 @@ WEFT_FN void weft_threads_all_pairs(weft_threads_team *team, uint32_t rank) {
 }
 
 /* The worker `rank` is gone: whatever others have pending with it ends in WEFT_ERR_PEER_LOST, now and from now on, and
- * so does whatever it asks for itself, and everybody's all_reduce. When this returns, its buffers are not touched any
- * more. From any thread. */
+ * so does whatever it asks for itself, and everybody's all_reduce. When this returns, the transport does not touch its
+ * buffers any more; an algorithm of another worker that goes by `shared` may, until that one has a view without it.
+ * From any thread. */
 WEFT_FN void weft_threads_lose(weft_threads_team *team, uint32_t rank) {
     if (rank >= team->size) return;
     pthread_mutex_lock(&team->lock);

@@ -46,10 +46,10 @@
  *   request, in and out belong to the transport. A sum that is cancelled by a rank, or loses one, comes to nothing for
  *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
  * Shared memory. `shared` = 1 says that all ranks live in one address space: an address of one is good at all, and what
- *   a rank wrote before it sent is there for whoever has received. An algorithm may then look at its peers' memory
- *   instead of having it sent (its header says when). Tensors and the memory of an object then stay where they are
- *   until no other worker is in a round with it; those of a rank that was lost, until the others are in a view without
- *   it.
+ *   a rank wrote before it sent is there for whoever has received. An algorithm may then read its peers' memory, and
+ *   where its header says so write it, instead of having it sent. Tensors and the memory of an object then stay where
+ *   they are until no other worker is in a round with it; those of a rank that was lost, until the others are in a
+ *   view without it.
  *
  * weft_transport_selftest() checks an implementation against this page. */
 
