@@ -437,8 +437,7 @@ WEFT_FN weft_status subspace_check(const subspace_desc *in, size_t desc_size, ui
         return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *in, in->struct_size);
     *out = *in;
     if (!in->transport && (!in->here || in->view))
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.transport (only with desc.here, without a view)"), 1,
-                           0);
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.transport (or desc.here, no view)"), 1, 0);
     if (in->transport && (s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&in->gradients, 0, d)) != WEFT_OK) return s;
     if (in->gradients.count >= UINT32_MAX)
@@ -526,8 +525,7 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
     a->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), d->gradients.count + 1, sizeof(size_t));
     a->chunk = (subspace_chunk *)weft_layout_take(l, WEFT_TEXT("chunks"), chunks, sizeof(subspace_chunk));
-    a->mirror =
-        (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces of the gradients, then the aggregate"), mirror, 1);
+    a->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces, then the aggregate"), mirror, 1);
     a->theirs =
         (subspace **)weft_layout_take(l, WEFT_TEXT("where the others are"), a->shared ? size : 0, sizeof(subspace *));
     a->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
@@ -535,19 +533,18 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
     a->submitted = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each tensor"), d->gradients.count, 1);
     a->excluded = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker and group"), each, 1);
     a->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker"), rows, 1);
-    a->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants, and their order"), rows, 3 * sizeof(uint32_t));
+    a->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants"), rows, 3 * sizeof(uint32_t));
     a->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), rows, sizeof(void *));
     a->factor = (double *)weft_layout_take(l, WEFT_TEXT("factors and samples"), rows, 2 * sizeof(double));
-    a->numbers = (double *)weft_layout_take(l, WEFT_TEXT("parts of dots and squared norms, from each worker"), all,
-                                            sizeof(double));
+    a->numbers = (double *)weft_layout_take(l, WEFT_TEXT("dots and squares from each"), all, sizeof(double));
     a->total = (double *)weft_layout_take(l, WEFT_TEXT("dots and squared norms"), row, sizeof(double));
     a->alpha = (double *)weft_layout_take(l, WEFT_TEXT("alphas, weights, coefficients, norms, slots"), each,
                                           6 * sizeof(double));
     a->scale = (double *)weft_layout_take(l, WEFT_TEXT("scale of each group"), d->groups, sizeof(double));
     a->alone_in = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each group"), d->groups, 1);
     a->slot_count = (uint32_t *)weft_layout_take(l, WEFT_TEXT("number of slots"), d->groups, sizeof(uint32_t));
-    a->room = (double *)weft_layout_take(l, WEFT_TEXT("numbers of blocks (with a pool: of a wave of them)"),
-                                         d->pool ? SUBSPACE_WAVE_BLOCKS * 2 : 2, rows * sizeof(double));
+    a->room = (double *)weft_layout_take(l, WEFT_TEXT("numbers of blocks"), d->pool ? SUBSPACE_WAVE_BLOCKS * 2 : 2,
+                                         rows * sizeof(double));
     if (!ok) l->overflow = 1;
     return made;
 }
@@ -989,7 +986,7 @@ WEFT_FN void subspace_mix_chunk(subspace *a, const subspace_chunk *c, uint32_t s
         for (i = 0; i < a->count; i++) a->factor[i] = subspace_factor(a, group, a->who[i]);
         if (a->desc.rule == SUBSPACE_MEAN)
             a->nonfinite +=
-                weft_run_weighted_sum(a->kernels, a->desc.pool, t, bytes / each, a->count, a->factor, a->x, out);
+                weft_run_weighted_sum(a->mixing, a->desc.pool, t, bytes / each, a->count, a->factor, a->x, out);
         else
             a->nonfinite += subspace_mix_run(a, t, bytes / each, group, out);
         for (i = 0; a->shared && !into && !a->set && i < a->count; i++)
@@ -1261,7 +1258,7 @@ WEFT_FN weft_status subspace_meet_poll(subspace *a) {
     }
     for (i = 0; i < subspace_row_numbers(a); i++) a->total[i] = subspace_row(a, n->net->rank)[i] = 0.0;
     if (a->desc.rule == SUBSPACE_MEAN) subspace_all_coefficients(a);
-    subspace_phase(a, SUBSPACE_SCATTER, WEFT_TEXT("exchanging shards of the gradients"));
+    subspace_phase(a, SUBSPACE_SCATTER, WEFT_TEXT("exchanging gradients"));
     return WEFT_OK;
 }
 
@@ -1453,8 +1450,21 @@ WEFT_FN weft_status subspace_numbers_poll(subspace *a) {
         a->mixed = a->chunks;
     else
         a->nonfinite = 0;
-    subspace_phase(a, SUBSPACE_GATHER, WEFT_TEXT("exchanging shards of the aggregate"));
+    subspace_phase(a, SUBSPACE_GATHER, WEFT_TEXT("exchanging the aggregate"));
     return WEFT_OK;
+}
+
+/* Elements that are not finite in a shard of the aggregate that has come: whoever formed it has looked, but it has
+ * crossed the wire since. */
+WEFT_FN uint64_t subspace_count_shard(const subspace *a, const subspace_chunk *c, uint32_t shard) {
+    weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, a->desc.in_place ? NULL : a->mirror + c->slot,
+                                   c->lo, subspace_shard(c, shard), subspace_shard(c, shard + 1));
+    unsigned char *p;
+    size_t each, which, bytes;
+    uint64_t n = 0;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0)
+        n += weft_run_count_nonfinite(a->kernels, a->desc.pool, a->map.tensor[which].dtype, bytes / each, p);
+    return n;
 }
 
 /* Chunk by chunk, the last one, which is still in the cache, first: while one is under way, the next one is formed. */
@@ -1469,7 +1479,14 @@ WEFT_FN weft_status subspace_gather_poll(subspace *a) {
             }
             if ((s = weft_group_poll(&a->group)) != WEFT_OK) return s;
             /* whoever has all of the aggregate also knows whether all of it is finite */
-            for (i = 0; i < a->count; i++) a->nonfinite += i != a->self && a->group.peer[a->who[i]].in_arg;
+            for (i = 0; i < a->count; i++) {
+                if (i == a->self) continue;
+                if (a->group.peer[a->who[i]].in_arg)
+                    a->nonfinite++;
+                else if (!a->shared && subspace_count_shard(a, &a->chunk[a->chunks - 1 - a->gathered], i))
+                    return weft_group_break(&a->group, WEFT_ERR_PROTOCOL, a->who[i],
+                                            WEFT_TEXT("aggregate (not finite)"), 0, 1);
+            }
             a->in_flight = 0;
             a->gathered++;
         }
@@ -1477,7 +1494,7 @@ WEFT_FN weft_status subspace_gather_poll(subspace *a) {
         if (a->mixed == a->gathered) subspace_own_mix(a, &a->chunk[a->chunks - 1 - a->mixed++]);
         subspace_begin_gather(a, &a->chunk[a->chunks - 1 - a->gathered]);
     }
-    subspace_phase(a, SUBSPACE_HAVE, WEFT_TEXT("telling that the aggregate is here"));
+    subspace_phase(a, SUBSPACE_HAVE, WEFT_TEXT("telling that it is here"));
     a->have = a->nonfinite ? 0 : weft_round_id(a->round + 1, a->group.epoch);
     subspace_begin_word(a, WEFT_STEP_HAVE, 0);
     return WEFT_OK;
@@ -1509,7 +1526,7 @@ WEFT_FN void subspace_commit(subspace *a) {
 
 /* Nobody's memory is looked at any more once all have said so: whoever goes may go. */
 WEFT_FN void subspace_begin_copied(subspace *a, const uint32_t *who, uint32_t count) {
-    subspace_phase(a, SUBSPACE_COPIED, WEFT_TEXT("telling that the aggregate is copied"));
+    subspace_phase(a, SUBSPACE_COPIED, WEFT_TEXT("telling that it is copied"));
     a->group.phase_round = a->round;
     weft_gather_begin(&a->group, who, count, a->round, SUBSPACE_STEP_COPIED, NULL, 0, 1, 0);
 }
@@ -1586,6 +1603,7 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
         a->stats.restarts += a->slot_count[g] != 0;
         a->slot_count[g] = 0;
     }
+    if (behind) a->averaged = 0; /* whoever has not come to the end of this agreement still has them */
     a->joined = 1;
     a->cut = 0;
     a->round = a->sync.committed;
@@ -1711,12 +1729,12 @@ SUBSPACE_API weft_status subspace_submit(subspace *a, size_t first, size_t count
     if (s != WEFT_OK) return s;
     if (!a->desc.transport) return subspace_refuse(a, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("transport"), 1, 0);
     if (a->then == SUBSPACE_THEN_LEAVE || (a->state == SUBSPACE_COPIED && a->then != SUBSPACE_THEN_ROUND))
-        return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("state (leaving, or a round's end)"), 0, 1);
+        return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("state (leaving)"), 0, 1);
     if (first > a->desc.gradients.count || count > a->desc.gradients.count - first)
         return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("range of tensors"), a->desc.gradients.count,
                                first > a->desc.gradients.count ? first : first + count);
     for (i = first; i < first + count; i++)
-        if (a->submitted[i]) return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("tensor (submitted already)"), 0, i);
+        if (a->submitted[i]) return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("tensor (submitted)"), 0, i);
     if (a->group.failed) { /* as if it had been begun and cut short: after a regroup it is wanted again */
         a->wanting = count || !a->desc.gradients.count || a->wanting;
         return subspace_exit(a, weft_group_pump(&a->group));

@@ -25,13 +25,15 @@
 #define CREW_GROUPS 4
 #define CREW_KEEP 8      /* rounds that the oracle remembers */
 #define CREW_HISTORY 256 /* committed rounds of a worker */
+#define CREW_VIEWS 5
 
 typedef struct crew crew;
 typedef struct crew_worker crew_worker;
 
 typedef enum crew_policy {
     CREW_REGROUP = 0, /* after an error every survivor is given a new view */
-    CREW_STOP = 1     /* a worker with an error is closed and does no more */
+    CREW_STOP = 1,    /* a worker with an error is closed and does no more */
+    CREW_INSIST = 2   /* whatever the error is but a time-out, up to CREW_VIEWS times a new view; then as CREW_STOP */
 } crew_policy;
 
 typedef struct crew_desc {
@@ -50,7 +52,8 @@ typedef struct crew_desc {
     uint64_t most_attempts;        /* of a worker between two calls of crew_run; 0: 1,000 */
     int deaf;                      /* does not poll while it computes */
     int no_oracle;                 /* numbers may be wrong: bulk data is tampered with */
-    void (*spoil)(crew_worker *w); /* changes a gradient that was made */
+    void (*spoil)(crew_worker *w);  /* changes a gradient that was made */
+    void (*meddle)(crew_worker *w); /* after a verb that was no error: tries others */
 } crew_desc;
 
 typedef enum crew_doing { CREW_BEGINS, CREW_COMPUTES, CREW_WAITS, CREW_RESTS, CREW_STOPPED } crew_doing;
@@ -71,12 +74,12 @@ struct crew_worker {
     uint32_t lives;
     size_t bytes;
     weft_tensors grads;
-    uint64_t rng, attempts, until, naps;
+    uint64_t rng, attempts, until, naps, nap_until;
     uint32_t part; /* submitted so far */
     crew_doing doing;
     int resting, leaving, left, committed_now;
     weft_status status;
-    uint32_t epoch;
+    uint32_t epoch, alarmed; /* alarmed: 1 + the epoch in which it last asked for a view */
     /* what happened */
     uint64_t errors, lost_errors, timeouts, rejects, abandoned, regroups, leaves_heard;
     weft_status stopped_by, last_error;
@@ -291,6 +294,7 @@ static inline void crew_trace(void *ctx, const weft_event *e) {
 
 /* A verb has returned: the gradients are what the oracle says. */
 static inline void crew_look(crew_worker *w, const char *verb) {
+    if (w->f->desc.meddle && w->status >= 0) w->f->desc.meddle(w);
     if (crew_in_pieces(w)) return;
     if (!w->f->desc.no_oracle && !crew_is(&w->grads, w->kept))
         crew_fail(w->f, "worker %lu: %s has changed gradients outside of a commit", (unsigned long)w->rank, verb);
@@ -355,18 +359,24 @@ static inline void crew_error(crew_worker *w, const char *verb) {
         w->status = WEFT_AGAIN;
         return;
     }
-    if (f->desc.policy == CREW_STOP) {
+    if (f->desc.policy == CREW_STOP ||
+        (f->desc.policy == CREW_INSIST && (w->status == WEFT_ERR_TIMEOUT || f->epoch >= CREW_VIEWS))) {
         w->stopped_by = w->status;
         crew_stop(w);
         return;
     }
-    if (w->status != WEFT_ERR_PEER_LOST && w->status != WEFT_ERR_TRANSPORT) {
+    if (w->status != WEFT_ERR_PEER_LOST && w->status != WEFT_ERR_TRANSPORT && f->desc.policy != CREW_INSIST) {
         crew_fail_detail(w, verb, w->status);
         crew_stop(w);
         return;
     }
     w->lost_errors += w->status == WEFT_ERR_PEER_LOST;
-    if (w->epoch == f->epoch) crew_new_view(f);
+    /* With a call that failed although the peer is there, a message of the view to come may have gone: another one. */
+    if (w->epoch == f->epoch ||
+        (w->alarmed != w->epoch + 1 && d->peer < f->size && weft_sim_alive(&f->sim, d->peer))) {
+        w->alarmed = w->epoch + 1;
+        crew_new_view(f);
+    }
 }
 
 /* Is there a view that this worker's host has heard of and the worker has not? */
@@ -406,6 +416,18 @@ static inline int crew_sleep(crew_worker *w) {
     else
         weft_sim_sleep(&w->f->sim, w->rank, w->until - now);
     return 1;
+}
+
+/* Looks again when there may be a time-out, if there is no news before. Somebody who waits in vain must come to rest as
+ * well, to be seen. */
+static inline void crew_nap(crew_worker *w) {
+    const uint64_t now = w->f->sim.now, ns = w->f->desc.s.timeout_ns;
+    if (!ns || w->naps >= 100) return;
+    if (now >= w->nap_until) {
+        w->nap_until = now + ns;
+        w->naps++;
+    }
+    weft_sim_sleep(&w->f->sim, w->rank, w->nap_until - now);
 }
 
 static inline int crew_turn(void *user, uint32_t rank) {
@@ -470,7 +492,10 @@ static inline int crew_turn(void *user, uint32_t rank) {
             if (!(subspace_state(w->a) & SUBSPACE_MAY_SUBMIT)) { /* said so by the state: only when there is an error */
                 w->status = subspace_poll(w->a);
                 crew_look(w, "subspace_poll");
-                if (w->status == WEFT_AGAIN) return 0;
+                if (w->status == WEFT_AGAIN) {
+                    crew_nap(w);
+                    return 0;
+                }
                 w->doing = CREW_WAITS;
                 break;
             }
@@ -491,8 +516,7 @@ static inline int crew_turn(void *user, uint32_t rank) {
                 crew_look(w, "subspace_poll");
             }
             if (w->status == WEFT_AGAIN) {
-                /* Somebody who waits in vain must come to rest as well, to be seen. */
-                if (f->desc.s.timeout_ns && w->naps++ < 100) weft_sim_sleep(&f->sim, rank, f->desc.s.timeout_ns);
+                crew_nap(w);
                 return 0;
             }
             if (w->status < 0) {
@@ -509,6 +533,10 @@ static inline int crew_turn(void *user, uint32_t rank) {
                 if (subspace_state(w->a) & SUBSPACE_MAY_SAVE) { /* abandoned: once more, as it is or a new one */
                     w->abandoned++;
                     w->part = 0;
+                    if (w->a->round >= f->target) { /* others had heard that it is rejected: for them it is over */
+                        w->doing = CREW_RESTS;
+                        break;
+                    }
                     if (w->attempts++ >= most) {
                         crew_fail(f, "worker %lu submits again and again", (unsigned long)rank);
                         return 0;
@@ -528,6 +556,7 @@ static inline int crew_turn(void *user, uint32_t rank) {
                 if (subspace_state(w->a))
                     crew_fail(f, "worker %lu has left, but verbs are still legal", (unsigned long)rank);
                 crew_stop(w);
+                if (f->in_view[rank] && w->epoch < f->epoch) crew_new_view(f); /* one that it will not come to */
                 return 1;
             }
             if (w->resting || w->committed_now) {
@@ -548,6 +577,7 @@ static inline int crew_turn(void *user, uint32_t rank) {
             }
             w->status = subspace_poll(w->a);
             crew_look(w, "subspace_poll");
+            if (w->status == WEFT_WANT_GRADIENT && w->a->round >= f->target) return 0; /* until there is a new goal */
             if (w->status != WEFT_OK) {
                 w->resting = 1;
                 w->doing = CREW_WAITS;

@@ -425,8 +425,8 @@ static weft_view all_of(uint32_t count) {
     return v;
 }
 
-/* Two have rejected a round when a new view of the same three cuts it short for the third: it is no new worker for that,
- * and its average over steps is the same. */
+/* Two have rejected a round when a new view of the same three cuts it short for the third: it is no new worker for
+ * that, and its average over steps is the same. */
 START_TEST(the_average_survives_a_rejection) {
     static const size_t count[1] = {10};
     const weft_view v = all_of(3);

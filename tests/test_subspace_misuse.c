@@ -449,12 +449,12 @@ START_TEST(ranges_are_checked) {
     ck_assert_int_eq(subspace_submit(a, 0, 0), WEFT_OK);
     t.worker[0].status = subspace_submit(a, 1, 1);
     ck_assert_int_ge(t.worker[0].status, 0);
-    REFUSED(a, subspace_submit(a, 1, 1), WEFT_ERR_ORDER, "submitted already");
+    REFUSED(a, subspace_submit(a, 1, 1), WEFT_ERR_ORDER, "tensor (submitted)");
     ck_assert_uint_eq(subspace_detail(a)->got, 1);
-    REFUSED(a, subspace_submit(a, 0, 3), WEFT_ERR_ORDER, "submitted already");
+    REFUSED(a, subspace_submit(a, 0, 3), WEFT_ERR_ORDER, "tensor (submitted)");
     t.worker[0].status = subspace_submit(a, 2, 1);
     t.worker[0].status = subspace_submit(a, 0, 1);
-    REFUSED(a, subspace_submit(a, 0, 1), WEFT_ERR_ORDER, "submitted already");
+    REFUSED(a, subspace_submit(a, 0, 1), WEFT_ERR_ORDER, "tensor (submitted)");
     t.worker[1].status = subspace_submit(t.worker[1].a, 1, 1);
     t.worker[1].status = subspace_submit(t.worker[1].a, 2, 1);
     t.worker[1].status = subspace_submit(t.worker[1].a, 0, 1);
