@@ -539,6 +539,39 @@ START_TEST(what_is_open_is_not_lost) {
 }
 END_TEST
 
+static int the_first_has_a_piece_home(const team *t) {
+    const subspace *a = t->worker[0].a;
+    return a->state == SUBSPACE_SCATTER && a->begun == 1 && !a->in_flight && a->summed == 1;
+}
+
+/* What is submitted while it is open what becomes of a round is of that round: its gradients are lost all the same. */
+START_TEST(what_comes_late_restores_nothing) {
+    static const size_t count[2] = {300, 300};
+    const weft_view v = all_of(2);
+    team_desc d = team_default(1, 2);
+    team t;
+    d.tensors = 2;
+    d.count = count;
+    d.s.in_place = 1;
+    ck_assert_msg(team_open(&t, &d), "%s", t.why);
+    team_fill(&t, 1);
+    TEAM_EACH(&t, w, subspace_submit(w->a, 0, 1));
+    poll_until(&t, the_first_has_a_piece_home, 100);
+    t.worker[0].status = subspace_regroup(t.worker[0].a, &v);
+    ck_assert_int_eq(t.worker[0].a->state, SUBSPACE_SYNC);
+    t.worker[0].status = subspace_submit(t.worker[0].a, 1, 1);
+    ck_assert_int_eq(t.worker[0].a->state, SUBSPACE_SYNC);
+    t.worker[1].status = subspace_regroup(t.worker[1].a, &v);
+    ck_assert_msg(team_settle(&t), "%s", t.why);
+    ck_assert_int_eq(t.worker[0].status, WEFT_WANT_GRADIENT);
+    ck_assert_uint_ne(subspace_state(t.worker[0].a) & SUBSPACE_GRADIENTS_LOST, 0);
+    team_fill(&t, 2);
+    ck_assert_msg(team_aggregate(&t) && team_alike(&t), "%s", t.why);
+    ck_assert_uint_eq(subspace_state(t.worker[0].a) & SUBSPACE_GRADIENTS_LOST, 0);
+    ck_assert_msg(team_close(&t), "%s", t.why);
+}
+END_TEST
+
 /* ---- good-byes ---- */
 
 START_TEST(leaves) {
@@ -1139,6 +1172,7 @@ int main(void) {
     tcase_add_test(t, the_average_survives_a_rejection);
     tcase_add_test(t, parts_while_a_view_settles);
     tcase_add_test(t, what_is_open_is_not_lost);
+    tcase_add_test(t, what_comes_late_restores_nothing);
     t = part(runner, "leaving");
     tcase_add_loop_test(t, leaves, 0, 7);
     tcase_add_test(t, leaves_at_once);
