@@ -1,0 +1,7893 @@
+/* SPDX-License-Identifier: MIT
+ * Generated from src/ by `make headers`: edit the files there, never this one.
+ * dsgd_aau.h: decentralised SGD with adaptive asynchronous updates (DSGD-AAU) for training processes of any framework,
+ * in plain C: every worker averages with whichever neighbours are ready, and nobody waits for a straggler for long.
+ *
+ * A worker takes a gradient step on its own parameters, x_j <- x_j - eta g(x_j), and says that it is ready. When an
+ * edge between two ready workers joins two parts of the graph that this epoch has not joined yet, they average, by
+ * Metropolis weights, and go on; an epoch is over when the edges averaged join all workers, so that what anyone has
+ * learnt reaches everybody, however unequal the speeds are. No server, no global clock, no all-reduce.
+ * G. Xiong, G. Yan, S. Wang, J. Li: "Straggler-Resilient Decentralized Learning via Adaptive Asynchronous Updates",
+ * ACM MobiHoc 2024, arXiv 2306.06559. The paper describes the method with a global iteration counter; the message
+ * protocol that does without one, and the rule by which an edge counts as new (it merges two parts), are this
+ * library's.
+ *
+ * ---- Quick start ----
+ *
+ *   #define DSGD_AAU_IMPLEMENTATION         // in exactly one source file
+ *   #include "dsgd_aau.h"
+ *
+ *   weft_tensor t[] = { {w1, n1, WEFT_F32}, {b1, h, WEFT_F32} };    // your parameters, where they are
+ *   weft_tensors params = {t, 2};
+ *   weft_transport net = weft_transport_make(&my_net, rank, size, my_send, my_recv, my_test, my_cancel, my_now);
+ *   weft_graph graph;                       // who may talk to whom: the same on all workers
+ *   weft_graph_torus(&graph, 4, 8, graph_memory, sizeof graph_memory);
+ *
+ *   dsgd_aau_desc d = {sizeof d};           // zero is the default everywhere
+ *   d.params = params; d.transport = &net; d.graph = &graph;
+ *   size_t bytes = dsgd_aau_memory(&d, NULL);  // exact; a report names every buffer
+ *   dsgd_aau *x; weft_status s = dsgd_aau_init(&x, &d, malloc(bytes), bytes);
+ *   if (s < 0) return fail(weft_strerror(s), NULL);
+ *
+ *   for (;;) {
+ *       train_one_step(model);              // forward, backward, optimiser: your own
+ *       s = dsgd_aau_step(x);               // ready: average with whoever else is
+ *       if (s == WEFT_AGAIN) s = dsgd_aau_wait(x);  // or go on polling: dsgd_aau_poll(x) never blocks
+ *       if (s < 0) return fail(weft_strerror(s), dsgd_aau_detail(x));
+ *   }
+ *   dsgd_aau_leave(x); dsgd_aau_wait(x); dsgd_aau_close(x);
+ *
+ * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
+ *
+ * ---- The verbs ----
+ *
+ * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call dsgd_aau_poll
+ * until it says something else), or an error (< 0; dsgd_aau_detail names who and where). From WEFT_AGAIN until WEFT_OK
+ * the parameters are lent to the library: neither write nor train on them. They change at the very end, wholly or not
+ * at all. A neighbour that is lost, or whose messages make no sense, is no error: the others go on without it
+ * (dsgd_aau_stats counts, dsgd_aau_fault tells why). Errors that a verb may return while the run goes on, each said
+ * once: WEFT_ERR_MISMATCH (a neighbour runs with other settings, and was refused), WEFT_ERR_TIMEOUT (nothing has moved
+ * for timeout_ns). dsgd_aau_state tells which verbs are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing.
+ * One object belongs to one thread at a time. No verb allocates, sleeps (but dsgd_aau_wait, in the transport), prints
+ * or reads the environment.
+ *
+ * While you compute a gradient, others may ask this worker for an answer ("not now") or have news to pass on: a
+ * dsgd_aau_poll between two layers answers at once what would else wait for your next step. Nothing breaks without it,
+ * but epochs take longer (in one simulation of 64 workers twice as long, and steps alone were twice as many).
+ *
+ * ---- How the waiting ends ----
+ *
+ * You wait until a neighbour that this epoch has not joined with you yet is ready, or until news arrive that others
+ * have averaged: then you take any ready neighbour, or, `grace_ns` later at the latest, go on with your local step
+ * alone. So the slowest worker holds up an epoch, but nobody's steps; only when all others are joined already do they
+ * wait for it. `patience_ns` bounds even that (an extension; not in the paper). A worker alone (N = 1, or everybody
+ * else lost) never waits, and its parameters are never touched.
+ *
+ * Give grace_ns two or three round trips: without it most steps on a sparse graph are alone (in a simulation of 256
+ * workers on a torus 87 %, with it 57 %). The more neighbours, the fewer, and the more workers, the more, since news
+ * from anywhere end the waiting: 1,024 on a torus 65 %, with 19 neighbours each (weft_graph_exponential) 54 %; 64
+ * workers with 16 neighbours each 25 %.
+ *
+ * ---- Extra memory ----
+ *
+ * One accumulator of the model's size (4 bytes an element for 16-bit types), whatever `fan`; one piece (piece_bytes;
+ * one more for the bf16 wire); 20 bytes a worker, 8 bytes an edge and about 1.5 KB a neighbour for labels and messages.
+ * dsgd_aau_memory names every buffer.
+ *
+ * ---- On the wire ----
+ *
+ * An averaging among one leader and d leaves moves 2 d models. Control messages are 20 bytes and what news they carry:
+ * each merge of an epoch passes each link about once, in 2 to 6 bytes, so that an epoch costs a link at most some N
+ * times that. coalesce_ns gathers news for so long before they get a message of their own. Simulated, 128 workers with
+ * 32 neighbours each send 11 KB of control a gradient, 1 % of what a model of a megabyte costs there; workers on a
+ * torus 0.6 KB (64 of them), 1 KB (256), 2.6 KB (1,024), 5.3 KB (4,096, in their first epoch).
+ *
+ * ---- With your trainer ----
+ *
+ * learning rate     tie its schedule to your own steps or to the epoch (dsgd_aau_stats), never to a global iteration.
+ * momentum, Adam    stay local and untouched: only parameters are averaged. BatchNorm statistics stay local, too.
+ * tied weights      list the tensor once; listing the same memory twice is refused.
+ * a skipped step    call dsgd_aau_step all the same: the averaging takes place.
+ * NaN, infinity     dsgd_aau_step refuses parameters that are not finite (WEFT_ERR_NONFINITE, nothing is announced):
+ *                   mend them and call it again. Until then others take this worker for a slow one.
+ * fast and slow     workers take part unequally, so the mean leans towards the data of fast workers if data differ and
+ *                   stragglers are always the same ones.
+ *
+ * ---- What is guaranteed when things fail ----
+ *
+ * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both ends
+ * use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that is lost
+ * in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction of its
+ * distance, as no protocol that does not wait for the dead can avoid. The graph may fall apart: each side goes on
+ * alone, and they grow together when a link heals. Whoever comes later or again (`join`) takes over a neighbour's
+ * parameters. */
+
+#ifndef WEFT_ELEMENT /* defined only while this file includes itself: see its end */
+
+/* What this file is called, if you rename it: it includes itself by this name. */
+#ifndef DSGD_AAU_HEADER
+#define DSGD_AAU_HEADER "dsgd_aau.h"
+#endif
+
+#if defined WEFT_VERSION && WEFT_VERSION != 100
+#error "two versions of weft in one unit"
+#endif
+
+#ifndef DSGD_AAU_H
+#define DSGD_AAU_H
+
+/* ---- src/weft/base.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_BASE_API
+#define WEFT_BASE_API
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* 10,000 x major + 100 x minor + patch. All five headers of one release carry the same number. */
+#define WEFT_VERSION 100
+
+/* What X_init compares with the unit that implements it: the version, and what the two compilers must agree on. */
+#define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t))
+
+#if defined __GNUC__ || defined __clang__
+#define WEFT_UNUSED __attribute__((unused))
+#define WEFT_RESTRICT __restrict
+#elif defined _MSC_VER
+#define WEFT_UNUSED
+#define WEFT_RESTRICT __restrict
+#else
+#define WEFT_UNUSED
+#define WEFT_RESTRICT
+#endif
+/* Foundation functions have internal linkage, so that any number of headers and versions can live in one program. */
+#define WEFT_INLINE static inline WEFT_UNUSED
+#define WEFT_FN static WEFT_UNUSED
+
+/* Descriptor fields where zero means "the default" but is also a legal setting: WEFT_ZERO asks for zero itself.
+ * Other negative values of such a field are errors. */
+#define WEFT_ZERO (-1)
+
+/* A worker that is nobody: where a rank is expected and none applies. */
+#define WEFT_NO_RANK UINT32_MAX
+
+/* In what follows X_ stands for the prefix of the algorithm: X_memory is grawa_memory, and so on.
+ *
+ * What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both
+ * values. The numbers are stable across versions. */
+typedef enum weft_status {
+    WEFT_OK = 0,
+    WEFT_AGAIN = 1,         /* in progress: call X_poll later; the tensors stay lent to the library until WEFT_OK */
+    WEFT_STALL = 2,         /* the library cannot take another step yet (HPSGD: h_max reached) */
+    WEFT_WANT_GRADIENT = 3, /* the library wants a gradient before it goes on */
+
+    WEFT_ERR_ARGUMENT = -1,     /* an argument or a field of a descriptor is not legal; detail.field names it */
+    WEFT_ERR_ABI = -2,          /* struct size or header version of the caller differ from the implementation's */
+    WEFT_ERR_MEMORY = -3,       /* the memory given is smaller than X_memory asked for */
+    WEFT_ERR_OVERFLOW = -4,     /* a size does not fit size_t on this machine */
+    WEFT_ERR_ORDER = -5,        /* this verb is not legal now; X_state tells which are */
+    WEFT_ERR_REENTRY = -6,      /* a callback called back into the object that called it */
+    WEFT_ERR_FLOAT_ENV = -7,    /* flush-to-zero, contraction or a rounding mode other than nearest is in force */
+    WEFT_ERR_TRANSPORT = -8,    /* a transport callback failed for a reason of its own */
+    WEFT_ERR_PEER_LOST = -9,    /* a worker of the view is gone; X_regroup is the way on */
+    WEFT_ERR_TIMEOUT = -10,     /* no progress for timeout_ns; nothing is lost, polling may go on */
+    WEFT_ERR_TRUNCATED = -11,   /* a message is longer than the receive posted for it */
+    WEFT_ERR_PROTOCOL = -12,    /* a peer's message is malformed, or impossible at this point */
+    WEFT_ERR_MISMATCH = -13,    /* a peer runs with other settings; detail.field, expected (here), got (there) */
+    WEFT_ERR_CHECKSUM = -14,    /* a checksum does not fit the bytes */
+    WEFT_ERR_VERSION = -15,     /* a message or blob of a version that this code does not read */
+    WEFT_ERR_NONFINITE = -16,   /* NaN or infinity where the descriptor says that this rejects the round */
+    WEFT_ERR_UNSUPPORTED = -17, /* legal, but not available in this configuration */
+    WEFT_ERR_CAPACITY = -18     /* the buffer given is too small; detail.expected bytes are needed */
+} weft_status;
+
+/* The last error (or wish) of an object, as data. Ranks are WEFT_NO_RANK, strings NULL, where they do not apply. */
+typedef struct weft_detail {
+    weft_status status;
+    uint32_t peer;     /* rank of the other worker */
+    uint64_t round;    /* communication round */
+    const char *phase; /* what was being done: static text */
+    const char *field; /* the argument, descriptor field or message field at fault: static text */
+    uint64_t expected; /* here (floats: their bits, widened to double) */
+    uint64_t got;      /* there */
+} weft_detail;
+
+/* One named buffer of an object. */
+typedef struct weft_memory_entry {
+    const char *name; /* static text */
+    size_t offset;    /* from the aligned start of the object's memory */
+    size_t bytes;
+} weft_memory_entry;
+
+#define WEFT_MEMORY_ENTRIES 32
+
+/* What X_memory reports besides the total: every buffer by name, and why a descriptor was refused. */
+typedef struct weft_memory_report {
+    size_t total_bytes; /* what X_init needs, alignment slack included; 0 if the descriptor is refused */
+    size_t count;       /* entries used */
+    weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
+    uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
+    weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
+} weft_memory_report;
+
+/* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
+WEFT_INLINE const char *weft_strerror(weft_status status) {
+#ifdef WEFT_NO_STRINGS
+    (void)status;
+    return "";
+#else
+    switch (status) {
+    case WEFT_OK: return "ok";
+    case WEFT_AGAIN: return "in progress, poll again";
+    case WEFT_STALL: return "stalled, the network is behind";
+    case WEFT_WANT_GRADIENT: return "a gradient is wanted";
+    case WEFT_ERR_ARGUMENT: return "illegal argument or descriptor field";
+    case WEFT_ERR_ABI: return "header and implementation differ in version or layout";
+    case WEFT_ERR_MEMORY: return "the memory given is too small";
+    case WEFT_ERR_OVERFLOW: return "a size does not fit this machine";
+    case WEFT_ERR_ORDER: return "this call is not legal now";
+    case WEFT_ERR_REENTRY: return "called from inside its own callback";
+    case WEFT_ERR_FLOAT_ENV: return "the floating-point environment breaks the arithmetic contract";
+    case WEFT_ERR_TRANSPORT: return "the transport failed";
+    case WEFT_ERR_PEER_LOST: return "a worker of the view is lost";
+    case WEFT_ERR_TIMEOUT: return "no progress within the time-out";
+    case WEFT_ERR_TRUNCATED: return "a message is longer than its receive";
+    case WEFT_ERR_PROTOCOL: return "a message is malformed or out of place";
+    case WEFT_ERR_MISMATCH: return "workers run with different settings";
+    case WEFT_ERR_CHECKSUM: return "checksum mismatch";
+    case WEFT_ERR_VERSION: return "unknown version";
+    case WEFT_ERR_NONFINITE: return "a value is not finite";
+    case WEFT_ERR_UNSUPPORTED: return "not available in this configuration";
+    case WEFT_ERR_CAPACITY: return "the buffer given is too small";
+    }
+    return "unknown status";
+#endif
+}
+
+#endif /* WEFT_BASE_API */
+
+/* ---- src/weft/tensor.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_TENSOR_API
+#define WEFT_TENSOR_API
+
+/* Element types. The 16-bit ones are storage and wire formats: computed in f32, rounded once (nearest even). */
+typedef enum weft_dtype {
+    WEFT_F32 = 0,
+    WEFT_F64 = 1,
+    WEFT_BF16 = 2, /* the upper half of an f32 */
+    WEFT_F16 = 3   /* IEEE 754 binary16 */
+} weft_dtype;
+
+/* One tensor of the host: `count` elements at `data`, contiguous, aligned for its element type; it stays the host's.
+ * In a view of gradients, data == NULL says "no gradient for this tensor in this step" (frozen, unused): `count` is
+ * still that of the parameter. */
+typedef struct weft_tensor {
+    void *data;
+    size_t count;
+    weft_dtype dtype;
+} weft_tensor;
+
+/* A list of tensors. The list and the tensors stay the host's; both must outlive the object that was given them. */
+typedef struct weft_tensors {
+    const weft_tensor *tensor;
+    size_t count;
+} weft_tensors;
+
+/* Bytes of one element, 0 for an unknown type. */
+WEFT_INLINE size_t weft_dtype_bytes(weft_dtype dtype) {
+    switch (dtype) {
+    case WEFT_F32: return 4;
+    case WEFT_F64: return 8;
+    case WEFT_BF16:
+    case WEFT_F16: return 2;
+    }
+    return 0;
+}
+
+#endif /* WEFT_TENSOR_API */
+
+/* ---- src/weft/pool.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_POOL_API
+#define WEFT_POOL_API
+
+typedef void (*weft_pool_body)(void *arg, size_t index);
+typedef void (*weft_pool_task)(void *arg);
+
+/* The results of the library are bit-identical with and without a pool, for any number of threads. Those run in the
+ * default floating-point environment: init can only probe the thread that it is called on. */
+typedef struct weft_pool {
+    void *ctx;
+    /* Calls body(arg, i) once for every i in [0, n), in any order, on any threads, and returns when all are done.
+     * The bodies are independent and never call back into the library or the pool. NULL: serial. */
+    void (*parallel_for)(void *ctx, size_t n, weft_pool_body body, void *arg);
+    /* Starts task(arg) on another thread and returns at once; an error says that it was not started. NULL: not
+     * available. Everything written before submit is visible to the task. */
+    weft_status (*submit)(void *ctx, weft_pool_task task, void *arg);
+} weft_pool;
+
+#endif /* WEFT_POOL_API */
+
+/* ---- src/weft/kernels.h: API ----------------------------------------------------------------- */
+#ifndef WEFT_KERNELS_API
+#define WEFT_KERNELS_API
+
+/* ---- The arithmetic contract ----
+ *
+ * Results are bit-identical for any instruction set, thread count, chunk size and arrival order:
+ * - Element-wise kernels: f32 tensors in f32, f64 tensors in f64, evaluated exactly as the formula beside each
+ *   kernel is written, left to right, no contraction into FMA, round to nearest even. Scalars are rounded once to
+ *   the element type.
+ * - 16-bit types are storage: widened to f32 (exact), computed there, rounded once.
+ * - Reductions: products and sums in f64 (f32 products are exact in f64). WEFT_BLOCK elements make a block, blocks
+ *   restart at each tensor; inside a block element i goes to lane i % 16, each lane adds in index order from +0.0,
+ *   tails are padded with zeros; the 16 lanes are combined in a pairwise tree (l[i] + l[i + 8], then + 4, + 2, + 1);
+ *   block sums are added in index order from +0.0, whoever computed them.
+ * - NaN payloads are excepted. */
+#define WEFT_BLOCK ((size_t)4096)
+
+/* Which instruction set to use. WEFT_ISA_AUTO takes the best that compiler and machine have, found at run time: no
+ * compiler flags are needed. One that is not there is refused with WEFT_ERR_UNSUPPORTED. The results are the same. */
+typedef enum weft_isa {
+    WEFT_ISA_AUTO = 0,
+    WEFT_ISA_SERIAL = 1, /* plain C; all there is with WEFT_NO_SIMD */
+    WEFT_ISA_SSE2 = 2,   /* x86-64 */
+    WEFT_ISA_AVX2 = 3,   /* with FMA */
+    WEFT_ISA_AVX512 = 4, /* F, DQ and VL */
+    WEFT_ISA_NEON = 5,   /* aarch64, little-endian */
+    WEFT_ISA_WASM = 6    /* simd128, where the module is compiled with it */
+} weft_isa;
+
+#define WEFT_ISA_COUNT 7
+
+/* "serial", "avx2", ...; "auto" for WEFT_ISA_AUTO, NULL for what is none. */
+WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
+    switch (isa) {
+    case WEFT_ISA_AUTO: return "auto";
+    case WEFT_ISA_SERIAL: return "serial";
+    case WEFT_ISA_SSE2: return "sse2";
+    case WEFT_ISA_AVX2: return "avx2";
+    case WEFT_ISA_AVX512: return "avx512";
+    case WEFT_ISA_NEON: return "neon";
+    case WEFT_ISA_WASM: return "wasm";
+    }
+    return NULL;
+}
+
+#endif /* WEFT_KERNELS_API */
+
+/* ---- src/weft/transport.h: API --------------------------------------------------------------- */
+#ifndef WEFT_TRANSPORT_API
+#define WEFT_TRANSPORT_API
+
+/* ---- The transport contract, on one page ----
+ *
+ * A transport carries messages between `size` workers with ranks 0 .. size-1. It is point to point, non-blocking,
+ * tagged, and delivers into posted buffers, so it maps one to one onto MPI, UCX, libfabric, NCCL, sockets, or shared
+ * memory.
+ *
+ * Order. For each (sender, receiver, tag): reliable, exactly once, in order; the n-th message matches the n-th receive
+ *   posted for that peer and tag. Nothing is promised between different tags or peers.
+ * Sizes. A receive may be longer than its message (request.bytes then tells the length). A receive shorter than its
+ *   message completes with WEFT_ERR_TRUNCATED, request.bytes being the length of the message; what then stands in the
+ *   buffer is undefined. Zero bytes are a message. No message exceeds max_message_bytes, if that is not 0.
+ * Progress. send and recv return at once: WEFT_OK when the request is under way (or done), or an error. test returns
+ *   WEFT_OK once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is
+ *   over. A send whose receive is not posted yet may stay pending, but blocks no other message (of another tag or
+ *   peer, or a receive).
+ *   Bytes may only move inside callbacks; then every one of them moves all links, also those whose sends are over.
+ * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
+ *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
+ *   Nobody sends to itself. request.bytes is looked at for receives only.
+ * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
+ *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
+ *   already.
+ * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
+ *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ *   called it (they answer WEFT_ERR_REENTRY).
+ * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
+ *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
+ *   left. Any other negative status is a failure of the transport: WEFT_ERR_TRANSPORT, the status in detail.got.
+ * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
+ *   up to WEFT_CHANNELS objects share one transport.
+ * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
+ * Time. now is monotonic, in nanoseconds; only differences matter. It is called only where a deadline is asked for.
+ * Sums. all_reduce is optional, and the host's own: out = the sum of weight * in over all ranks, each with a weight of
+ *   its own. All call it in the same order, one at a time, with the same count and dtype; so one object a transport may
+ *   use it. out may be in; otherwise in is not written. A weight that is 0 once it is rounded to the type in which sums
+ *   are formed (f32 for 16-bit types) keeps out of the sum whatever stands in that rank's `in`. The order of summation
+ *   is the host's affair; all ranks get the same.
+ *   It returns at once; test ends it. request.bytes, which was UINT64_MAX, is then the number of elements of the whole
+ *   result that are not finite; or it still is UINT64_MAX, and the library counts them. Until then, or until cancel,
+ *   request, in and out belong to the transport. A sum that is cancelled by a rank, or loses one, comes to nothing for
+ *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
+ *
+ * weft_transport_selftest() checks an implementation against this page. */
+
+#define WEFT_CHANNELS 16u
+#define WEFT_TAGS_PER_CHANNEL 2048u
+
+/* One message under way. The library allocates it zeroed; the words are the transport's to use. */
+typedef struct weft_request {
+    uint64_t bytes;    /* set by the transport when done: the length of the message */
+    uintptr_t word[4]; /* the transport's */
+} weft_request;
+
+typedef weft_status (*weft_send_fn)(void *ctx, uint32_t peer, uint32_t tag, const void *data, size_t bytes,
+                                    weft_request *request);
+typedef weft_status (*weft_recv_fn)(void *ctx, uint32_t peer, uint32_t tag, void *data, size_t capacity,
+                                    weft_request *request);
+typedef weft_status (*weft_test_fn)(void *ctx, weft_request *request);
+typedef void (*weft_cancel_fn)(void *ctx, weft_request *request);
+typedef uint64_t (*weft_now_fn)(void *ctx);
+typedef weft_status (*weft_all_reduce_fn)(void *ctx, double weight, const void *in, void *out, size_t count,
+                                          weft_dtype dtype, weft_request *request);
+
+typedef struct weft_transport {
+    size_t struct_size;         /* sizeof(weft_transport) where it was filled in */
+    void *ctx;                  /* handed to every callback */
+    uint32_t rank;              /* of this worker */
+    uint32_t size;              /* number of workers, >= 1 */
+    uint64_t max_message_bytes; /* 0: no limit; otherwise at least WEFT_SMALLEST_MESSAGE */
+
+    weft_send_fn send;
+    weft_recv_fn recv;
+    weft_test_fn test;
+    weft_cancel_fn cancel;
+    weft_now_fn now; /* may be NULL if no deadline is asked for */
+
+    /* Optional: sleep until something may have happened for this worker, or until `until_ns` on the clock of now
+     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
+    void (*wait)(void *ctx, uint64_t until_ns);
+
+    weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
+} weft_transport;
+
+/* The smallest largest message that the library can work over: its control message. */
+#define WEFT_SMALLEST_MESSAGE 256u
+
+WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_t size, weft_send_fn send,
+                                               weft_recv_fn recv, weft_test_fn test, weft_cancel_fn cancel,
+                                               weft_now_fn now) {
+    weft_transport t;
+    t.struct_size = sizeof t;
+    t.ctx = ctx;
+    t.rank = rank;
+    t.size = size;
+    t.max_message_bytes = 0;
+    t.send = send;
+    t.recv = recv;
+    t.test = test;
+    t.cancel = cancel;
+    t.now = now;
+    t.wait = NULL;
+    t.all_reduce = NULL;
+    return t;
+}
+
+#endif /* WEFT_TRANSPORT_API */
+
+/* ---- src/weft/wire.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_WIRE_API
+#define WEFT_WIRE_API
+
+/* ---- The wire format ----
+ *
+ * Control messages travel on the first tag of a channel; bulk data on the others. A control message is a header of
+ * 64 bytes, little-endian, and at most 192 bytes of payload. Data goes inline if it fits, else in bulk messages that
+ * the control message announces; its elements are in the sender's byte order, which the header names, and a receiver
+ * of another order turns them.
+ *
+ *   0 u32 magic 'weft'    4 u8 wire version, u8 order (1: big-endian), u16 kind   8 u32 epoch    12 u32 sender's rank
+ *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument
+ *  48 u64 reserved (0)    56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
+ *
+ * `bytes` is the length of the data announced; `piece` the longest bulk message the sender makes of it; `step`
+ * numbers the exchanges of a round. */
+#define WEFT_WIRE_VERSION 1u
+#define WEFT_HEADER_BYTES 64u
+#define WEFT_CONTROL_BYTES 256u
+#define WEFT_INLINE_BYTES (WEFT_CONTROL_BYTES - WEFT_HEADER_BYTES)
+
+#endif /* WEFT_WIRE_API */
+
+/* ---- src/weft/group.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_GROUP_API
+#define WEFT_GROUP_API
+
+/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members`
+ * are the ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
+typedef struct weft_view {
+    size_t struct_size; /* sizeof(weft_view) */
+    uint32_t epoch;
+    uint32_t count;
+    const uint32_t *members;
+} weft_view;
+
+/* What this worker has moved. Payload: elements of tensors, and norms. Control: headers, fingerprints, HAVE, counts. */
+typedef struct weft_traffic {
+    uint64_t payload_sent, payload_received; /* bytes */
+    uint64_t control_sent, control_received; /* bytes */
+    uint64_t messages_sent, messages_received;
+    uint64_t dropped; /* messages of another epoch */
+} weft_traffic;
+
+/* Trace events, of fixed size, for a host that wants to see what happens when. */
+typedef enum weft_event_kind {
+    WEFT_EVENT_ROUND_BEGUN = 1, /* this worker has arrived in round `round` */
+    WEFT_EVENT_SENT = 2,        /* a message to `peer` is under way; value: its bytes */
+    WEFT_EVENT_RECEIVED = 3,    /* a message from `peer` has come; value: its bytes */
+    WEFT_EVENT_COMMITTED = 4,   /* round `round` is committed; value: workers in it */
+    WEFT_EVENT_ABANDONED = 5,   /* round `round` is abandoned, parameters untouched */
+    WEFT_EVENT_PEER_LOST = 6,
+    WEFT_EVENT_PEER_LEFT = 7,
+    WEFT_EVENT_VIEW = 8 /* a new view is agreed; value: its epoch */
+} weft_event_kind;
+
+typedef struct weft_event {
+    uint32_t kind; /* weft_event_kind */
+    uint32_t rank; /* of this worker */
+    uint32_t peer; /* or WEFT_NO_RANK */
+    uint64_t round;
+    uint64_t value;
+} weft_event;
+
+/* Must not call back into the object. */
+typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
+
+#endif /* WEFT_GROUP_API */
+
+/* ---- src/weft/link.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_LINK_API
+#define WEFT_LINK_API
+
+/* What there is between this worker and a neighbour. */
+typedef enum weft_link_state {
+    WEFT_LINK_DOWN = 0,    /* lost, or never there; X_peer_up opens it */
+    WEFT_LINK_OPENING = 1, /* this end has said hello, and waits for an answer */
+    WEFT_LINK_UP = 2,
+    WEFT_LINK_LEFT = 3 /* the neighbour has said good-bye */
+} weft_link_state;
+
+#endif /* WEFT_LINK_API */
+
+/* ---- src/weft/graph.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_GRAPH_API
+#define WEFT_GRAPH_API
+
+/* ---- Graphs ----
+ *
+ * An undirected, connected graph over the workers 0 .. workers - 1, the same on all of them. Made once, by one of the
+ * constructors below, in memory of the host; it is never written again, so any number of objects and threads may read
+ * it. It must outlive the objects that were given it; the struct itself may be copied.
+ *
+ *     static unsigned char memory[WEFT_GRAPH_BYTES(32, 64)];          // workers, edges
+ *     weft_graph graph;
+ *     weft_status s = weft_graph_torus(&graph, 4, 8, memory, sizeof memory);
+ *
+ * or, where the number of edges is not known when compiling,
+ *
+ *     weft_graph_torus(&graph, rows, columns, NULL, 0);               // measures: graph.bytes
+ *     s = weft_graph_torus(&graph, rows, columns, malloc(graph.bytes), graph.bytes);
+ *
+ * Every function here but the doctor can be called in every unit that includes this header. */
+
+/* The edge between a and b. */
+typedef struct weft_edge {
+    uint32_t a, b;
+} weft_edge;
+
+#define WEFT_NO_EDGE UINT32_MAX
+
+typedef struct weft_graph {
+    size_t struct_size; /* sizeof(weft_graph) where it was made */
+    uint32_t workers;   /* 0: there is no graph here (it was refused, or only measured) */
+    uint32_t edges;
+    uint32_t least_degree, most_degree;
+    /* Worker i's neighbours, ascending: neighbour[offset[i]] .. neighbour[offset[i + 1] - 1]. */
+    const uint32_t *offset;    /* workers + 1 */
+    const uint32_t *neighbour; /* 2 edges */
+    /* Edges have numbers: sorted by (lower end, higher end). Those whose lower end is i begin with upper[i]. */
+    const uint32_t *upper; /* workers + 1 */
+    size_t bytes;          /* of memory, alignment slack included: what the constructor needs */
+    weft_detail detail;    /* why the constructor refused */
+} weft_graph;
+
+/* Bytes of memory for a graph; a constant expression for constants. Mind the overflow: constructors do. */
+#define WEFT_GRAPH_BYTES(workers, edges) (4 * (2 * ((size_t)(workers) + 1) + 2 * (size_t)(edges)) + 3)
+
+/* ---- Constructors ----
+ *
+ * All of them: `memory` of any alignment, at least graph->bytes bytes. With memory NULL and bytes 0 they only measure:
+ * WEFT_OK, graph->bytes is set, and there is no graph yet. Errors, with the names and both values in graph->detail:
+ * WEFT_ERR_ARGUMENT (a size, a probability, an edge), WEFT_ERR_MEMORY (too small), WEFT_ERR_OVERFLOW (more than
+ * UINT32_MAX / 2 edges, or bytes that do not fit size_t). A graph of one worker and no edges is legal; what would be a
+ * second edge between the same two workers (a ring of two) is left out. Random ones are drawn from a counter-based
+ * generator: equal arguments give equal graphs on every machine. */
+
+/* 0 - 1 - ... - (workers - 1) - 0 and the same without the last edge. */
+WEFT_INLINE weft_status weft_graph_ring(weft_graph *graph, uint32_t workers, void *memory, size_t bytes);
+WEFT_INLINE weft_status weft_graph_chain(weft_graph *graph, uint32_t workers, void *memory, size_t bytes);
+/* Worker 0 and all others. */
+WEFT_INLINE weft_status weft_graph_star(weft_graph *graph, uint32_t workers, void *memory, size_t bytes);
+/* Everybody and everybody: workers^2 / 2 edges. */
+WEFT_INLINE weft_status weft_graph_complete(weft_graph *graph, uint32_t workers, void *memory, size_t bytes);
+/* Worker r * columns + c at (r, c), its four neighbours above, below, left and right, around the corners. */
+WEFT_INLINE weft_status weft_graph_torus(weft_graph *graph, uint32_t rows, uint32_t columns, void *memory,
+                                         size_t bytes);
+/* 2^dimensions workers; neighbours differ in one bit. */
+WEFT_INLINE weft_status weft_graph_hypercube(weft_graph *graph, uint32_t dimensions, void *memory, size_t bytes);
+/* The undirected form of the exponential graph: i and j are neighbours if i - j or j - i is a power of two modulo
+ * `workers`. (In the directed form each sends to i + 2^k only, which is doubly stochastic, too, but not symmetric;
+ * this is it with every edge used in both directions.) At most 2 log2(workers) neighbours each. */
+WEFT_INLINE weft_status weft_graph_exponential(weft_graph *graph, uint32_t workers, void *memory, size_t bytes);
+/* Erdos-Renyi: every pair of workers is an edge with this probability, 0 < probability <= 1; drawn again until it is
+ * connected, refused (WEFT_ERR_ARGUMENT) if WEFT_GRAPH_DRAWS draws are not, as below ln(workers) / workers. Tests
+ * each of workers^2 / 2 pairs. The bytes are a bound on the draws: one of more edges (chance below 1e-19) is thrown
+ * away. */
+WEFT_INLINE weft_status weft_graph_erdos_renyi(weft_graph *graph, uint32_t workers, double probability, uint64_t seed,
+                                               void *memory, size_t bytes);
+/* Small world (Watts, Strogatz 1998): a ring in which everybody knows the next degree / 2 workers on either side; then
+ * every edge, with probability `rewire`, keeps its first end and gets another second end, drawn from all workers that
+ * are not yet its neighbours (it stays where 1,024 drawn all are). degree: even, 2 <= degree < workers. Drawn again
+ * until it is connected, as above. */
+WEFT_INLINE weft_status weft_graph_small_world(weft_graph *graph, uint32_t workers, uint32_t degree, double rewire,
+                                               uint64_t seed, void *memory, size_t bytes);
+/* Any edges, in any order, each once, in either direction; `edge` is copied. Refused (detail.field): an end that is no
+ * worker (expected: the highest legal; got: that end; peer: the other end), a worker joined to itself (expected,
+ * got: its number), an edge listed twice (expected, got: both places in the list; peer: its lower end), and a graph
+ * that is not connected (expected: workers; got: how many worker 0 reaches; peer: the first that it does not). */
+WEFT_INLINE weft_status weft_graph_from_edges(weft_graph *graph, uint32_t workers, const weft_edge *edge, size_t count,
+                                              void *memory, size_t bytes);
+
+#define WEFT_GRAPH_DRAWS 256u
+
+/* One-peer exponential: a graph that changes with the round, in which everybody has one peer, or none (then it is the
+ * worker itself). Round t pairs workers at distance 2^k, k = t modulo ceil(log2(workers)), so that all edges are in
+ * weft_graph_exponential. It is mutual: peer(peer(i)) = i, hence weights of 1/2 are symmetric and doubly stochastic.
+ * If `workers` is a power of two, log2(workers) rounds form the exact mean; else partners (and who is left over)
+ * change from cycle to cycle, and the product of rounds forms the mean in the limit. Needs no graph. */
+WEFT_INLINE uint32_t weft_graph_one_peer(uint32_t workers, uint64_t round, uint32_t worker);
+
+/* ---- Questions ----
+ *
+ * Numbers that are no worker's have no neighbours and no edges: what comes off the wire may be asked about. */
+
+WEFT_INLINE uint32_t weft_graph_degree(const weft_graph *graph, uint32_t i);
+/* i's neighbours, ascending; *count may be 0. */
+WEFT_INLINE const uint32_t *weft_graph_neighbours(const weft_graph *graph, uint32_t i, uint32_t *count);
+/* Where j stands among i's neighbours, 0 .. degree - 1, or WEFT_NO_EDGE. Takes log2(degree) steps. */
+WEFT_INLINE uint32_t weft_graph_slot(const weft_graph *graph, uint32_t i, uint32_t j);
+WEFT_INLINE int weft_graph_has_edge(const weft_graph *graph, uint32_t i, uint32_t j);
+/* The number of the edge between i and j, 0 .. edges - 1, in either direction; WEFT_NO_EDGE if there is none. It
+ * depends on nothing but the graph. */
+WEFT_INLINE uint32_t weft_graph_edge_index(const weft_graph *graph, uint32_t i, uint32_t j);
+/* The ends of an edge, a < b; both WEFT_NO_RANK if there is no such edge. */
+WEFT_INLINE weft_edge weft_graph_edge(const weft_graph *graph, uint32_t index);
+
+/* Where part of the workers is lost, or does not take part: present[i] is not 0 for those that are there; NULL: all. */
+
+/* i's neighbours that are there; 0 if i is not. */
+WEFT_INLINE uint32_t weft_graph_degree_among(const weft_graph *graph, const unsigned char *present, uint32_t i);
+/* How many parts the present workers fall into; label[i] becomes the lowest worker of i's part, WEFT_NO_RANK for those
+ * that are not there. `label` has room for all workers. */
+WEFT_INLINE uint32_t weft_graph_parts(const weft_graph *graph, const unsigned char *present, uint32_t *label);
+/* Is there a way from every present worker to every other over present ones? `label` as above. */
+WEFT_INLINE int weft_graph_connected(const weft_graph *graph, const unsigned char *present, uint32_t *label);
+
+/* ---- Weights ----
+ *
+ * How much of worker j's parameters goes into worker i's: a matrix that is never formed. Both rules are symmetric and
+ * doubly stochastic, whoever is present; those who are not keep what they have (1 for themselves, 0 else). */
+typedef enum weft_mixing_rule {
+    /* Metropolis: 1 / (1 + the larger of both degrees), degrees among those present. L. Xiao, S. Boyd, S. Lall: "A
+     * scheme for robust distributed sensor fusion based on average consensus", IPSN 2005. */
+    WEFT_METROPOLIS = 0,
+    /* Every edge alike: 1 / (1 + most_degree), of the whole graph. The same weights whoever is present. */
+    WEFT_UNIFORM = 1,
+    WEFT_OWN_WEIGHTS = 2 /* the host's own, for the doctor to look at */
+} weft_mixing_rule;
+
+/* The weight of j in i's average, i == j included; must return the same for the same pair. */
+typedef double (*weft_weight_fn)(void *ctx, uint32_t i, uint32_t j);
+
+/* Zeroed: Metropolis, everybody present. */
+typedef struct weft_mixing {
+    weft_mixing_rule rule;
+    const unsigned char *present; /* one a worker, as above; NULL: all */
+    weft_weight_fn weight;        /* WEFT_OWN_WEIGHTS only */
+    void *ctx;                    /* its first argument */
+} weft_mixing;
+
+/* One weight. 0 where there is no edge; what is left to 1 where i == j. For i == j it looks at all neighbours (for
+ * Metropolis with `present`: and at theirs); else at i and j only. */
+WEFT_INLINE double weft_graph_weight(const weft_graph *graph, const weft_mixing *mixing, uint32_t i, uint32_t j);
+/* A whole row: weight[k] is that of i's k-th neighbour; returned: that of i itself. The sum of the row differs from 1
+ * by less than 2^-53, however many there are (a plain sum of doubles rounds on its way). weight may be NULL. */
+WEFT_INLINE double weft_graph_row(const weft_graph *graph, const weft_mixing *mixing, uint32_t i, double *weight);
+
+/* Rounds until the workers' distance from their mean is `factor` (0 < factor < 1) of what it was, at worst, if each
+ * round shrinks it to 1 - gap: the least t with (1 - gap)^t <= factor, to 1 in 1e4 (gap >= 1e-12) and never off by
+ * more than 1 for gap >= 1e-6; UINT64_MAX: never. */
+WEFT_INLINE uint64_t weft_graph_rounds(double gap, double factor);
+
+/* ---- The doctor ----
+ *
+ * Looks at a graph with weights on it and says what averaging over it will do. The function is there in the unit that
+ * defines an X_IMPLEMENTATION:
+ *
+ *     weft_doctor_report r;
+ *     weft_graph_doctor(&graph, NULL, NULL, 0, &r);                           // measures: r.bytes
+ *     weft_status s = weft_graph_doctor(&graph, NULL, malloc(r.bytes), r.bytes, &r);
+ *     if (s == WEFT_OK && r.verdict != WEFT_GRAPH_SOUND) puts(r.text);
+ *
+ * weft_status weft_graph_doctor(const weft_graph *graph, const weft_mixing *mixing, void *memory, size_t bytes,
+ *                               weft_doctor_report *report);
+ *
+ * mixing NULL: Metropolis, everybody present. Memory of any alignment, needed for the call only, about 116 bytes a
+ * worker; memory NULL and bytes 0: measures only. Errors (report->detail): WEFT_ERR_ARGUMENT, WEFT_ERR_MEMORY,
+ * WEFT_ERR_OVERFLOW, WEFT_ERR_ABI (a graph of another version). A bad graph is no error: WEFT_OK, and the verdict says
+ * so. */
+
+/* The first of these that applies. From WEFT_GRAPH_SLOW on the graph can be used. */
+typedef enum weft_graph_verdict {
+    WEFT_GRAPH_SOUND = 0,
+    WEFT_GRAPH_NOT_FINITE,    /* a weight is NaN or infinite */
+    WEFT_GRAPH_NEGATIVE,      /* a weight is below 0 */
+    WEFT_GRAPH_NOT_SYMMETRIC, /* worker `worst` and a neighbour weigh each other differently */
+    WEFT_GRAPH_ROW_SUM,       /* worker `worst`'s weights do not add up to 1 */
+    WEFT_GRAPH_PARTED,        /* worker `worst` is not reached from the lowest present one */
+    WEFT_GRAPH_SWINGS,        /* two halves exchange their values for ever: the eigenvalue -1 */
+    WEFT_GRAPH_STANDS_STILL,  /* connected by edges of weight 0, or nearly so: no gap to be seen */
+    WEFT_GRAPH_SLOW,          /* more than WEFT_DOCTOR_SLOW rounds to a thousandth, or too many to tell */
+    WEFT_GRAPH_HUB,           /* worker `worst` has WEFT_DOCTOR_HUB times as many neighbours as the mean */
+    WEFT_GRAPH_THREAD         /* worker `worst` hangs on one edge: its loss parts it from all */
+} weft_graph_verdict;
+
+#define WEFT_DOCTOR_SLOW 500u
+#define WEFT_DOCTOR_HUB 4u
+
+typedef struct weft_doctor_report {
+    size_t bytes; /* of memory needed, alignment slack included */
+    weft_graph_verdict verdict;
+    const char *text;                       /* the verdict in one line: static text, never NULL */
+    uint32_t worst;                         /* a worker that the verdict names, or WEFT_NO_RANK */
+    uint32_t present;                       /* workers looked at */
+    uint32_t parts;                         /* 1: connected */
+    uint32_t least_degree, most_degree;     /* among those present */
+    uint32_t diameter_least, diameter_most; /* the diameter lies between; both 0 if parted */
+    double asymmetry;                       /* largest |w_ij - w_ji| */
+    double row_error;                       /* largest |sum of a row - 1|; of a column, too, where it is symmetric */
+    double least_weight;                    /* the smallest on an edge or on a worker itself */
+    /* 1 - the largest modulus of all eigenvalues but the one of the mean: each round shrinks the distance from the
+     * mean to 1 - gap, at worst. 0 if there is none (parted, or verdicts before that, for which it is not computed). */
+    double gap;
+    double highest, lowest; /* the extreme eigenvalues but the one of the mean: their moduli make the gap */
+    /* An eigenvalue lies within this of the one that makes the gap: 1e-12 or better, unless the iteration reached its
+     * bound (as on a chain of 100,000): then the gap may be smaller than told. */
+    double accuracy;
+    uint32_t steps;     /* of the iteration */
+    uint64_t rounds;    /* predicted, to a thousandth of the distance; UINT64_MAX: never */
+    weft_detail detail; /* why it was refused */
+} weft_doctor_report;
+
+/* ---- How graphs are made ---- */
+
+#ifdef WEFT_NO_STRINGS
+#define WEFT_GRAPH_TEXT(s) ""
+#else
+#define WEFT_GRAPH_TEXT(s) (s)
+#endif
+
+/* There is no graph then. */
+WEFT_INLINE weft_status weft_graph_refuse(weft_graph *g, weft_status status, const char *field, uint64_t expected,
+                                          uint64_t got) {
+    g->workers = g->edges = g->least_degree = g->most_degree = 0;
+    g->offset = g->neighbour = g->upper = NULL;
+    g->detail.status = status;
+    g->detail.field = field;
+    g->detail.expected = expected;
+    g->detail.got = got;
+    return status;
+}
+
+/* The arrays while they are written. */
+typedef struct weft_graph_arrays {
+    uint32_t *offset, *upper, *neighbour; /* NULL: only measuring */
+} weft_graph_arrays;
+
+/* Checks the sizes and hands out the memory. `edges` is what the memory is for. */
+WEFT_INLINE weft_status weft_graph_begin(weft_graph *g, uint64_t workers, uint64_t edges, void *memory, size_t bytes,
+                                         weft_graph_arrays *a) {
+    uint64_t need;
+    a->offset = a->upper = a->neighbour = NULL;
+    if (workers == 0 || workers >= WEFT_NO_RANK)
+        return weft_graph_refuse(g, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("workers"), workers ? WEFT_NO_RANK - 1u : 1u,
+                                 workers);
+    if (edges > UINT32_MAX / 2)
+        return weft_graph_refuse(g, WEFT_ERR_OVERFLOW, WEFT_GRAPH_TEXT("edges"), UINT32_MAX / 2, edges);
+    need = 4 * (2 * (workers + 1) + 2 * edges) + 3;
+    if (need > SIZE_MAX) return weft_graph_refuse(g, WEFT_ERR_OVERFLOW, WEFT_GRAPH_TEXT("bytes"), SIZE_MAX, need);
+    g->bytes = (size_t)need;
+    if (!memory && !bytes) return WEFT_OK;
+    if (!memory) return weft_graph_refuse(g, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("memory"), need, 0);
+    if (bytes < need) return weft_graph_refuse(g, WEFT_ERR_MEMORY, WEFT_GRAPH_TEXT("bytes"), need, bytes);
+    a->offset = (uint32_t *)(void *)((unsigned char *)memory + (4 - (uintptr_t)memory % 4) % 4);
+    a->upper = a->offset + (size_t)(workers + 1);
+    a->neighbour = a->upper + (size_t)(workers + 1);
+    return WEFT_OK;
+}
+
+/* Before anything else, so that a refusal finds the struct in order. 0: there is none. */
+WEFT_INLINE int weft_graph_clear(weft_graph *g) {
+    if (!g) return 0;
+    weft_graph_refuse(g, WEFT_OK, NULL, 0, 0);
+    g->struct_size = sizeof *g;
+    g->bytes = 0;
+    g->detail.peer = WEFT_NO_RANK;
+    g->detail.round = 0;
+    g->detail.phase = NULL;
+    return 1;
+}
+
+/* Degrees in offset become beginnings; weft_graph_put moves them on, and weft_graph_rewind back. */
+WEFT_INLINE uint32_t weft_graph_begins(uint32_t *offset, uint32_t workers) {
+    uint32_t i, sum = 0;
+    for (i = 0; i < workers; i++) {
+        uint32_t degree = offset[i];
+        offset[i] = sum;
+        sum += degree;
+    }
+    offset[workers] = sum;
+    return sum;
+}
+
+WEFT_INLINE void weft_graph_put(const weft_graph_arrays *a, uint32_t u, uint32_t v) {
+    a->neighbour[a->offset[u]++] = v;
+    a->neighbour[a->offset[v]++] = u;
+}
+
+WEFT_INLINE void weft_graph_rewind(uint32_t *offset, uint32_t workers) {
+    uint32_t i;
+    for (i = workers; i > 0; i--) offset[i] = offset[i - 1];
+    offset[0] = 0;
+}
+
+/* Heap sort: in place, and never slow. */
+WEFT_INLINE void weft_graph_sort(uint32_t *v, uint32_t count) {
+    uint32_t root = count / 2, end = count;
+    while (end > 1) {
+        uint32_t value, at, child;
+        if (root > 0) {
+            value = v[--root];
+        } else {
+            value = v[--end];
+            v[end] = v[0];
+        }
+        at = root;
+        while ((child = 2 * at + 1) < end) {
+            if (child + 1 < end && v[child + 1] > v[child]) child++;
+            if (v[child] <= value) break;
+            v[at] = v[child];
+            at = child;
+        }
+        v[at] = value;
+    }
+}
+
+/* The arrays hold all edges, rows not yet sorted: sorts them, and makes the graph. WEFT_AGAIN: it is not connected;
+ * then only upper, as labels of the parts, is not as it should be. */
+WEFT_INLINE weft_status weft_graph_finish(weft_graph *g, uint32_t workers, const weft_graph_arrays *a) {
+    uint32_t i, k;
+    for (i = 0; i < workers; i++) {
+        uint32_t *row = a->neighbour + a->offset[i], degree = a->offset[i + 1] - a->offset[i];
+        for (k = 1; k < degree && row[k - 1] < row[k]; k++) continue;
+        if (k < degree) weft_graph_sort(row, degree);
+        if (i == 0 || degree < g->least_degree) g->least_degree = degree;
+        if (i == 0 || degree > g->most_degree) g->most_degree = degree;
+    }
+    g->workers = workers;
+    g->edges = a->offset[workers] / 2;
+    g->offset = a->offset;
+    g->neighbour = a->neighbour;
+    if (weft_graph_parts(g, NULL, a->upper) != 1) return WEFT_AGAIN;
+    for (i = 0, a->upper[0] = 0; i < workers; i++) {
+        const uint32_t *row = a->neighbour + a->offset[i];
+        uint32_t degree = a->offset[i + 1] - a->offset[i];
+        for (k = degree; k > 0 && row[k - 1] > i; k--) continue;
+        a->upper[i + 1] = a->upper[i] + (degree - k);
+    }
+    g->upper = a->upper;
+    return WEFT_OK;
+}
+
+/* The generator: the finaliser of splitmix64 over key + (counter + 1) * 2^64 / golden ratio. */
+WEFT_INLINE uint64_t weft_graph_draw(uint64_t key, uint64_t counter) {
+    uint64_t z = key + (counter + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
+/* draw >> 11 is below this with the given probability. */
+WEFT_INLINE uint64_t weft_graph_threshold(double probability) {
+    return (uint64_t)(probability * 9007199254740992.0);
+}
+
+/* ---- Graphs that have a rule for "is v, above u, a neighbour of u?" ---- */
+
+typedef enum weft_graph_kind {
+    WEFT_GRAPH_IS_CIRCLE, /* of distances 1, 2, 4, ... 2^(tries / 2 - 1): ring, exponential */
+    WEFT_GRAPH_IS_CHAIN,
+    WEFT_GRAPH_IS_STAR,
+    WEFT_GRAPH_IS_TORUS,
+    WEFT_GRAPH_IS_HYPERCUBE,
+    WEFT_GRAPH_IS_RANDOM,     /* Erdos-Renyi; complete, where the threshold is 2^53 */
+    WEFT_GRAPH_IS_SMALL_WORLD /* not by candidates: see weft_graph_rewire */
+} weft_graph_kind;
+
+typedef struct weft_graph_plan {
+    weft_graph_kind kind;
+    uint32_t workers;
+    uint32_t columns; /* torus */
+    uint32_t tries;   /* candidates a worker, where their number is the same for all; small world: half the degree */
+    uint64_t key, threshold; /* random */
+    uint64_t most;           /* edges that there is room for */
+} weft_graph_plan;
+
+WEFT_INLINE uint32_t weft_graph_tries(const weft_graph_plan *p, uint32_t u) {
+    if (p->kind == WEFT_GRAPH_IS_RANDOM) return p->workers - 1 - u;
+    if (p->kind == WEFT_GRAPH_IS_STAR) return u == 0 ? p->workers - 1 : 0;
+    return p->tries;
+}
+
+/* i + by or, if back, i - by, modulo n; by < n. */
+WEFT_INLINE uint32_t weft_graph_around(uint32_t i, uint32_t by, uint32_t n, int back) {
+    return (uint32_t)(((uint64_t)i + (back ? n - by : by)) % n);
+}
+
+/* The k-th candidate of u; only those above u count. */
+WEFT_INLINE uint32_t weft_graph_candidate(const weft_graph_plan *p, uint32_t u, uint32_t k) {
+    uint32_t n = p->workers, c = p->columns, column;
+    switch (p->kind) {
+    case WEFT_GRAPH_IS_CIRCLE: return weft_graph_around(u, 1u << k / 2, n, k % 2);
+    case WEFT_GRAPH_IS_CHAIN: return u + 1 < n ? u + 1 : u;
+    case WEFT_GRAPH_IS_STAR: return k + 1;
+    case WEFT_GRAPH_IS_TORUS:
+        if (k < 2) return weft_graph_around(u, c % n, n, k == 1);
+        column = u % c;
+        return u - column + weft_graph_around(column, 1 % c, c, k == 3);
+    case WEFT_GRAPH_IS_HYPERCUBE: return u ^ 1u << k;
+    case WEFT_GRAPH_IS_RANDOM:
+    case WEFT_GRAPH_IS_SMALL_WORLD: break;
+    }
+    k += u + 1;
+    return weft_graph_draw(p->key, (uint64_t)u * n + k) >> 11 < p->threshold ? k : u;
+}
+
+/* Counts (degrees in offset), or fills in. 0: too many edges, or a worker without any: no use to go on. */
+WEFT_INLINE int weft_graph_pass(const weft_graph_plan *p, const weft_graph_arrays *a, int fill) {
+    uint64_t edges = 0;
+    uint32_t u, k, j;
+    for (u = 0; u < p->workers; u++) {
+        uint32_t tries = weft_graph_tries(p, u);
+        for (k = 0; k < tries; k++) {
+            uint32_t v = weft_graph_candidate(p, u, k);
+            if (v <= u) continue;
+            j = k;
+            if (p->kind == WEFT_GRAPH_IS_CIRCLE || p->kind == WEFT_GRAPH_IS_TORUS)
+                for (j = 0; j < k && weft_graph_candidate(p, u, j) != v; j++) continue;
+            if (j < k) continue; /* twice the same */
+            if (fill) {
+                weft_graph_put(a, u, v);
+            } else {
+                if (++edges > p->most) return 0;
+                a->offset[u]++;
+                a->offset[v]++;
+            }
+        }
+        if (!fill && a->offset[u] == 0 && p->workers > 1) return 0;
+    }
+    return 1;
+}
+
+WEFT_INLINE weft_status weft_graph_build(weft_graph *g, const weft_graph_plan *p, const weft_graph_arrays *a) {
+    uint32_t i;
+    for (i = 0; i <= p->workers; i++) a->offset[i] = 0;
+    if (!weft_graph_pass(p, a, 0)) return WEFT_AGAIN;
+    weft_graph_begins(a->offset, p->workers);
+    weft_graph_pass(p, a, 1);
+    weft_graph_rewind(a->offset, p->workers);
+    return weft_graph_finish(g, p->workers, a);
+}
+
+WEFT_INLINE weft_status weft_graph_regular(weft_graph *g, weft_graph_plan *p, uint64_t edges, void *memory,
+                                           size_t bytes) {
+    weft_graph_arrays a;
+    weft_status s = weft_graph_begin(g, p->workers, edges, memory, bytes, &a);
+    p->most = edges;
+    return s == WEFT_OK && a.offset ? weft_graph_build(g, p, &a) : s;
+}
+
+/* Edges of a ring. */
+WEFT_INLINE uint64_t weft_graph_circle(uint32_t workers) {
+    return workers > 2 ? workers : workers - (workers > 0);
+}
+
+WEFT_INLINE weft_graph_plan weft_graph_plan_of(weft_graph_kind kind, uint32_t workers, uint32_t tries) {
+    weft_graph_plan p;
+    p.kind = kind;
+    p.workers = workers;
+    p.columns = 1;
+    p.tries = tries;
+    p.key = p.threshold = p.most = 0;
+    return p;
+}
+
+WEFT_INLINE weft_status weft_graph_ring(weft_graph *graph, uint32_t workers, void *memory, size_t bytes) {
+    weft_graph_plan p = weft_graph_plan_of(WEFT_GRAPH_IS_CIRCLE, workers, workers > 1 ? 2 : 0);
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    return weft_graph_regular(graph, &p, weft_graph_circle(workers), memory, bytes);
+}
+
+WEFT_INLINE weft_status weft_graph_chain(weft_graph *graph, uint32_t workers, void *memory, size_t bytes) {
+    weft_graph_plan p = weft_graph_plan_of(WEFT_GRAPH_IS_CHAIN, workers, 1);
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    return weft_graph_regular(graph, &p, workers - (workers > 0), memory, bytes);
+}
+
+WEFT_INLINE weft_status weft_graph_star(weft_graph *graph, uint32_t workers, void *memory, size_t bytes) {
+    weft_graph_plan p = weft_graph_plan_of(WEFT_GRAPH_IS_STAR, workers, 0);
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    return weft_graph_regular(graph, &p, workers - (workers > 0), memory, bytes);
+}
+
+WEFT_INLINE weft_status weft_graph_complete(weft_graph *graph, uint32_t workers, void *memory, size_t bytes) {
+    weft_graph_plan p = weft_graph_plan_of(WEFT_GRAPH_IS_RANDOM, workers, 0);
+    uint64_t n = workers;
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    p.threshold = weft_graph_threshold(1);
+    return weft_graph_regular(graph, &p, n ? n * (n - 1) / 2 : 0, memory, bytes);
+}
+
+WEFT_INLINE weft_status weft_graph_torus(weft_graph *graph, uint32_t rows, uint32_t columns, void *memory,
+                                         size_t bytes) {
+    uint64_t workers = (uint64_t)rows * columns;
+    weft_graph_plan p;
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    if (workers == 0) return weft_graph_refuse(graph, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("rows, columns"), 1, workers);
+    if (workers >= WEFT_NO_RANK)
+        return weft_graph_refuse(graph, WEFT_ERR_OVERFLOW, WEFT_GRAPH_TEXT("rows * columns"), WEFT_NO_RANK - 1u,
+                                 workers);
+    p = weft_graph_plan_of(WEFT_GRAPH_IS_TORUS, (uint32_t)workers, 4);
+    p.columns = columns;
+    return weft_graph_regular(graph, &p, rows * weft_graph_circle(columns) + columns * weft_graph_circle(rows), memory,
+                              bytes);
+}
+
+WEFT_INLINE weft_status weft_graph_hypercube(weft_graph *graph, uint32_t dimensions, void *memory, size_t bytes) {
+    weft_graph_plan p;
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    if (dimensions > 31)
+        return weft_graph_refuse(graph, WEFT_ERR_OVERFLOW, WEFT_GRAPH_TEXT("dimensions"), 31, dimensions);
+    p = weft_graph_plan_of(WEFT_GRAPH_IS_HYPERCUBE, 1u << dimensions, dimensions);
+    return weft_graph_regular(graph, &p, ((uint64_t)dimensions << dimensions) / 2, memory, bytes);
+}
+
+/* The least k with 2^k >= workers. */
+WEFT_INLINE uint32_t weft_graph_log2(uint32_t workers) {
+    uint32_t k = 0;
+    while ((uint64_t)1 << k < workers) k++;
+    return k;
+}
+
+WEFT_INLINE weft_status weft_graph_exponential(weft_graph *graph, uint32_t workers, void *memory, size_t bytes) {
+    weft_graph_plan p = weft_graph_plan_of(WEFT_GRAPH_IS_CIRCLE, workers, 2 * weft_graph_log2(workers));
+    uint32_t k, j, degree = 0;
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    for (k = 0; k < p.tries; k++) { /* the neighbours of worker 0 */
+        for (j = 0; j < k && weft_graph_candidate(&p, 0, j) != weft_graph_candidate(&p, 0, k); j++) continue;
+        degree += j == k;
+    }
+    return weft_graph_regular(graph, &p, (uint64_t)workers * degree / 2, memory, bytes);
+}
+
+/* Not below the square root. */
+WEFT_INLINE uint64_t weft_graph_root_above(uint64_t v) {
+    uint64_t r = 1;
+    int i;
+    if (v >> 62) return (uint64_t)1 << 32;
+    while (r * r < v) r *= 2;
+    for (i = 0; i < 6; i++) r = (r + v / r) / 2 + 1; /* Newton from above, always rounded up */
+    return r;
+}
+
+/* A probability that is one, or a refusal. */
+WEFT_INLINE weft_status weft_graph_chance(weft_graph *g, double p, int zero, const char *field) {
+    uint64_t one = 0x3FF0000000000000u, bits = 0;
+    unsigned char *to = (unsigned char *)&bits;
+    const unsigned char *from = (const unsigned char *)&p;
+    size_t i;
+    if (p <= 1 && (zero ? p >= 0 : p > 0)) return WEFT_OK;
+    for (i = 0; i < sizeof bits; i++) to[i] = from[i];
+    return weft_graph_refuse(g, WEFT_ERR_ARGUMENT, field, one, bits);
+}
+
+/* Small world: `to` holds p->tries far ends of each worker. Every edge stands at one of its ends, so two lists tell. */
+WEFT_INLINE int weft_graph_knows(const weft_graph_plan *p, const uint32_t *to, uint32_t i, uint32_t j) {
+    uint32_t k;
+    for (k = 0; k < p->tries; k++)
+        if (to[(size_t)i * p->tries + k] == j || to[(size_t)j * p->tries + k] == i) return 1;
+    return 0;
+}
+
+WEFT_INLINE void weft_graph_rewire(const weft_graph_plan *p, uint32_t *to) {
+    uint32_t i, k, t, j;
+    for (i = 0; i < p->workers; i++)
+        for (k = 0; k < p->tries; k++) to[(size_t)i * p->tries + k] = weft_graph_around(i, k + 1, p->workers, 0);
+    for (k = 0; k < p->tries; k++)
+        for (i = 0; i < p->workers; i++) {
+            uint64_t mine = weft_graph_draw(p->key, (uint64_t)k * p->workers + i);
+            if (mine >> 11 >= p->threshold) continue;
+            for (t = 0; t < 1024; t++) { /* if all fail, everybody is a neighbour, or nearly: the edge stays */
+                j = (uint32_t)((weft_graph_draw(mine, t) >> 32) * p->workers >> 32);
+                if (j != i && !weft_graph_knows(p, to, i, j)) {
+                    to[(size_t)i * p->tries + k] = j;
+                    break;
+                }
+            }
+        }
+}
+
+/* The far ends go into the second half of the array, and from there, once the degrees are known, to the beginnings of
+ * the rows, which never lie behind where they are read. */
+WEFT_INLINE weft_status weft_graph_small(weft_graph *g, const weft_graph_plan *p, const weft_graph_arrays *a) {
+    uint32_t n = p->workers, half = p->tries, i, k, *to = a->neighbour + (size_t)p->most;
+    weft_graph_rewire(p, to);
+    for (i = 0; i < n; i++) a->offset[i] = half;
+    for (i = 0; i < p->most; i++) a->offset[to[i]]++;
+    weft_graph_begins(a->offset, n);
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < half; k++) a->neighbour[a->offset[i] + k] = to[(size_t)i * half + k];
+        a->upper[i] = a->offset[i] + half;
+    }
+    for (i = 0; i < n; i++)
+        for (k = 0; k < half; k++) a->neighbour[a->upper[a->neighbour[a->offset[i] + k]]++] = i;
+    return weft_graph_finish(g, n, a);
+}
+
+/* Draws until the graph is connected. */
+WEFT_INLINE weft_status weft_graph_drawn(weft_graph *g, weft_graph_plan *p, const weft_graph_arrays *a, uint64_t seed,
+                                         const char *field) {
+    uint32_t draw;
+    for (draw = 0; draw < WEFT_GRAPH_DRAWS; draw++) {
+        p->key = weft_graph_draw(seed, draw);
+        if ((p->kind == WEFT_GRAPH_IS_RANDOM ? weft_graph_build(g, p, a) : weft_graph_small(g, p, a)) == WEFT_OK)
+            return WEFT_OK;
+    }
+    return weft_graph_refuse(g, WEFT_ERR_ARGUMENT, field, 1, draw);
+}
+
+WEFT_INLINE weft_status weft_graph_erdos_renyi(weft_graph *graph, uint32_t workers, double probability, uint64_t seed,
+                                               void *memory, size_t bytes) {
+    weft_graph_plan p = weft_graph_plan_of(WEFT_GRAPH_IS_RANDOM, workers, 0);
+    uint64_t pairs = workers ? (uint64_t)workers * (workers - 1) / 2 : 0, mean;
+    weft_graph_arrays a;
+    weft_status s;
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    s = weft_graph_chance(graph, probability, 0, WEFT_GRAPH_TEXT("probability"));
+    if (s != WEFT_OK) return s;
+    p.threshold = weft_graph_threshold(probability);
+    mean = (uint64_t)((double)pairs * probability) + 1;
+    p.most = mean + 10 * weft_graph_root_above(mean) + 32; /* Chernoff: exceeded with a chance below e^-45 */
+    if (p.most > pairs) p.most = pairs;
+    s = weft_graph_begin(graph, workers, p.most, memory, bytes, &a);
+    if (s != WEFT_OK || !a.offset) return s;
+    return weft_graph_drawn(graph, &p, &a, seed, WEFT_GRAPH_TEXT("probability (no connected draw)"));
+}
+
+WEFT_INLINE weft_status weft_graph_small_world(weft_graph *graph, uint32_t workers, uint32_t degree, double rewire,
+                                               uint64_t seed, void *memory, size_t bytes) {
+    weft_graph_plan p = weft_graph_plan_of(WEFT_GRAPH_IS_SMALL_WORLD, workers, degree / 2);
+    weft_graph_arrays a;
+    weft_status s;
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    if (degree < 2 || degree % 2 || degree >= workers)
+        return weft_graph_refuse(graph, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("degree (even, below workers)"),
+                                 degree < 2 || workers < 3 ? 2
+                                 : degree < workers        ? degree - 1
+                                                           : (workers - 1) / 2 * 2,
+                                 degree);
+    s = weft_graph_chance(graph, rewire, 1, WEFT_GRAPH_TEXT("rewire"));
+    if (s != WEFT_OK) return s;
+    p.threshold = weft_graph_threshold(rewire);
+    p.most = (uint64_t)workers * p.tries;
+    s = weft_graph_begin(graph, workers, p.most, memory, bytes, &a);
+    if (s != WEFT_OK || !a.offset) return s;
+    return weft_graph_drawn(graph, &p, &a, seed, WEFT_GRAPH_TEXT("rewire (no connected draw)"));
+}
+
+/* An edge stands twice in the list: where? */
+WEFT_INLINE weft_status weft_graph_twice(weft_graph *g, const weft_edge *edge, size_t count, uint32_t a, uint32_t b) {
+    size_t i, first = count;
+    for (i = 0; i < count; i++) {
+        if (!((edge[i].a == a && edge[i].b == b) || (edge[i].a == b && edge[i].b == a))) continue;
+        if (first < count) break;
+        first = i;
+    }
+    g->detail.peer = a < b ? a : b;
+    return weft_graph_refuse(g, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("edge (listed twice)"), first, i);
+}
+
+WEFT_INLINE weft_status weft_graph_from_edges(weft_graph *graph, uint32_t workers, const weft_edge *edge, size_t count,
+                                              void *memory, size_t bytes) {
+    weft_graph_arrays a;
+    weft_status s;
+    size_t i;
+    uint32_t u, k, reached;
+    if (!weft_graph_clear(graph)) return WEFT_ERR_ARGUMENT;
+    s = weft_graph_begin(graph, workers, count, memory, bytes, &a);
+    if (s != WEFT_OK) return s;
+    if (count && !edge) return weft_graph_refuse(graph, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("edge"), 1, 0);
+    for (i = 0; i < count; i++) {
+        if (edge[i].a >= workers || edge[i].b >= workers) {
+            graph->detail.peer = edge[i].a >= workers ? edge[i].b : edge[i].a;
+            return weft_graph_refuse(graph, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("edge (no such worker)"), workers - 1,
+                                     edge[i].a >= workers ? edge[i].a : edge[i].b);
+        }
+        if (edge[i].a == edge[i].b)
+            return weft_graph_refuse(graph, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("edge (from a worker to itself)"),
+                                     edge[i].a, edge[i].b);
+    }
+    if (!a.offset) return WEFT_OK;
+    for (u = 0; u <= workers; u++) a.offset[u] = 0;
+    for (i = 0; i < count; i++) {
+        a.offset[edge[i].a]++;
+        a.offset[edge[i].b]++;
+    }
+    weft_graph_begins(a.offset, workers);
+    for (i = 0; i < count; i++) weft_graph_put(&a, edge[i].a, edge[i].b);
+    weft_graph_rewind(a.offset, workers);
+    s = weft_graph_finish(graph, workers, &a);
+    for (u = 0; u < workers; u++)
+        for (k = a.offset[u] + 1; k < a.offset[u + 1]; k++)
+            if (a.neighbour[k - 1] == a.neighbour[k]) return weft_graph_twice(graph, edge, count, u, a.neighbour[k]);
+    if (s == WEFT_OK) return s;
+    for (u = reached = 0; u < workers; u++) {
+        reached += a.upper[u] == 0;
+        if (a.upper[u] != 0 && graph->detail.peer == WEFT_NO_RANK) graph->detail.peer = u;
+    }
+    return weft_graph_refuse(graph, WEFT_ERR_ARGUMENT, WEFT_GRAPH_TEXT("edges (not connected)"), workers, reached);
+}
+
+WEFT_INLINE uint32_t weft_graph_one_peer(uint32_t workers, uint64_t round, uint32_t worker) {
+    uint32_t phases = weft_graph_log2(workers), k, z = 0, length, at, i;
+    uint64_t turn;
+    if (worker >= workers) return WEFT_NO_RANK;
+    if (phases == 0) return worker;
+    k = (uint32_t)(round % phases);
+    if ((workers & (workers - 1)) == 0) return worker ^ 1u << k;
+    /* Steps of 2^k part the workers into 2^z circles. `at` is the worker's place in its circle: how many steps from
+     * its lowest worker. Steps can be halved modulo the length of a circle, since that is odd where 2^z < 2^k. */
+    while (z < k && workers % (2u << z) == 0) z++;
+    length = workers >> z;
+    at = worker >> z;
+    for (i = z; i < k; i++) at = at % 2 ? (uint32_t)(((uint64_t)at + length) / 2) : at / 2;
+    /* Every other place is paired with the next one, beginning one place further each cycle. */
+    turn = round / phases % length;
+    at = (uint32_t)(((uint64_t)at + length - turn) % length);
+    if (at % 2 == 0 && at + 1 == length) return worker;
+    return weft_graph_around(worker, 1u << k, workers, at % 2);
+}
+
+/* ---- How questions are answered ---- */
+
+WEFT_INLINE uint32_t weft_graph_degree(const weft_graph *graph, uint32_t i) {
+    return i < graph->workers ? graph->offset[i + 1] - graph->offset[i] : 0;
+}
+
+WEFT_INLINE const uint32_t *weft_graph_neighbours(const weft_graph *graph, uint32_t i, uint32_t *count) {
+    *count = weft_graph_degree(graph, i);
+    return *count ? graph->neighbour + graph->offset[i] : graph->neighbour;
+}
+
+WEFT_INLINE uint32_t weft_graph_slot(const weft_graph *graph, uint32_t i, uint32_t j) {
+    uint32_t count, low = 0, high;
+    const uint32_t *row = weft_graph_neighbours(graph, i, &count);
+    high = count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (row[mid] < j)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < count && row[low] == j ? low : WEFT_NO_EDGE;
+}
+
+WEFT_INLINE int weft_graph_has_edge(const weft_graph *graph, uint32_t i, uint32_t j) {
+    return weft_graph_slot(graph, i, j) != WEFT_NO_EDGE;
+}
+
+WEFT_INLINE uint32_t weft_graph_edge_index(const weft_graph *graph, uint32_t i, uint32_t j) {
+    uint32_t low = i < j ? i : j, slot = weft_graph_slot(graph, low, i < j ? j : i);
+    if (slot == WEFT_NO_EDGE) return WEFT_NO_EDGE;
+    /* the row ends with the edges that begin here */
+    return graph->upper[low + 1] - (graph->offset[low + 1] - graph->offset[low] - slot);
+}
+
+WEFT_INLINE weft_edge weft_graph_edge(const weft_graph *graph, uint32_t index) {
+    weft_edge e;
+    uint32_t low = 0, high = graph->workers;
+    e.a = e.b = WEFT_NO_RANK;
+    if (index >= graph->edges) return e;
+    while (high - low > 1) { /* the last worker whose edges begin at or before this one */
+        uint32_t mid = low + (high - low) / 2;
+        if (graph->upper[mid] <= index)
+            low = mid;
+        else
+            high = mid;
+    }
+    e.a = low;
+    e.b = graph->neighbour[graph->offset[low + 1] - (graph->upper[low + 1] - index)];
+    return e;
+}
+
+WEFT_INLINE uint32_t weft_graph_degree_among(const weft_graph *graph, const unsigned char *present, uint32_t i) {
+    uint32_t count, k, degree = 0;
+    const uint32_t *row = weft_graph_neighbours(graph, i, &count);
+    if (!present || !count) return count;
+    for (k = 0; present[i] && k < count; k++) degree += present[row[k]] != 0;
+    return degree;
+}
+
+/* Labels lead downwards, to the lowest of what has been joined so far; the way is made shorter. */
+WEFT_INLINE uint32_t weft_graph_lowest(uint32_t *label, uint32_t i) {
+    while (label[i] != i) {
+        label[i] = label[label[i]];
+        i = label[i];
+    }
+    return i;
+}
+
+WEFT_INLINE uint32_t weft_graph_parts(const weft_graph *graph, const unsigned char *present, uint32_t *label) {
+    uint32_t i, k, parts = 0;
+    for (i = 0; i < graph->workers; i++) label[i] = i;
+    for (i = 0; i < graph->workers; i++)
+        for (k = graph->offset[i]; k < graph->offset[i + 1] && graph->neighbour[k] < i; k++) {
+            uint32_t a = i, b = graph->neighbour[k];
+            if (present && (!present[a] || !present[b])) continue;
+            a = weft_graph_lowest(label, a);
+            b = weft_graph_lowest(label, b);
+            label[a > b ? a : b] = a < b ? a : b;
+        }
+    for (i = 0; i < graph->workers; i++) {
+        if (present && !present[i]) {
+            label[i] = WEFT_NO_RANK;
+            continue;
+        }
+        parts += label[i] == i;
+        label[i] = label[label[i]]; /* lower ones are done */
+    }
+    return parts;
+}
+
+WEFT_INLINE int weft_graph_connected(const weft_graph *graph, const unsigned char *present, uint32_t *label) {
+    return weft_graph_parts(graph, present, label) <= 1;
+}
+
+/* ---- How weights are formed ---- */
+
+/* A sum that keeps what its roundings drop. */
+typedef struct weft_graph_sum {
+    double sum, dropped;
+} weft_graph_sum;
+
+WEFT_INLINE void weft_graph_sum_add(weft_graph_sum *s, double v) {
+    double sum = s->sum + v, part = sum - s->sum;
+    s->dropped += (s->sum - (sum - part)) + (v - part);
+    s->sum = sum;
+}
+
+/* The largest share that worker i, present, can give to a neighbour; an edge has the smaller of its ends' shares. */
+WEFT_INLINE double weft_graph_share(const weft_graph *graph, const weft_mixing *mixing, uint32_t i) {
+    if (mixing && mixing->rule == WEFT_UNIFORM) return 1.0 / (1.0 + graph->most_degree);
+    return 1.0 / (1.0 + weft_graph_degree_among(graph, mixing ? mixing->present : NULL, i));
+}
+
+WEFT_INLINE double weft_graph_row(const weft_graph *graph, const weft_mixing *mixing, uint32_t i, double *weight) {
+    const unsigned char *present = mixing ? mixing->present : NULL;
+    int own = mixing && mixing->rule == WEFT_OWN_WEIGHTS, here;
+    uint32_t count, k;
+    const uint32_t *row = weft_graph_neighbours(graph, i, &count);
+    weft_graph_sum sum = {0, 0};
+    double share;
+    if (i >= graph->workers) return 0;
+    here = !present || present[i];
+    share = own ? 0 : weft_graph_share(graph, mixing, i);
+    for (k = 0; k < count; k++) {
+        double w = 0, other;
+        if (here && (!present || present[row[k]])) {
+            if (own) {
+                w = mixing->weight(mixing->ctx, i, row[k]);
+            } else {
+                other = weft_graph_share(graph, mixing, row[k]);
+                w = other < share ? other : share;
+            }
+        }
+        weft_graph_sum_add(&sum, w);
+        if (weight) weight[k] = w;
+    }
+    if (own && here) return mixing->weight(mixing->ctx, i, i);
+    return (1.0 - sum.sum) - sum.dropped;
+}
+
+WEFT_INLINE double weft_graph_weight(const weft_graph *graph, const weft_mixing *mixing, uint32_t i, uint32_t j) {
+    const unsigned char *present = mixing ? mixing->present : NULL;
+    double a, b;
+    if (i == j) return weft_graph_row(graph, mixing, i, NULL);
+    if (!weft_graph_has_edge(graph, i, j) || (present && (!present[i] || !present[j]))) return 0;
+    if (mixing && mixing->rule == WEFT_OWN_WEIGHTS) return mixing->weight(mixing->ctx, i, j);
+    a = weft_graph_share(graph, mixing, i);
+    b = weft_graph_share(graph, mixing, j);
+    return a < b ? a : b;
+}
+
+WEFT_INLINE uint64_t weft_graph_rounds(double gap, double factor) {
+    double power[64], left = 1.0;
+    uint64_t rounds = 0;
+    int k, n;
+    if (!(factor < 1)) return 0;
+    if (!(gap > 0) || !(factor > 0)) return UINT64_MAX;
+    power[0] = 1.0 - gap; /* its 2^k-th powers, up to the first that is small enough */
+    for (n = 0; power[n] > factor; n++) {
+        if (n == 63) return UINT64_MAX;
+        power[n + 1] = power[n] * power[n];
+    }
+    for (k = n; k >= 0; k--) /* the most rounds that are not yet enough, and one */
+        if (left * power[k] > factor) {
+            left *= power[k];
+            rounds += (uint64_t)1 << k;
+        }
+    return rounds + 1;
+}
+
+#endif /* WEFT_GRAPH_API */
+
+/* ---- src/weft/state.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_STATE_API
+#define WEFT_STATE_API
+
+/* ---- The saved blob ----
+ *
+ * All numbers little-endian. 0 u32 magic 'wefs'  4 u32 blob version  8 u64 fingerprint of the object's settings
+ * 16 u64 length of the whole blob  24 ... fields of the algorithm, each u64 (floating point: the bits of a double)
+ * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
+#define WEFT_BLOB_VERSION 1u
+
+#endif /* WEFT_STATE_API */
+
+/* ---- src/dsgd_aau.h: API --------------------------------------------------------------------- */
+
+#ifndef DSGD_AAU_API
+#ifdef DSGD_AAU_STATIC
+#define DSGD_AAU_API static WEFT_UNUSED
+#elif defined __cplusplus
+#define DSGD_AAU_API extern "C"
+#else
+#define DSGD_AAU_API extern
+#endif
+#endif
+
+typedef struct dsgd_aau dsgd_aau;
+
+/* How this worker comes in. */
+typedef enum dsgd_aau_join {
+    DSGD_AAU_FOUND = 0, /* from the beginning, with all others: nobody waits for news of whoever is not there yet */
+    DSGD_AAU_JOIN = 1,  /* later, or again: takes over the parameters of the first neighbour that it reaches */
+    DSGD_AAU_REJOIN = 2 /* later, or again, with parameters of its own (saved before, say) */
+} dsgd_aau_join;
+
+/* What founders make of each other's initial parameters, at first contact. */
+typedef enum dsgd_aau_initial {
+    DSGD_AAU_INITIAL_CHECK = 0, /* hashes must agree, else WEFT_ERR_MISMATCH with both, and the link is refused */
+    DSGD_AAU_INITIAL_KEEP = 1   /* everyone starts from its own */
+} dsgd_aau_initial;
+
+/* How parameters travel. */
+typedef enum dsgd_aau_wire {
+    DSGD_AAU_WIRE_OWN = 0, /* as they are */
+    DSGD_AAU_WIRE_BF16 = 1 /* f32 tensors as bf16, half the bytes; the mean of the workers still stays where it is */
+} dsgd_aau_wire;
+
+/* Everything dsgd_aau_init wants to know. Fill struct_size, params, transport and graph; zero is the default of every
+ * other field. Pointers are to the host's memory: the descriptor itself is copied; tensor list, transport, graph and
+ * pool must outlive the object. Fields marked (F) are part of the fingerprint: the same on all workers. */
+typedef struct dsgd_aau_desc {
+    size_t struct_size;              /* sizeof(dsgd_aau_desc) */
+    weft_tensors params;             /* (F: shapes, types) parameters, in place */
+    const weft_transport *transport; /* the host's network; its size is the graph's */
+    const weft_graph *graph;         /* (F) connected */
+    const weft_pool *pool;           /* the host's threads; NULL: serial */
+    uint32_t channel;         /* the same on all workers: 0 .. WEFT_CHANNELS-1; objects sharing a transport differ */
+    weft_isa isa;             /* force an instruction set; dsgd_aau_effective tells which one is in use */
+    dsgd_aau_join join;       /* how this worker comes in */
+    dsgd_aau_initial initial; /* what founders compare */
+    dsgd_aau_wire wire;       /* (F) */
+    uint32_t fan;             /* most leaves in one averaging; default 8; 1: pairs only */
+    uint32_t piece_bytes; /* (F) longest bulk message; default 262,144, at least 1,024; never above the transport's */
+    uint64_t grace_ns;    /* a released worker waits so long for a leader: two or three round trips; 0: not at all */
+    uint64_t coalesce_ns; /* news wait so long for a message to travel with; 0: they go at once */
+    uint64_t patience_ns; /* extension: who has waited so long goes on alone, whatever is; 0: never */
+    uint64_t timeout_ns;  /* nothing moves for so long: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
+    weft_trace_fn trace;  /* may be NULL */
+    void *trace_ctx;
+} dsgd_aau_desc;
+
+/* Trace events (group.h): BEGUN: a step is announced; round: its number. COMMITTED: an averaging is applied here; peer:
+ * its leader, round: the leader's transaction, value: workers in it. ABANDONED: one is called off; round: transaction.
+ * SENT, RECEIVED, PEER_LOST, PEER_LEFT; VIEW: a link is up; peer: the neighbour. */
+
+/* Counters since dsgd_aau_init (those up to `traffic` as loaded, if so). */
+typedef struct dsgd_aau_stats_t {
+    uint64_t steps;      /* announced */
+    uint64_t led;        /* averagings with this worker as leader */
+    uint64_t followed;   /* averagings as a leaf */
+    uint64_t partners;   /* other workers in those two, all together */
+    uint64_t alone;      /* steps without any averaging */
+    uint64_t called_off; /* averagings that came to nothing: a leaf was lost in the middle */
+    uint64_t nonfinite;  /* steps, or neighbours' parameters, refused for a value that is not finite */
+    uint64_t merges;     /* parts that this worker's averagings have joined */
+    uint64_t redundant;  /* averagings led that joined nothing new */
+    uint64_t epochs;     /* that this worker has seen completed */
+    weft_traffic traffic;
+    uint64_t epoch;      /* of the present view: agreed, and only growing while the view stays */
+    uint64_t views;      /* changes of the view: links lost or up, anywhere */
+    uint64_t lost;       /* links of this worker lost */
+    uint64_t faults;     /* malformed messages and failed callbacks */
+    uint32_t neighbours; /* links that are up now */
+    uint32_t part;       /* workers that links which are up join with this one, itself included */
+} dsgd_aau_stats_t;
+
+/* Bits of dsgd_aau_state: which verbs are legal now. close, stats, detail and the like always are. */
+enum {
+    DSGD_AAU_MAY_STEP = 1,  /* dsgd_aau_step, dsgd_aau_save, dsgd_aau_leave; the parameters are the host's */
+    DSGD_AAU_MAY_POLL = 2,  /* something is in progress (dsgd_aau_poll and dsgd_aau_wait are legal at any time) */
+    DSGD_AAU_MAY_LOAD = 4,  /* dsgd_aau_load: after init, before anything else */
+    DSGD_AAU_MAY_START = 8, /* dsgd_aau_start; for a worker that joins, before its first step */
+    DSGD_AAU_MAY_LINK = 16  /* dsgd_aau_peer_lost, dsgd_aau_peer_up */
+};
+
+/* Bytes that dsgd_aau_init needs for this descriptor; 0 if the descriptor is refused (report->detail says why).
+ * `report`, if not NULL, is overwritten with every buffer by name. */
+#define dsgd_aau_memory(desc, report) dsgd_aau_memory_abi((desc), (report), sizeof(dsgd_aau_desc), WEFT_ABI)
+DSGD_AAU_API size_t dsgd_aau_memory_abi(const dsgd_aau_desc *desc, weft_memory_report *report, size_t desc_size,
+                                        uint32_t abi);
+
+/* Makes *out inside `memory` (the caller's, any alignment, at least dsgd_aau_memory bytes; it must stay until
+ * dsgd_aau_close). Sends nothing. Errors: ARGUMENT, ABI, MEMORY, OVERFLOW, FLOAT_ENV; *out is then NULL and *detail, if
+ * not NULL, says why. */
+#define dsgd_aau_init(out, desc, memory, bytes)                                                                        \
+    dsgd_aau_init_abi((out), (desc), (memory), (bytes), NULL, sizeof(dsgd_aau_desc), WEFT_ABI)
+#define dsgd_aau_init_detail(out, desc, memory, bytes, detail)                                                         \
+    dsgd_aau_init_abi((out), (desc), (memory), (bytes), (detail), sizeof(dsgd_aau_desc), WEFT_ABI)
+DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *desc, void *memory, size_t bytes,
+                                           weft_detail *detail, size_t desc_size, uint32_t abi);
+
+/* Says hello to the neighbours. For a founder optional: the first dsgd_aau_step does the same; the initial parameters
+ * are those at the time of dsgd_aau_start, without it those at the time of dsgd_aau_init; WEFT_OK at once. A worker
+ * that joins calls it first, and polls until WEFT_OK: with DSGD_AAU_JOIN the parameters are then a neighbour's.
+ * PEER_LOST: no neighbour is there; dsgd_aau_peer_up tells of one. */
+DSGD_AAU_API weft_status dsgd_aau_start(dsgd_aau *x);
+
+/* One local step is done, the parameters hold its result: averages with whoever is ready. WEFT_OK: that is done, or
+ * there is nobody; go on. WEFT_AGAIN: poll. NONFINITE: refused, nothing has happened. */
+DSGD_AAU_API weft_status dsgd_aau_step(dsgd_aau *x);
+
+/* Goes on with whatever is in progress, and answers others. Never blocks. WEFT_OK: nothing is in progress (any more),
+ * the parameters are the host's again. */
+DSGD_AAU_API weft_status dsgd_aau_poll(dsgd_aau *x);
+
+/* Polls until something other than WEFT_AGAIN comes, sleeping in the transport's `wait` where there is one. Bounded by
+ * timeout_ns. */
+DSGD_AAU_API weft_status dsgd_aau_wait(dsgd_aau *x);
+
+/* When to poll at the latest, on the clock of the transport's now, even if nothing comes: UINT64_MAX: never. */
+DSGD_AAU_API uint64_t dsgd_aau_wake_ns(const dsgd_aau *x);
+
+/* Says good-bye after the last step: the others go on without this worker. Poll until WEFT_OK, then close. */
+DSGD_AAU_API weft_status dsgd_aau_leave(dsgd_aau *x);
+
+/* The host has learnt that `rank`, or the link to it, is gone, or is usable again. Both ends of a link that comes back
+ * need the second. Legal at any time; those that are not neighbours are no news (others tell). Communicates nothing by
+ * itself. dsgd_aau_peer_up of a link that seems to be up ends it, and begins a new one. */
+DSGD_AAU_API weft_status dsgd_aau_peer_lost(dsgd_aau *x, uint32_t rank);
+DSGD_AAU_API weft_status dsgd_aau_peer_up(dsgd_aau *x, uint32_t rank);
+
+/* The counters of this object, as one blob (versioned, checksummed, endian-neutral). *bytes is set to the length; with
+ * buf NULL only that. Parameters and optimiser are the host's to save. What shapes a run is when things happened, which
+ * nobody can save: whoever loads comes in anew, as `join` says. Load: into a fresh object of the same descriptor, rank
+ * and graph. Hostile blobs give an error, the object is then as before. */
+DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *x, void *buf, size_t capacity, size_t *bytes);
+DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *x, const void *buf, size_t bytes);
+
+/* Reading. The descriptor comes back with defaults filled in. */
+DSGD_AAU_API void dsgd_aau_stats(const dsgd_aau *x, dsgd_aau_stats_t *out);
+DSGD_AAU_API void dsgd_aau_effective(const dsgd_aau *x, dsgd_aau_desc *out);
+DSGD_AAU_API const weft_detail *dsgd_aau_detail(const dsgd_aau *x); /* never NULL, but for x == NULL */
+DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *x);  /* why a link was last given up; likewise */
+DSGD_AAU_API uint32_t dsgd_aau_state(const dsgd_aau *x);
+DSGD_AAU_API weft_link_state dsgd_aau_link(const dsgd_aau *x, uint32_t rank); /* DOWN for whoever is no neighbour */
+/* Parts of this epoch, as this worker knows them: the smallest worker of each one's part. How many; as far as
+ * `capacity` goes. */
+DSGD_AAU_API uint32_t dsgd_aau_labels(dsgd_aau *x, uint32_t *labels, uint32_t capacity);
+
+/* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's
+ * cooperation. */
+DSGD_AAU_API void dsgd_aau_close(dsgd_aau *x);
+
+/* ---- The rule itself, as pure functions ----
+ *
+ * For simulators and models of the paper's form, where one global eye sees who is available. */
+
+/* Pathsearch (rule "merge"): which edges between available workers (available[i] not 0) join two parts, in ascending
+ * order, each seen after those before it. labels[i]: the smallest worker of i's part (i itself at the beginning of an
+ * epoch); updated. The edges' numbers go to `edge` as far as `capacity` goes; returns how many there are. */
+DSGD_AAU_API uint32_t dsgd_aau_pathsearch(const weft_graph *graph, const unsigned char *available, uint32_t *labels,
+                                          uint32_t *edge, uint32_t capacity);
+
+/* Metropolis weights on the graph that the participants (`who`, ascending ranks) induce: w[i * count + j] is the weight
+ * of who[j] in the average of who[i]: 1 / (1 + max(p_i, p_j)), p: neighbours among the participants. WEFT_ERR_ARGUMENT
+ * if `who` is not ascending or names nobody. */
+DSGD_AAU_API weft_status dsgd_aau_weights(const weft_graph *graph, const uint32_t *who, uint32_t count, double *w);
+
+#endif /* DSGD_AAU_H */
+
+#if defined DSGD_AAU_IMPLEMENTATION && !defined DSGD_AAU_IMPLEMENTED
+#define DSGD_AAU_IMPLEMENTED
+
+#include <math.h>
+#include <string.h>
+
+/* Which instruction sets this compiler can make kernels for, and their intrinsics: included before the pragmas of the
+ * implementation, which must not reach into the compiler's own headers. */
+#if !defined WEFT_NO_SIMD && !defined WEFT_SETS_KNOWN
+#define WEFT_SETS_KNOWN
+#if (defined __GNUC__ || defined __clang__) && (defined __x86_64__ || (defined __i386__ && defined __SSE2_MATH__))
+#include <cpuid.h>
+#include <immintrin.h>
+#define WEFT_HAVE_X86
+#elif defined __aarch64__ && defined __ARM_NEON && !defined __ARM_BIG_ENDIAN
+#include <arm_neon.h>
+#define WEFT_HAVE_NEON
+#elif defined __wasm_simd128__
+#include <wasm_simd128.h>
+#define WEFT_HAVE_WASM
+#endif
+#endif
+
+/* Contraction of a * b + c into one rounding would make results depend on the compiler and its flags. gcc ignores the
+ * standard's pragma and fuses in its gnu modes, hence the option; clang and MSVC have pragmas of their own. */
+#if defined __clang__
+#pragma STDC FP_CONTRACT OFF
+#pragma clang fp contract(off)
+#elif defined __GNUC__
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#elif defined _MSC_VER
+#pragma float_control(precise, on, push)
+#pragma fp_contract(off)
+#endif
+
+/* ---- src/weft/base.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_BASE_IMPLEMENTATION
+#define WEFT_BASE_IMPLEMENTATION
+
+/* The arithmetic contract (kernels.h) does not survive these; a silent difference between workers would be worse
+ * than a build that stops. */
+#if defined __FAST_MATH__ || defined __ASSOCIATIVE_MATH__
+#error "weft: -ffast-math breaks the arithmetic contract; compile the implementation without it"
+#endif
+#if defined __FLT_EVAL_METHOD__
+#if __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16
+#error "weft: float is evaluated in a wider type here (x87?); on 32-bit x86 use -msse2 -mfpmath=sse"
+#endif
+#endif
+
+/* Builds whose strings must go still need the pointers. */
+#ifdef WEFT_NO_STRINGS
+#define WEFT_TEXT(s) ""
+#else
+#define WEFT_TEXT(s) (s)
+#endif
+
+/* For what stands in many places and never in a hot one: inlined, it would be a tenth of the code. */
+#if defined __GNUC__ || defined __clang__
+#define WEFT_NOINLINE __attribute__((noinline))
+#else
+#define WEFT_NOINLINE
+#endif
+
+WEFT_FN weft_detail weft_detail_none(void) {
+    weft_detail d;
+    memset(&d, 0, sizeof d);
+    d.peer = WEFT_NO_RANK;
+    return d;
+}
+
+/* Fills `d` and hands the status through, so that a refusal is one line where it is found. */
+WEFT_FN WEFT_NOINLINE weft_status weft_refuse(weft_detail *d, weft_status status, const char *field, uint64_t expected,
+                                              uint64_t got) {
+    d->status = status;
+    d->field = field;
+    d->expected = expected;
+    d->got = got;
+    return status;
+}
+
+WEFT_FN uint64_t weft_double_bits(double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+/* A status as a value of a detail: errors as they read in two's complement. */
+WEFT_FN uint64_t weft_status_value(weft_status s) {
+    return (uint64_t)(int64_t)s;
+}
+
+WEFT_FN int weft_is_finite(double v) {
+    return (weft_double_bits(v) >> 52 & 0x7FFu) != 0x7FFu;
+}
+
+/* out = a + b and out = a * b; 0 where the result does not fit. */
+WEFT_FN int weft_add_size(size_t a, size_t b, size_t *out) {
+    if (b > SIZE_MAX - a) return 0;
+    *out = a + b;
+    return 1;
+}
+
+WEFT_FN int weft_mul_size(size_t a, size_t b, size_t *out) {
+    if (a != 0 && b > SIZE_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* Carving an object out of the caller's memory. The same code runs twice: with base == NULL it only adds up (X_memory),
+ * with the caller's memory it hands out pointers (X_init), so that the two cannot disagree. */
+#define WEFT_ALIGNMENT ((size_t)64)
+
+typedef struct weft_layout {
+    unsigned char *base; /* aligned; NULL while measuring */
+    size_t offset;
+    int overflow;
+    weft_memory_report *report; /* may be NULL */
+} weft_layout;
+
+WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, size_t each) {
+    size_t bytes = 0, end = 0, start = l->offset;
+    if (!weft_mul_size(count, each, &bytes) || !weft_add_size(bytes, WEFT_ALIGNMENT - 1, &end) ||
+        !weft_add_size(start, end / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &end)) {
+        l->overflow = 1;
+        return NULL;
+    }
+    l->offset = end;
+    if (l->report && l->report->count < WEFT_MEMORY_ENTRIES) {
+        weft_memory_entry *e = &l->report->entry[l->report->count++];
+        e->name = name;
+        e->offset = start;
+        e->bytes = bytes;
+    }
+    return l->base ? (void *)(l->base + start) : NULL;
+}
+
+/* The caller's memory may start anywhere; the slack for this is part of every size. */
+WEFT_FN unsigned char *weft_align_memory(void *memory) {
+    unsigned char *p = (unsigned char *)memory;
+    size_t past = (size_t)((uintptr_t)p % WEFT_ALIGNMENT);
+    return past ? p + (WEFT_ALIGNMENT - past) : p;
+}
+
+/* Total with slack, or 0 on overflow. */
+WEFT_FN size_t weft_layout_total(const weft_layout *l) {
+    size_t total = 0;
+    if (l->overflow || !weft_add_size(l->offset, WEFT_ALIGNMENT - 1, &total)) return 0;
+    return total;
+}
+
+#endif /* WEFT_BASE_IMPLEMENTATION */
+
+/* ---- src/weft/tensor.h: implementation ------------------------------------------------------- */
+#ifndef WEFT_TENSOR_IMPLEMENTATION
+#define WEFT_TENSOR_IMPLEMENTATION
+
+/* Is this a view that the library may compute on? Parameters need their memory; gradients may be absent (NULL).
+ * Two parameters that share memory (a tied weight listed twice) would be pulled twice, so they are refused. */
+WEFT_FN weft_status weft_tensors_check(const weft_tensors *t, int may_be_absent, weft_detail *d) {
+    size_t i, j, elements = 0;
+    if (t->count && !t->tensor) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.tensor"), 1, 0);
+    for (i = 0; i < t->count; i++) {
+        const weft_tensor *a = &t->tensor[i];
+        size_t each = weft_dtype_bytes(a->dtype), bytes = 0;
+        if (!each) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.dtype"), WEFT_F16, (uint64_t)a->dtype);
+        if (!weft_mul_size(a->count, each, &bytes) || !weft_add_size(elements, a->count, &elements) ||
+            bytes > SIZE_MAX / 2)
+            return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("tensor.count"), SIZE_MAX / 2 / each, a->count);
+        if (!a->data) {
+            if (a->count && !may_be_absent) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.data"), 1, 0);
+            continue;
+        }
+        if ((uintptr_t)a->data % each)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.data (alignment)"), 0,
+                               (uintptr_t)a->data % each);
+        for (j = 0; !may_be_absent && j < i; j++) {
+            const weft_tensor *b = &t->tensor[j];
+            uintptr_t a0 = (uintptr_t)a->data, b0 = (uintptr_t)b->data;
+            if (a->count && b->count && a0 < b0 + b->count * weft_dtype_bytes(b->dtype) && b0 < a0 + bytes)
+                return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors overlap (tied? list it once)"), j, i);
+        }
+    }
+    return WEFT_OK;
+}
+
+/* Do gradients describe the same shapes as the parameters? Names the first tensor that differs. */
+WEFT_FN weft_status weft_tensors_match(const weft_tensors *params, const weft_tensors *other, weft_detail *d) {
+    size_t i;
+    if (other->count != params->count)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.count"), params->count, other->count);
+    for (i = 0; i < params->count; i++)
+        if (other->tensor[i].count != params->tensor[i].count)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.count"), params->tensor[i].count,
+                               other->tensor[i].count);
+    return WEFT_OK;
+}
+
+WEFT_FN size_t weft_tensors_elements(const weft_tensors *t) {
+    size_t i, n = 0;
+    for (i = 0; i < t->count; i++) n += t->tensor[i].count;
+    return n;
+}
+
+#endif /* WEFT_TENSOR_IMPLEMENTATION */
+
+/* ---- src/weft/pool.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_POOL_IMPLEMENTATION
+#define WEFT_POOL_IMPLEMENTATION
+
+WEFT_FN void weft_parallel_for(const weft_pool *pool, size_t n, weft_pool_body body, void *arg) {
+    size_t i;
+    if (pool && pool->parallel_for && n > 1) {
+        pool->parallel_for(pool->ctx, n, body, arg);
+        return;
+    }
+    for (i = 0; i < n; i++) body(arg, i);
+}
+
+#endif /* WEFT_POOL_IMPLEMENTATION */
+
+/* ---- src/weft/kernels.h: implementation ------------------------------------------------------ */
+#ifndef WEFT_KERNELS_IMPLEMENTATION
+#define WEFT_KERNELS_IMPLEMENTATION
+
+/* Sums that a pass over two vectors yields: x.y, x.x, y.y. */
+typedef struct weft_dots {
+    double xy, xx, yy;
+} weft_dots;
+
+/* Options of one SGD step; all scalars are rounded to the element type before use. `momentum` 0: plain SGD. */
+typedef struct weft_sgd {
+    double learning_rate, momentum, weight_decay;
+    int nesterov;
+    int first; /* the velocity holds nothing yet: v = d, as torch.optim.SGD starts */
+} weft_sgd;
+
+/* What an SGD step sees of the gradient on its way. */
+typedef struct weft_grad_stats {
+    double squared_norm; /* of the gradient without weight decay */
+    uint64_t nonfinite;  /* elements that are NaN or infinite */
+} weft_grad_stats;
+
+/* The kernels of one element type. Vectors of n elements; n may be 0; no alignment beyond the element's. Outputs
+ * may be the same array as an input of the same role (in place), but must not overlap partially.
+ * `stream`: what is only written may bypass the cache, since it will be gone from there before it is read.
+ * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16
+ * long. They add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the
+ * block's sum. */
+typedef struct weft_kernel_set {
+    /* y = x */
+    void (*copy)(size_t n, const void *x, void *y, int stream);
+    /* y = a * x */
+    void (*scale)(size_t n, double a, const void *x, void *y, int stream);
+    /* y = y + a * x */
+    void (*axpy)(size_t n, double a, const void *x, void *y);
+    /* x = (1 - l) * x + l * c, with 1 - l computed in f64 and rounded once; each product rounded, then the sum */
+    void (*pull)(size_t n, double l, const void *c, void *x);
+    /* out = w[0] * x[0] + w[1] * x[1] + ..., left to right over the k sources, for the n elements of all arrays that
+     * begin with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no
+     * source left the result is +0. Returns how many elements of the result are not finite. out may be one of the
+     * sources. */
+    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out,
+                             int stream);
+    /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
+    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    /* elements that are NaN or infinite */
+    uint64_t (*count_nonfinite)(size_t n, const void *x);
+    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any
+     * order. */
+    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
+} weft_kernel_set;
+
+/* Those that some algorithms use, in a table of its own, so that the others do not carry them. */
+typedef struct weft_gradient_set {
+    /* lanes[0..15] += x * y */
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* lanes[0..15] += x * y, [16..31] += x * x, [32..47] += y * y; each equal to the single kernels bit for bit */
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* SGD: d = g + weight_decay * x (weight_decay 0: d = g); v = momentum * v + d (first: v = d, v is not read);
+     * nesterov: x = x - lr * (d + momentum * v), else x = x - lr * v; momentum 0: x = x - lr * d and v may be NULL.
+     * lanes[0..15] += g * g; returns the number of elements of g that are not finite. g, v and x are three arrays. */
+    uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
+    /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
+    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup, int stream);
+} weft_gradient_set;
+
+/* Sums over several workers, in f64 before anything is rounded; for sums of gradients in their own subspace. */
+typedef struct weft_wide_set {
+    /* s (out NULL) or out, then rounded once, = (started: s +) w[0] * x[0] + ..., left to right over 1 to 4 sources,
+     * for n columns: all in f64 */
+    void (*sum_wide)(size_t n, size_t k, const double *w, const void *const *x, double *s, int started, void *out,
+                     int stream);
+    /* lanes[0..15] += x * s, [16..31] += x * x */
+    void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
+    /* as in the other sets */
+    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
+} weft_wide_set;
+
+/* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
+typedef struct weft_kernels {
+    weft_isa isa;
+    int stream;          /* for the kernels that ask */
+    void (*fence)(void); /* after streaming, before another thread is told; NULL: not needed */
+    weft_kernel_set f32, f64;
+    void (*bf16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_bf16)(size_t n, const float *x, uint16_t *y); /* nearest even; NaN stays NaN (quiet) */
+    void (*f16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_f16)(size_t n, const float *x, uint16_t *y); /* nearest even, subnormals kept, overflow to infinity */
+} weft_kernels;
+
+typedef struct weft_gradient_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_gradient_set f32, f64;
+} weft_gradient_kernels;
+
+typedef struct weft_wide_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_wide_set f32, f64;
+} weft_wide_kernels;
+
+/* What the vocabulary of an instruction set and the kernels over it have in common. */
+#define WEFT_LANES_OF_A_BLOCK 16
+#define WEFT_GROUP 256 /* elements that a kernel keeps on the stack: a multiple of 16 */
+
+/* Iterations of the loop that follows are independent, even if two of its pointers are equal. */
+#if defined __GNUC__ && !defined __clang__ && __GNUC__ >= 5
+#define WEFT_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define WEFT_INDEPENDENT
+#endif
+
+/* mix(bits, index) of the replica hash: splitmix64's finaliser over bits + (index + 1) * 2^64 / golden ratio. */
+#define WEFT_HASH_KEY UINT64_C(0x9E3779B97F4A7C15)
+#define WEFT_HASH_MUL1 UINT64_C(0xBF58476D1CE4E5B9)
+#define WEFT_HASH_MUL2 UINT64_C(0x94D049BB133111EB)
+
+WEFT_FN uint64_t weft_mix(uint64_t z) {
+    z = (z ^ z >> 30) * WEFT_HASH_MUL1;
+    z = (z ^ z >> 27) * WEFT_HASH_MUL2;
+    return z ^ z >> 31;
+}
+
+WEFT_FN uint32_t weft_load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint64_t weft_load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint32_t weft_f32_bits(float v) {
+    return weft_load_u32(&v);
+}
+
+WEFT_FN float weft_bits_f32(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN double weft_bits_f64(uint64_t bits) {
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN unsigned weft_f32_nonfinite(float v) {
+    return (weft_f32_bits(v) & 0x7F800000u) == 0x7F800000u;
+}
+
+WEFT_FN unsigned weft_f64_nonfinite(double v) {
+    return !weft_is_finite(v);
+}
+
+/* The tables of a set, by its WEFT_SET_NAME. */
+#define WEFT_KERNEL_SET(e)                                                                                             \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),               \
+            WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, sqnorm_block), WEFT_SET_NAME(e, count_nonfinite),         \
+            WEFT_SET_NAME(e, hash)                                                                                     \
+    }
+#define WEFT_KERNEL_SETS                                                                                               \
+    WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
+        WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)
+#define WEFT_GRADIENT_SET(e)                                                                                           \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block),                        \
+            WEFT_SET_NAME(e, sam_perturb)                                                                              \
+    }
+#define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
+#define WEFT_WIDE_SET(e)                                                                                               \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, sqnorm_block),                       \
+            WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block)                                                  \
+    }
+/* [0] keeps to the cache, [1] streams where the set can. */
+#define WEFT_SET_TABLES(set, isa, fence)                                                                               \
+    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
+                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};     \
+    static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
+        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
+    static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
+        {&weft_kernels_##set[0], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)},                                              \
+        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};
+
+/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
+ * body.h for each element type, take the vocabulary back.
+ *
+ *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
+ *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
+ *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
+ *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
+ *
+ * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
+ * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
+ * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
+ * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
+ * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
+ * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
+ * for WEFT_SET_TABLES, a function that makes such stores visible to other threads before anything that follows (else
+ * NULL). */
+#define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F float
+#define WEFT_F_LANES 1
+#define WEFT_F_SET(a) (a)
+#define WEFT_F_LOAD(p) (*(p))
+#define WEFT_F_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_F_ADD(a, b) ((a) + (b))
+#define WEFT_F_SUB(a, b) ((a) - (b))
+#define WEFT_F_MUL(a, b) ((a) * (b))
+#define WEFT_F_NONFINITE(v) weft_f32_nonfinite(v)
+#define WEFT_F_TO_I(v) weft_f32_bits(v)
+
+#define WEFT_D double
+#define WEFT_D_LANES 1
+#define WEFT_D_SET(a) (a)
+#define WEFT_D_LOAD(p) (*(p))
+#define WEFT_D_LOAD32(p) ((double)*(p))
+#define WEFT_D_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_D_STORE32(p, v) (void)(*(p) = (float)(v))
+#define WEFT_D_ADD(a, b) ((a) + (b))
+#define WEFT_D_SUB(a, b) ((a) - (b))
+#define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
+#define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
+
+#define WEFT_U uint64_t
+#define WEFT_U_SET(a) ((uint64_t)(a))
+#define WEFT_U_LOAD64(p) weft_load_u64(p)
+#define WEFT_U_LOAD32(p) ((uint64_t)weft_load_u32(p))
+#define WEFT_U_STORE64(p, v) (void)(*(p) = (v))
+#define WEFT_U_ADD(a, b) ((a) + (b))
+#define WEFT_U_XOR(a, b) ((a) ^ (b))
+#define WEFT_U_SHR(a, n) ((a) >> (n))
+#define WEFT_U_MUL(a, b) ((a) * (b))
+
+#define WEFT_I uint32_t
+#define WEFT_I_SET(a) ((uint32_t)(a))
+#define WEFT_I_LOAD16(p) ((uint32_t)*(p))
+#define WEFT_I_STORE16(p, v) (void)(*(p) = (uint16_t)(v))
+#define WEFT_I_ADD(a, b) ((a) + (b))
+#define WEFT_I_AND(a, b) ((a) & (b))
+#define WEFT_I_OR(a, b) ((a) | (b))
+#define WEFT_I_SHL(a, n) ((a) << (n))
+#define WEFT_I_SHR(a, n) ((a) >> (n))
+#define WEFT_I_GREATER(a, b) ((a) > (b))
+#define WEFT_I_SELECT(mask, a, b) ((mask) ? (a) : (b))
+#define WEFT_I_TO_F(v) weft_bits_f32(v)
+
+#define WEFT_ELEMENT 32
+#include DSGD_AAU_HEADER
+#define WEFT_ELEMENT 64
+#include DSGD_AAU_HEADER
+
+WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* Run-time dispatch: the sets that this compiler makes, and which of them this machine can run. */
+
+#ifdef WEFT_HAVE_X86
+WEFT_FN void weft_x86_fence(void) {
+    _mm_sfence();
+}
+
+/* SSE2: what every x86-64 machine has.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_sse2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* The two halves of a 64-bit product that fit into 64 bits; n is a constant. */
+#define WEFT_SSE2_MUL64(a, n)                                                                                          \
+    _mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                     \
+                  _mm_slli_epi64(_mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) >> 32))),                \
+                                               _mm_mul_epu32(_mm_srli_epi64(a, 32),                                    \
+                                                             _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),          \
+                                 32))
+/* How many of four bits are set, without an instruction that came later. */
+#define WEFT_SSE2_COUNT(bits) ((unsigned)(UINT64_C(0x4332322132212110) >> 4 * (unsigned)(bits)) & 7u)
+
+#define WEFT_F __m128
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) _mm_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm_mul_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(                                                  \
+        _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7F800000)), _mm_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm_castps_si128(v)
+
+#define WEFT_D __m128d
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) _mm_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define WEFT_D_STORE(p, v) _mm_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storel_epi64((__m128i *)(void *)(p), _mm_castps_si128(_mm_cvtpd_ps(v)))
+#define WEFT_D_STREAM(p, v) _mm_stream_pd(p, v)
+#define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm_mul_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm_add_pd(sum, _mm_mul_pd(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_pd(_mm_castsi128_pd(                                                                  \
+        _mm_cmpeq_epi32(_mm_and_si128(_mm_castpd_si128(v), _mm_set1_epi64x(0x7FF0000000000000)),                       \
+                        _mm_set1_epi64x(0x7FF0000000000000)))))
+
+#define WEFT_U __m128i
+#define WEFT_U_SET(a) _mm_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm_unpacklo_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+#define WEFT_U_STORE64(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm_xor_si128(a, b)
+#define WEFT_U_SHR(a, n) _mm_srli_epi64(a, n)
+#define WEFT_U_MUL(a, b) WEFT_SSE2_MUL64(a, b)
+
+#define WEFT_I __m128i
+#define WEFT_I_SET(a) _mm_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+/* packing saturates as for signed numbers: the sign is spread first */
+#define WEFT_SSE2_SPREAD(v) _mm_srai_epi32(_mm_slli_epi32(v, 16), 16)
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi32(WEFT_SSE2_SPREAD(v), WEFT_SSE2_SPREAD(v)))
+#define WEFT_I_ADD(a, b) _mm_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm_and_si128(a, b)
+#define WEFT_I_OR(a, b) _mm_or_si128(a, b)
+#define WEFT_I_SHL(a, n) _mm_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) weft_sse2_select(mask, a, b)
+#define WEFT_I_TO_F(v) _mm_castsi128_ps(v)
+
+WEFT_KERNEL __m128i weft_sse2_select(__m128i mask, __m128i a, __m128i b) {
+    return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
+}
+
+#define WEFT_ELEMENT 32
+#include DSGD_AAU_HEADER
+#define WEFT_ELEMENT 64
+#include DSGD_AAU_HEADER
+
+WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* AVX2 with FMA: x86 since 2013.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx2,fma,popcnt")))
+
+#define WEFT_AVX2_MUL64(a, n)                                                                                          \
+    _mm256_add_epi64(                                                                                                  \
+        _mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                         \
+        _mm256_slli_epi64(_mm256_add_epi64(_mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) >> 32))),              \
+                                           _mm256_mul_epu32(_mm256_srli_epi64(a, 32),                                  \
+                                                            _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),        \
+                          32))
+
+#define WEFT_F __m256
+#define WEFT_F_LANES 8
+#define WEFT_F_SET(a) _mm256_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm256_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm256_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm256_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm256_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm256_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm256_mul_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(                      \
+        _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm256_castps_si256(v)
+
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(                                         \
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), _mm256_set1_epi64x(0x7FF0000000000000)),           \
+                           _mm256_set1_epi64x(0x7FF0000000000000)))))
+#define WEFT_U_MUL(a, b) WEFT_AVX2_MUL64(a, b)
+
+#define WEFT_I __m256i
+#define WEFT_I_SET(a) _mm256_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storeu_si128((__m128i *)(void *)(p),                                                                           \
+                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08)))
+#define WEFT_I_ADD(a, b) _mm256_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm256_and_si256(a, b)
+#define WEFT_I_OR(a, b) _mm256_or_si256(a, b)
+#define WEFT_I_SHL(a, n) _mm256_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm256_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm256_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm256_blendv_epi8(b, a, mask)
+#define WEFT_I_TO_F(v) _mm256_castsi256_ps(v)
+
+#define WEFT_ELEMENT 32
+#include DSGD_AAU_HEADER
+#define WEFT_ELEMENT 64
+#include DSGD_AAU_HEADER
+
+WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* gcc 12's own AVX-512 intrinsics leave variables undefined on purpose, and as C++ it warns of them here */
+#if !defined __clang__
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+/* AVX-512 F, DQ and VL.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx512_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx512f,avx512dq,avx512vl,fma,popcnt")))
+
+#define WEFT_F __m512
+#define WEFT_F_LANES 16
+#define WEFT_F_SET(a) _mm512_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm512_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm512_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm512_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm512_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm512_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm512_mul_ps(a, b)
+/* 0x99: NaN of either kind, infinity of either sign */
+#define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
+#define WEFT_F_TO_I(v) _mm512_castps_si512(v)
+
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm256_fpclass_pd_mask(v, 0x99))
+#define WEFT_U_MUL(a, b) _mm256_mullo_epi64(a, _mm256_set1_epi64x((int64_t)(b)))
+
+#define WEFT_I __m512i
+#define WEFT_I_SET(a) _mm512_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(v))
+#define WEFT_I_ADD(a, b) _mm512_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm512_and_si512(a, b)
+#define WEFT_I_OR(a, b) _mm512_or_si512(a, b)
+#define WEFT_I_SHL(a, n) _mm512_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm512_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm512_cmpgt_epi32_mask(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm512_mask_blend_epi32(mask, b, a)
+#define WEFT_I_TO_F(v) _mm512_castsi512_ps(v)
+
+#define WEFT_ELEMENT 32
+#include DSGD_AAU_HEADER
+#define WEFT_ELEMENT 64
+#include DSGD_AAU_HEADER
+
+WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#if !defined __clang__
+#pragma GCC diagnostic pop
+#endif
+
+/* What processor and operating system (which must save the wide registers) have. cpuid is asked here and not by
+ * __builtin_cpu_supports, which needs a symbol of the compiler's run-time library. */
+WEFT_FN int weft_x86_has(weft_isa isa) {
+    unsigned a, b, c, d, saved, saved_high;
+    if (isa == WEFT_ISA_SSE2) return 1;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if ((c & 0x08801000u) != 0x08801000u) return 0; /* OSXSAVE, POPCNT, FMA */
+    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(saved_high) : "c"(0)); /* xgetbv */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if (isa == WEFT_ISA_AVX2) return (saved & 0x06u) == 0x06u && (b & 0x20u) != 0;
+    return (saved & 0xE6u) == 0xE6u && (b & 0x80030020u) == 0x80030020u; /* AVX2, AVX-512 F, DQ, VL */
+}
+
+/* Bytes of the largest cache, by the leaf that Intel has or the one that AMD has; 0 if neither tells. */
+WEFT_FN size_t weft_x86_cache(void) {
+    static const unsigned leaf[2] = {4u, 0x8000001Du};
+    size_t most = 0;
+    unsigned a, b, c, d, i, n;
+    for (i = 0; i < 2; i++) {
+        for (n = 0; n < 16; n++) { /* one cache each, until one has type 0; type 2 holds instructions */
+            uint64_t bytes;
+            if (!__get_cpuid_count(leaf[i], n, &a, &b, &c, &d) || (a & 31u) == 0) break;
+            if ((a & 31u) == 2) continue;
+            bytes = (uint64_t)((b >> 22) + 1) * ((b >> 12 & 0x3FFu) + 1) * ((b & 0xFFFu) + 1) * ((uint64_t)c + 1);
+            if (bytes > most && bytes <= SIZE_MAX / 2) most = (size_t)bytes;
+        }
+    }
+    return most;
+}
+#endif
+
+#ifdef WEFT_HAVE_NEON
+/* NEON of 64-bit Arm, which unlike that of 32-bit Arm has doubles and keeps subnormals.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_neon_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* Bits are loaded as bytes, which may be part of elements of any type. */
+#define WEFT_NEON_BYTES(p) ((const uint8_t *)(const void *)(p))
+
+#define WEFT_F float32x4_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) vdupq_n_f32(a)
+#define WEFT_F_LOAD(p) vld1q_f32(p)
+#define WEFT_F_STORE(p, v) vst1q_f32(p, v)
+#define WEFT_F_ADD(a, b) vaddq_f32(a, b)
+#define WEFT_F_SUB(a, b) vsubq_f32(a, b)
+#define WEFT_F_MUL(a, b) vmulq_f32(a, b)
+#define WEFT_F_NONFINITE(v) weft_neon_f_nonfinite(v)
+#define WEFT_F_TO_I(v) vreinterpretq_u32_f32(v)
+
+#define WEFT_D float64x2_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) vdupq_n_f64(a)
+#define WEFT_D_LOAD(p) vld1q_f64(p)
+#define WEFT_D_LOAD32(p) vcvt_f64_f32(vld1_f32(p))
+#define WEFT_D_STORE(p, v) vst1q_f64(p, v)
+#define WEFT_D_STORE32(p, v) vst1_f32(p, vcvt_f32_f64(v))
+#define WEFT_D_ADD(a, b) vaddq_f64(a, b)
+#define WEFT_D_SUB(a, b) vsubq_f64(a, b)
+#define WEFT_D_MUL(a, b) vmulq_f64(a, b)
+#define WEFT_D_MADD(sum, a, b) vfmaq_f64(sum, a, b)
+#define WEFT_D_NONFINITE(v) weft_neon_d_nonfinite(v)
+
+#define WEFT_U uint64x2_t
+#define WEFT_U_SET(a) vdupq_n_u64(a)
+#define WEFT_U_LOAD64(p) vreinterpretq_u64_u8(vld1q_u8(WEFT_NEON_BYTES(p)))
+#define WEFT_U_LOAD32(p) vmovl_u32(vreinterpret_u32_u8(vld1_u8(WEFT_NEON_BYTES(p))))
+#define WEFT_U_STORE64(p, v) vst1q_u64(p, v)
+#define WEFT_U_ADD(a, b) vaddq_u64(a, b)
+#define WEFT_U_XOR(a, b) veorq_u64(a, b)
+#define WEFT_U_SHR(a, n) vshrq_n_u64(a, n)
+#define WEFT_U_MUL(a, b) weft_neon_mul64(a, b)
+
+#define WEFT_I uint32x4_t
+#define WEFT_I_SET(a) vdupq_n_u32(a)
+#define WEFT_I_LOAD16(p) vmovl_u16(vld1_u16(p))
+#define WEFT_I_STORE16(p, v) vst1_u16(p, vmovn_u32(v))
+#define WEFT_I_ADD(a, b) vaddq_u32(a, b)
+#define WEFT_I_AND(a, b) vandq_u32(a, b)
+#define WEFT_I_OR(a, b) vorrq_u32(a, b)
+#define WEFT_I_SHL(a, n) vshlq_n_u32(a, n)
+#define WEFT_I_SHR(a, n) vshrq_n_u32(a, n)
+#define WEFT_I_GREATER(a, b) vcgtq_u32(a, b)
+#define WEFT_I_SELECT(mask, a, b) vbslq_u32(mask, a, b)
+#define WEFT_I_TO_F(v) vreinterpretq_f32_u32(v)
+
+WEFT_KERNEL unsigned weft_neon_f_nonfinite(float32x4_t v) {
+    const uint32x4_t exponent = vdupq_n_u32(0x7F800000u);
+    return vaddvq_u32(vshrq_n_u32(vceqq_u32(vandq_u32(vreinterpretq_u32_f32(v), exponent), exponent), 31));
+}
+
+WEFT_KERNEL unsigned weft_neon_d_nonfinite(float64x2_t v) {
+    const uint64x2_t exponent = vdupq_n_u64(UINT64_C(0x7FF0000000000000));
+    return (unsigned)vaddvq_u64(vshrq_n_u64(vceqq_u64(vandq_u64(vreinterpretq_u64_f64(v), exponent), exponent), 63));
+}
+
+/* The products of the 32-bit halves that reach into the low 64 bits. */
+WEFT_KERNEL uint64x2_t weft_neon_mul64(uint64x2_t a, uint64_t n) {
+    const uint32x2_t low = vmovn_u64(a), high = vshrn_n_u64(a, 32);
+    const uint32x2_t cross = vmla_n_u32(vmul_n_u32(low, (uint32_t)(n >> 32)), high, (uint32_t)n);
+    return vmlal_n_u32(vshlq_n_u64(vmovl_u32(cross), 32), low, (uint32_t)n);
+}
+
+#define WEFT_ELEMENT 32
+#include DSGD_AAU_HEADER
+#define WEFT_ELEMENT 64
+#include DSGD_AAU_HEADER
+
+WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#endif
+#ifdef WEFT_HAVE_WASM
+/* WebAssembly's simd128. A module that holds such instructions runs nowhere without them: hence no choice at run time.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_wasm_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F v128_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) wasm_f32x4_splat(a)
+#define WEFT_F_LOAD(p) wasm_v128_load(p)
+#define WEFT_F_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_F_ADD(a, b) wasm_f32x4_add(a, b)
+#define WEFT_F_SUB(a, b) wasm_f32x4_sub(a, b)
+#define WEFT_F_MUL(a, b) wasm_f32x4_mul(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i32x4_bitmask(                                                        \
+        wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0x7F800000)), wasm_i32x4_splat(0x7F800000)))))
+#define WEFT_F_TO_I(v) (v)
+
+#define WEFT_D v128_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) wasm_f64x2_splat(a)
+#define WEFT_D_LOAD(p) wasm_v128_load(p)
+#define WEFT_D_LOAD32(p) wasm_f64x2_promote_low_f32x4(wasm_v128_load64_zero(p))
+#define WEFT_D_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_D_STORE32(p, v) wasm_v128_store64_lane(p, wasm_f32x4_demote_f64x2_zero(v), 0)
+#define WEFT_D_ADD(a, b) wasm_f64x2_add(a, b)
+#define WEFT_D_SUB(a, b) wasm_f64x2_sub(a, b)
+#define WEFT_D_MUL(a, b) wasm_f64x2_mul(a, b)
+#define WEFT_D_MADD(sum, a, b) wasm_f64x2_add(sum, wasm_f64x2_mul(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i64x2_bitmask(                                                        \
+        wasm_i64x2_eq(wasm_v128_and(v, wasm_i64x2_splat(INT64_C(0x7FF0000000000000))),                                 \
+                      wasm_i64x2_splat(INT64_C(0x7FF0000000000000))))))
+
+#define WEFT_U v128_t
+#define WEFT_U_SET(a) wasm_i64x2_splat((int64_t)(a))
+#define WEFT_U_LOAD64(p) wasm_v128_load(p)
+#define WEFT_U_LOAD32(p) wasm_u64x2_load32x2(p)
+#define WEFT_U_STORE64(p, v) wasm_v128_store(p, v)
+#define WEFT_U_ADD(a, b) wasm_i64x2_add(a, b)
+#define WEFT_U_XOR(a, b) wasm_v128_xor(a, b)
+#define WEFT_U_SHR(a, n) wasm_u64x2_shr(a, n)
+#define WEFT_U_MUL(a, b) wasm_i64x2_mul(a, wasm_i64x2_splat((int64_t)(b)))
+
+#define WEFT_I v128_t
+#define WEFT_I_SET(a) wasm_i32x4_splat((int32_t)(a))
+#define WEFT_I_LOAD16(p) wasm_u32x4_load16x4(p)
+/* narrowing saturates, but nothing larger than 16 bits comes here */
+#define WEFT_I_STORE16(p, v) wasm_v128_store64_lane(p, wasm_u16x8_narrow_i32x4(v, v), 0)
+#define WEFT_I_ADD(a, b) wasm_i32x4_add(a, b)
+#define WEFT_I_AND(a, b) wasm_v128_and(a, b)
+#define WEFT_I_OR(a, b) wasm_v128_or(a, b)
+#define WEFT_I_SHL(a, n) wasm_i32x4_shl(a, n)
+#define WEFT_I_SHR(a, n) wasm_u32x4_shr(a, n)
+#define WEFT_I_GREATER(a, b) wasm_u32x4_gt(a, b)
+#define WEFT_I_SELECT(mask, a, b) wasm_v128_bitselect(a, b, mask)
+#define WEFT_I_TO_F(v) (v)
+
+#define WEFT_ELEMENT 32
+#include DSGD_AAU_HEADER
+#define WEFT_ELEMENT 64
+#include DSGD_AAU_HEADER
+
+WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#endif
+
+/* The last-level cache is taken to be this large where the machine does not say. */
+#define WEFT_CACHE_BYTES ((size_t)32 << 20)
+
+WEFT_FN size_t weft_cache_bytes(void) {
+#ifdef WEFT_HAVE_X86
+    const size_t bytes = weft_x86_cache();
+    if (bytes) return bytes;
+#endif
+    return WEFT_CACHE_BYTES;
+}
+
+/* Can this object's unit and this machine run `isa`? */
+WEFT_FN int weft_isa_available(weft_isa isa) {
+    switch (isa) {
+    case WEFT_ISA_AUTO:
+    case WEFT_ISA_SERIAL: return 1;
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2:
+    case WEFT_ISA_AVX2:
+    case WEFT_ISA_AVX512: return weft_x86_has(isa);
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return 1;
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return 1;
+#endif
+    default: return 0;
+    }
+}
+
+/* What WEFT_ISA_AUTO stands for here. The enumeration goes from slow to fast on every machine. */
+WEFT_FN weft_isa weft_isa_resolve(weft_isa isa) {
+    int i;
+    if (isa != WEFT_ISA_AUTO) return isa;
+    for (i = WEFT_ISA_COUNT - 1; i > WEFT_ISA_SERIAL; i--)
+        if (weft_isa_available((weft_isa)i)) return (weft_isa)i;
+    return WEFT_ISA_SERIAL;
+}
+
+/* The table for an object whose passes write `bytes` (0: few): what exceeds the last-level cache bypasses it. NULL if
+ * `isa` names a set that this unit or machine does not have. */
+WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
+    const int stream = bytes > weft_cache_bytes();
+    isa = weft_isa_resolve(isa);
+    if (!weft_isa_available(isa)) return NULL;
+    switch (isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_kernels_sse2[stream];
+    case WEFT_ISA_AVX2: return &weft_kernels_avx2[stream];
+    case WEFT_ISA_AVX512: return &weft_kernels_avx512[stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_kernels_neon[stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_kernels_wasm[stream];
+#endif
+    default: return &weft_kernels_serial[stream];
+    }
+}
+
+WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_gradient_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_gradient_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_gradient_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_gradient_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_gradient_kernels_wasm[core->stream];
+#endif
+    default: return &weft_gradient_kernels_serial[core->stream];
+    }
+}
+
+WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_wide_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_wide_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_wide_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_wide_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_wide_kernels_wasm[core->stream];
+#endif
+    default: return &weft_wide_kernels_serial[core->stream];
+    }
+}
+/* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
+
+/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
+ * contracts or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time,
+ * and where it matters are read into locals, so that what is fused in a kernel is fused here. */
+WEFT_FN weft_status weft_float_probe(weft_detail *d) {
+    volatile float f_one = 1.0f, f_quarter = 2.98023223876953125e-8f; /* a quarter of 1's last place: 2^-25 */
+    volatile float f_a = 1.000244140625f, f_c = -1.00048828125f;      /* 1 + 2^-12, -(1 + 2^-11) */
+    volatile float f_tiny = weft_bits_f32(1u), f_small = weft_bits_f32(0x00800000u), f_out; /* subnormal, normal */
+    volatile double d_one = 1.0, d_quarter = 5.5511151231257827e-17; /* 2^-54 */
+    volatile double d_a = 1.0 + 1.0 / 134217728.0, d_c = -1.0 - 1.0 / 67108864.0; /* 1 + 2^-27, -(1 + 2^-26) */
+    volatile double d_tiny = weft_bits_f64(1u), d_small = 2.2250738585072014e-308, d_out;
+    const char *wrong = NULL;
+
+    /* what is found later explains more than what was found before */
+    f_out = f_small * 0.5f;
+    d_out = d_small * 0.5;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal results are flushed to zero");
+
+    f_out = f_tiny * 1e20f;
+    d_out = d_tiny * 1e200;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal operands are taken as zero");
+
+    { /* (1 + e)^2 - (1 + 2 e) is 0 if the product is rounded first, e^2 if it is not */
+        const float fa = f_a, fc = f_c;
+        const double da = d_a, dc = d_c;
+        f_out = fa * fa + fc;
+        d_out = da * da + dc;
+    }
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("contraction (a * b + c is rounded once)");
+
+    { /* a reassociating compiler finds the quarter here */
+        const float fa = f_one, fb = f_quarter;
+        const double da = d_one, db = d_quarter;
+        f_out = (fa + fb) - fa;
+        d_out = (da + db) - da;
+    }
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("reassociation ((a + b) - a is b)");
+
+    f_out = f_one + f_quarter;
+    d_out = d_one + d_quarter;
+    if (f_out == 1 && d_out == 1) { /* not upwards */
+        f_out = f_one - f_quarter;
+        d_out = d_one - d_quarter;
+    }
+    if (f_out != 1 || d_out != 1) wrong = WEFT_TEXT("rounding is not to nearest");
+
+    return wrong ? weft_refuse(d, WEFT_ERR_FLOAT_ENV, wrong, 0, 1) : WEFT_OK;
+}
+
+/* The 16 lanes of a block in a pairwise tree. Overwrites the lanes. */
+WEFT_FN double weft_lanes_sum(double *lanes) {
+    size_t half, i;
+    for (half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2)
+        for (i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+/* ---- one kernel over one tensor ---- */
+typedef enum weft_op {
+    WEFT_OP_COPY,
+    WEFT_OP_SCALE,
+    WEFT_OP_AXPY,
+    WEFT_OP_PULL,
+    WEFT_OP_PERTURB,
+    WEFT_OP_WEIGHTED_SUM,
+    WEFT_OP_DOT,
+    WEFT_OP_SQNORM,
+    WEFT_OP_DOTS,
+    WEFT_OP_SGD,
+    WEFT_OP_COUNT,
+    WEFT_OP_HASH
+} weft_op;
+
+typedef struct weft_work {
+    const weft_kernels *kernels;
+    const weft_gradient_kernels *gradient; /* perturb, dot, dots, sgd */
+    weft_op op;
+    weft_dtype dtype;
+    size_t n;
+    void *array[3];                     /* in the order of the kernel's arguments */
+    unsigned reads, writes;             /* bit i: array i is read, written */
+    unsigned sums;                      /* f64 sums a block yields, ... */
+    unsigned counts;                    /* ... and then whole numbers, 0 or 1 */
+    double a;                           /* scale, axpy, pull, perturb */
+    const weft_sgd *sgd;                /* sgd */
+    const double *w;                    /* weighted sum */
+    const void *const *source;          /* weighted sum */
+    size_t sources;                     /* weighted sum */
+    uint64_t first;                     /* hash: index of the tensor's first element */
+} weft_work;
+
+/* What a block yields: sums, then counts. */
+typedef union weft_slot {
+    double sum;
+    uint64_t count;
+} weft_slot;
+
+#define WEFT_SLOTS 3
+
+/* n elements of f32 or f64 at p, which begin with element `at` of the tensor. Returns the count. */
+WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p, double *lanes,
+                                 int stream) {
+    const weft_kernel_set *s = wide ? &j->kernels->f64 : &j->kernels->f32;
+    const weft_gradient_set *d = j->gradient ? wide ? &j->gradient->f64 : &j->gradient->f32 : NULL;
+    switch (j->op) {
+    case WEFT_OP_COPY: s->copy(n, p[0], p[1], stream); break;
+    case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1], stream); break;
+    case WEFT_OP_AXPY: s->axpy(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_PULL: s->pull(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2], stream); break;
+    case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0], stream);
+    case WEFT_OP_DOT: d->dot_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SQNORM: s->sqnorm_block(n, p[0], lanes); break;
+    case WEFT_OP_DOTS: d->dots_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SGD: return d->sgd_block(n, j->sgd, p[0], p[1], p[2], lanes);
+    case WEFT_OP_COUNT: return s->count_nonfinite(n, p[0]);
+    case WEFT_OP_HASH: return s->hash(n, j->first + at, p[0]);
+    }
+    return 0;
+}
+
+WEFT_FN void weft_widen(const weft_work *j, size_t n, const uint16_t *x, float *y) {
+    (j->dtype == WEFT_BF16 ? j->kernels->bf16_to_f32 : j->kernels->f16_to_f32)(n, x, y);
+}
+
+WEFT_FN void weft_narrow(const weft_work *j, size_t n, const float *x, uint16_t *y) {
+    (j->dtype == WEFT_BF16 ? j->kernels->f32_to_bf16 : j->kernels->f32_to_f16)(n, x, y);
+}
+
+/* The same for a 16-bit type: pieces go through f32 on the stack. */
+WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, double *lanes) {
+    const weft_kernel_set *s = &j->kernels->f32;
+    float piece[3][WEFT_GROUP];
+    void *p[3];
+    uint64_t count = 0;
+    size_t i, m;
+    p[0] = piece[0];
+    p[1] = piece[1];
+    p[2] = piece[2];
+    for (; n; n -= m, at += m) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        if (j->op == WEFT_OP_WEIGHTED_SUM) {
+            /* as the kernel does it, source by source, the sum in f32; what counts is the rounded result */
+            int started = 0;
+            uint16_t *out = (uint16_t *)j->array[0] + at;
+            for (i = 0; i < j->sources; i++) {
+                if ((float)j->w[i] == 0) continue;
+                weft_widen(j, m, (const uint16_t *)j->source[i] + at, piece[0]);
+                if (started) s->axpy(m, j->w[i], piece[0], piece[1]);
+                else s->scale(m, j->w[i], piece[0], piece[1], 0);
+                started = 1;
+            }
+            if (!started) memset(piece[1], 0, sizeof piece[1]);
+            weft_narrow(j, m, piece[1], out);
+            weft_widen(j, m, out, piece[0]);
+            count += s->count_nonfinite(m, piece[0]);
+            continue;
+        }
+        for (i = 0; i < 3; i++)
+            if (j->reads >> i & 1u) weft_widen(j, m, (const uint16_t *)j->array[i] + at, piece[i]);
+        count += weft_work_apply(j, 0, at, m, p, lanes, 0);
+        for (i = 0; i < 3; i++)
+            if (j->writes >> i & 1u) weft_narrow(j, m, piece[i], (uint16_t *)j->array[i] + at);
+    }
+    return count;
+}
+
+/* Block `b` of the tensor: its sums and counts. */
+WEFT_FN void weft_work_block(const weft_work *j, size_t b, weft_slot *slot) {
+    double lanes[WEFT_SLOTS * WEFT_LANES_OF_A_BLOCK];
+    const size_t at = b * WEFT_BLOCK, n = j->n - at < WEFT_BLOCK ? j->n - at : WEFT_BLOCK;
+    uint64_t count;
+    unsigned i;
+    for (i = 0; i < j->sums * WEFT_LANES_OF_A_BLOCK; i++) lanes[i] = 0.0;
+    if (weft_dtype_bytes(j->dtype) == 2) {
+        if (j->op == WEFT_OP_COPY) {
+            memmove((uint16_t *)j->array[1] + at, (const uint16_t *)j->array[0] + at, n * 2);
+            return;
+        }
+        count = weft_work_apply16(j, at, n, lanes);
+    } else {
+        const size_t each = weft_dtype_bytes(j->dtype);
+        void *p[3];
+        for (i = 0; i < 3; i++) p[i] = j->array[i] ? (void *)((unsigned char *)j->array[i] + at * each) : NULL;
+        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes, j->kernels->stream);
+    }
+    for (i = 0; i < j->sums; i++) slot[i].sum = weft_lanes_sum(lanes + i * WEFT_LANES_OF_A_BLOCK);
+    if (j->counts) slot[i].count = count;
+}
+
+/* What this thread has streamed is there for all that are told so from now on. */
+WEFT_FN void weft_work_fence(const weft_work *j) {
+    if (j->kernels->stream && j->kernels->fence) j->kernels->fence();
+}
+
+/* The total takes in the next block. */
+WEFT_FN void weft_work_add(const weft_work *j, weft_slot *total, const weft_slot *slot) {
+    unsigned i;
+    for (i = 0; i < j->sums; i++) total[i].sum += slot[i].sum;
+    if (j->counts) total[i].count += slot[i].count;
+}
+
+/* A piece is what a thread takes at a time. A wave of pieces is bounded by the room for the blocks' results, which the
+ * calling thread adds up in order. */
+#define WEFT_PIECE_BLOCKS ((size_t)16)
+#define WEFT_WAVE_SLOTS ((size_t)2048)
+
+typedef struct weft_wave {
+    const weft_work *work;
+    size_t first, end; /* blocks */
+    weft_slot *slot;   /* of block `first`; NULL: blocks yield nothing */
+} weft_wave;
+
+WEFT_FN void weft_wave_piece(void *arg, size_t index) {
+    const weft_wave *wave = (const weft_wave *)arg;
+    const size_t each = wave->work->sums + wave->work->counts;
+    size_t b = wave->first + index * WEFT_PIECE_BLOCKS, end = b + WEFT_PIECE_BLOCKS;
+    if (end > wave->end) end = wave->end;
+    for (; b < end; b++) weft_work_block(wave->work, b, each ? wave->slot + (b - wave->first) * each : NULL);
+    weft_work_fence(wave->work);
+}
+
+/* Not inlined, so that its frame of 16 KiB is there only where a pool is. */
+WEFT_FN WEFT_NOINLINE void weft_work_parallel(const weft_work *j, const weft_pool *pool, size_t blocks,
+                                              weft_slot *total) {
+    weft_slot slot[WEFT_WAVE_SLOTS];
+    const size_t each = j->sums + j->counts;
+    const size_t most = each ? WEFT_WAVE_SLOTS / each / WEFT_PIECE_BLOCKS * WEFT_PIECE_BLOCKS : blocks;
+    weft_wave wave;
+    size_t b;
+    wave.work = j;
+    wave.slot = slot;
+    for (wave.first = 0; wave.first < blocks; wave.first = wave.end) {
+        wave.end = blocks - wave.first < most ? blocks : wave.first + most;
+        weft_parallel_for(pool, (wave.end - wave.first + WEFT_PIECE_BLOCKS - 1) / WEFT_PIECE_BLOCKS, weft_wave_piece,
+                          &wave);
+        if (each)
+            for (b = wave.first; b < wave.end; b++) weft_work_add(j, total, slot + (b - wave.first) * each);
+    }
+}
+
+/* Runs the work; total holds WEFT_SLOTS slots. */
+WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot *total) {
+    const size_t blocks = j->n / WEFT_BLOCK + (j->n % WEFT_BLOCK != 0);
+    weft_slot slot[WEFT_SLOTS];
+    size_t b;
+    for (b = 0; b < j->sums; b++) total[b].sum = 0.0;
+    if (j->counts) total[b].count = 0;
+    if (pool && pool->parallel_for && blocks > WEFT_PIECE_BLOCKS) {
+        weft_work_parallel(j, pool, blocks, total);
+        return;
+    }
+    for (b = 0; b < blocks; b++) {
+        weft_work_block(j, b, slot);
+        weft_work_add(j, total, slot);
+    }
+    weft_work_fence(j);
+}
+
+/* `reads` and `writes` say what becomes of the arrays, so that inputs may go without their const here. */
+WEFT_FN weft_work weft_work_make(const weft_kernels *k, weft_op op, weft_dtype t, size_t n, const void *x,
+                                 const void *y, unsigned reads, unsigned writes) {
+    weft_work j;
+    memset(&j, 0, sizeof j);
+    j.kernels = k;
+    j.op = op;
+    j.dtype = t;
+    j.n = n;
+    j.array[0] = (void *)(uintptr_t)x;
+    j.array[1] = (void *)(uintptr_t)y;
+    j.array[2] = NULL;
+    j.reads = reads;
+    j.writes = writes;
+    return j;
+}
+
+/* ---- the element-wise kernels over n elements of any dtype; all arrays have this dtype ---- */
+WEFT_FN void weft_run_copy(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
+                           void *y) {
+    const weft_work j = weft_work_make(k, WEFT_OP_COPY, t, n, x, y, 1, 2);
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_scale(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
+                            const void *x, void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_SCALE, t, n, x, y, 1, 2);
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_axpy(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
+                           const void *x, void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_AXPY, t, n, x, y, 3, 2);
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_pull(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double l,
+                           const void *c, void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_PULL, t, n, c, x, 3, 2);
+    j.a = l;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_sam_perturb(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                  double a, const void *g, void *x, void *backup) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
+    j.gradient = k;
+    j.array[2] = backup;
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_sam_restore(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                  const void *backup, void *x) {
+    weft_run_copy(k, pool, t, n, backup, x);
+}
+
+/* Returns how many elements of the result, as stored, are not finite. */
+WEFT_FN uint64_t weft_run_weighted_sum(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                       size_t sources, const double *w, const void *const *x, void *out) {
+    weft_work j = weft_work_make(k, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    j.sources = sources;
+    j.w = w;
+    j.source = x;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+/* ---- reductions over one tensor of any dtype; blocks start at its first element ---- */
+WEFT_FN double weft_run_dot(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                            const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOT, t, n, x, y, 3, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.gradient = k;
+    j.sums = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].sum;
+}
+
+WEFT_FN double weft_run_sqnorm(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_SQNORM, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.sums = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].sum;
+}
+
+WEFT_FN weft_dots weft_run_dots(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOTS, t, n, x, y, 3, 0);
+    weft_slot total[WEFT_SLOTS];
+    weft_dots r;
+    j.gradient = k;
+    j.sums = 3;
+    weft_work_run(&j, pool, total);
+    r.xy = total[0].sum;
+    r.xx = total[1].sum;
+    r.yy = total[2].sum;
+    return r;
+}
+
+/* g, v and x have the same dtype; v may be NULL without momentum. */
+WEFT_FN weft_grad_stats weft_run_sgd(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                     const weft_sgd *o, const void *g, void *v, void *x) {
+    const int plain = t == WEFT_F64 ? o->momentum == 0 : (float)o->momentum == 0;
+    weft_work j = weft_work_make(k->core, WEFT_OP_SGD, t, n, g, v, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
+    weft_slot total[WEFT_SLOTS];
+    weft_grad_stats r;
+    j.gradient = k;
+    j.array[2] = x;
+    j.sums = j.counts = 1;
+    j.sgd = o;
+    weft_work_run(&j, pool, total);
+    r.squared_norm = total[0].sum;
+    r.nonfinite = total[1].count;
+    return r;
+}
+
+WEFT_FN uint64_t weft_run_count_nonfinite(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                          const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_COUNT, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+/* 16-bit elements are hashed as the f32 that they stand for. */
+WEFT_FN uint64_t weft_run_hash(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, uint64_t first,
+                               const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_HASH, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    j.first = first;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+#endif /* WEFT_KERNELS_IMPLEMENTATION */
+
+/* ---- src/weft/transport.h: implementation ---------------------------------------------------- */
+#ifndef WEFT_TRANSPORT_IMPLEMENTATION
+#define WEFT_TRANSPORT_IMPLEMENTATION
+
+WEFT_FN weft_status weft_transport_check(const weft_transport *t, weft_detail *d) {
+    if (!t) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport"), 1, 0);
+    if (t->struct_size != sizeof *t)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("transport.struct_size"), sizeof *t, t->struct_size);
+    if (t->size == 0 || t->size == WEFT_NO_RANK)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.size"), 1, t->size);
+    if (t->rank >= t->size) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.rank"), t->size - 1, t->rank);
+    if (t->size > 1 && (!t->send || !t->recv || !t->test || !t->cancel))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport callbacks"), 4, 0);
+    if (t->max_message_bytes && t->max_message_bytes < WEFT_SMALLEST_MESSAGE)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.max_message_bytes"), WEFT_SMALLEST_MESSAGE,
+                           t->max_message_bytes);
+    return WEFT_OK;
+}
+
+#endif /* WEFT_TRANSPORT_IMPLEMENTATION */
+
+/* ---- src/weft/wire.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_WIRE_IMPLEMENTATION
+#define WEFT_WIRE_IMPLEMENTATION
+
+#define WEFT_WIRE_MAGIC 0x74666577u /* "weft" */
+
+/* Kinds of control messages. */
+enum {
+    WEFT_KIND_EXCHANGE = 1, /* data of an exchange follows, inline or in bulk */
+    WEFT_KIND_SYNC = 2,     /* fingerprint and state, exchanged once per view */
+    WEFT_KIND_LEAVE = 3,    /* the sender takes part in no further round */
+    WEFT_KIND_COUNT = 4,    /* local steps begun in this period (GRAWA, total trigger) */
+    WEFT_KIND_READY = 5,    /* arrived in a round (partial rounds) */
+    WEFT_KIND_GO = 6,       /* who takes part in a round (partial rounds) */
+    WEFT_KIND_LAST = 6
+};
+
+typedef struct weft_header {
+    uint32_t big_endian, kind, epoch, sender, step, piece, payload;
+    uint64_t round, bytes, arg0;
+} weft_header;
+
+WEFT_FN void weft_put32(unsigned char *p, uint32_t v) {
+    int i;
+    for (i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (8 * i) & 0xFFu);
+}
+
+WEFT_FN void weft_put64(unsigned char *p, uint64_t v) {
+    weft_put32(p, (uint32_t)(v & 0xFFFFFFFFu));
+    weft_put32(p + 4, (uint32_t)(v >> 32));
+}
+
+WEFT_FN uint32_t weft_get32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+WEFT_FN uint64_t weft_get64(const unsigned char *p) {
+    return (uint64_t)weft_get32(p) | (uint64_t)weft_get32(p + 4) << 32;
+}
+
+/* CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), half a byte at a time: 64 bytes of table, and only small
+ * messages and saved state are checked with it. `crc` chains calls; start with 0. */
+WEFT_FN uint32_t weft_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    static const uint32_t table[16] = {0x00000000u, 0x105EC76Fu, 0x20BD8EDEu, 0x30E349B1u, 0x417B1DBCu, 0x5125DAD3u,
+                                       0x61C69362u, 0x7198540Du, 0x82F63B78u, 0x92A8FC17u, 0xA24BB5A6u, 0xB21572C9u,
+                                       0xC38D26C4u, 0xD3D3E1ABu, 0xE330A81Au, 0xF36E6F75u};
+    const unsigned char *p = (const unsigned char *)data;
+    size_t i;
+    crc = ~crc;
+    for (i = 0; i < bytes; i++) {
+        crc ^= p[i];
+        crc = crc >> 4 ^ table[crc & 15u];
+        crc = crc >> 4 ^ table[crc & 15u];
+    }
+    return ~crc;
+}
+
+/* 1 on a big-endian machine. */
+WEFT_FN uint32_t weft_big_endian(void) {
+    const uint32_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 0;
+}
+
+/* Turns the byte order of every element of `each` bytes. */
+WEFT_FN void weft_swap(unsigned char *p, size_t bytes, size_t each) {
+    size_t i, j;
+    for (i = 0; i + each <= bytes; i += each)
+        for (j = 0; j < each / 2; j++) {
+            unsigned char t = p[i + j];
+            p[i + j] = p[i + each - 1 - j];
+            p[i + each - 1 - j] = t;
+        }
+}
+
+/* The header as its sixteen words. */
+enum {
+    WEFT_WORD_MAGIC = 0,
+    WEFT_WORD_KIND = 1, /* version, order, kind */
+    WEFT_WORD_EPOCH = 2,
+    WEFT_WORD_SENDER = 3,
+    WEFT_WORD_ROUND = 4,
+    WEFT_WORD_STEP = 6,
+    WEFT_WORD_PIECE = 7,
+    WEFT_WORD_BYTES = 8,
+    WEFT_WORD_ARG0 = 10,
+    WEFT_WORD_PAYLOAD = 14,
+    WEFT_WORD_CRC = 15,
+    WEFT_WORDS = 16
+};
+
+WEFT_FN void weft_split(uint32_t *word, uint64_t v) {
+    word[0] = (uint32_t)(v & 0xFFFFFFFFu);
+    word[1] = (uint32_t)(v >> 32);
+}
+
+WEFT_FN uint64_t weft_join(const uint32_t *word) {
+    return (uint64_t)word[0] | (uint64_t)word[1] << 32;
+}
+
+/* Writes the header; the payload must already stand behind it. Returns the length of the message. */
+WEFT_FN size_t weft_header_write(unsigned char *p, const weft_header *h) {
+    uint32_t w[WEFT_WORDS];
+    size_t bytes = WEFT_HEADER_BYTES + h->payload;
+    int i;
+    memset(w, 0, sizeof w);
+    w[WEFT_WORD_MAGIC] = WEFT_WIRE_MAGIC;
+    w[WEFT_WORD_KIND] = WEFT_WIRE_VERSION | h->big_endian << 8 | h->kind << 16;
+    w[WEFT_WORD_EPOCH] = h->epoch;
+    w[WEFT_WORD_SENDER] = h->sender;
+    weft_split(w + WEFT_WORD_ROUND, h->round);
+    w[WEFT_WORD_STEP] = h->step;
+    w[WEFT_WORD_PIECE] = h->piece;
+    weft_split(w + WEFT_WORD_BYTES, h->bytes);
+    weft_split(w + WEFT_WORD_ARG0, h->arg0);
+    w[WEFT_WORD_PAYLOAD] = h->payload;
+    for (i = 0; i < WEFT_WORDS; i++) weft_put32(p + 4 * i, w[i]);
+    weft_put32(p + 4 * WEFT_WORD_CRC, weft_crc32c(0, p, bytes));
+    return bytes;
+}
+
+/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May change
+ * the checksum field. */
+WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t from, weft_header *h, weft_detail *d) {
+    uint32_t w[WEFT_WORDS], crc;
+    weft_header r;
+    int i;
+    if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
+    for (i = 0; i < WEFT_WORDS; i++) w[i] = weft_get32(p + 4 * i);
+    if (w[WEFT_WORD_MAGIC] != WEFT_WIRE_MAGIC)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, w[WEFT_WORD_MAGIC]);
+    if ((w[WEFT_WORD_KIND] & 0xFFu) != WEFT_WIRE_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("header.version"), WEFT_WIRE_VERSION,
+                           w[WEFT_WORD_KIND] & 0xFFu);
+    weft_put32(p + 4 * WEFT_WORD_CRC, 0);
+    crc = weft_crc32c(0, p, bytes);
+    if (w[WEFT_WORD_CRC] != crc)
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("header.crc"), crc, w[WEFT_WORD_CRC]);
+    r.big_endian = w[WEFT_WORD_KIND] >> 8 & 0xFFu;
+    r.kind = w[WEFT_WORD_KIND] >> 16;
+    r.epoch = w[WEFT_WORD_EPOCH];
+    r.sender = w[WEFT_WORD_SENDER];
+    r.round = weft_join(w + WEFT_WORD_ROUND);
+    r.step = w[WEFT_WORD_STEP];
+    r.piece = w[WEFT_WORD_PIECE];
+    r.bytes = weft_join(w + WEFT_WORD_BYTES);
+    r.arg0 = weft_join(w + WEFT_WORD_ARG0);
+    r.payload = w[WEFT_WORD_PAYLOAD];
+    if (r.big_endian > 1) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.order"), 1, r.big_endian);
+    if (r.kind < 1 || r.kind > WEFT_KIND_LAST)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.kind"), WEFT_KIND_LAST, r.kind);
+    if (r.sender != from) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.sender"), from, r.sender);
+    if (r.payload != bytes - WEFT_HEADER_BYTES)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.payload"), bytes - WEFT_HEADER_BYTES, r.payload);
+    *h = r;
+    return WEFT_OK;
+}
+
+#endif /* WEFT_WIRE_IMPLEMENTATION */
+
+/* ---- src/weft/group.h: implementation -------------------------------------------------------- */
+#ifndef WEFT_GROUP_IMPLEMENTATION
+#define WEFT_GROUP_IMPLEMENTATION
+
+/* ---- Ranges: where the bytes of an exchange are, without flattening the host's tensors ----
+ *
+ * A map gives every tensor a position in a "mirror", one flat buffer in which all tensors stand one after the other
+ * at multiples of 64 bytes. Positions name the same elements on every worker, whether they lie in the host's tensors
+ * or in a mirror. */
+typedef struct weft_map {
+    const weft_tensor *tensor;
+    size_t count;
+    size_t *position; /* count + 1 */
+} weft_map;
+
+WEFT_FN size_t weft_map_bytes(const weft_map *m) {
+    return m->position[m->count];
+}
+
+WEFT_FN void weft_map_init(weft_map *m, const weft_tensors *t, size_t *position) {
+    size_t i, at = 0;
+    m->tensor = t->tensor;
+    m->count = t->count;
+    m->position = position;
+    for (i = 0; i < t->count; i++) {
+        position[i] = at;
+        at += (t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype) + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT *
+              WEFT_ALIGNMENT;
+    }
+    position[i] = at;
+}
+
+/* The bytes of a mirror for these tensors; 0 in *ok on overflow. */
+WEFT_FN size_t weft_map_measure(const weft_tensors *t, int *ok) {
+    size_t i, at = 0;
+    for (i = 0; i < t->count; i++) {
+        size_t bytes = t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype); /* checked by weft_tensors_check */
+        if (!weft_add_size(at, (bytes + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &at)) *ok = 0;
+    }
+    return at;
+}
+
+typedef struct weft_range {
+    const weft_map *map;       /* NULL: raw bytes at base, elements of `each` bytes */
+    const weft_tensor *tensor; /* with a map: the host's tensors, if base is NULL */
+    unsigned char *base;       /* mirror memory holding position `origin` first */
+    size_t origin, lo, hi, each;
+    size_t at, index;    /* cursor */
+    unsigned char *then; /* a mirror whose positions [then_lo, then_hi) follow; NULL: nothing does */
+    size_t then_lo, then_hi;
+} weft_range;
+
+WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
+    weft_range r;
+    memset(&r, 0, sizeof r);
+    r.base = (unsigned char *)base;
+    r.hi = bytes;
+    r.each = each;
+    return r;
+}
+
+WEFT_FN WEFT_NOINLINE weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base,
+                                                size_t origin, size_t lo, size_t hi) {
+    weft_range r;
+    memset(&r, 0, sizeof r);
+    r.map = map;
+    r.tensor = tensor;
+    r.base = base;
+    r.origin = origin;
+    r.lo = lo;
+    r.hi = hi;
+    r.at = lo;
+    return r;
+}
+
+/* The next contiguous piece of at most `limit` bytes; 0 at the end. *each: bytes of one element; *which: the tensor. */
+WEFT_FN size_t weft_range_next(weft_range *r, size_t limit, unsigned char **p, size_t *each, size_t *which) {
+    size_t bytes;
+    limit = limit / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    *which = 0;
+    if (!r->map) {
+        bytes = r->hi - r->at < limit ? r->hi - r->at : limit;
+        *p = bytes ? r->base + r->at : r->base;
+        *each = r->each;
+        r->at += bytes;
+        return bytes;
+    }
+    for (;;) {
+        for (; r->index < r->map->count; r->index++) {
+            const weft_tensor *t = &r->map->tensor[r->index];
+            size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
+            if (end > r->hi) end = r->hi;
+            if (r->at < start) r->at = start;
+            if (r->at >= end) continue;
+            bytes = end - r->at < limit ? end - r->at : limit;
+            *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
+            *each = weft_dtype_bytes(t->dtype);
+            *which = r->index;
+            r->at += bytes;
+            return bytes;
+        }
+        if (!r->then) return 0;
+        r->base = r->then;
+        r->then = NULL;
+        r->origin = r->index = 0;
+        r->at = r->then_lo;
+        r->hi = r->then_hi;
+    }
+}
+
+WEFT_FN uint64_t weft_range_bytes(weft_range r) {
+    unsigned char *p;
+    size_t each, which, bytes;
+    uint64_t total = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) total += bytes;
+    return total;
+}
+
+/* ---- Members and their links ---- */
+
+enum { WEFT_LETTERS = 4 };                          /* control messages under way to one peer */
+enum { WEFT_REQUESTS_PER_PEER = WEFT_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
+enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
+enum { WEFT_FLOW_DONE = 0, WEFT_FLOW_WAITING = 1, WEFT_FLOW_BULK = 2 };
+
+typedef struct weft_letter {
+    weft_request request;
+    int busy;
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+} weft_letter;
+
+typedef struct weft_flow {
+    int state, active; /* active: the request is with the transport */
+    weft_range range;
+    weft_request request;
+    unsigned char *piece; /* of the request under way */
+    size_t piece_bytes, piece_each, piece_limit;
+} weft_flow;
+
+typedef struct weft_peer {
+    int member, lost, left, control; /* control: WEFT_IN_... */
+    int swap;                        /* the message being received is of the other byte order */
+    weft_request request;            /* of the control receive */
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+    weft_header head; /* of the message held */
+    weft_letter slot[WEFT_LETTERS];
+    weft_flow out, in;
+    uint64_t out_arg, in_arg; /* argument 0 of the exchange */
+} weft_peer;
+
+typedef struct weft_group weft_group;
+
+/* What the owner says to a control message of its own kind: taken, keep it for later, or an error. */
+typedef weft_status (*weft_control_fn)(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload);
+
+struct weft_group {
+    const weft_transport *net;
+    uint32_t channel, epoch, members, here; /* here: index of this worker among the members */
+    uint32_t *member;                       /* ascending ranks */
+    weft_peer *peer;                        /* one a rank */
+    weft_control_fn on_control;
+    void *owner;
+    uint32_t kind, step; /* of the exchange under way, or last */
+    uint64_t round;
+    int exchanging, synced, may_leave; /* may_leave: a good-bye is taken now */
+    int hearing;                       /* a lost peer's last words are being read */
+    int busy;                          /* a verb runs: re-entry is refused */
+    int progress;                      /* something has moved since the deadline was looked at */
+    uint64_t timeout_ns, since_ns;
+    int timing;
+    weft_status failed; /* sticky until the next view */
+    const char *phase;
+    uint64_t phase_round;       /* for detail: the round that the owner is in */
+    weft_detail detail, broken; /* broken: of `failed` */
+    weft_traffic traffic;
+    weft_trace_fn trace;
+    void *trace_ctx;
+};
+
+WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, uint32_t **member) {
+    *peer = (weft_peer *)weft_layout_take(l, WEFT_TEXT("links, one a worker"), size, sizeof(weft_peer));
+    *member = (uint32_t *)weft_layout_take(l, WEFT_TEXT("members"), size, sizeof(uint32_t));
+}
+
+WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
+                                            uint64_t value) {
+    weft_event e;
+    if (!g->trace) return;
+    e.kind = (uint32_t)kind;
+    e.rank = g->net->rank;
+    e.peer = peer;
+    e.round = round;
+    e.value = value;
+    g->trace(g->trace_ctx, &e);
+}
+
+/* Records an error with its place. */
+WEFT_FN WEFT_NOINLINE weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                  uint64_t expected, uint64_t got) {
+    g->detail.status = status;
+    g->detail.peer = peer;
+    g->detail.round = g->phase_round;
+    g->detail.phase = g->phase;
+    g->detail.field = field;
+    g->detail.expected = expected;
+    g->detail.got = got;
+    return status;
+}
+
+/* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
+WEFT_FN WEFT_NOINLINE weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                   uint64_t expected, uint64_t got) {
+    weft_group_fail(g, status, peer, field, expected, got);
+    g->broken = g->detail;
+    g->failed = status;
+    return status;
+}
+
+WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *net, weft_detail *d) {
+    uint32_t i, found = 0;
+    if (v->struct_size != sizeof *v)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("view.struct_size"), sizeof *v, v->struct_size);
+    if (v->count == 0 || v->count > net->size || !v->members)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.count"), net->size, v->count);
+    for (i = 0; i < v->count; i++) {
+        if (v->members[i] >= net->size || (i && v->members[i] <= v->members[i - 1]))
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (ascending ranks)"), net->size - 1,
+                               v->members[i]);
+        if (v->members[i] == net->rank) found = 1;
+    }
+    if (!found) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (without this rank)"), net->rank, 0);
+    return WEFT_OK;
+}
+
+/* Is this a view that may follow the present one? Changes nothing. */
+WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
+    weft_status s;
+    uint32_t i;
+    if (!v) return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
+    if ((s = weft_view_check(v, g->net, &g->detail)) != WEFT_OK) return s;
+    if (v->epoch <= g->epoch)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
+                               v->epoch);
+    for (i = 0; i < v->count; i++)
+        if (g->peer[v->members[i]].lost || g->peer[v->members[i]].left)
+            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i],
+                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (it has left)")
+                                                               : WEFT_TEXT("view.members"),
+                                   0, v->members[i]);
+    return WEFT_OK;
+}
+
+/* Takes back from the transport whatever is under way with a peer: all of it, or only what touches the host's
+ * memory. */
+WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
+    int i;
+    if (p->out.active) g->net->cancel(g->net->ctx, &p->out.request);
+    if (p->in.active) g->net->cancel(g->net->ctx, &p->in.request);
+    p->out.active = p->in.active = 0;
+    p->out.state = p->in.state = WEFT_FLOW_DONE;
+    if (!all) return;
+    for (i = 0; i < WEFT_LETTERS; i++)
+        if (p->slot[i].busy) {
+            g->net->cancel(g->net->ctx, &p->slot[i].request);
+            p->slot[i].busy = 0;
+        }
+    if (p->control == WEFT_IN_POSTED) g->net->cancel(g->net->ctx, &p->request);
+    p->control = WEFT_IN_NONE;
+}
+
+/* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
+WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
+    uint32_t r, i;
+    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
+    for (i = 0; i < v->count; i++) {
+        g->member[i] = v->members[i];
+        g->peer[v->members[i]].member = 1;
+        if (v->members[i] == g->net->rank) g->here = i;
+    }
+    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], !g->peer[r].member || g->peer[r].lost);
+    g->members = v->count;
+    g->epoch = v->epoch;
+    g->exchanging = g->synced = 0;
+    g->round = 0;
+    g->step = 0;
+    g->failed = WEFT_OK;
+    g->timing = 0;
+}
+
+/* A worker has said good-bye, at a point where all others hear it before they need it again. */
+WEFT_FN void weft_group_remove(weft_group *g, uint32_t rank) {
+    uint32_t i, n = 0;
+    weft_peer_cancel(g, &g->peer[rank], 1);
+    g->peer[rank].left = 1;
+    g->peer[rank].member = 0;
+    for (i = 0; i < g->members; i++)
+        if (g->member[i] != rank) g->member[n++] = g->member[i];
+    g->members = n;
+    for (i = 0; i < n; i++)
+        if (g->member[i] == g->net->rank) g->here = i;
+    weft_group_trace(g, WEFT_EVENT_PEER_LEFT, rank, g->phase_round, n);
+}
+
+WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
+    p->lost = 1;
+    weft_peer_cancel(g, p, 1);
+    if (!p->member) return WEFT_OK;
+    return weft_group_break(g, WEFT_ERR_PEER_LOST, rank, NULL, 0, 0);
+}
+
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank);
+
+/* What a callback's error means. WEFT_OK: nothing, the peer has said good-bye and its link may close. */
+WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
+    if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
+    if (s == WEFT_ERR_TRUNCATED)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
+    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
+}
+
+/* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
+WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h, const void *data, uint32_t payload) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    size_t bytes;
+    int i;
+    for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
+    if (i == WEFT_LETTERS) return WEFT_AGAIN;
+    h->big_endian = weft_big_endian();
+    h->epoch = g->epoch;
+    h->sender = g->net->rank;
+    h->payload = payload;
+    if (payload) memcpy(p->slot[i].bytes + WEFT_HEADER_BYTES, data, payload);
+    bytes = weft_header_write(p->slot[i].bytes, h);
+    memset(&p->slot[i].request, 0, sizeof p->slot[i].request);
+    s = g->net->send(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->slot[i].bytes, bytes,
+                     &p->slot[i].request);
+    if (s < 0) return weft_group_error(g, rank, s, 0, 0); /* WEFT_OK: to one who has gone */
+    p->slot[i].busy = 1;
+    g->traffic.control_sent += bytes;
+    g->traffic.messages_sent++;
+    weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, bytes);
+    g->progress = 1;
+    return WEFT_OK;
+}
+
+/* Bulk data of one view never meets that of another: each epoch has its own tag, so that what an abandoned round
+ * left in the network is never taken for the next one's. Tags come round again after 2,047 epochs. */
+WEFT_FN uint32_t weft_group_bulk_tag(const weft_group *g) {
+    return g->channel * WEFT_TAGS_PER_CHANNEL + 1u + g->epoch % (WEFT_TAGS_PER_CHANNEL - 1u);
+}
+
+/* ---- Exchanges: in one step, some data to some members and some data from some ---- */
+
+WEFT_FN void weft_group_begin(weft_group *g, uint32_t kind, uint64_t round, uint32_t step) {
+    uint32_t i;
+    g->kind = kind;
+    g->round = round;
+    g->step = step;
+    g->exchanging = 1;
+    g->timing = 0;
+    for (i = 0; i < g->members; i++) {
+        weft_peer *p = &g->peer[g->member[i]];
+        p->out.state = p->in.state = WEFT_FLOW_DONE;
+        p->in_arg = p->out_arg = 0;
+    }
+}
+
+/* To and from one member; NULL: nothing in that direction. An empty range is a message all the same. */
+WEFT_FN WEFT_NOINLINE void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in,
+                                           uint64_t arg) {
+    weft_peer *p = &g->peer[rank];
+    if (out) {
+        p->out.range = *out;
+        p->out.state = WEFT_FLOW_WAITING;
+        p->out_arg = arg;
+    }
+    if (in) {
+        p->in.range = *in;
+        p->in.state = WEFT_FLOW_WAITING;
+    }
+}
+
+WEFT_FN size_t weft_group_piece_limit(const weft_group *g) {
+    uint64_t most = g->net->max_message_bytes;
+    return most && most < (uint64_t)1 << 30 ? (size_t)most / WEFT_ALIGNMENT * WEFT_ALIGNMENT : (size_t)1 << 30;
+}
+
+/* Data small enough travels in the control message itself. */
+WEFT_FN size_t weft_range_pack(weft_range r, unsigned char *to) {
+    unsigned char *p;
+    size_t each, which, bytes, n = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
+        memcpy(to + n, p, bytes);
+        n += bytes;
+    }
+    return n;
+}
+
+WEFT_FN void weft_range_unpack(weft_range r, const unsigned char *from, int swap) {
+    unsigned char *p;
+    size_t each, which, bytes, n = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
+        memcpy(p, from + n, bytes);
+        if (swap) weft_swap(p, bytes, each);
+        n += bytes;
+    }
+}
+
+/* Moves the bulk messages of one flow on: one request at a time, piece by piece, straight from and into place. */
+WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, int sending) {
+    weft_status s;
+    size_t which;
+    for (;;) {
+        if (f->active) {
+            s = g->net->test(g->net->ctx, &f->request);
+            if (s == WEFT_AGAIN) return WEFT_OK;
+            f->active = 0;
+            if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, f->request.bytes);
+            g->progress = 1;
+            if (!sending) {
+                if (f->request.bytes != f->piece_bytes)
+                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a bulk message"),
+                                            f->piece_bytes, f->request.bytes);
+                if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
+                g->traffic.payload_received += f->piece_bytes;
+                g->traffic.messages_received++;
+                weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, f->piece_bytes);
+            }
+        }
+        f->piece_bytes = weft_range_next(&f->range, f->piece_limit, &f->piece, &f->piece_each, &which);
+        if (f->piece_bytes == 0) {
+            f->state = WEFT_FLOW_DONE;
+            return WEFT_OK;
+        }
+        memset(&f->request, 0, sizeof f->request);
+        s = sending ? g->net->send(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request)
+                    : g->net->recv(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request);
+        if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, 0);
+        f->active = 1;
+        if (sending) {
+            g->traffic.payload_sent += f->piece_bytes;
+            g->traffic.messages_sent++;
+            weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, f->piece_bytes);
+        }
+    }
+}
+
+WEFT_FN weft_status weft_flow_send(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    if (p->out.state == WEFT_FLOW_WAITING) {
+        unsigned char packed[WEFT_INLINE_BYTES];
+        weft_header h;
+        uint32_t payload = 0;
+        memset(&h, 0, sizeof h);
+        h.kind = g->kind;
+        h.round = g->round;
+        h.step = g->step;
+        h.arg0 = p->out_arg;
+        h.bytes = weft_range_bytes(p->out.range);
+        p->out.piece_limit = weft_group_piece_limit(g);
+        h.piece = (uint32_t)p->out.piece_limit;
+        if (h.bytes <= WEFT_INLINE_BYTES) payload = (uint32_t)weft_range_pack(p->out.range, packed);
+        s = weft_group_post(g, rank, &h, packed, payload);
+        if (s == WEFT_AGAIN) return WEFT_OK;
+        if (s < 0) return s;
+        if (payload && g->kind == WEFT_KIND_EXCHANGE) {
+            g->traffic.control_sent -= payload;
+            g->traffic.payload_sent += payload;
+        }
+        p->out.state = h.bytes <= WEFT_INLINE_BYTES ? WEFT_FLOW_DONE : WEFT_FLOW_BULK;
+    }
+    return p->out.state == WEFT_FLOW_BULK ? weft_flow_bulk(g, rank, &p->out, 1) : WEFT_OK;
+}
+
+/* Is the message held the one that the exchange under way waits for? WEFT_AGAIN: it is for later. */
+WEFT_FN weft_status weft_flow_accept(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    const weft_header *h = &p->head;
+    uint64_t want;
+    if (h->kind == WEFT_KIND_SYNC ? g->synced : g->synced && h->round < g->round)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.round"), g->round, h->round);
+    if (h->kind != WEFT_KIND_SYNC && g->synced && h->round == g->round && h->step < g->step + !g->exchanging)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.step"), g->step, h->step);
+    if (!g->exchanging || h->kind != g->kind) return WEFT_AGAIN;
+    if (h->kind == WEFT_KIND_EXCHANGE && (h->round != g->round || h->step != g->step)) return WEFT_AGAIN;
+    if (p->in.state != WEFT_FLOW_WAITING)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("a message that nobody waits for"), g->step,
+                                h->step);
+    want = weft_range_bytes(p->in.range);
+    if (h->bytes != want)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);
+    if (h->payload != (want <= WEFT_INLINE_BYTES ? want : 0))
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.payload"), want, h->payload);
+    p->in_arg = h->arg0;
+    p->swap = h->big_endian != weft_big_endian();
+    if (want <= WEFT_INLINE_BYTES) {
+        weft_range_unpack(p->in.range, p->bytes + WEFT_HEADER_BYTES, p->swap);
+        if (h->kind == WEFT_KIND_EXCHANGE) {
+            g->traffic.control_received -= want;
+            g->traffic.payload_received += want;
+        }
+        p->in.state = WEFT_FLOW_DONE;
+        return WEFT_OK;
+    }
+    if (h->piece < WEFT_ALIGNMENT || h->piece % WEFT_ALIGNMENT)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.piece"), WEFT_ALIGNMENT, h->piece);
+    p->in.piece_limit = h->piece;
+    p->in.state = WEFT_FLOW_BULK;
+    return WEFT_OK;
+}
+
+/* What to do with the control message held of a member: WEFT_OK: taken; WEFT_AGAIN: not yet. */
+WEFT_FN weft_status weft_group_take(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    if (p->head.epoch != g->epoch) {
+        if (p->head.epoch > g->epoch) return WEFT_AGAIN;
+        g->traffic.dropped++;
+        return WEFT_OK;
+    }
+    switch (p->head.kind) {
+    case WEFT_KIND_EXCHANGE:
+    case WEFT_KIND_SYNC: return weft_flow_accept(g, rank);
+    case WEFT_KIND_LEAVE:
+        if (!g->synced || !g->may_leave) return WEFT_AGAIN;
+        weft_group_remove(g, rank);
+        return WEFT_OK;
+    default:
+        if (!g->on_control)
+            return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE,
+                                    p->head.kind);
+        return g->synced ? g->on_control(g->owner, rank, &p->head, p->bytes + WEFT_HEADER_BYTES) : WEFT_AGAIN;
+    }
+}
+
+/* Reads what has come from a member, as far as it can be taken now. The bound keeps a flood from one peer from
+ * starving the host. */
+WEFT_FN weft_status weft_peer_receive(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    int bound;
+    for (bound = 0; bound < 64; bound++) {
+        if (p->control == WEFT_IN_NONE) {
+            memset(&p->request, 0, sizeof p->request);
+            s = g->net->recv(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->bytes, WEFT_CONTROL_BYTES,
+                             &p->request);
+            if (s < 0) return weft_group_error(g, rank, s, 0, 0);
+            p->control = WEFT_IN_POSTED;
+        }
+        if (p->control == WEFT_IN_POSTED) {
+            s = g->net->test(g->net->ctx, &p->request);
+            if (s == WEFT_AGAIN) break;
+            p->control = WEFT_IN_NONE;
+            if (s < 0) return weft_group_error(g, rank, s, WEFT_CONTROL_BYTES, p->request.bytes);
+            s = weft_header_read(p->bytes, p->request.bytes > SIZE_MAX ? 0 : (size_t)p->request.bytes, rank, &p->head,
+                                 &g->detail);
+            if (s < 0) return weft_group_break(g, s, rank, g->detail.field, g->detail.expected, g->detail.got);
+            p->control = WEFT_IN_HELD;
+            g->progress = 1;
+            g->traffic.messages_received++;
+            g->traffic.control_received += p->request.bytes;
+            weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, p->request.bytes);
+        }
+        s = weft_group_take(g, rank);
+        if (s < 0) return s;
+        if (s == WEFT_AGAIN) break;
+        p->control = WEFT_IN_NONE;
+        if (!p->member) break; /* it has said good-bye */
+    }
+    return WEFT_OK;
+}
+
+/* A link fails: has the peer said good-bye before it closed it? What it sent last may still wait to be read, while
+ * something of ours that it no longer wants has failed already. */
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank) {
+    const weft_peer *p = &g->peer[rank];
+    if (!g->synced || g->failed) return 0;
+    if (!g->hearing && p->control != WEFT_IN_HELD) {
+        g->hearing = 1;
+        if (weft_peer_receive(g, rank) < 0) {
+            g->hearing = 0;
+            return 0;
+        }
+        g->hearing = 0;
+    }
+    return !p->member || (p->control == WEFT_IN_HELD && p->head.kind == WEFT_KIND_LEAVE && p->head.epoch == g->epoch);
+}
+
+/* One link: everything that can move without waiting. */
+WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s = weft_peer_receive(g, rank);
+    int i;
+    if (s < 0 || !p->member) return s;
+    for (i = 0; i < WEFT_LETTERS; i++) {
+        if (!p->slot[i].busy) continue;
+        s = g->net->test(g->net->ctx, &p->slot[i].request);
+        if (s == WEFT_AGAIN) continue;
+        p->slot[i].busy = 0;
+        if (s < 0 && (s = weft_group_error(g, rank, s, 0, 0)) < 0) return s;
+        if (!p->member) return WEFT_OK;
+        g->progress = 1;
+    }
+    if (p->out.state != WEFT_FLOW_DONE && (s = weft_flow_send(g, rank)) < 0) return s;
+    if (p->in.state == WEFT_FLOW_BULK) return weft_flow_bulk(g, rank, &p->in, 0);
+    return WEFT_OK;
+}
+
+/* Moves all links on. WEFT_OK, or an error. */
+WEFT_FN weft_status weft_group_pump(weft_group *g) {
+    uint32_t i = 0;
+    if (g->failed) {
+        g->detail = g->broken;
+        return g->failed;
+    }
+    while (i < g->members) {
+        uint32_t rank = g->member[i];
+        weft_status s;
+        if (rank != g->net->rank && (s = weft_peer_pump(g, rank)) < 0) return s;
+        if (i < g->members && g->member[i] == rank) i++; /* else it left, and the next one stands here */
+    }
+    return WEFT_OK;
+}
+
+/* No progress for timeout_ns while waiting for `peer`: said once a time-out, and nothing is lost. */
+WEFT_FN weft_status weft_group_deadline(weft_group *g, uint32_t peer) {
+    uint64_t now;
+    if (!g->timeout_ns) return WEFT_AGAIN;
+    now = g->net->now(g->net->ctx);
+    if (g->progress || !g->timing) {
+        g->progress = 0;
+        g->timing = 1;
+        g->since_ns = now;
+    }
+    if (now - g->since_ns < g->timeout_ns) return WEFT_AGAIN;
+    g->timing = 0;
+    return weft_group_fail(g, WEFT_ERR_TIMEOUT, peer, WEFT_TEXT("timeout_ns"), g->timeout_ns, now - g->since_ns);
+}
+
+/* Moves the exchange on: WEFT_OK when every flow of it is done. */
+WEFT_FN weft_status weft_group_poll(weft_group *g) {
+    weft_status s = weft_group_pump(g);
+    uint32_t i;
+    if (s < 0) return s;
+    for (i = 0; i < g->members; i++) {
+        const weft_peer *p = &g->peer[g->member[i]];
+        if (p->in.state != WEFT_FLOW_DONE || p->out.state != WEFT_FLOW_DONE)
+            return weft_group_deadline(g, g->member[i]);
+    }
+    g->exchanging = 0;
+    if (g->kind == WEFT_KIND_SYNC) {
+        g->synced = 1;
+        g->round = 0; /* every exchange of the new view comes after this */
+        g->step = 0;
+    }
+    return WEFT_OK;
+}
+
+/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
+WEFT_FN int weft_group_flushed(const weft_group *g) {
+    uint32_t i;
+    int k;
+    for (i = 0; i < g->members; i++)
+        for (k = 0; k < WEFT_LETTERS; k++)
+            if (g->peer[g->member[i]].slot[k].busy) return 0;
+    return 1;
+}
+
+WEFT_FN void weft_group_close(weft_group *g) {
+    uint32_t r;
+    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
+    g->members = 0;
+}
+
+#endif /* WEFT_GROUP_IMPLEMENTATION */
+
+/* ---- src/weft/link.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_LINK_IMPLEMENTATION
+#define WEFT_LINK_IMPLEMENTATION
+
+/* ---- Letters ----
+ *
+ * Between neighbours that have said hello, control messages have a header of 20 bytes, little-endian, since there are
+ * many of them:  0 u16 magic 'wl'  2 u8 wire version, and 128 if the sender is big-endian  3 u8 kind  4 u32 the
+ * sender's attempt  8 u32 id  12 u32 count  16 u32 CRC-32C of the sender's rank and the message with this field zero
+ * 20 ... payload. HELLO and BYE have the header of wire.h. */
+enum { WEFT_LETTER_BYTES = 20 };
+#define WEFT_LETTER_MAGIC 0x6C77u
+
+/* ---- The handshake ----
+ *
+ * Each end numbers its attempts to open the link; a HELLO carries the number of its sender's attempt and the other
+ * end's that it answers, or 0. A link is up for an end that has read an answer to its own present attempt. Letters
+ * carry the sender's number: what belongs to an attempt that is over is dropped. A HELLO that answers nothing, on a
+ * link that is up, says that the other end begins anew: then so does this one. */
+
+enum { WEFT_LINK_LETTERS = 2 };                      /* control messages under way to one neighbour */
+enum { WEFT_LINK_REQUESTS = WEFT_LINK_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
+enum { WEFT_LINK_PATIENCE = 8 };                     /* malformed messages after which a link is given up */
+enum { WEFT_LINK_HELLO = WEFT_KIND_SYNC, WEFT_LINK_LETTER = WEFT_KIND_EXCHANGE, WEFT_LINK_BYE = WEFT_KIND_LEAVE };
+
+typedef struct weft_link {
+    uint32_t rank;
+    weft_link_state state;
+    int in; /* the control receive: WEFT_IN_... */
+    int failing, hello_due, bye_due, out_active, in_active;
+    uint32_t mine, theirs, answered; /* answered: the attempt of theirs that this end has answered last */
+    uint32_t faults;
+    size_t in_bytes; /* expected of the bulk receive */
+    weft_request request, out, bulk;
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+    weft_header head; /* of the message held */
+    weft_letter slot[WEFT_LINK_LETTERS];
+} weft_link;
+
+/* The owner. hello: fills in arg0, round and payload of this end's HELLO. up: an answer is here, the link is up unless
+ * an error says that it must not be. down: it was up or opening, and is no more. letter: an error says that it is
+ * malformed. busy: bulk data that a letter has announced is still to come, so that a good-bye has to wait. They post
+ * nothing. Control messages are read whatever bulk data is under way: a hello among them says that it will not come. */
+typedef struct weft_link_owner {
+    void *self;
+    void (*hello)(void *self, uint32_t slot, weft_header *h, unsigned char *payload);
+    weft_status (*up)(void *self, uint32_t slot, const weft_header *h, const unsigned char *payload, weft_detail *d);
+    void (*down)(void *self, uint32_t slot, int left);
+    weft_status (*letter)(void *self, uint32_t slot, const weft_header *h, const unsigned char *payload,
+                          weft_detail *d);
+    int (*busy)(void *self, uint32_t slot);
+} weft_link_owner;
+
+typedef struct weft_links {
+    const weft_transport *net;
+    weft_link_owner owner;
+    weft_link *link; /* one a neighbour */
+    uint32_t count, channel;
+    uint64_t round;    /* for detail and trace: where the owner is */
+    const char *phase; /* likewise */
+    int progress, moved;
+    weft_status refused;       /* a neighbour runs with other settings: said once by the next verb */
+    weft_detail detail, fault; /* fault: why a link was last given up */
+    uint64_t faults, lost;
+    weft_traffic traffic;
+    weft_trace_fn trace;
+    void *trace_ctx;
+} weft_links;
+
+WEFT_FN WEFT_NOINLINE void weft_link_trace(const weft_links *n, weft_event_kind kind, uint32_t peer, uint64_t round,
+                                           uint64_t value) {
+    weft_event e;
+    if (!n->trace) return;
+    e.kind = (uint32_t)kind;
+    e.rank = n->net->rank;
+    e.peer = peer;
+    e.round = round;
+    e.value = value;
+    n->trace(n->trace_ctx, &e);
+}
+
+WEFT_FN WEFT_NOINLINE weft_status weft_link_say(weft_links *n, weft_detail *d, weft_status s, uint32_t peer,
+                                                const char *field, uint64_t expected, uint64_t got) {
+    weft_refuse(d, s, field, expected, got);
+    d->peer = peer;
+    d->round = n->round;
+    d->phase = n->phase;
+    return s;
+}
+
+/* Takes back what is under way. */
+WEFT_FN void weft_link_cancel(weft_links *n, weft_link *l) {
+    const weft_transport *t = n->net;
+    int i;
+    if (l->out_active) t->cancel(t->ctx, &l->out);
+    if (l->in_active) t->cancel(t->ctx, &l->bulk);
+    if (l->in == WEFT_IN_POSTED) t->cancel(t->ctx, &l->request);
+    for (i = 0; i < WEFT_LINK_LETTERS; i++) {
+        if (l->slot[i].busy) t->cancel(t->ctx, &l->slot[i].request);
+        l->slot[i].busy = 0;
+    }
+    l->out_active = l->in_active = l->failing = l->hello_due = l->bye_due = 0;
+    l->in = WEFT_IN_NONE;
+}
+
+/* The link is no more. */
+WEFT_FN WEFT_NOINLINE void weft_link_down(weft_links *n, uint32_t slot, int left) {
+    weft_link *l = &n->link[slot];
+    weft_link_state was = l->state;
+    weft_link_cancel(n, l);
+    l->state = left ? WEFT_LINK_LEFT : WEFT_LINK_DOWN;
+    l->theirs = l->answered = 0;
+    n->moved = n->progress = 1;
+    if (was != WEFT_LINK_UP && was != WEFT_LINK_OPENING) return;
+    n->lost += !left;
+    weft_link_trace(n, left ? WEFT_EVENT_PEER_LEFT : WEFT_EVENT_PEER_LOST, l->rank, n->round, 0);
+    n->owner.down(n->owner.self, slot, left);
+}
+
+WEFT_FN void weft_link_open(weft_links *n, uint32_t slot) {
+    weft_link *l = &n->link[slot];
+    weft_link_cancel(n, l);
+    l->state = WEFT_LINK_OPENING;
+    l->theirs = l->answered = 0;
+    l->mine += l->mine == UINT32_MAX ? 2u : 1u;
+    l->hello_due = 1;
+    n->moved = 1;
+}
+
+/* What came is not what a neighbour of this library sends. The link begins anew, which tells the other end; if that
+ * does not help, it is over, with a good-bye. */
+WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_status s, const char *field,
+                                           uint64_t expected, uint64_t got) {
+    weft_link *l = &n->link[slot];
+    weft_link_say(n, &n->fault, s, l->rank, field, expected, got);
+    n->faults++;
+    weft_link_down(n, slot, 0);
+    if (l->faults++ < WEFT_LINK_PATIENCE)
+        weft_link_open(n, slot);
+    else
+        l->bye_due = 1;
+}
+
+/* A callback has failed: WEFT_ERR_PEER_LOST, or for a reason of its own, after which the link begins anew. What a lost
+ * neighbour sent before it went may still be there to be read: `failing` waits for one more look. */
+WEFT_FN void weft_link_error(weft_links *n, uint32_t slot, weft_status s, int reading) {
+    n->moved = 1;
+    if (s != WEFT_ERR_PEER_LOST)
+        weft_link_fault(n, slot, WEFT_ERR_TRANSPORT, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
+    else if (reading)
+        weft_link_down(n, slot, 0);
+    else
+        n->link[slot].failing = 1;
+}
+
+WEFT_FN uint32_t weft_letter_crc(unsigned char *p, size_t bytes, uint32_t sender) {
+    unsigned char rank[4];
+    weft_put32(rank, sender);
+    weft_put32(p + 16, 0);
+    return weft_crc32c(weft_crc32c(0, rank, 4), p, bytes);
+}
+
+/* Sends a control message if there is room; WEFT_AGAIN if not. h: of a HELLO or BYE, kind, round, bytes and arg0; of a
+ * letter, step (its kind), piece (id) and round (count). The payload is copied. To a link that fails it is lost:
+ * WEFT_OK. */
+WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h, const void *payload, uint32_t bytes) {
+    weft_link *l = &n->link[slot];
+    unsigned char *p;
+    weft_status s;
+    size_t all;
+    int i;
+    for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
+    if (i == WEFT_LINK_LETTERS) return WEFT_AGAIN;
+    if (l->failing) return WEFT_OK;
+    p = l->slot[i].bytes;
+    if (h->kind == WEFT_LINK_LETTER) {
+        all = WEFT_LETTER_BYTES + bytes;
+        if (bytes) memcpy(p + WEFT_LETTER_BYTES, payload, bytes);
+        p[0] = WEFT_LETTER_MAGIC & 0xFFu;
+        p[1] = WEFT_LETTER_MAGIC >> 8;
+        p[2] = (unsigned char)(WEFT_WIRE_VERSION | weft_big_endian() << 7);
+        p[3] = (unsigned char)h->step;
+        weft_put32(p + 4, l->mine);
+        weft_put32(p + 8, h->piece);
+        weft_put32(p + 12, (uint32_t)h->round);
+        weft_put32(p + 16, weft_letter_crc(p, all, n->net->rank));
+    } else {
+        h->big_endian = weft_big_endian();
+        h->epoch = l->mine;
+        h->sender = n->net->rank;
+        h->payload = bytes;
+        if (bytes) memcpy(p + WEFT_HEADER_BYTES, payload, bytes);
+        all = weft_header_write(p, h);
+    }
+    memset(&l->slot[i].request, 0, sizeof l->slot[i].request);
+    s = n->net->send(n->net->ctx, l->rank, n->channel * WEFT_TAGS_PER_CHANNEL, p, all, &l->slot[i].request);
+    n->moved = 1;
+    if (s < 0) {
+        weft_link_error(n, slot, s, 0);
+        return WEFT_OK;
+    }
+    l->slot[i].busy = 1;
+    n->progress = 1;
+    n->traffic.control_sent += all;
+    n->traffic.messages_sent++;
+    weft_link_trace(n, WEFT_EVENT_SENT, l->rank, n->round, all);
+    return WEFT_OK;
+}
+
+/* Reads and checks what has come; *h is only set if all of it holds. */
+WEFT_FN weft_status weft_link_read(unsigned char *p, size_t bytes, uint32_t from, weft_header *h, weft_detail *d) {
+    uint32_t crc, got;
+    if (bytes < WEFT_LETTER_BYTES || p[0] != (WEFT_LETTER_MAGIC & 0xFFu) || p[1] != WEFT_LETTER_MAGIC >> 8) {
+        weft_header r;
+        weft_status s = weft_header_read(p, bytes, from, &r, d);
+        if (s < 0) return s;
+        if (r.kind != WEFT_LINK_HELLO && r.kind != WEFT_LINK_BYE)
+            return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.kind"), WEFT_LINK_HELLO, r.kind);
+        *h = r;
+        return WEFT_OK;
+    }
+    if ((p[2] & 127u) != WEFT_WIRE_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("letter.version"), WEFT_WIRE_VERSION, p[2] & 127u);
+    got = weft_get32(p + 16);
+    crc = weft_letter_crc(p, bytes, from);
+    if (got != crc) return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("letter.crc"), crc, got);
+    memset(h, 0, sizeof *h);
+    h->kind = WEFT_LINK_LETTER;
+    h->big_endian = p[2] >> 7;
+    h->step = p[3];
+    h->epoch = weft_get32(p + 4);
+    h->sender = from;
+    h->piece = weft_get32(p + 8);
+    h->round = weft_get32(p + 12);
+    h->payload = (uint32_t)(bytes - WEFT_LETTER_BYTES);
+    return WEFT_OK;
+}
+
+/* The payload of the message held. */
+WEFT_FN const unsigned char *weft_link_payload(const weft_link *l) {
+    return l->bytes + (l->head.kind == WEFT_LINK_LETTER ? (size_t)WEFT_LETTER_BYTES : (size_t)WEFT_HEADER_BYTES);
+}
+
+/* Is a letter free? */
+WEFT_FN int weft_link_room(const weft_link *l) {
+    int i;
+    for (i = 0; i < WEFT_LINK_LETTERS; i++)
+        if (!l->slot[i].busy) return 1;
+    return 0;
+}
+
+WEFT_FN void weft_link_hello(weft_links *n, uint32_t slot) {
+    unsigned char payload[WEFT_INLINE_BYTES];
+    weft_link *l = &n->link[slot];
+    weft_header h;
+    memset(&h, 0, sizeof h);
+    h.kind = WEFT_LINK_HELLO;
+    h.bytes = l->theirs; /* answers this */
+    n->owner.hello(n->owner.self, slot, &h, payload);
+    if (!weft_link_room(l)) return;
+    l->answered = l->theirs;
+    l->hello_due = 0; /* if it fails, another one is due */
+    weft_link_post(n, slot, &h, payload, h.payload);
+}
+
+/* The other end's HELLO. */
+WEFT_FN void weft_link_take_hello(weft_links *n, uint32_t slot, const weft_header *h, const unsigned char *payload) {
+    weft_link *l = &n->link[slot];
+    weft_detail why = weft_detail_none();
+    weft_status s;
+    if (h->epoch == 0 || h->bytes > UINT32_MAX) {
+        weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("hello"), 1, h->epoch);
+        return;
+    }
+    if (h->bytes == 0) {
+        if (l->state == WEFT_LINK_UP) {
+            weft_link_down(n, slot, 0);
+            weft_link_open(n, slot);
+        }
+        l->theirs = h->epoch;
+        l->hello_due = 1;
+        return;
+    }
+    if (l->state == WEFT_LINK_UP || h->bytes != l->mine) return; /* old */
+    l->theirs = h->epoch;
+    s = n->owner.up(n->owner.self, slot, h, payload, &why);
+    if (s < 0) {
+        n->refused = weft_link_say(n, &n->fault, s, l->rank, why.field, why.expected, why.got);
+        weft_link_down(n, slot, 0);
+        l->bye_due = 1;
+        return;
+    }
+    l->state = WEFT_LINK_UP;
+    l->hello_due = l->answered != l->theirs;
+    n->moved = 1;
+}
+
+/* A whole control message is here. 1: on to the next one. A good-bye may have to wait. */
+WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
+    weft_link *l = &n->link[slot];
+    const unsigned char *payload = weft_link_payload(l);
+    const weft_header *h = &l->head;
+    weft_detail why = weft_detail_none();
+    weft_status s;
+    if (h->kind == WEFT_LINK_HELLO) {
+        l->in = WEFT_IN_NONE;
+        weft_link_take_hello(n, slot, h, payload);
+        return l->state == WEFT_LINK_UP || l->state == WEFT_LINK_OPENING;
+    }
+    if (l->state != WEFT_LINK_UP || h->epoch != l->theirs) {
+        n->traffic.dropped++;
+        l->in = WEFT_IN_NONE;
+        return 1;
+    }
+    if (h->kind == WEFT_LINK_BYE) {
+        if (n->owner.busy(n->owner.self, slot)) return 0;
+        weft_link_down(n, slot, 1);
+        return 0;
+    }
+    l->in = WEFT_IN_NONE;
+    s = n->owner.letter(n->owner.self, slot, h, payload, &why);
+    if (s < 0) {
+        weft_link_fault(n, slot, s, why.field, why.expected, why.got);
+        return 0;
+    }
+    return 1;
+}
+
+/* Reads what has come, as far as it can be taken now. The bound keeps a flood from one neighbour from starving the
+ * host. */
+WEFT_FN void weft_link_receive(weft_links *n, uint32_t slot) {
+    weft_link *l = &n->link[slot];
+    const weft_transport *t = n->net;
+    weft_detail why;
+    weft_status s;
+    int bound;
+    for (bound = 0; bound < 64; bound++) {
+        if (l->state != WEFT_LINK_UP && l->state != WEFT_LINK_OPENING) return;
+        if (l->in == WEFT_IN_HELD && !weft_link_take(n, slot)) return;
+        if (l->in == WEFT_IN_NONE) {
+            memset(&l->request, 0, sizeof l->request);
+            s = t->recv(t->ctx, l->rank, n->channel * WEFT_TAGS_PER_CHANNEL, l->bytes, WEFT_CONTROL_BYTES, &l->request);
+            if (s < 0) {
+                weft_link_error(n, slot, s, 1);
+                return;
+            }
+            l->in = WEFT_IN_POSTED;
+        }
+        s = t->test(t->ctx, &l->request);
+        if (s == WEFT_AGAIN) return;
+        l->in = WEFT_IN_NONE;
+        n->moved = n->progress = 1;
+        if (s == WEFT_ERR_TRUNCATED) {
+            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length of a message"), WEFT_CONTROL_BYTES,
+                            l->request.bytes);
+            return;
+        }
+        if (s < 0) {
+            weft_link_error(n, slot, s, 1);
+            return;
+        }
+        n->traffic.messages_received++;
+        n->traffic.control_received += l->request.bytes;
+        weft_link_trace(n, WEFT_EVENT_RECEIVED, l->rank, n->round, l->request.bytes);
+        why = weft_detail_none();
+        s = weft_link_read(l->bytes, l->request.bytes > SIZE_MAX ? 0 : (size_t)l->request.bytes, l->rank, &l->head,
+                           &why);
+        if (s < 0) {
+            weft_link_fault(n, slot, s, why.field, why.expected, why.got);
+            return;
+        }
+        l->in = WEFT_IN_HELD;
+        if (!weft_link_take(n, slot)) return;
+    }
+    n->moved = 1; /* there may be more */
+}
+
+/* Whatever can move on a link without waiting, but for bulk data. */
+WEFT_FN void weft_link_pump(weft_links *n, uint32_t slot) {
+    weft_link *l = &n->link[slot];
+    weft_header h;
+    weft_status s;
+    int i;
+    weft_link_receive(n, slot);
+    for (i = 0; i < WEFT_LINK_LETTERS; i++) {
+        if (!l->slot[i].busy || (s = n->net->test(n->net->ctx, &l->slot[i].request)) == WEFT_AGAIN) continue;
+        l->slot[i].busy = 0;
+        n->moved = n->progress = 1;
+        if (s < 0 && l->state != WEFT_LINK_DOWN) weft_link_error(n, slot, s, 0);
+    }
+    if (l->failing) {
+        weft_link_receive(n, slot);
+        if (l->failing) weft_link_down(n, slot, 0);
+    }
+    if (l->hello_due) weft_link_hello(n, slot);
+    if (l->bye_due) {
+        memset(&h, 0, sizeof h);
+        h.kind = WEFT_LINK_BYE;
+        if (weft_link_post(n, slot, &h, NULL, 0) == WEFT_OK) l->bye_due = l->failing = 0;
+    }
+}
+
+/* ---- Bulk data: one piece at a time in each direction ----
+ *
+ * Each attempt has a tag of its own, so that what an older one left in the network is never taken for this one's. */
+WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
+    return n->channel * WEFT_TAGS_PER_CHANNEL + 1u + (l->mine + l->theirs) % (WEFT_TAGS_PER_CHANNEL - 1u);
+}
+
+WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
+    weft_link *l = &n->link[slot];
+    weft_status s;
+    if (l->failing || l->state != WEFT_LINK_UP) return;
+    memset(&l->out, 0, sizeof l->out);
+    s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
+    n->moved = 1;
+    if (s < 0) {
+        weft_link_error(n, slot, s, 0);
+        return;
+    }
+    l->out_active = 1;
+    n->traffic.payload_sent += bytes;
+    n->traffic.messages_sent++;
+    weft_link_trace(n, WEFT_EVENT_SENT, l->rank, n->round, bytes);
+}
+
+/* Is the piece gone (or the link)? */
+WEFT_FN int weft_link_sent(weft_links *n, uint32_t slot) {
+    weft_link *l = &n->link[slot];
+    weft_status s;
+    if (!l->out_active) return 1;
+    s = n->net->test(n->net->ctx, &l->out);
+    if (s == WEFT_AGAIN) return 0;
+    l->out_active = 0;
+    n->moved = n->progress = 1;
+    if (s < 0) weft_link_error(n, slot, s, 0);
+    return 1;
+}
+
+WEFT_FN void weft_link_fetch(weft_links *n, uint32_t slot, void *into, size_t bytes) {
+    weft_link *l = &n->link[slot];
+    weft_status s;
+    memset(&l->bulk, 0, sizeof l->bulk);
+    l->in_bytes = bytes;
+    s = n->net->recv(n->net->ctx, l->rank, weft_link_tag(n, l), into, bytes, &l->bulk);
+    if (s < 0)
+        weft_link_error(n, slot, s, 1);
+    else
+        l->in_active = 1;
+}
+
+/* WEFT_OK: the piece is here; WEFT_AGAIN: not yet; an error: the link is down. */
+WEFT_FN weft_status weft_link_fetched(weft_links *n, uint32_t slot) {
+    weft_link *l = &n->link[slot];
+    weft_status s;
+    if (!l->in_active) return WEFT_ERR_PEER_LOST;
+    s = n->net->test(n->net->ctx, &l->bulk);
+    if (s == WEFT_AGAIN) return s;
+    l->in_active = 0;
+    n->moved = n->progress = 1;
+    if (s == WEFT_ERR_TRUNCATED || (s == WEFT_OK && l->bulk.bytes != l->in_bytes)) {
+        weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length of a bulk message"), l->in_bytes, l->bulk.bytes);
+        return WEFT_ERR_PROTOCOL;
+    }
+    if (s < 0) {
+        weft_link_error(n, slot, s, 1);
+        return s;
+    }
+    n->traffic.payload_received += l->in_bytes;
+    n->traffic.messages_received++;
+    weft_link_trace(n, WEFT_EVENT_RECEIVED, l->rank, n->round, l->in_bytes);
+    return WEFT_OK;
+}
+
+/* Are all control messages gone? */
+WEFT_FN int weft_links_flushed(const weft_links *n) {
+    uint32_t k;
+    int i;
+    for (k = 0; k < n->count; k++)
+        for (i = 0; i < WEFT_LINK_LETTERS; i++)
+            if (n->link[k].slot[i].busy) return 0;
+    return 1;
+}
+
+WEFT_FN void weft_links_close(weft_links *n) {
+    uint32_t k;
+    for (k = 0; k < n->count; k++) {
+        weft_link_cancel(n, &n->link[k]);
+        n->link[k].state = WEFT_LINK_DOWN;
+    }
+}
+
+#endif /* WEFT_LINK_IMPLEMENTATION */
+
+/* ---- src/weft/graph.h: implementation -------------------------------------------------------- */
+#ifndef WEFT_GRAPH_IMPLEMENTATION
+#define WEFT_GRAPH_IMPLEMENTATION
+
+/* Is this a graph that an object of so many workers may use? */
+WEFT_FN weft_status weft_graph_check(const weft_graph *g, uint32_t workers, weft_detail *d) {
+    if (!g) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("graph"), 1, 0);
+    if (g->struct_size != sizeof *g)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("graph.struct_size"), sizeof *g, g->struct_size);
+    if (g->workers == 0)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("graph (not made)"), workers ? workers : 1, 0);
+    if (g->workers != workers)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("graph.workers"), workers, g->workers);
+    return WEFT_OK;
+}
+
+/* For the fingerprint: have two workers the same graph? */
+WEFT_FN uint64_t weft_graph_hash(const weft_graph *g) {
+    uint64_t h = weft_graph_draw(g->workers, g->edges);
+    uint32_t i;
+    for (i = 0; i < g->edges; i++) {
+        weft_edge e = weft_graph_edge(g, i);
+        h = weft_graph_draw(h, (uint64_t)e.a << 32 | e.b);
+    }
+    return h;
+}
+
+/* ---- The doctor ----
+ *
+ * The eigenvalues: Lanczos' iteration in the space of what sums to zero, on the matrix that is never formed, from a
+ * start drawn from the generator. It is the power iteration that remembers: where that needs some 1 / gap steps, a
+ * hundred million on a ring of 10,000, this needs about as many as the graph is wide. Vectors are not made orthogonal
+ * to all before them, which costs steps and brings copies of eigenvalues, but no wrong ones. */
+
+#define WEFT_DOCTOR_EXACT 1e-12   /* what an eigenvalue is wanted to, and the least gap that is one */
+#define WEFT_DOCTOR_STEPS 65536u  /* of the iteration, at most; 4 a worker in small graphs */
+#define WEFT_DOCTOR_CARELESS 1e-9 /* errors of the host's own weights that are taken for roundings */
+
+typedef struct weft_doctor {
+    const weft_graph *graph;
+    const weft_mixing *mixing;
+    const unsigned char *here; /* or NULL */
+    uint32_t workers, present, limit, steps;
+    double *share, *own;         /* of each worker: what it can give, what it keeps */
+    double *before, *now, *next; /* Lanczos' vectors */
+    double *diagonal, *beside;   /* of the small matrix: beside[k] between k and k + 1 */
+    uint32_t *label, *distance, *queue;
+} weft_doctor;
+
+WEFT_FN const char *weft_doctor_text(weft_graph_verdict verdict) {
+#ifdef WEFT_NO_STRINGS
+    (void)verdict;
+    return "";
+#else
+    switch (verdict) {
+    case WEFT_GRAPH_SOUND: return "sound: symmetric, doubly stochastic, connected, and it mixes in good time";
+    case WEFT_GRAPH_NOT_FINITE: return "bad: a weight is not finite";
+    case WEFT_GRAPH_NEGATIVE: return "bad: a weight is negative";
+    case WEFT_GRAPH_NOT_SYMMETRIC: return "bad: two neighbours weigh each other differently, so the mean may move";
+    case WEFT_GRAPH_ROW_SUM: return "bad: a worker's weights do not add up to 1, so the mean moves";
+    case WEFT_GRAPH_PARTED: return "bad: not connected, the parts never hear of each other";
+    case WEFT_GRAPH_SWINGS:
+        return "bad: two halves exchange their values for ever; give workers a weight on themselves";
+    case WEFT_GRAPH_STANDS_STILL: return "bad: no spectral gap, weights of 0 part the graph";
+    case WEFT_GRAPH_SLOW: return "poor: news takes very many rounds to get around; add edges far across";
+    case WEFT_GRAPH_HUB: return "poor: one worker has far more neighbours than most; it carries their traffic";
+    case WEFT_GRAPH_THREAD: return "poor: a worker hangs on one edge, whose loss parts it from all";
+    }
+    return "unknown verdict";
+#endif
+}
+
+WEFT_FN int weft_doctor_here(const weft_doctor *d, uint32_t i) {
+    return !d->here || d->here[i];
+}
+
+/* Of neighbours that are both there. */
+WEFT_FN double weft_doctor_weight(const weft_doctor *d, uint32_t i, uint32_t j) {
+    if (d->mixing && d->mixing->rule == WEFT_OWN_WEIGHTS) return d->mixing->weight(d->mixing->ctx, i, j);
+    return d->share[i] < d->share[j] ? d->share[i] : d->share[j];
+}
+
+/* Rows, symmetry, degrees. */
+WEFT_FN void weft_doctor_weights(weft_doctor *d, weft_doctor_report *r) {
+    const weft_graph *g = d->graph;
+    int own = d->mixing && d->mixing->rule == WEFT_OWN_WEIGHTS, finite = 1;
+    uint32_t i, k, worst_symmetry = WEFT_NO_RANK, worst_row = WEFT_NO_RANK, worst_weight = WEFT_NO_RANK;
+    uint64_t first = 1;
+    for (i = 0; i < d->workers; i++) d->share[i] = own ? 0 : weft_graph_share(g, d->mixing, i);
+    for (i = 0; i < d->workers; i++) {
+        weft_graph_sum sum = {0, 0};
+        double w, error;
+        uint32_t degree = 0;
+        if (!weft_doctor_here(d, i)) continue;
+        for (k = g->offset[i];; k++) {
+            uint32_t j = k < g->offset[i + 1] ? g->neighbour[k] : i; /* itself last, and that is the end */
+            if (!weft_doctor_here(d, j)) continue;
+            w = j == i && !own ? (1.0 - sum.sum) - sum.dropped : weft_doctor_weight(d, i, j);
+            finite = finite && weft_is_finite(w);
+            weft_graph_sum_add(&sum, w);
+            if (first || w < r->least_weight) {
+                r->least_weight = w;
+                worst_weight = i;
+                first = 0;
+            }
+            if (j == i) {
+                d->own[i] = w;
+                break;
+            }
+            degree++;
+            if (j < i) continue;
+            error = w - weft_doctor_weight(d, j, i);
+            if (error < 0) error = -error;
+            if (error > r->asymmetry) {
+                r->asymmetry = error;
+                worst_symmetry = i;
+            }
+        }
+        error = (sum.sum - 1.0) + sum.dropped;
+        if (error < 0) error = -error;
+        if (error > r->row_error) {
+            r->row_error = error;
+            worst_row = i;
+        }
+        if (!d->present || degree < r->least_degree) r->least_degree = degree;
+        if (!d->present || degree > r->most_degree) r->most_degree = degree;
+        d->present++;
+    }
+    if (!finite) {
+        r->verdict = WEFT_GRAPH_NOT_FINITE;
+        r->asymmetry = r->row_error = r->least_weight = 0; /* nothing that can be compared */
+    } else if (r->least_weight < -WEFT_DOCTOR_CARELESS) {
+        r->verdict = WEFT_GRAPH_NEGATIVE;
+        r->worst = worst_weight;
+    } else if (r->asymmetry > WEFT_DOCTOR_CARELESS) {
+        r->verdict = WEFT_GRAPH_NOT_SYMMETRIC;
+        r->worst = worst_symmetry;
+    } else if (r->row_error > WEFT_DOCTOR_CARELESS) {
+        r->verdict = WEFT_GRAPH_ROW_SUM;
+        r->worst = worst_row;
+    }
+}
+
+/* The farthest worker from `from`, breadth first, and how far it is. */
+WEFT_FN uint32_t weft_doctor_farthest(const weft_doctor *d, uint32_t from, uint32_t *far) {
+    const weft_graph *g = d->graph;
+    uint32_t i, k, head = 0, tail = 0;
+    for (i = 0; i < d->workers; i++) d->distance[i] = WEFT_NO_RANK;
+    d->distance[from] = 0;
+    d->queue[tail++] = from;
+    while (head < tail) {
+        i = d->queue[head++];
+        for (k = g->offset[i]; k < g->offset[i + 1]; k++) {
+            uint32_t j = g->neighbour[k];
+            if (!weft_doctor_here(d, j) || d->distance[j] != WEFT_NO_RANK) continue;
+            d->distance[j] = d->distance[i] + 1;
+            d->queue[tail++] = j;
+        }
+    }
+    *far = d->distance[d->queue[tail - 1]];
+    return d->queue[tail - 1];
+}
+
+/* Takes out of v what all workers have in common; returns the norm of the rest. */
+WEFT_FN double weft_doctor_deflate(const weft_doctor *d, double *v) {
+    double mean = 0, squares = 0;
+    uint32_t i;
+    for (i = 0; i < d->workers; i++) mean += v[i];
+    mean /= d->present;
+    for (i = 0; i < d->workers; i++) {
+        v[i] = weft_doctor_here(d, i) ? v[i] - mean : 0;
+        squares += v[i] * v[i];
+    }
+    return sqrt(squares);
+}
+
+/* How many eigenvalues of the small matrix of m rows lie below x (Sturm). */
+WEFT_FN uint32_t weft_doctor_below(const weft_doctor *d, uint32_t m, double x) {
+    uint32_t k, below = 0;
+    double pivot = 1;
+    for (k = 0; k < m; k++) {
+        pivot = d->diagonal[k] - x - (k ? d->beside[k - 1] * d->beside[k - 1] / pivot : 0);
+        if (pivot < 1e-300 && pivot > -1e-300) pivot = -1e-300;
+        below += pivot < 0;
+    }
+    return below;
+}
+
+/* The lowest (which = 0) or highest (which = 1) eigenvalue of the small matrix, by bisection; all lie within +-2. */
+WEFT_FN double weft_doctor_extreme(const weft_doctor *d, uint32_t m, int which) {
+    double low = -2, high = 2, mid = 0;
+    int i;
+    for (i = 0; i < 64 && (mid = 0.5 * (low + high)) > low && mid < high; i++)
+        if (weft_doctor_below(d, m, mid) > (which ? m - 1 : 0))
+            high = mid;
+        else
+            low = mid;
+    return mid;
+}
+
+/* How far at most the nearest eigenvalue of the large matrix is from this one of the small: the last element of its
+ * unit eigenvector, times what the iteration would go on with. From the last row upwards, where elements grow. */
+WEFT_FN double weft_doctor_residual(const weft_doctor *d, uint32_t m, double value) {
+    double last = 1, after = 0, element = 1, squares = 1;
+    uint32_t k;
+    for (k = m - 1; k > 0; k--) {
+        double before =
+            ((value - d->diagonal[k]) * element - (k + 1 < m ? d->beside[k] * after : 0)) / d->beside[k - 1];
+        after = element;
+        element = before;
+        squares += element * element;
+        if (squares > 1e200) {
+            element *= 1e-100;
+            after *= 1e-100;
+            last *= 1e-100;
+            squares *= 1e-200;
+        }
+    }
+    return d->beside[m - 1] * last / sqrt(squares);
+}
+
+WEFT_FN void weft_doctor_eigenvalues(weft_doctor *d, weft_doctor_report *r) {
+    const weft_graph *g = d->graph;
+    uint32_t i, k, m, check = 1;
+    double norm, *turn;
+    for (i = 0; i < d->workers; i++) {
+        d->before[i] = 0;
+        d->now[i] = weft_doctor_here(d, i) ? (double)(weft_graph_draw(1, i) >> 11) / 9007199254740992.0 : 0;
+    }
+    norm = weft_doctor_deflate(d, d->now);
+    for (i = 0; i < d->workers; i++) d->now[i] /= norm;
+    for (m = 1; m <= d->limit; m++) {
+        double along = 0, high, low, other;
+        for (i = 0; i < d->workers; i++) {
+            double sum = 0;
+            if (weft_doctor_here(d, i)) {
+                sum = d->own[i] * d->now[i];
+                for (k = g->offset[i]; k < g->offset[i + 1]; k++) {
+                    uint32_t j = g->neighbour[k];
+                    if (weft_doctor_here(d, j)) sum += weft_doctor_weight(d, i, j) * d->now[j];
+                }
+                if (m > 1) sum -= d->beside[m - 2] * d->before[i];
+                along += sum * d->now[i];
+            }
+            d->next[i] = sum;
+        }
+        for (i = 0; i < d->workers; i++) d->next[i] -= along * d->now[i];
+        norm = weft_doctor_deflate(d, d->next);
+        d->diagonal[m - 1] = along;
+        d->beside[m - 1] = norm;
+        if (m == check || m == d->limit || norm < WEFT_DOCTOR_EXACT) {
+            check = m + 1 + m / 8;
+            high = weft_doctor_extreme(d, m, 1);
+            low = weft_doctor_extreme(d, m, 0);
+            r->steps = m;
+            r->highest = high;
+            r->lowest = low;
+            r->accuracy = weft_doctor_residual(d, m, high > -low ? high : low);
+            other = weft_doctor_residual(d, m, high > -low ? low : high);
+            other += high > -low ? -low : high;
+            if (norm < WEFT_DOCTOR_EXACT) break;
+            if (r->accuracy <= WEFT_DOCTOR_EXACT && other <= (high > -low ? high : -low) + WEFT_DOCTOR_EXACT) break;
+        }
+        turn = d->before;
+        d->before = d->now;
+        d->now = d->next;
+        d->next = turn;
+        for (i = 0; i < d->workers; i++) d->now[i] /= norm;
+    }
+    r->gap = 1.0 - (r->highest > -r->lowest ? r->highest : -r->lowest);
+}
+
+/* What the weights let pass: is it one part, how wide, how fast, and how well built? */
+WEFT_FN void weft_doctor_examine(weft_doctor *d, weft_doctor_report *r) {
+    uint32_t i, first = 0, far = 0, near = 0;
+    uint64_t ends = 0;
+    weft_doctor_weights(d, r);
+    r->present = d->present;
+    r->parts = weft_graph_parts(d->graph, d->here, d->label);
+    r->rounds = UINT64_MAX;
+    while (!weft_doctor_here(d, first)) first++; /* somebody is */
+    if (r->parts == 1) {
+        i = weft_doctor_farthest(d, first, &near);
+        weft_doctor_farthest(d, i, &far);
+        r->diameter_least = far;
+        r->diameter_most = 2 * (near < far ? near : far);
+    }
+    if (r->verdict == WEFT_GRAPH_SOUND && r->parts != 1) {
+        r->verdict = WEFT_GRAPH_PARTED;
+        for (i = first; i < d->workers && r->worst == WEFT_NO_RANK; i++)
+            if (weft_doctor_here(d, i) && d->label[i] != first) r->worst = i;
+    } else if (r->verdict == WEFT_GRAPH_SOUND) {
+        r->gap = 1;
+        if (d->present > 1) weft_doctor_eigenvalues(d, r);
+        if (r->gap <= WEFT_DOCTOR_EXACT) {
+            r->verdict = -r->lowest > r->highest ? WEFT_GRAPH_SWINGS : WEFT_GRAPH_STANDS_STILL;
+            r->gap = 0;
+        }
+        r->rounds = weft_graph_rounds(r->gap, 1e-3);
+    }
+    if (r->verdict == WEFT_GRAPH_SOUND && (r->rounds > WEFT_DOCTOR_SLOW || r->accuracy > r->gap))
+        r->verdict = WEFT_GRAPH_SLOW;
+    for (i = 0; i < d->workers; i++) ends += weft_graph_degree_among(d->graph, d->here, i);
+    if (r->verdict == WEFT_GRAPH_SOUND && (uint64_t)r->most_degree * d->present > WEFT_DOCTOR_HUB * ends)
+        r->verdict = WEFT_GRAPH_HUB;
+    if (r->verdict == WEFT_GRAPH_SOUND && r->least_degree == 1 && d->present > 2) r->verdict = WEFT_GRAPH_THREAD;
+    for (i = 0; i < d->workers && r->worst == WEFT_NO_RANK; i++) {
+        uint32_t degree = weft_graph_degree_among(d->graph, d->here, i);
+        if (!weft_doctor_here(d, i)) continue;
+        if ((r->verdict == WEFT_GRAPH_HUB && degree == r->most_degree) ||
+            (r->verdict == WEFT_GRAPH_THREAD && degree == 1))
+            r->worst = i;
+    }
+    r->text = weft_doctor_text(r->verdict);
+}
+
+/* With memory NULL: only adds up. */
+WEFT_FN size_t weft_doctor_lay_out(weft_doctor *d, void *memory) {
+    weft_layout l;
+    memset(&l, 0, sizeof l);
+    l.base = memory ? weft_align_memory(memory) : NULL;
+    d->share = (double *)weft_layout_take(&l, "", d->workers, sizeof(double));
+    d->own = (double *)weft_layout_take(&l, "", d->workers, sizeof(double));
+    d->before = (double *)weft_layout_take(&l, "", d->workers, sizeof(double));
+    d->now = (double *)weft_layout_take(&l, "", d->workers, sizeof(double));
+    d->next = (double *)weft_layout_take(&l, "", d->workers, sizeof(double));
+    d->diagonal = (double *)weft_layout_take(&l, "", d->limit, sizeof(double));
+    d->beside = (double *)weft_layout_take(&l, "", d->limit, sizeof(double));
+    d->label = (uint32_t *)weft_layout_take(&l, "", d->workers, sizeof(uint32_t));
+    d->distance = (uint32_t *)weft_layout_take(&l, "", d->workers, sizeof(uint32_t));
+    d->queue = (uint32_t *)weft_layout_take(&l, "", d->workers, sizeof(uint32_t));
+    return weft_layout_total(&l);
+}
+
+/* See the API above. */
+WEFT_FN weft_status weft_graph_doctor(const weft_graph *graph, const weft_mixing *mixing, void *memory, size_t bytes,
+                                      weft_doctor_report *report) {
+    weft_doctor d;
+    if (!report) return WEFT_ERR_ARGUMENT;
+    memset(report, 0, sizeof *report);
+    report->text = "";
+    report->worst = WEFT_NO_RANK;
+    report->detail = weft_detail_none();
+    if (weft_graph_check(graph, graph ? graph->workers : 0, &report->detail) != WEFT_OK) return report->detail.status;
+    if (mixing && (uint32_t)mixing->rule > WEFT_OWN_WEIGHTS)
+        return weft_refuse(&report->detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("mixing.rule"), WEFT_OWN_WEIGHTS,
+                           (uint64_t)mixing->rule);
+    if (mixing && mixing->present) {
+        size_t i = 0;
+        while (i < graph->workers && !mixing->present[i]) i++;
+        if (i == graph->workers)
+            return weft_refuse(&report->detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("mixing.present (nobody)"), 1, 0);
+    }
+    if (mixing && mixing->rule == WEFT_OWN_WEIGHTS && !mixing->weight)
+        return weft_refuse(&report->detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("mixing.weight"), 1, 0);
+    memset(&d, 0, sizeof d);
+    d.graph = graph;
+    d.mixing = mixing;
+    d.here = mixing ? mixing->present : NULL;
+    d.workers = graph->workers;
+    d.limit = graph->workers < WEFT_DOCTOR_STEPS / 4 ? 4 * graph->workers : WEFT_DOCTOR_STEPS;
+    report->bytes = weft_doctor_lay_out(&d, memory);
+    if (!report->bytes)
+        return weft_refuse(&report->detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, graph->workers);
+    if (!memory && !bytes) return WEFT_OK;
+    if (!memory) return weft_refuse(&report->detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("memory"), report->bytes, 0);
+    if (bytes < report->bytes)
+        return weft_refuse(&report->detail, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), report->bytes, bytes);
+    weft_doctor_examine(&d, report);
+    return WEFT_OK;
+}
+
+#endif /* WEFT_GRAPH_IMPLEMENTATION */
+
+/* ---- src/weft/state.h: implementation -------------------------------------------------------- */
+#ifndef WEFT_STATE_IMPLEMENTATION
+#define WEFT_STATE_IMPLEMENTATION
+
+#define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+
+/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+ * fields. */
+typedef struct weft_blob {
+    unsigned char *bytes;      /* writing */
+    const unsigned char *from; /* reading */
+    size_t at, capacity;
+    int short_of; /* ran past the end */
+} weft_blob;
+
+WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
+    if (!b->bytes && !b->from) return 1;
+    if (b->capacity - b->at >= bytes) return 1;
+    b->short_of = 1;
+    return 0;
+}
+
+WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
+    if (weft_blob_room(b, 8)) {
+        if (b->from)
+            *v = weft_get64(b->from + b->at);
+        else if (b->bytes)
+            weft_put64(b->bytes + b->at, *v);
+    }
+    b->at += b->short_of ? 0 : 8;
+}
+
+WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
+    uint64_t bits = weft_double_bits(*v);
+    weft_blob_u64(b, &bits);
+    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+}
+
+/* `bytes` bytes of elements of `each` bytes, stored little-endian. */
+WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
+    if (bytes && weft_blob_room(b, bytes)) {
+        if (b->from) {
+            memcpy(data, b->from + b->at, bytes);
+            if (weft_big_endian()) weft_swap((unsigned char *)data, bytes, each);
+        } else if (b->bytes) {
+            memcpy(b->bytes + b->at, data, bytes);
+            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
+        }
+    }
+    b->at += b->short_of ? 0 : bytes;
+}
+
+WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
+    weft_put32(p, WEFT_BLOB_MAGIC);
+    weft_put32(p + 4, WEFT_BLOB_VERSION);
+    weft_put64(p + 8, fingerprint);
+    weft_put64(p + 16, bytes);
+    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+}
+
+/* Is this a whole blob of these settings and of the length that they make? */
+WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
+                                    weft_detail *d) {
+    uint32_t crc;
+    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
+    if (weft_get32(p) != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
+    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
+    if (weft_get64(p + 16) != bytes)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
+    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
+    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
+                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
+    if (weft_get64(p + 8) != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    return WEFT_OK;
+}
+
+#endif /* WEFT_STATE_IMPLEMENTATION */
+
+/* ---- src/dsgd_aau.h: implementation ---------------------------------------------------------- */
+
+/* ---- The rule itself ---- */
+
+DSGD_AAU_API uint32_t dsgd_aau_pathsearch(const weft_graph *graph, const unsigned char *available, uint32_t *labels,
+                                          uint32_t *edge, uint32_t capacity) {
+    uint32_t i, k, r, n, e = 0, count = 0;
+    for (i = 0; i < graph->workers; i++) {
+        const uint32_t *j = weft_graph_neighbours(graph, i, &n);
+        for (k = 0; k < n; k++) {
+            uint32_t low, high;
+            if (j[k] < i) continue;
+            e++;
+            if (!available[i] || !available[j[k]] || labels[i] == labels[j[k]]) continue;
+            low = labels[i] < labels[j[k]] ? labels[i] : labels[j[k]];
+            high = labels[i] < labels[j[k]] ? labels[j[k]] : labels[i];
+            for (r = 0; r < graph->workers; r++)
+                if (labels[r] == high) labels[r] = low;
+            if (edge && count < capacity) edge[count] = e - 1;
+            count++;
+        }
+    }
+    return count;
+}
+
+/* How many of `who` are neighbours of the i-th of them. */
+WEFT_FN uint32_t dsgd_aau_degree(const weft_graph *graph, const uint32_t *who, uint32_t count, uint32_t i) {
+    uint32_t k, n = 0;
+    for (k = 0; k < count; k++) n += k != i && weft_graph_has_edge(graph, who[i], who[k]);
+    return n;
+}
+
+DSGD_AAU_API weft_status dsgd_aau_weights(const weft_graph *graph, const uint32_t *who, uint32_t count, double *w) {
+    uint32_t i, k;
+    for (i = 0; i < count; i++)
+        if (who[i] >= graph->workers || (i && who[i] <= who[i - 1])) return WEFT_ERR_ARGUMENT;
+    for (i = 0; i < count; i++) w[(size_t)i * count + i] = (double)dsgd_aau_degree(graph, who, count, i);
+    for (i = 0; i < count; i++)
+        for (k = 0; k < count; k++) {
+            double p = w[(size_t)i * count + i], q = w[(size_t)k * count + k];
+            if (i == k) continue;
+            w[(size_t)i * count + k] = weft_graph_has_edge(graph, who[i], who[k]) ? 1.0 / (1.0 + (p > q ? p : q)) : 0.0;
+        }
+    for (i = 0; i < count; i++) {
+        double rest = 1.0;
+        for (k = 0; k < count; k++)
+            if (k != i) rest -= w[(size_t)i * count + k];
+        w[(size_t)i * count + i] = rest;
+    }
+    return WEFT_OK;
+}
+
+/* ---- The protocol as a machine: events in, actions out ----
+ *
+ * No parameters, no clock, no network: what tests explore exhaustively is what runs. Neighbours are named by their
+ * slot, 0 .. degree - 1, ascending. Links are reliable and in order until peer_lost. */
+
+enum {
+    DSGD_AAU_COMPUTING = 0, /* C: the host takes a step; of its parameters nothing is read */
+    DSGD_AAU_WAITING = 1,   /* W: the step is done */
+    DSGD_AAU_PROPOSING = 2, /* P: leads, and gathers answers */
+    DSGD_AAU_LOCKED = 3     /* L: is a leaf, and waits for its leader's word */
+};
+
+/* Actions. Those up to DSGD_AAU_ABORT are messages to a neighbour, and the kinds of letters on the wire. */
+enum {
+    DSGD_AAU_STATE = 1,
+    DSGD_AAU_READY = 2,
+    DSGD_AAU_BUSY = 3,
+    DSGD_AAU_PROPOSE = 4,
+    DSGD_AAU_ACCEPT = 5, /* with this worker's parameters */
+    DSGD_AAU_REJECT = 6,
+    DSGD_AAU_COMMIT = 7, /* with this worker's parameters */
+    DSGD_AAU_ABORT = 8,
+    DSGD_AAU_PULL = 9, /* a joining worker asks for parameters: not the machine's affair */
+    DSGD_AAU_SNAPSHOT = 10,
+    DSGD_AAU_LATER = 11, /* the one asked is joining itself */
+    DSGD_AAU_LAST_KIND = 11,
+    DSGD_AAU_ADD = 12,      /* the parameters of this leaf go into the sum */
+    DSGD_AAU_CENTER = 13,   /* x <- (x + sum) / (1 + count) */
+    DSGD_AAU_LEAF = 14,     /* x <- x + (x_leader - x) / (1 + count) */
+    DSGD_AAU_CONTINUE = 15, /* the next gradient */
+    DSGD_AAU_LINGER = 16    /* linger() is due in a while, with this session */
+};
+
+/* slot: the neighbour, or WEFT_NO_RANK; id: transaction or session; count: leaves of the star. */
+typedef void (*dsgd_aau_act_fn)(void *owner, int act, uint32_t slot, uint32_t id, uint32_t count);
+
+enum { DSGD_AAU_LINK = 1, DSGD_AAU_IS_READY = 2, DSGD_AAU_PENDING = 4, DSGD_AAU_SUMMED = 8 };
+
+/* One merge of two parts, as it was learnt. */
+typedef struct dsgd_aau_merge {
+    uint32_t u, v, from; /* from: the slot that told it, or WEFT_NO_RANK */
+} dsgd_aau_merge;
+
+/* How much of the state a neighbour has been told. */
+typedef struct dsgd_aau_told {
+    uint32_t epoch_mark, merges; /* of which epoch, and how many merges of it */
+    uint32_t view, goal, at;     /* changes of the view up to `view`; a pass over the edges up to `goal` stands `at` */
+    uint32_t base;
+} dsgd_aau_told;
+
+/* ---- The replicated state ----
+ *
+ * (view, epoch, labels), a lattice that only grows. view: a counter for each edge of the graph, odd: up. labels: the
+ * parts of the workers joined by the edges averaged in this view and epoch, a forest whose roots are the smallest. The
+ * merges that made them are kept in order, so that a neighbour is told each once. */
+typedef struct dsgd_aau_core {
+    const weft_graph *graph;
+    const uint32_t *neighbour;
+    uint32_t me, workers, edges, degree, fan;
+    int grace; /* a released worker lingers for a leader */
+    dsgd_aau_act_fn act;
+    void *owner;
+    /* the state */
+    uint32_t *view;    /* one an edge */
+    uint32_t *changed; /* one an edge: the change of the view that set its counter last */
+    uint32_t *parent;  /* one a worker */
+    uint32_t *part;    /* one a worker: the smallest worker that up-edges join it with */
+    dsgd_aau_merge *merge;
+    uint32_t merges, changes, base, epoch_mark;
+    uint32_t apart; /* merges that this worker's part still lacks */
+    uint64_t epoch, view_hash;
+    /* this worker */
+    int st, released, impatient;
+    uint32_t session, tx, lingers, leader, leader_tx, pending, summed;
+    uint32_t *edge;      /* one a slot: the number of the edge */
+    unsigned char *mark; /* one a slot */
+    uint32_t *order;     /* slots summed, in order */
+    dsgd_aau_told *told; /* one a slot */
+    /* counters */
+    uint64_t epochs, merged, redundant, alone, views;
+} dsgd_aau_core;
+
+/* Counters near the end of their range are no honest neighbour's. */
+#define DSGD_AAU_MOST_COUNTER 0xFFFF0000u
+
+WEFT_FN uint64_t dsgd_aau_mix(uint32_t edge, uint32_t counter) {
+    return counter ? weft_mix(((uint64_t)edge << 32 | counter) + WEFT_HASH_KEY) : 0;
+}
+
+WEFT_FN uint32_t dsgd_aau_find(uint32_t *parent, uint32_t i) {
+    while (parent[i] != i) {
+        parent[i] = parent[parent[i]];
+        i = parent[i];
+    }
+    return i;
+}
+
+/* Joins two parts; 0 if they are one. The smaller root stays. */
+WEFT_FN int dsgd_aau_union(uint32_t *parent, uint32_t u, uint32_t v) {
+    u = dsgd_aau_find(parent, u);
+    v = dsgd_aau_find(parent, v);
+    if (u == v) return 0;
+    parent[u > v ? u : v] = u > v ? v : u;
+    return 1;
+}
+
+WEFT_FN uint32_t dsgd_aau_label(dsgd_aau_core *c, uint32_t i) {
+    return dsgd_aau_find(c->parent, i);
+}
+
+/* A new epoch, or a new view: every worker a part of its own. */
+WEFT_FN void dsgd_aau_discrete(dsgd_aau_core *c) {
+    uint32_t i;
+    c->apart = 0;
+    for (i = 0; i < c->workers; i++) {
+        c->parent[i] = i;
+        c->apart += c->part[i] == c->part[c->me];
+    }
+    c->apart--;
+    c->merges = 0;
+    c->epoch_mark++;
+}
+
+/* The view is another one: what its edges join, and epoch 0. */
+WEFT_FN void dsgd_aau_new_view(dsgd_aau_core *c) {
+    uint32_t i, k, e = 0, n;
+    for (i = 0; i < c->workers; i++) c->part[i] = i;
+    for (i = 0; i < c->workers; i++) {
+        const uint32_t *j = weft_graph_neighbours(c->graph, i, &n);
+        for (k = 0; k < n; k++)
+            if (j[k] > i && (c->view[e++] & 1u)) dsgd_aau_union(c->part, i, j[k]);
+    }
+    for (i = 0; i < c->workers; i++) c->part[i] = dsgd_aau_find(c->part, i);
+    c->epoch = 0;
+    c->views++;
+    dsgd_aau_discrete(c);
+}
+
+WEFT_FN void dsgd_aau_set_counter(dsgd_aau_core *c, uint32_t edge, uint32_t counter) {
+    c->view_hash += dsgd_aau_mix(edge, counter) - dsgd_aau_mix(edge, c->view[edge]);
+    c->view[edge] = counter;
+    c->changed[edge] = ++c->changes;
+}
+
+/* One merge into this worker's labels. */
+WEFT_FN int dsgd_aau_merge_parts(dsgd_aau_core *c, uint32_t u, uint32_t v, uint32_t from) {
+    dsgd_aau_merge *m;
+    if (!dsgd_aau_union(c->parent, u, v)) return 0;
+    m = &c->merge[c->merges++];
+    m->u = u;
+    m->v = v;
+    m->from = from;
+    if (c->part[u] == c->part[c->me]) c->apart--;
+    return 1;
+}
+
+WEFT_FN int dsgd_aau_alive(const dsgd_aau_core *c, uint32_t slot) {
+    return (c->mark[slot] & DSGD_AAU_LINK) && (c->view[c->edge[slot]] & 1u);
+}
+
+WEFT_FN uint32_t dsgd_aau_alive_count(const dsgd_aau_core *c) {
+    uint32_t k, n = 0;
+    for (k = 0; k < c->degree; k++) n += dsgd_aau_alive(c, k) != 0;
+    return n;
+}
+
+WEFT_FN void dsgd_aau_unmark(dsgd_aau_core *c, uint32_t slot, unsigned what) {
+    c->mark[slot] = (unsigned char)(c->mark[slot] & ~what);
+}
+
+/* The state has grown. An end corrects what others still believe of its own links; a part that is one label begins the
+ * next epoch; everybody but `skip` is told (if that made it grow again, `skip`, too); who waits is released. */
+WEFT_FN void dsgd_aau_grown(dsgd_aau_core *c, uint32_t skip) {
+    uint32_t k, corrected = 0;
+    for (k = 0; k < c->degree; k++)
+        if (!(c->mark[k] & DSGD_AAU_LINK) && (c->view[c->edge[k]] & 1u)) {
+            dsgd_aau_set_counter(c, c->edge[k], c->view[c->edge[k]] + 1);
+            corrected = 1;
+        }
+    if (corrected) {
+        dsgd_aau_new_view(c);
+        skip = WEFT_NO_RANK;
+    }
+    for (k = 0; k < c->degree && c->part[c->neighbour[k]] != c->part[c->me]; k++) continue;
+    if (c->apart == 0 && k < c->degree) { /* a part of one has no epochs */
+        c->epoch++;
+        c->epochs++;
+        dsgd_aau_discrete(c);
+        skip = WEFT_NO_RANK;
+    }
+    for (k = 0; k < c->degree; k++)
+        if ((c->mark[k] & DSGD_AAU_LINK) && k != skip) c->act(c->owner, DSGD_AAU_STATE, k, 0, 0);
+    if (c->st != DSGD_AAU_COMPUTING) c->released = 1;
+}
+
+WEFT_FN void dsgd_aau_send(dsgd_aau_core *c, uint32_t slot, int kind, uint32_t id, uint32_t count) {
+    if (c->mark[slot] & DSGD_AAU_LINK) c->act(c->owner, kind, slot, id, count);
+}
+
+/* ---- Matching ---- */
+
+/* To the next gradient; those in `skip` (a set of marks) know it already. */
+WEFT_FN void dsgd_aau_to_compute(dsgd_aau_core *c, unsigned skip, uint32_t skip_slot) {
+    uint32_t k;
+    c->st = DSGD_AAU_COMPUTING;
+    for (k = 0; k < c->degree; k++)
+        if (dsgd_aau_alive(c, k) && !(c->mark[k] & skip) && k != skip_slot) dsgd_aau_send(c, k, DSGD_AAU_BUSY, 0, 0);
+    for (k = 0; k < c->degree; k++) dsgd_aau_unmark(c, k, DSGD_AAU_SUMMED);
+    c->act(c->owner, DSGD_AAU_CONTINUE, WEFT_NO_RANK, c->session, 0);
+}
+
+/* On alone, with a local step only. */
+WEFT_FN void dsgd_aau_go_alone(dsgd_aau_core *c) {
+    c->alone++;
+    dsgd_aau_to_compute(c, 0, WEFT_NO_RANK);
+}
+
+/* The highest ready worker leads. Not released: only for a pair that merges. Released: whoever is there, after one
+ * grace for a leader above; else on alone. */
+WEFT_FN void dsgd_aau_match(dsgd_aau_core *c) {
+    uint32_t k, label, low = 0, high = 0, merging = 0, high_merging = 0, n = 0;
+    int pass;
+    if (c->st != DSGD_AAU_WAITING) return;
+    label = dsgd_aau_label(c, c->me);
+    for (k = 0; k < c->degree; k++) {
+        uint32_t other;
+        if (!(c->mark[k] & DSGD_AAU_IS_READY) || !dsgd_aau_alive(c, k)) continue;
+        other = dsgd_aau_label(c, c->neighbour[k]) != label;
+        if (c->neighbour[k] < c->me) {
+            low++;
+            merging += other;
+        } else {
+            high++;
+            high_merging += other;
+        }
+    }
+    if (!c->released) {
+        if (high_merging || !merging) return;
+    } else if (high && c->grace && !c->impatient) {
+        if (c->lingers != c->session) {
+            c->lingers = c->session;
+            c->act(c->owner, DSGD_AAU_LINGER, WEFT_NO_RANK, c->session, 0);
+        }
+        return;
+    } else if (!low) {
+        dsgd_aau_go_alone(c);
+        return;
+    }
+    c->st = DSGD_AAU_PROPOSING;
+    c->tx++;
+    c->summed = 0;
+    for (pass = 0; pass < 2; pass++)
+        for (k = 0; k < c->degree && n < c->fan && c->neighbour[k] < c->me; k++)
+            if ((c->mark[k] & DSGD_AAU_IS_READY) && dsgd_aau_alive(c, k) &&
+                (dsgd_aau_label(c, c->neighbour[k]) != label) == !pass) {
+                c->mark[k] |= DSGD_AAU_PENDING;
+                c->order[n++] = k;
+            }
+    c->pending = n;
+    /* `order` is written anew as leaves answer, never ahead of this */
+    for (k = 0; k < n; k++) dsgd_aau_send(c, c->order[k], DSGD_AAU_PROPOSE, c->tx, 0);
+}
+
+WEFT_FN void dsgd_aau_rewait(dsgd_aau_core *c) {
+    uint32_t k;
+    c->st = DSGD_AAU_WAITING;
+    for (k = 0; k < c->degree; k++)
+        if (c->neighbour[k] > c->me && dsgd_aau_alive(c, k)) dsgd_aau_send(c, k, DSGD_AAU_READY, c->session, 0);
+    if (!dsgd_aau_alive_count(c))
+        dsgd_aau_go_alone(c);
+    else
+        dsgd_aau_match(c);
+}
+
+/* Everybody asked has answered: the averaging happens here, or not at all. */
+WEFT_FN void dsgd_aau_finish(dsgd_aau_core *c) {
+    uint32_t i, news = 0, d = c->summed;
+    if (!d) {
+        dsgd_aau_rewait(c);
+        return;
+    }
+    for (i = 0; i < d; i++) {
+        uint32_t k = c->order[i];
+        dsgd_aau_unmark(c, k, DSGD_AAU_IS_READY);
+        /* a leaf lost since it answered is in the sum, but will not hear of it */
+        if ((c->mark[k] & DSGD_AAU_LINK) && (c->mark[k] & DSGD_AAU_SUMMED))
+            news += (uint32_t)dsgd_aau_merge_parts(c, c->neighbour[k], c->me, WEFT_NO_RANK);
+    }
+    c->merged += news;
+    c->redundant += !news;
+    if (news) dsgd_aau_grown(c, WEFT_NO_RANK);
+    for (i = 0; i < d; i++)
+        if (c->mark[c->order[i]] & DSGD_AAU_SUMMED) dsgd_aau_send(c, c->order[i], DSGD_AAU_COMMIT, c->tx, d);
+    c->act(c->owner, DSGD_AAU_CENTER, WEFT_NO_RANK, c->tx, d);
+    c->summed = 0;
+    dsgd_aau_to_compute(c, DSGD_AAU_SUMMED, WEFT_NO_RANK);
+}
+
+WEFT_FN void dsgd_aau_answered(dsgd_aau_core *c, uint32_t slot) {
+    dsgd_aau_unmark(c, slot, DSGD_AAU_PENDING);
+    if (--c->pending == 0) dsgd_aau_finish(c);
+}
+
+/* ---- Events ---- */
+
+/* The host's step is done, and its parameters are its new ones. */
+WEFT_FN void dsgd_aau_done(dsgd_aau_core *c) {
+    uint32_t k;
+    c->st = DSGD_AAU_WAITING;
+    c->session++;
+    c->released = c->impatient = 0;
+    if (!dsgd_aau_alive_count(c)) {
+        dsgd_aau_go_alone(c);
+        return;
+    }
+    for (k = 0; k < c->degree; k++)
+        if (dsgd_aau_alive(c, k)) dsgd_aau_send(c, k, DSGD_AAU_READY, c->session, 0);
+    dsgd_aau_match(c);
+}
+
+/* A message but STATE. An ACCEPT comes when its parameters are here, a COMMIT likewise. */
+WEFT_FN void dsgd_aau_hear(dsgd_aau_core *c, uint32_t slot, int kind, uint32_t id, uint32_t count) {
+    int mine = c->st == DSGD_AAU_PROPOSING && id == c->tx && (c->mark[slot] & DSGD_AAU_PENDING);
+    int leads = c->st == DSGD_AAU_LOCKED && c->leader == slot && id == c->leader_tx;
+    switch (kind) {
+    case DSGD_AAU_READY:
+        c->mark[slot] |= DSGD_AAU_IS_READY;
+        dsgd_aau_match(c);
+        break;
+    case DSGD_AAU_BUSY:
+        dsgd_aau_unmark(c, slot, DSGD_AAU_IS_READY);
+        dsgd_aau_match(c); /* the leader that this worker deferred to is gone */
+        break;
+    case DSGD_AAU_PROPOSE:
+        if (c->st == DSGD_AAU_WAITING) {
+            c->st = DSGD_AAU_LOCKED;
+            c->leader = slot;
+            c->leader_tx = id;
+            dsgd_aau_send(c, slot, DSGD_AAU_ACCEPT, id, 0);
+        } else {
+            dsgd_aau_send(c, slot, DSGD_AAU_REJECT, id, 0); /* at once, whatever is: nobody waits for long */
+        }
+        break;
+    case DSGD_AAU_ACCEPT:
+        if (!mine) {
+            dsgd_aau_send(c, slot, DSGD_AAU_ABORT, id, 0);
+            break;
+        }
+        c->mark[slot] |= DSGD_AAU_SUMMED;
+        c->order[c->summed++] = slot;
+        c->act(c->owner, DSGD_AAU_ADD, slot, id, 0);
+        dsgd_aau_answered(c, slot);
+        break;
+    case DSGD_AAU_REJECT:
+        dsgd_aau_unmark(c, slot, DSGD_AAU_IS_READY);
+        if (mine) dsgd_aau_answered(c, slot);
+        break;
+    case DSGD_AAU_COMMIT:
+        if (!leads) break;
+        c->act(c->owner, DSGD_AAU_LEAF, slot, id, count);
+        dsgd_aau_unmark(c, slot, DSGD_AAU_IS_READY);
+        dsgd_aau_to_compute(c, 0, slot);
+        break;
+    case DSGD_AAU_ABORT:
+        if (leads) dsgd_aau_rewait(c);
+        break;
+    default: break;
+    }
+}
+
+/* The sum cannot be finished (a leaf is lost in the middle of its parameters): nothing has happened to anybody. Those
+ * that have not answered yet are told when they do. */
+WEFT_FN void dsgd_aau_call_off(dsgd_aau_core *c) {
+    uint32_t k;
+    for (k = 0; k < c->degree; k++) {
+        unsigned was = c->mark[k];
+        dsgd_aau_unmark(c, k, DSGD_AAU_PENDING | DSGD_AAU_SUMMED);
+        if (was & (DSGD_AAU_PENDING | DSGD_AAU_SUMMED)) dsgd_aau_unmark(c, k, DSGD_AAU_IS_READY);
+        if (was & DSGD_AAU_SUMMED) dsgd_aau_send(c, k, DSGD_AAU_ABORT, c->tx, 0);
+    }
+    c->pending = c->summed = 0;
+    dsgd_aau_rewait(c);
+}
+
+/* The grace of this session is over. */
+WEFT_FN void dsgd_aau_linger(dsgd_aau_core *c, uint32_t session) {
+    if (session != c->session || c->st == DSGD_AAU_COMPUTING) return;
+    c->impatient = 1;
+    dsgd_aau_match(c);
+}
+
+WEFT_FN void dsgd_aau_lost(dsgd_aau_core *c, uint32_t slot) {
+    uint32_t e = c->edge[slot];
+    unsigned was = c->mark[slot];
+    if (!(was & DSGD_AAU_LINK)) return;
+    dsgd_aau_unmark(c, slot, DSGD_AAU_LINK | DSGD_AAU_IS_READY);
+    if (c->view[e] & 1u) {
+        dsgd_aau_set_counter(c, e, c->view[e] + 1);
+        dsgd_aau_new_view(c);
+        dsgd_aau_grown(c, WEFT_NO_RANK);
+    }
+    if (c->st == DSGD_AAU_PROPOSING && (was & DSGD_AAU_PENDING))
+        dsgd_aau_answered(c, slot);
+    else if (c->st == DSGD_AAU_LOCKED && c->leader == slot)
+        dsgd_aau_rewait(c);
+    else if (c->st == DSGD_AAU_WAITING && dsgd_aau_alive_count(c))
+        dsgd_aau_match(c);
+    else if (c->st == DSGD_AAU_WAITING)
+        dsgd_aau_go_alone(c);
+}
+
+/* A new link; the other end holds `counter` for its edge. */
+WEFT_FN void dsgd_aau_up(dsgd_aau_core *c, uint32_t slot, uint32_t counter) {
+    uint32_t e = c->edge[slot];
+    memset(&c->told[slot], 0, sizeof c->told[slot]);
+    c->mark[slot] = DSGD_AAU_LINK;
+    if (counter < c->view[e]) counter = c->view[e];
+    dsgd_aau_set_counter(c, e, counter + 1 + (counter & 1u));
+    dsgd_aau_new_view(c);
+    dsgd_aau_grown(c, WEFT_NO_RANK);
+    if (c->st != DSGD_AAU_WAITING) return;
+    dsgd_aau_send(c, slot, DSGD_AAU_READY, c->session, 0);
+    dsgd_aau_match(c);
+}
+
+/* ---- The state on the wire ----
+ *
+ * A neighbour is told what it has not been told on this link: edges whose counters have changed, and merges of this
+ * view and epoch. u8 flags (1: the view is complete, so what follows means something; 2: every counter is at least 1),
+ * u64 hash of the sender's view, then as numbers of 7 bits a byte: epoch, how many edges, each edge and its counter,
+ * and to the end the merges, two workers each. Every such message is a state below the sender's, so that joining it is
+ * right whatever was lost of it on the way through another view. */
+
+enum { DSGD_AAU_WHOLE = 1, DSGD_AAU_BASE = 2 };
+
+WEFT_FN size_t dsgd_aau_put(unsigned char *p, uint64_t v) {
+    size_t n = 0;
+    for (; v >= 128; v >>= 7) p[n++] = (unsigned char)(v & 127u) | 128u;
+    p[n++] = (unsigned char)v;
+    return n;
+}
+
+/* Reads a number of at most `most`; 0 if there is none. */
+WEFT_FN int dsgd_aau_get(const unsigned char *p, size_t bytes, size_t *at, uint64_t most, uint64_t *v) {
+    unsigned shift;
+    *v = 0;
+    for (shift = 0; shift < 63 && *at < bytes; shift += 7) {
+        unsigned char b = p[(*at)++];
+        *v |= (uint64_t)(b & 127u) << shift;
+        if (!(b & 128u)) return *v <= most;
+    }
+    return 0;
+}
+
+/* Merges that came from a neighbour need not go back to it. */
+WEFT_FN void dsgd_aau_skip_own(const dsgd_aau_core *c, uint32_t slot) {
+    dsgd_aau_told *t = &c->told[slot];
+    if (t->epoch_mark != c->epoch_mark) return;
+    while (t->merges < c->merges && c->merge[t->merges].from == slot) t->merges++;
+}
+
+WEFT_FN int dsgd_aau_untold(const dsgd_aau_core *c, uint32_t slot) {
+    const dsgd_aau_told *t = &c->told[slot];
+    if (!(c->mark[slot] & DSGD_AAU_LINK)) return 0;
+    dsgd_aau_skip_own(c, slot);
+    return t->epoch_mark != c->epoch_mark || t->merges < c->merges || t->view != c->changes || t->base < c->base;
+}
+
+/* As much as there is room for (32 bytes at least) of what a neighbour has not been told. Returns its length. */
+WEFT_FN size_t dsgd_aau_tell(dsgd_aau_core *c, uint32_t slot, unsigned char *p, size_t room) {
+    dsgd_aau_told *t = &c->told[slot];
+    unsigned char edges[WEFT_INLINE_BYTES];
+    size_t n = 0, at;
+    uint32_t entries = 0;
+    if (t->view != c->changes) {
+        if (t->at == 0) t->goal = c->changes;
+        for (; t->at < c->edges; t->at++) {
+            if (c->changed[t->at] <= t->view) continue;
+            if (n + 10 > room - 24 || n + 10 > sizeof edges) break; /* the next letter goes on */
+            n += dsgd_aau_put(edges + n, t->at);
+            n += dsgd_aau_put(edges + n, c->view[t->at]);
+            entries++;
+        }
+        if (t->at == c->edges) {
+            t->view = t->goal; /* what has changed since is for another pass */
+            t->at = 0;
+        }
+    }
+    t->base = c->base;
+    p[0] = (unsigned char)((t->view == c->changes ? DSGD_AAU_WHOLE : 0) | (c->base ? DSGD_AAU_BASE : 0));
+    weft_put64(p + 1, c->view_hash);
+    at = 9 + dsgd_aau_put(p + 9, c->epoch);
+    at += dsgd_aau_put(p + at, entries);
+    memcpy(p + at, edges, n);
+    at += n;
+    if (t->view != c->changes) return at;
+    if (t->epoch_mark != c->epoch_mark) t->merges = 0;
+    t->epoch_mark = c->epoch_mark;
+    for (; t->merges < c->merges && at + 10 <= room; t->merges++) {
+        const dsgd_aau_merge *m = &c->merge[t->merges];
+        if (m->from == slot) continue;
+        at += dsgd_aau_put(p + at, m->u);
+        at += dsgd_aau_put(p + at, m->v);
+    }
+    return at;
+}
+
+/* What a neighbour has told. 0: it is malformed, and nothing has changed. */
+WEFT_FN int dsgd_aau_told_by(dsgd_aau_core *c, uint32_t slot, const unsigned char *p, size_t bytes) {
+    uint64_t hash, epoch, entries, a, b, i;
+    size_t at = 9, first;
+    uint32_t e, grown = 0;
+    if (bytes < 11 || p[0] > (DSGD_AAU_WHOLE | DSGD_AAU_BASE)) return 0;
+    hash = weft_get64(p + 1);
+    if (!dsgd_aau_get(p, bytes, &at, UINT64_MAX >> 2, &epoch) || !dsgd_aau_get(p, bytes, &at, c->edges, &entries))
+        return 0;
+    first = at;
+    for (i = 0; i < entries; i++)
+        if (!dsgd_aau_get(p, bytes, &at, c->edges - 1, &a) || !dsgd_aau_get(p, bytes, &at, DSGD_AAU_MOST_COUNTER, &b))
+            return 0;
+    while (at < bytes)
+        if (!dsgd_aau_get(p, bytes, &at, c->workers - 1, &a) || !dsgd_aau_get(p, bytes, &at, c->workers - 1, &b))
+            return 0;
+    at = first;
+    if ((p[0] & DSGD_AAU_BASE) && !c->base) {
+        c->base = 1;
+        for (e = 0; e < c->edges; e++)
+            if (c->view[e] == 0) dsgd_aau_set_counter(c, e, 1);
+        grown = 1;
+    }
+    for (i = 0; i < entries; i++) {
+        dsgd_aau_get(p, bytes, &at, c->edges - 1, &a);
+        dsgd_aau_get(p, bytes, &at, DSGD_AAU_MOST_COUNTER, &b);
+        if (b <= c->view[a]) continue;
+        dsgd_aau_set_counter(c, (uint32_t)a, (uint32_t)b);
+        grown = 1;
+    }
+    if (grown) dsgd_aau_new_view(c);
+    /* Everything that the sender's view holds is in this one's. So hashes that differ mean that this view is larger,
+     * and the sender's labels are of one that is over. */
+    if ((p[0] & DSGD_AAU_WHOLE) && hash == c->view_hash) {
+        dsgd_aau_told *t = &c->told[slot];
+        t->view = c->changes;
+        t->at = 0;
+        t->base = 1;
+        if (epoch > c->epoch) {
+            c->epochs += epoch - c->epoch;
+            c->epoch = epoch;
+            dsgd_aau_discrete(c);
+            grown = 1;
+        }
+        if (epoch == c->epoch) {
+            if (t->epoch_mark != c->epoch_mark) t->merges = 0;
+            t->epoch_mark = c->epoch_mark;
+            while (at < bytes) {
+                dsgd_aau_get(p, bytes, &at, c->workers - 1, &a);
+                dsgd_aau_get(p, bytes, &at, c->workers - 1, &b);
+                if (c->part[a] != c->part[b]) continue; /* no edge that is up joins them */
+                if (t->merges < c->merges && c->merge[t->merges].u == a && c->merge[t->merges].v == b)
+                    t->merges++; /* it was to be told just this */
+                grown |= (uint32_t)dsgd_aau_merge_parts(c, (uint32_t)a, (uint32_t)b, slot);
+            }
+        }
+    }
+    if (grown) dsgd_aau_grown(c, slot);
+    dsgd_aau_match(c);
+    return 1;
+}
+
+/* The whole of a state at once, as the specification has it: for tests and models, where messages are small. */
+WEFT_FN void dsgd_aau_adopt(dsgd_aau_core *c, uint32_t slot, const uint32_t *view, uint64_t epoch,
+                            const uint32_t *labels) {
+    uint32_t e, more = 0, less = 0, grown = 0;
+    for (e = 0; e < c->edges; e++) {
+        more |= view[e] > c->view[e];
+        less |= view[e] < c->view[e];
+        if (view[e] > c->view[e]) dsgd_aau_set_counter(c, e, view[e]);
+    }
+    if (more) {
+        dsgd_aau_new_view(c);
+        grown = 1;
+    }
+    if (!less && epoch > c->epoch) {
+        c->epochs += epoch - c->epoch;
+        c->epoch = epoch;
+        dsgd_aau_discrete(c);
+        grown = 1;
+    }
+    if (!less && epoch == c->epoch)
+        for (e = 0; e < c->workers; e++) grown |= (uint32_t)dsgd_aau_merge_parts(c, e, labels[e], slot);
+    if (grown) dsgd_aau_grown(c, slot);
+    dsgd_aau_match(c);
+}
+
+/* ---- Making one ---- */
+
+WEFT_FN void dsgd_aau_core_layout(weft_layout *l, dsgd_aau_core *c, const weft_graph *graph, uint32_t me,
+                                  uint32_t fan) {
+    const uint32_t n = graph->workers, degree = weft_graph_degree(graph, me);
+    const uint32_t width = fan < degree ? fan : degree;
+    c->view = (uint32_t *)weft_layout_take(l, WEFT_TEXT("view: counters, one an edge"), graph->edges, sizeof *c->view);
+    c->changed = (uint32_t *)weft_layout_take(l, WEFT_TEXT("changes of the view"), graph->edges, sizeof *c->changed);
+    c->parent = (uint32_t *)weft_layout_take(l, WEFT_TEXT("labels, one a worker"), n, sizeof *c->parent);
+    c->part = (uint32_t *)weft_layout_take(l, WEFT_TEXT("parts of the view"), n, sizeof *c->part);
+    c->merge = (dsgd_aau_merge *)weft_layout_take(l, WEFT_TEXT("merges of the epoch"), n, sizeof *c->merge);
+    c->edge = (uint32_t *)weft_layout_take(l, WEFT_TEXT("edges of this worker"), degree, sizeof *c->edge);
+    c->mark = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of neighbours"), degree, 1);
+    c->order = (uint32_t *)weft_layout_take(l, WEFT_TEXT("leaves"), width, sizeof *c->order);
+    c->told = (dsgd_aau_told *)weft_layout_take(l, WEFT_TEXT("what neighbours know"), degree, sizeof *c->told);
+}
+
+/* `fresh`: a worker that joins later, without any link yet. Otherwise all edges are up. */
+WEFT_FN void dsgd_aau_core_start(dsgd_aau_core *c, const weft_graph *graph, uint32_t me, uint32_t fan, int grace,
+                                 int fresh, dsgd_aau_act_fn act, void *owner) {
+    uint32_t k;
+    c->graph = graph;
+    c->me = me;
+    c->workers = graph->workers;
+    c->edges = graph->edges;
+    c->neighbour = weft_graph_neighbours(graph, me, &c->degree);
+    c->fan = fan;
+    c->grace = grace;
+    c->act = act;
+    c->owner = owner;
+    c->base = !fresh;
+    c->merges = c->changes = 0;
+    c->view_hash = 0;
+    for (k = 0; k < c->edges; k++) {
+        c->view[k] = c->base;
+        c->changed[k] = 0;
+        c->view_hash += dsgd_aau_mix(k, c->base);
+    }
+    for (k = 0; k < c->degree; k++) {
+        c->edge[k] = weft_graph_edge_index(graph, me, c->neighbour[k]);
+        c->mark[k] = fresh ? 0 : DSGD_AAU_LINK;
+        memset(&c->told[k], 0, sizeof c->told[k]);
+        c->told[k].base = c->base;
+    }
+    c->epoch_mark = UINT32_MAX; /* 0 from here on, as in `told`: founders know the beginning */
+    c->st = DSGD_AAU_COMPUTING;
+    c->released = c->impatient = 0;
+    c->session = c->tx = c->leader = c->leader_tx = c->pending = c->summed = 0;
+    c->lingers = UINT32_MAX;
+    c->epochs = c->merged = c->redundant = c->alone = c->views = 0;
+    dsgd_aau_new_view(c);
+    c->views = 0;
+}
+
+/* ---- The object ---- */
+
+enum {
+    DSGD_AAU_IDLE = 0,  /* the host computes */
+    DSGD_AAU_AVERAGING, /* its parameters are lent */
+    DSGD_AAU_JOINING,   /* waits for a link, and for a neighbour's parameters */
+    DSGD_AAU_LEAVING,
+    DSGD_AAU_LEFT,
+    DSGD_AAU_CLOSED
+};
+enum { DSGD_AAU_FLAG = 1, DSGD_AAU_FLAG_AFTER = 2 };
+enum { DSGD_AAU_NOTHING = 0, DSGD_AAU_SUMMING, DSGD_AAU_DRAINING, DSGD_AAU_KEEPING }; /* what comes in bulk is for */
+enum { DSGD_AAU_FIELDS = 10 };
+enum { DSGD_AAU_ROUNDS = 64 };     /* of a pump */
+#define DSGD_AAU_MAGIC 0x64616175u /* "daau" */
+#define DSGD_AAU_NEVER UINT64_MAX
+
+/* What is due to one neighbour. One transaction at a time goes each way, and of READY and BUSY only the last counts, so
+ * that nothing here can overflow, however long a neighbour does not listen. */
+typedef struct dsgd_aau_due {
+    int flag;       /* DSGD_AAU_READY, DSGD_AAU_BUSY or 0 */
+    int flag_after; /* it goes after the transaction's message, not before */
+    int tx;         /* kind of the transaction's message, or 0 */
+    uint32_t flag_id, tx_id, tx_count;
+    int pull, snapshot, refuse, clash, barred;
+    int said;      /* the last word on this link */
+    int asked;     /* for its parameters, and they have not come */
+    int shipping;  /* takes part in the bulk data under way */
+    int announced; /* a letter has announced data of this kind, which is not all here; what the letter held: */
+    uint32_t id, count, swap;
+    int heard; /* READY or BUSY, said since then: it counts after that */
+    unsigned char data[WEFT_CONTROL_BYTES - WEFT_LETTER_BYTES];
+} dsgd_aau_due;
+
+/* Where a piece of the parameters is. */
+typedef struct dsgd_aau_cursor {
+    size_t tensor, at, n;
+} dsgd_aau_cursor;
+
+struct dsgd_aau {
+    uint32_t magic;
+    dsgd_aau_desc desc; /* effective */
+    dsgd_aau_core core;
+    weft_links net;
+    const weft_kernels *kernels;
+    dsgd_aau_due *due; /* one a slot */
+    int busy, state, opened, loaded;
+    weft_detail detail;
+    uint64_t fingerprint[DSGD_AAU_FIELDS], initial_hash;
+    /* parameters */
+    size_t *place;      /* of each tensor in the accumulator */
+    size_t wire_bytes;  /* of one model on the wire */
+    unsigned char *sum; /* the accumulator */
+    unsigned char *piece_in, *piece_out;
+    uint32_t center, leaf; /* leaves of the star to be applied as its center, or as a leaf; 0: none */
+    uint32_t averaged, by; /* its transaction, and the slot of its leader */
+    int go_on;             /* then the host goes on */
+    int shipping;          /* bulk data goes out, a piece at a time to all who get it */
+    dsgd_aau_cursor out, in;
+    size_t inline_at;
+    int in_for;
+    uint32_t in_slot;
+    /* time */
+    uint64_t linger_at, flush_at, patient_until, since_ns;
+    uint32_t linger_session;
+    int timing;
+    dsgd_aau_stats_t stats;
+};
+
+WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_fail(dsgd_aau *g, weft_status s, uint32_t peer, const char *field,
+                                                uint64_t expected, uint64_t got) {
+    return weft_link_say(&g->net, &g->detail, s, peer, field, expected, got);
+}
+
+WEFT_FN void dsgd_aau_phase(dsgd_aau *g, int state, const char *phase) {
+    g->state = state;
+    g->net.phase = phase;
+    g->net.moved = 1;
+}
+
+WEFT_FN uint64_t dsgd_aau_after(const dsgd_aau *g, uint64_t ns) {
+    const uint64_t now = g->net.net->now(g->net.net->ctx);
+    return ns < DSGD_AAU_NEVER - now ? now + ns : DSGD_AAU_NEVER - 1;
+}
+
+/* ---- Arithmetic ----
+ *
+ * With the same a = 1 / (1 + d) at all ends: a leaf adds a (c - x), the leader a (sum - d x), where c, x and what is in
+ * the sum are the values as they travel. So what one end gains another loses. Differences and sums are formed in the
+ * accumulator: f64 for f64, f32 else. */
+
+WEFT_FN weft_dtype dsgd_aau_wire_dtype(const dsgd_aau_desc *d, weft_dtype t) {
+    return d->wire == DSGD_AAU_WIRE_BF16 && t == WEFT_F32 ? WEFT_BF16 : t;
+}
+
+WEFT_FN size_t dsgd_aau_sum_bytes(weft_dtype t) {
+    return t == WEFT_F64 ? 8 : 4;
+}
+
+WEFT_FN void dsgd_aau_widen(const weft_kernels *k, weft_dtype t, size_t n, const void *x, float *y) {
+    if (t == WEFT_F32)
+        memcpy(y, x, n * sizeof *y);
+    else
+        (t == WEFT_BF16 ? k->bf16_to_f32 : k->f16_to_f32)(n, (const uint16_t *)x, y);
+}
+
+WEFT_FN void dsgd_aau_narrow(const weft_kernels *k, weft_dtype t, size_t n, const float *x, void *y) {
+    if (t == WEFT_F32)
+        memcpy(y, x, n * sizeof *x);
+    else
+        (t == WEFT_BF16 ? k->f32_to_bf16 : k->f32_to_f16)(n, x, (uint16_t *)y);
+}
+
+/* n elements of a tensor as they travel; returns how many of them are not finite. */
+WEFT_FN uint64_t dsgd_aau_to_wire(const dsgd_aau *g, const weft_tensor *t, size_t at, size_t n, unsigned char *out) {
+    const unsigned char *x = (const unsigned char *)t->data + at * weft_dtype_bytes(t->dtype);
+    float wide[WEFT_GROUP];
+    uint16_t narrow[WEFT_GROUP];
+    uint64_t bad = 0;
+    size_t m;
+    if (dsgd_aau_wire_dtype(&g->desc, t->dtype) == t->dtype) {
+        if (!out) return weft_run_count_nonfinite(g->kernels, g->desc.pool, t->dtype, n, x);
+        memcpy(out, x, n * weft_dtype_bytes(t->dtype));
+        return 0;
+    }
+    for (; n; n -= m, x += m * sizeof(float)) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        dsgd_aau_widen(g->kernels, t->dtype, m, x, wide);
+        g->kernels->f32_to_bf16(m, wide, narrow);
+        if (out) {
+            memcpy(out, narrow, m * 2);
+            out += m * 2;
+        } else {
+            g->kernels->bf16_to_f32(m, narrow, wide);
+            bad += g->kernels->f32.count_nonfinite(m, wide);
+        }
+    }
+    return bad;
+}
+
+/* A leaf's piece goes into the sum; the first begins it. */
+WEFT_FN void dsgd_aau_add(const dsgd_aau *g, const weft_tensor *t, unsigned char *sum, const unsigned char *p, size_t n,
+                          int first) {
+    const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
+    float wide[WEFT_GROUP];
+    size_t m;
+    if (wire == WEFT_F64 || wire == WEFT_F32) {
+        if (first)
+            memcpy(sum, p, n * weft_dtype_bytes(wire));
+        else
+            weft_run_axpy(g->kernels, g->desc.pool, wire, n, 1.0, p, sum);
+        return;
+    }
+    for (; n; n -= m, p += m * 2, sum += m * sizeof(float)) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        dsgd_aau_widen(g->kernels, wire, m, p, wide);
+        if (first)
+            memcpy(sum, wide, m * sizeof *wide);
+        else
+            g->kernels->f32.axpy(m, 1.0, wide, sum);
+    }
+}
+
+/* x += (sum - times x) / (1 + d): times is d for the center, 1 for a leaf, whose "sum" is its leader's parameters as
+ * they came. */
+WEFT_FN void dsgd_aau_mix_tensor(const dsgd_aau *g, const weft_tensor *t, unsigned char *sum, int leaf, uint32_t d) {
+    const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
+    const double a = 1.0 / (1.0 + (double)d), times = leaf ? 1.0 : (double)d;
+    unsigned char *x = (unsigned char *)t->data;
+    float own[WEFT_GROUP], difference[WEFT_GROUP], sent[WEFT_GROUP];
+    uint16_t narrow[WEFT_GROUP];
+    size_t n, m;
+    if (wire == WEFT_F64 || wire == WEFT_F32) {
+        weft_run_axpy(g->kernels, g->desc.pool, wire, t->count, -times, x, sum);
+        weft_run_axpy(g->kernels, g->desc.pool, wire, t->count, a, sum, x);
+        return;
+    }
+    for (n = t->count; n; n -= m, x += m * weft_dtype_bytes(t->dtype), sum += m * (leaf ? 2 : sizeof(float))) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        dsgd_aau_widen(g->kernels, t->dtype, m, x, own);
+        dsgd_aau_widen(g->kernels, leaf ? wire : WEFT_F32, m, sum, difference);
+        dsgd_aau_narrow(g->kernels, wire, m, own, narrow); /* exact, unless the wire is narrower */
+        dsgd_aau_widen(g->kernels, wire, m, narrow, sent);
+        g->kernels->f32.axpy(m, -times, sent, difference);
+        g->kernels->f32.axpy(m, a, difference, own);
+        dsgd_aau_narrow(g->kernels, t->dtype, m, own, x);
+    }
+}
+
+WEFT_FN void dsgd_aau_apply(dsgd_aau *g, int leaf, uint32_t d) {
+    size_t i;
+    for (i = 0; i < g->desc.params.count; i++)
+        dsgd_aau_mix_tensor(g, &g->desc.params.tensor[i], g->sum + g->place[i], leaf, d);
+    g->stats.partners += leaf ? 1 : d;
+    weft_link_trace(&g->net, WEFT_EVENT_COMMITTED, leaf ? g->net.link[g->by].rank : g->net.net->rank, g->averaged,
+                    (uint64_t)d + 1);
+}
+
+/* A snapshot of a neighbour's parameters becomes this worker's. */
+WEFT_FN void dsgd_aau_take_over(dsgd_aau *g) {
+    float wide[WEFT_GROUP];
+    size_t i, n, m;
+    for (i = 0; i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
+        unsigned char *from = g->sum + g->place[i], *x = (unsigned char *)t->data;
+        if (wire == t->dtype) {
+            if (t->count) memcpy(x, from, t->count * weft_dtype_bytes(wire));
+            continue;
+        }
+        for (n = t->count; n; n -= m, from += m * 2, x += m * sizeof(float)) {
+            m = n < WEFT_GROUP ? n : WEFT_GROUP;
+            dsgd_aau_widen(g->kernels, wire, m, from, wide);
+            memcpy(x, wide, m * sizeof *wide);
+        }
+    }
+}
+
+/* ---- Pieces ---- */
+
+/* The next piece of the parameters: elements of one tensor. 0: there is none. */
+WEFT_FN int dsgd_aau_next_piece(const dsgd_aau *g, dsgd_aau_cursor *c, size_t most_bytes) {
+    const weft_tensors *p = &g->desc.params;
+    size_t most;
+    c->at += c->n;
+    c->n = 0;
+    while (c->tensor < p->count && c->at == p->tensor[c->tensor].count) {
+        c->tensor++;
+        c->at = 0;
+    }
+    if (c->tensor == p->count) return 0;
+    most = most_bytes / weft_dtype_bytes(dsgd_aau_wire_dtype(&g->desc, p->tensor[c->tensor].dtype));
+    c->n = p->tensor[c->tensor].count - c->at;
+    if (c->n > most) c->n = most;
+    return 1;
+}
+
+WEFT_FN size_t dsgd_aau_piece_bytes(const dsgd_aau *g, const dsgd_aau_cursor *c) {
+    return c->n * weft_dtype_bytes(dsgd_aau_wire_dtype(&g->desc, g->desc.params.tensor[c->tensor].dtype));
+}
+
+WEFT_FN int dsgd_aau_is_inline(const dsgd_aau *g) {
+    return g->wire_bytes <= WEFT_INLINE_BYTES;
+}
+
+WEFT_FN int dsgd_aau_has_data(int kind) {
+    return kind == DSGD_AAU_ACCEPT || kind == DSGD_AAU_COMMIT || kind == DSGD_AAU_SNAPSHOT;
+}
+
+/* Is this worker's model still needed as it is, by somebody who has been promised it? */
+WEFT_FN int dsgd_aau_promised(const dsgd_aau *g, int only_unsaid) {
+    uint32_t k;
+    for (k = 0; k < g->net.count; k++) {
+        const dsgd_aau_due *u = &g->due[k];
+        if (u->snapshot || dsgd_aau_has_data(u->tx) || (!only_unsaid && u->shipping)) return 1;
+    }
+    return 0;
+}
+
+/* Sends this worker's parameters to all who have been told that they come, a piece at a time, the same to all. */
+WEFT_FN void dsgd_aau_ship(dsgd_aau *g) {
+    uint32_t k, n = 0;
+    for (k = 0; k < g->net.count; k++) {
+        if (!g->due[k].shipping) continue;
+        if (!weft_link_sent(&g->net, k)) return;
+        n++;
+    }
+    if (!n) {
+        g->shipping = 0;
+        return;
+    }
+    if (!g->shipping) {
+        if (dsgd_aau_promised(g, 1)) return; /* they are told first, and get it together with the others */
+        g->shipping = 1;
+        memset(&g->out, 0, sizeof g->out);
+    }
+    if (!dsgd_aau_next_piece(g, &g->out, g->desc.piece_bytes)) {
+        for (k = 0; k < g->net.count; k++) g->due[k].shipping = 0;
+        g->shipping = 0;
+        g->net.moved = 1;
+        return;
+    }
+    {
+        const weft_tensor *t = &g->desc.params.tensor[g->out.tensor];
+        const void *data = (const unsigned char *)t->data + g->out.at * weft_dtype_bytes(t->dtype);
+        if (dsgd_aau_wire_dtype(&g->desc, t->dtype) != t->dtype) {
+            dsgd_aau_to_wire(g, t, g->out.at, g->out.n, g->piece_out);
+            data = g->piece_out;
+        }
+        for (k = 0; k < g->net.count; k++)
+            if (g->due[k].shipping) weft_link_send(&g->net, k, data, dsgd_aau_piece_bytes(g, &g->out));
+    }
+}
+
+/* ---- What comes in bulk ----
+ *
+ * One neighbour's parameters at a time. A leader first waits for everybody's answer, then takes those of its leaves in
+ * ascending order: the sum does not depend on who answered first. */
+
+WEFT_FN int dsgd_aau_is_wanted(const dsgd_aau *g, uint32_t k) {
+    return g->core.st == DSGD_AAU_PROPOSING && (g->core.mark[k] & DSGD_AAU_PENDING) &&
+           g->due[k].announced == DSGD_AAU_ACCEPT && g->due[k].id == g->core.tx;
+}
+
+WEFT_FN int dsgd_aau_choose(dsgd_aau *g) {
+    uint32_t k, unanswered = 0;
+    for (k = 0; k < g->net.count; k++) unanswered += (g->core.mark[k] & DSGD_AAU_PENDING) && !dsgd_aau_is_wanted(g, k);
+    for (k = 0; k < g->net.count; k++) {
+        int wanted = dsgd_aau_is_wanted(g, k);
+        if (!g->due[k].announced || (wanted && unanswered)) continue;
+        g->in_slot = k;
+        g->in_for = wanted                                                                     ? DSGD_AAU_SUMMING
+                    : g->due[k].announced == DSGD_AAU_COMMIT                                   ? DSGD_AAU_KEEPING
+                    : g->due[k].announced == DSGD_AAU_SNAPSHOT && g->state == DSGD_AAU_JOINING ? DSGD_AAU_KEEPING
+                                                                                               : DSGD_AAU_DRAINING;
+        memset(&g->in, 0, sizeof g->in);
+        g->inline_at = 0;
+        return dsgd_aau_next_piece(g, &g->in, g->desc.piece_bytes) ? 1 : 2;
+    }
+    return 0;
+}
+
+/* A piece is here. 0: it holds what no worker sends. */
+WEFT_FN int dsgd_aau_take_piece(dsgd_aau *g, unsigned char *p) {
+    const weft_tensor *t = &g->desc.params.tensor[g->in.tensor];
+    const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
+    const size_t each = weft_dtype_bytes(wire);
+    if (g->due[g->in_slot].swap) weft_swap(p, g->in.n * each, each);
+    if (g->in_for == DSGD_AAU_DRAINING) return 1;
+    if (weft_run_count_nonfinite(g->kernels, g->desc.pool, wire, g->in.n, p)) return 0;
+    if (g->in_for == DSGD_AAU_SUMMING)
+        dsgd_aau_add(g, t, g->sum + g->place[g->in.tensor] + g->in.at * dsgd_aau_sum_bytes(t->dtype), p, g->in.n,
+                     g->core.summed == 0);
+    return 1;
+}
+
+/* Everything is here that a letter has announced. */
+WEFT_FN void dsgd_aau_all_here(dsgd_aau *g) {
+    const uint32_t k = g->in_slot;
+    dsgd_aau_due *u = &g->due[k];
+    const int kind = u->announced, heard = u->heard, kept = g->in_for == DSGD_AAU_KEEPING;
+    g->in_for = DSGD_AAU_NOTHING;
+    u->announced = u->heard = 0;
+    g->net.moved = 1;
+    if (kind != DSGD_AAU_SNAPSHOT) {
+        dsgd_aau_hear(&g->core, k, kind, u->id, u->count);
+    } else if (kept) {
+        dsgd_aau_take_over(g);
+        dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
+    }
+    if (heard) dsgd_aau_hear(&g->core, k, heard, 0, 0);
+}
+
+WEFT_FN void dsgd_aau_fetch(dsgd_aau *g) {
+    for (;;) {
+        unsigned char *into;
+        weft_status s;
+        size_t bytes;
+        if (g->in_for == DSGD_AAU_NOTHING) {
+            int found = dsgd_aau_choose(g);
+            if (!found) return;
+            if (found == 2) { /* a model without elements */
+                dsgd_aau_all_here(g);
+                continue;
+            }
+        }
+        bytes = dsgd_aau_piece_bytes(g, &g->in);
+        into = g->piece_in;
+        if (g->in_for == DSGD_AAU_KEEPING)
+            into = g->sum + g->place[g->in.tensor] + g->in.at * (bytes / g->in.n); /* as it travels, side by side */
+        if (dsgd_aau_is_inline(g)) {
+            memcpy(into, g->due[g->in_slot].data + g->inline_at, bytes);
+            g->inline_at += bytes;
+        } else {
+            if (!g->net.link[g->in_slot].in_active) weft_link_fetch(&g->net, g->in_slot, into, bytes);
+            if (g->in_for == DSGD_AAU_NOTHING) continue; /* the link is down */
+            s = weft_link_fetched(&g->net, g->in_slot);
+            if (s == WEFT_AGAIN) return;
+            if (s < 0) continue;
+        }
+        if (!dsgd_aau_take_piece(g, into)) {
+            g->stats.nonfinite++;
+            weft_link_fault(&g->net, g->in_slot, WEFT_ERR_NONFINITE, WEFT_TEXT("a neighbour's parameters"), 0, 1);
+            continue;
+        }
+        if (!dsgd_aau_next_piece(g, &g->in, g->desc.piece_bytes)) dsgd_aau_all_here(g);
+    }
+}
+
+/* ---- Actions of the machine ---- */
+
+WEFT_FN void dsgd_aau_act(void *owner, int act, uint32_t slot, uint32_t id, uint32_t count) {
+    dsgd_aau *g = (dsgd_aau *)owner;
+    dsgd_aau_due *u = slot == WEFT_NO_RANK ? NULL : &g->due[slot];
+    g->net.moved = 1;
+    switch (act) {
+    case DSGD_AAU_STATE: break; /* what a neighbour has not been told is seen when its link has room */
+    case DSGD_AAU_READY:
+    case DSGD_AAU_BUSY:
+        u->flag = act;
+        u->flag_id = id;
+        u->flag_after = u->tx != 0;
+        break;
+    case DSGD_AAU_ADD: break;
+    case DSGD_AAU_CENTER:
+        g->center = count;
+        g->averaged = id;
+        g->stats.led++;
+        break;
+    case DSGD_AAU_LEAF:
+        g->leaf = count;
+        g->averaged = id;
+        g->by = slot;
+        g->stats.followed++;
+        break;
+    case DSGD_AAU_CONTINUE: g->go_on = 1; break;
+    case DSGD_AAU_LINGER:
+        g->linger_session = id;
+        g->linger_at = dsgd_aau_after(g, g->desc.grace_ns);
+        break;
+    default:
+        if (u->tx) {
+            u->clash = 1; /* it has asked again before it was answered: no worker does */
+            break;
+        }
+        u->tx = act;
+        u->tx_id = id;
+        u->tx_count = count;
+        break;
+    }
+}
+
+/* ---- What the links bring ---- */
+
+WEFT_FN void dsgd_aau_on_hello(void *self, uint32_t slot, weft_header *h, unsigned char *payload) {
+    const dsgd_aau *g = (const dsgd_aau *)self;
+    int i;
+    h->arg0 = g->core.view[g->core.edge[slot]];
+    h->round = g->desc.join == DSGD_AAU_FOUND && g->desc.initial == DSGD_AAU_INITIAL_CHECK ? g->initial_hash : 0;
+    for (i = 0; i < DSGD_AAU_FIELDS; i++) weft_put64(payload + 8 * i, g->fingerprint[i]);
+    h->payload = 8 * DSGD_AAU_FIELDS;
+}
+
+WEFT_FN const char *dsgd_aau_field_name(int i) {
+    static const char *const names[DSGD_AAU_FIELDS] = {
+        "algorithm", "version",     "params.count",  "params (elements)", "params (shapes and types)",
+        "wire",      "piece_bytes", "graph.workers", "graph.edges",       "graph (its edges)"};
+    return names[i];
+}
+
+WEFT_FN weft_status dsgd_aau_on_up(void *self, uint32_t slot, const weft_header *h, const unsigned char *payload,
+                                   weft_detail *d) {
+    dsgd_aau *g = (dsgd_aau *)self;
+    dsgd_aau_core *c = &g->core;
+    const uint32_t e = c->edge[slot];
+    weft_header mine;
+    unsigned char ignore[WEFT_INLINE_BYTES];
+    int i;
+    if (h->payload != 8 * DSGD_AAU_FIELDS || h->arg0 > DSGD_AAU_MOST_COUNTER)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("hello"), 8 * DSGD_AAU_FIELDS, h->payload);
+    for (i = 0; i < DSGD_AAU_FIELDS; i++)
+        if (weft_get64(payload + 8 * i) != g->fingerprint[i])
+            return weft_refuse(d, WEFT_ERR_MISMATCH, dsgd_aau_field_name(i), g->fingerprint[i],
+                               weft_get64(payload + 8 * i));
+    dsgd_aau_on_hello(self, slot, &mine, ignore);
+    if (h->round && mine.round && h->round != mine.round)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("hash of the initial parameters"), mine.round, h->round);
+    weft_link_trace(&g->net, WEFT_EVENT_VIEW, g->net.link[slot].rank, c->session, h->arg0);
+    if (c->mark[slot] & DSGD_AAU_LINK) {
+        if ((c->view[e] & 1u) && h->arg0 == c->view[e])
+            return WEFT_OK; /* both have counted it as up from the beginning */
+        dsgd_aau_lost(c, slot);
+    }
+    /* odd: the other end has counted this very link as up before it said so; then both mean the same number */
+    dsgd_aau_up(c, slot, (uint32_t)h->arg0 - (h->arg0 > c->view[e] && (h->arg0 & 1u)));
+    return WEFT_OK;
+}
+
+WEFT_FN void dsgd_aau_on_down(void *self, uint32_t slot, int left) {
+    dsgd_aau *g = (dsgd_aau *)self;
+    int spoilt = 0;
+    (void)left;
+    if (g->in_for != DSGD_AAU_NOTHING && g->in_slot == slot) {
+        /* of the first leaf nothing stays; but a later one's first pieces cannot be taken out of the sum again */
+        spoilt = g->in_for == DSGD_AAU_SUMMING && g->core.summed != 0;
+        g->in_for = DSGD_AAU_NOTHING;
+    }
+    {
+        int barred = g->due[slot].barred;
+        memset(&g->due[slot], 0, sizeof g->due[slot]);
+        g->due[slot].barred = barred;
+    }
+    if (spoilt) {
+        g->stats.called_off++;
+        weft_link_trace(&g->net, WEFT_EVENT_ABANDONED, g->net.link[slot].rank, g->core.tx, 0);
+        dsgd_aau_call_off(&g->core);
+    }
+    dsgd_aau_lost(&g->core, slot);
+}
+
+/* May this message come from this neighbour, now? */
+WEFT_FN const char *dsgd_aau_misplaced(const dsgd_aau *g, uint32_t slot, const weft_header *h) {
+    const dsgd_aau_core *c = &g->core;
+    const int higher = c->neighbour[slot] > c->me;
+    const int kind = (int)h->step;
+    if (h->step < DSGD_AAU_STATE || h->step > DSGD_AAU_LAST_KIND) return WEFT_TEXT("letter.kind");
+    if (h->round && kind != DSGD_AAU_COMMIT) return WEFT_TEXT("letter.count");
+    switch (kind) {
+    case DSGD_AAU_STATE: return h->payload ? NULL : WEFT_TEXT("letter.payload");
+    case DSGD_AAU_PROPOSE:
+    case DSGD_AAU_ABORT: return higher ? NULL : WEFT_TEXT("letter.kind (from a lower rank)");
+    case DSGD_AAU_ACCEPT:
+    case DSGD_AAU_REJECT: return higher ? WEFT_TEXT("letter.kind (from a higher rank)") : NULL;
+    case DSGD_AAU_COMMIT:
+        return c->st == DSGD_AAU_LOCKED && c->leader == slot && c->leader_tx == h->piece && h->round >= 1 &&
+                       h->round < c->workers
+                   ? NULL
+                   : WEFT_TEXT("a commit that nobody waits for");
+    case DSGD_AAU_SNAPSHOT:
+    case DSGD_AAU_LATER: return g->due[slot].asked ? NULL : WEFT_TEXT("an answer that nobody waits for");
+    default: return NULL;
+    }
+}
+
+WEFT_FN weft_status dsgd_aau_on_letter(void *self, uint32_t slot, const weft_header *h, const unsigned char *payload,
+                                       weft_detail *d) {
+    dsgd_aau *g = (dsgd_aau *)self;
+    const int kind = (int)h->step;
+    const char *wrong = dsgd_aau_misplaced(g, slot, h);
+    dsgd_aau_due *u = &g->due[slot];
+    if (wrong) return weft_refuse(d, WEFT_ERR_PROTOCOL, wrong, 0, h->step);
+    if (u->announced && kind >= DSGD_AAU_PROPOSE && kind <= DSGD_AAU_ABORT)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter.kind (before its data)"), 0, h->step);
+    if (dsgd_aau_has_data(kind) && dsgd_aau_is_inline(g)) {
+        if (h->payload != g->wire_bytes)
+            return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter.payload"), g->wire_bytes, h->payload);
+        memcpy(u->data, payload, h->payload);
+        g->net.traffic.control_received -= h->payload;
+        g->net.traffic.payload_received += h->payload;
+    } else if (h->payload && !dsgd_aau_told_by(&g->core, slot, payload, h->payload)) {
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: state"), 0, h->payload);
+    }
+    switch (kind) {
+    case DSGD_AAU_STATE: break;
+    case DSGD_AAU_SNAPSHOT: u->asked = 0; /* fall through */
+    case DSGD_AAU_ACCEPT:
+    case DSGD_AAU_COMMIT:
+        u->announced = kind;
+        u->id = h->piece;
+        u->count = (uint32_t)h->round;
+        u->swap = h->big_endian != weft_big_endian();
+        break;
+    case DSGD_AAU_PULL:
+        u->snapshot = 1;
+        u->refuse = g->state == DSGD_AAU_JOINING;
+        break;
+    case DSGD_AAU_LATER: u->asked = 2; break;
+    default:
+        if (u->announced)
+            u->heard = kind;
+        else
+            dsgd_aau_hear(&g->core, slot, kind, h->piece, 0);
+        break;
+    }
+    return WEFT_OK;
+}
+
+WEFT_FN int dsgd_aau_is_busy(void *self, uint32_t slot) {
+    return ((const dsgd_aau *)self)->due[slot].announced;
+}
+
+/* ---- What is due to a neighbour ---- */
+
+/* The inline data of a letter. */
+WEFT_FN uint32_t dsgd_aau_pack(const dsgd_aau *g, unsigned char *p) {
+    dsgd_aau_cursor c;
+    uint32_t n = 0;
+    memset(&c, 0, sizeof c);
+    while (dsgd_aau_next_piece(g, &c, g->desc.piece_bytes)) {
+        dsgd_aau_to_wire(g, &g->desc.params.tensor[c.tensor], c.at, c.n, p + n);
+        n += (uint32_t)dsgd_aau_piece_bytes(g, &c);
+    }
+    return n;
+}
+
+/* Nothing overtakes the news that it follows from: they go first, or in the same letter. */
+WEFT_FN void dsgd_aau_post(dsgd_aau *g, uint32_t k) {
+    dsgd_aau_due *u = &g->due[k];
+    while (g->net.link[k].state == WEFT_LINK_UP && !g->net.link[k].failing && !u->said &&
+           weft_link_room(&g->net.link[k])) {
+        unsigned char payload[WEFT_INLINE_BYTES];
+        weft_header h;
+        int kind = 0, packed = 0, flag = 0;
+        memset(&h, 0, sizeof h);
+        if (u->flag && !u->flag_after) {
+            kind = u->flag;
+            flag = 1;
+        } else if (u->tx) {
+            if (!dsgd_aau_has_data(u->tx) || !g->shipping) kind = u->tx;
+        } else if (u->pull) {
+            kind = DSGD_AAU_PULL;
+        } else if (u->refuse) {
+            kind = DSGD_AAU_LATER;
+        } else if (u->snapshot && g->state == DSGD_AAU_AVERAGING && !g->shipping && !u->shipping) {
+            kind = DSGD_AAU_SNAPSHOT;
+        }
+        if (kind == 0 && u->flag && !u->tx) {
+            kind = u->flag;
+            flag = 1;
+        }
+        packed = dsgd_aau_has_data(kind) && dsgd_aau_is_inline(g);
+        if (dsgd_aau_untold(&g->core, k)) {
+            if (!kind && g->flush_at == DSGD_AAU_NEVER && g->desc.coalesce_ns)
+                g->flush_at = dsgd_aau_after(g, g->desc.coalesce_ns);
+            if (!kind && g->flush_at) return; /* it may find a letter to travel with */
+            h.payload = (uint32_t)dsgd_aau_tell(&g->core, k, payload, sizeof payload);
+            if (packed || dsgd_aau_untold(&g->core, k)) kind = DSGD_AAU_STATE; /* the rest goes first */
+            if (!kind) kind = DSGD_AAU_STATE;
+        }
+        if (!kind) return;
+        h.kind = WEFT_LINK_LETTER;
+        h.step = (uint32_t)kind;
+        if (kind == u->tx) {
+            h.piece = u->tx_id;
+            h.round = kind == DSGD_AAU_COMMIT ? u->tx_count : 0;
+        } else if (flag) {
+            h.piece = u->flag_id;
+        }
+        if (kind != DSGD_AAU_STATE) {
+            if (dsgd_aau_has_data(kind)) {
+                if (packed) h.payload = dsgd_aau_pack(g, payload);
+                u->shipping = !packed && g->wire_bytes != 0;
+                if (kind == DSGD_AAU_SNAPSHOT) u->snapshot = 0;
+            }
+            if (kind == u->tx)
+                u->tx = 0;
+            else if (flag)
+                u->flag = 0;
+            else if (kind == DSGD_AAU_PULL)
+                u->pull = 0;
+            else if (kind == DSGD_AAU_LATER)
+                u->refuse = 0;
+        }
+        if (weft_link_post(&g->net, k, &h, payload, h.payload) == WEFT_OK && packed && kind != DSGD_AAU_STATE) {
+            g->net.traffic.control_sent -= h.payload;
+            g->net.traffic.payload_sent += h.payload;
+        }
+    }
+}
+
+/* ---- Driving ---- */
+
+/* Says hello to all neighbours that are not known to be gone. */
+WEFT_FN void dsgd_aau_open(dsgd_aau *g) {
+    uint32_t k;
+    if (g->opened) return;
+    g->opened = 1;
+    for (k = 0; k < g->net.count; k++)
+        if (!g->due[k].barred) weft_link_open(&g->net, k);
+}
+
+WEFT_FN void dsgd_aau_timers(dsgd_aau *g) {
+    uint64_t now;
+    if (g->linger_at == DSGD_AAU_NEVER && g->patient_until == DSGD_AAU_NEVER &&
+        (g->flush_at == DSGD_AAU_NEVER || !g->flush_at))
+        return;
+    now = g->net.net->now(g->net.net->ctx);
+    if (now >= g->flush_at) g->flush_at = 0; /* until everything is told */
+    if (now >= g->linger_at) {
+        g->linger_at = DSGD_AAU_NEVER;
+        dsgd_aau_linger(&g->core, g->linger_session);
+    }
+    if (now >= g->patient_until && g->core.st == DSGD_AAU_WAITING) {
+        g->patient_until = DSGD_AAU_NEVER;
+        dsgd_aau_go_alone(&g->core);
+    }
+}
+
+/* The averaging is agreed, and what it needs of this worker is on its way: now it takes place here. */
+WEFT_FN void dsgd_aau_settle(dsgd_aau *g) {
+    if (g->state != DSGD_AAU_AVERAGING || !g->go_on || g->shipping || dsgd_aau_promised(g, 0)) return;
+    if (g->center) dsgd_aau_apply(g, 0, g->center);
+    if (g->leaf) dsgd_aau_apply(g, 1, g->leaf);
+    if (!g->center && !g->leaf) g->stats.alone++;
+    g->center = g->leaf = 0;
+    g->go_on = 0;
+    g->linger_at = g->patient_until = DSGD_AAU_NEVER;
+    if (g->desc.coalesce_ns) g->flush_at = 0; /* who knows when the host looks in again */
+    dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
+}
+
+/* A worker that joins asks one neighbour after the other until one is not joining itself. If all of them are, the
+ * lowest of them begins with what it has. */
+WEFT_FN void dsgd_aau_join_poll(dsgd_aau *g) {
+    uint32_t k, up = 0, opening = 0, lower = 0, first = WEFT_NO_RANK;
+    if (g->state != DSGD_AAU_JOINING) return;
+    for (k = 0; k < g->net.count; k++) {
+        opening += g->net.link[k].state == WEFT_LINK_OPENING;
+        if (g->net.link[k].state != WEFT_LINK_UP) continue;
+        if (g->due[k].asked == 1 || g->due[k].announced) return; /* an answer is under way */
+        if (!g->due[k].asked && first == WEFT_NO_RANK) first = k;
+        up++;
+        lower += g->core.neighbour[k] < g->core.me;
+    }
+    if (!up) return;
+    if (g->desc.join == DSGD_AAU_REJOIN || (first == WEFT_NO_RANK && !opening && !lower)) {
+        dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
+    } else if (first != WEFT_NO_RANK) {
+        g->due[first].pull = g->due[first].asked = 1;
+        g->net.moved = 1;
+    }
+}
+
+WEFT_FN void dsgd_aau_leave_poll(dsgd_aau *g) {
+    uint32_t k, left = 0;
+    if (g->state != DSGD_AAU_LEAVING) return;
+    for (k = 0; k < g->net.count; k++) {
+        weft_link *l = &g->net.link[k];
+        dsgd_aau_due *u = &g->due[k];
+        if (l->state == WEFT_LINK_UP && !u->said && !u->tx && !u->flag && !u->announced &&
+            !dsgd_aau_untold(&g->core, k)) {
+            u->said = l->bye_due = 1;
+            g->net.moved = 1;
+        }
+        /* the other end may be leaving, too, and wait until what it has said is read */
+        left += l->state == WEFT_LINK_OPENING || (l->state == WEFT_LINK_UP && (!u->said || l->bye_due));
+    }
+    if (left || !weft_links_flushed(&g->net)) return;
+    weft_links_close(&g->net);
+    dsgd_aau_phase(g, DSGD_AAU_LEFT, WEFT_TEXT("gone"));
+}
+
+WEFT_FN void dsgd_aau_pump(dsgd_aau *g) {
+    int round;
+    uint32_t k, untold = 0;
+    for (round = 0; round < DSGD_AAU_ROUNDS; round++) {
+        g->net.moved = 0;
+        for (k = 0; k < g->net.count; k++) weft_link_pump(&g->net, k);
+        dsgd_aau_timers(g);
+        dsgd_aau_fetch(g);
+        dsgd_aau_join_poll(g);
+        for (k = 0; k < g->net.count; k++) {
+            if (g->due[k].clash) {
+                g->due[k].clash = 0;
+                weft_link_fault(&g->net, k, WEFT_ERR_PROTOCOL, WEFT_TEXT("a second transaction"), 0, 1);
+            }
+            dsgd_aau_post(g, k);
+        }
+        dsgd_aau_ship(g);
+        dsgd_aau_settle(g);
+        dsgd_aau_leave_poll(g);
+        if (!g->net.moved) break;
+    }
+    for (k = 0; k < g->net.count; k++) untold += g->net.link[k].state == WEFT_LINK_UP && dsgd_aau_untold(&g->core, k);
+    if (!untold) g->flush_at = g->desc.coalesce_ns ? DSGD_AAU_NEVER : 0;
+}
+
+/* Nothing has moved for timeout_ns: said once a time-out, and nothing is lost. */
+WEFT_FN weft_status dsgd_aau_deadline(dsgd_aau *g) {
+    uint64_t now;
+    if (!g->desc.timeout_ns) return WEFT_AGAIN;
+    now = g->net.net->now(g->net.net->ctx);
+    if (g->net.progress || !g->timing) {
+        g->net.progress = 0;
+        g->timing = 1;
+        g->since_ns = now;
+    }
+    if (now - g->since_ns < g->desc.timeout_ns) return WEFT_AGAIN;
+    g->timing = 0;
+    return dsgd_aau_fail(g, WEFT_ERR_TIMEOUT, WEFT_NO_RANK, WEFT_TEXT("timeout_ns"), g->desc.timeout_ns,
+                         now - g->since_ns);
+}
+
+WEFT_FN weft_status dsgd_aau_drive(dsgd_aau *g) {
+    uint32_t k;
+    dsgd_aau_pump(g);
+    if (g->net.refused) {
+        weft_status s = g->net.refused;
+        g->detail = g->net.fault;
+        g->net.refused = WEFT_OK;
+        return s;
+    }
+    if (g->state == DSGD_AAU_IDLE || g->state == DSGD_AAU_LEFT) return WEFT_OK;
+    for (k = 0; k < g->net.count; k++)
+        if (g->net.link[k].state == WEFT_LINK_UP || g->net.link[k].state == WEFT_LINK_OPENING) break;
+    if (g->state == DSGD_AAU_JOINING && k == g->net.count)
+        return dsgd_aau_fail(g, WEFT_ERR_PEER_LOST, WEFT_NO_RANK, WEFT_TEXT("neighbours (nobody to join)"), 1, 0);
+    return dsgd_aau_deadline(g);
+}
+
+/* ---- Descriptor and memory ---- */
+
+WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, uint32_t abi, dsgd_aau_desc *out,
+                                   weft_detail *d) {
+    weft_status s;
+    uint64_t most;
+    if (!in) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc"), 1, 0);
+    if (abi != WEFT_ABI) return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("header version"), WEFT_ABI, abi);
+    if (desc_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("sizeof(dsgd_aau_desc)"), sizeof *in, desc_size);
+    if (in->struct_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *in, in->struct_size);
+    *out = *in;
+    if ((s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
+    if ((s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK) return s;
+    if ((s = weft_graph_check(in->graph, in->transport->size, d)) != WEFT_OK) return s;
+    if (in->channel >= WEFT_CHANNELS)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
+    if (!weft_kernels_select(in->isa, 0))
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)in->isa);
+    if ((uint64_t)in->join > DSGD_AAU_REJOIN)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.join"), DSGD_AAU_REJOIN, (uint64_t)in->join);
+    if ((uint64_t)in->initial > DSGD_AAU_INITIAL_KEEP)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.initial"), DSGD_AAU_INITIAL_KEEP,
+                           (uint64_t)in->initial);
+    if ((uint64_t)in->wire > DSGD_AAU_WIRE_BF16)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.wire"), DSGD_AAU_WIRE_BF16, (uint64_t)in->wire);
+    out->isa = weft_isa_resolve(in->isa);
+    out->fan = in->fan ? in->fan : 8;
+    out->piece_bytes = in->piece_bytes ? in->piece_bytes : 262144;
+    if (out->piece_bytes < 1024)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.piece_bytes"), 1024, in->piece_bytes);
+    most = in->transport->max_message_bytes;
+    if (most && most < out->piece_bytes) out->piece_bytes = (uint32_t)most;
+    out->piece_bytes = out->piece_bytes / 64 * 64;
+    if ((in->grace_ns || in->coalesce_ns || in->patience_ns || in->timeout_ns) && !in->transport->now)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for a deadline)"), 1, 0);
+    return WEFT_OK;
+}
+
+WEFT_FN dsgd_aau *dsgd_aau_lay_out(weft_layout *l, const dsgd_aau_desc *d, dsgd_aau *tmp) {
+    const uint32_t degree = weft_graph_degree(d->graph, d->transport->rank);
+    dsgd_aau *made = (dsgd_aau *)weft_layout_take(l, WEFT_TEXT("dsgd_aau"), 1, sizeof(dsgd_aau));
+    dsgd_aau *g = made ? made : tmp;
+    size_t i, at = 0, wire = 0, most = 0;
+    memset(g, 0, sizeof *g);
+    g->net.link = (weft_link *)weft_layout_take(l, WEFT_TEXT("links, one a neighbour"), degree, sizeof(weft_link));
+    g->due = (dsgd_aau_due *)weft_layout_take(l, WEFT_TEXT("what is due to neighbours"), degree, sizeof(dsgd_aau_due));
+    dsgd_aau_core_layout(l, &g->core, d->graph, d->transport->rank, d->fan);
+    g->place = (size_t *)weft_layout_take(l, WEFT_TEXT("places of tensors"), d->params.count, sizeof(size_t));
+    for (i = 0; i < d->params.count; i++) {
+        const weft_tensor *t = &d->params.tensor[i];
+        const size_t each = weft_dtype_bytes(dsgd_aau_wire_dtype(d, t->dtype));
+        size_t bytes = 0;
+        if (g->place) g->place[i] = at;
+        if (!weft_mul_size(t->count, dsgd_aau_sum_bytes(t->dtype), &bytes) ||
+            !weft_add_size(bytes, WEFT_ALIGNMENT - 1, &bytes) ||
+            !weft_add_size(at, bytes / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &at))
+            l->overflow = 1;
+        wire += t->count * each; /* no more than `at` */
+        if (t->count * each > most) most = t->count * each;
+    }
+    if (most > d->piece_bytes) most = d->piece_bytes;
+    g->wire_bytes = wire;
+    g->sum = (unsigned char *)weft_layout_take(l, WEFT_TEXT("accumulator"), degree ? at : 0, 1);
+    g->piece_in = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that comes"), degree ? most : 0, 1);
+    g->piece_out = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that goes"),
+                                                     degree && d->wire == DSGD_AAU_WIRE_BF16 ? most : 0, 1);
+    return made;
+}
+
+DSGD_AAU_API size_t dsgd_aau_memory_abi(const dsgd_aau_desc *desc, weft_memory_report *report, size_t desc_size,
+                                        uint32_t abi) {
+    weft_layout l;
+    weft_detail detail = weft_detail_none();
+    dsgd_aau_desc d;
+    dsgd_aau tmp;
+    size_t total = 0;
+    memset(&l, 0, sizeof l);
+    if (report) memset(report, 0, sizeof *report);
+    l.report = report;
+    if (dsgd_aau_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        dsgd_aau_lay_out(&l, &d, &tmp);
+        total = weft_layout_total(&l);
+        if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    }
+    if (report) {
+        report->detail = detail;
+        report->total_bytes = total;
+        report->requests_per_peer = WEFT_LINK_REQUESTS;
+    }
+    return total;
+}
+
+WEFT_FN void dsgd_aau_fingerprint(dsgd_aau *g) {
+    const dsgd_aau_desc *d = &g->desc;
+    uint64_t *f = g->fingerprint, h = 0;
+    size_t i;
+    f[0] = DSGD_AAU_MAGIC;
+    f[1] = WEFT_VERSION;
+    f[2] = d->params.count;
+    f[3] = weft_tensors_elements(&d->params);
+    for (i = 0; i < d->params.count; i++)
+        h = weft_mix(h + weft_mix(d->params.tensor[i].count) + (uint64_t)d->params.tensor[i].dtype);
+    f[4] = h;
+    f[5] = (uint64_t)d->wire;
+    f[6] = d->piece_bytes;
+    f[7] = d->graph->workers;
+    f[8] = d->graph->edges;
+    f[9] = weft_graph_hash(d->graph);
+}
+
+/* The parameters that training starts from. */
+WEFT_FN void dsgd_aau_look_at_start(dsgd_aau *g) {
+    size_t i;
+    uint64_t first = 0, h = 0;
+    for (i = 0; i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        h += weft_run_hash(g->kernels, g->desc.pool, t->dtype, t->count, first, t->data);
+        first += t->count;
+    }
+    g->initial_hash = h ? h : 1;
+}
+
+DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *desc, void *memory, size_t bytes,
+                                           weft_detail *detail, size_t desc_size, uint32_t abi) {
+    weft_detail why = weft_detail_none();
+    weft_detail *say = detail ? detail : &why;
+    weft_layout l;
+    dsgd_aau_desc d;
+    dsgd_aau *g;
+    size_t need;
+    uint32_t k;
+    weft_status s;
+    *say = why;
+    if (!out) return weft_refuse(say, WEFT_ERR_ARGUMENT, WEFT_TEXT("out"), 1, 0);
+    *out = NULL;
+    if ((s = dsgd_aau_check(desc, desc_size, abi, &d, say)) != WEFT_OK) return s;
+    need = dsgd_aau_memory_abi(desc, NULL, desc_size, abi);
+    if (!need) return weft_refuse(say, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    if (!memory || bytes < need) return weft_refuse(say, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), need, memory ? bytes : 0);
+    if ((s = weft_float_probe(say)) != WEFT_OK) return s;
+    memset(&l, 0, sizeof l);
+    l.base = weft_align_memory(memory);
+    g = dsgd_aau_lay_out(&l, &d, NULL);
+    g->magic = DSGD_AAU_MAGIC;
+    g->desc = d;
+    g->detail = weft_detail_none();
+    g->net.detail = g->net.fault = g->detail;
+    g->net.net = d.transport;
+    g->net.channel = d.channel;
+    g->net.trace = d.trace;
+    g->net.trace_ctx = d.trace_ctx;
+    g->net.owner.self = g;
+    g->net.owner.hello = dsgd_aau_on_hello;
+    g->net.owner.up = dsgd_aau_on_up;
+    g->net.owner.down = dsgd_aau_on_down;
+    g->net.owner.letter = dsgd_aau_on_letter;
+    g->net.owner.busy = dsgd_aau_is_busy;
+    dsgd_aau_core_start(&g->core, d.graph, d.transport->rank, d.fan, d.grace_ns != 0, d.join != DSGD_AAU_FOUND,
+                        dsgd_aau_act, g);
+    g->net.count = g->core.degree;
+    memset(g->net.link, 0, g->net.count * sizeof *g->net.link);
+    memset(g->due, 0, g->net.count * sizeof *g->due);
+    for (k = 0; k < g->net.count; k++) g->net.link[k].rank = g->core.neighbour[k];
+    g->kernels = weft_kernels_select(d.isa, g->wire_bytes);
+    g->linger_at = g->patient_until = DSGD_AAU_NEVER;
+    g->flush_at = d.coalesce_ns ? DSGD_AAU_NEVER : 0;
+    dsgd_aau_fingerprint(g);
+    dsgd_aau_look_at_start(g);
+    dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
+    *out = g;
+    return WEFT_OK;
+}
+
+/* ---- Verbs ---- */
+
+/* A verb begins. `states`: bit a state in which it is legal. Ends with dsgd_aau_exit. */
+WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
+    if (!g || g->magic != DSGD_AAU_MAGIC) return WEFT_ERR_ARGUMENT;
+    if (g->busy) return WEFT_ERR_REENTRY;
+    if (!(states >> g->state & 1u))
+        return dsgd_aau_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), states, (uint64_t)g->state);
+    g->busy = 1;
+    g->detail = weft_detail_none();
+    return WEFT_OK;
+}
+
+WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
+    g->busy = 0;
+    if (s > 0) g->detail.status = s;
+    return s;
+}
+
+#define DSGD_AAU_ONLY_IDLE (1u << DSGD_AAU_IDLE)
+#define DSGD_AAU_ANY_LIVE ((1u << DSGD_AAU_LEFT) - 1u)
+
+DSGD_AAU_API weft_status dsgd_aau_start(dsgd_aau *g) {
+    weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (g->opened) return dsgd_aau_exit(g, dsgd_aau_drive(g));
+    dsgd_aau_look_at_start(g); /* they may have been filled in since init */
+    dsgd_aau_open(g);
+    if (g->desc.join != DSGD_AAU_FOUND && g->net.count) /* who has no neighbours joins nobody */
+        dsgd_aau_phase(g, DSGD_AAU_JOINING, WEFT_TEXT("joining"));
+    return dsgd_aau_exit(g, dsgd_aau_drive(g));
+}
+
+DSGD_AAU_API weft_status dsgd_aau_step(dsgd_aau *g) {
+    size_t i;
+    weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (!g->opened && g->desc.join != DSGD_AAU_FOUND)
+        return dsgd_aau_exit(
+            g, dsgd_aau_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("dsgd_aau_start (to join)"), 1, 0));
+    for (i = 0; i < g->desc.params.count; i++) {
+        const weft_tensor *t = &g->desc.params.tensor[i];
+        uint64_t bad = dsgd_aau_to_wire(g, t, 0, t->count, NULL);
+        if (!bad) continue;
+        g->stats.nonfinite++;
+        return dsgd_aau_exit(g, dsgd_aau_fail(g, WEFT_ERR_NONFINITE, g->core.me, WEFT_TEXT("params"), i, bad));
+    }
+    dsgd_aau_open(g);
+    g->stats.steps++;
+    g->net.round = g->stats.steps;
+    dsgd_aau_phase(g, DSGD_AAU_AVERAGING, WEFT_TEXT("averaging"));
+    weft_link_trace(&g->net, WEFT_EVENT_ROUND_BEGUN, WEFT_NO_RANK, g->stats.steps, 0);
+    g->timing = 0;
+    if (g->desc.patience_ns) g->patient_until = dsgd_aau_after(g, g->desc.patience_ns);
+    dsgd_aau_done(&g->core);
+    return dsgd_aau_exit(g, dsgd_aau_drive(g));
+}
+
+DSGD_AAU_API weft_status dsgd_aau_poll(dsgd_aau *g) {
+    weft_status s = dsgd_aau_enter(g, DSGD_AAU_ANY_LIVE | 1u << DSGD_AAU_LEFT);
+    return s != WEFT_OK ? s : dsgd_aau_exit(g, dsgd_aau_drive(g));
+}
+
+DSGD_AAU_API uint64_t dsgd_aau_wake_ns(const dsgd_aau *g) {
+    uint64_t at = DSGD_AAU_NEVER, until;
+    if (!g || g->magic != DSGD_AAU_MAGIC || g->state >= DSGD_AAU_LEFT) return at;
+    if (g->net.moved) return 0; /* the last verb had more to do than it may at a time */
+    if (g->linger_at < at) at = g->linger_at;
+    if (g->patient_until < at && g->core.st == DSGD_AAU_WAITING) at = g->patient_until;
+    if (g->desc.coalesce_ns && g->flush_at && g->flush_at < at) at = g->flush_at;
+    if (g->desc.timeout_ns && g->state != DSGD_AAU_IDLE && g->timing) {
+        until = g->since_ns < DSGD_AAU_NEVER - g->desc.timeout_ns ? g->since_ns + g->desc.timeout_ns : DSGD_AAU_NEVER;
+        if (until < at) at = until;
+    }
+    return at;
+}
+
+DSGD_AAU_API weft_status dsgd_aau_wait(dsgd_aau *g) {
+    for (;;) {
+        weft_status s = dsgd_aau_poll(g);
+        if (s != WEFT_AGAIN) return s;
+        if (g->net.net->wait) g->net.net->wait(g->net.net->ctx, dsgd_aau_wake_ns(g));
+    }
+}
+
+DSGD_AAU_API weft_status dsgd_aau_leave(dsgd_aau *g) {
+    weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    dsgd_aau_open(g);
+    g->timing = 0;
+    dsgd_aau_phase(g, DSGD_AAU_LEAVING, WEFT_TEXT("saying good-bye"));
+    return dsgd_aau_exit(g, dsgd_aau_drive(g));
+}
+
+WEFT_FN weft_status dsgd_aau_set_link(dsgd_aau *g, uint32_t rank, int up) {
+    uint32_t k;
+    weft_status s = dsgd_aau_enter(g, DSGD_AAU_ANY_LIVE);
+    if (s != WEFT_OK) return s;
+    if (rank >= g->core.workers || rank == g->core.me)
+        return dsgd_aau_exit(g, dsgd_aau_fail(g, WEFT_ERR_ARGUMENT, rank, WEFT_TEXT("rank"), g->core.workers, rank));
+    k = weft_graph_slot(g->desc.graph, g->core.me, rank);
+    if (k == WEFT_NO_EDGE) return dsgd_aau_exit(g, WEFT_OK);
+    g->due[k].barred = !up;
+    if (!g->opened) {
+        if (!up) dsgd_aau_lost(&g->core, k); /* a founder has counted it as up */
+        return dsgd_aau_exit(g, WEFT_OK);
+    }
+    weft_link_down(&g->net, k, 0);
+    g->net.link[k].faults = 0;
+    if (up && g->state != DSGD_AAU_LEAVING) weft_link_open(&g->net, k);
+    return dsgd_aau_exit(g, WEFT_OK);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_peer_lost(dsgd_aau *g, uint32_t rank) {
+    return dsgd_aau_set_link(g, rank, 0);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_peer_up(dsgd_aau *g, uint32_t rank) {
+    return dsgd_aau_set_link(g, rank, 1);
+}
+
+/* ---- Saved state ---- */
+
+/* All of it in order: measured, written and read by the same lines. */
+WEFT_FN void dsgd_aau_blob(dsgd_aau_stats_t *s, weft_blob *b) {
+    uint64_t *counters[10];
+    size_t i, n = 0;
+    counters[n++] = &s->steps;
+    counters[n++] = &s->led;
+    counters[n++] = &s->followed;
+    counters[n++] = &s->partners;
+    counters[n++] = &s->alone;
+    counters[n++] = &s->called_off;
+    counters[n++] = &s->nonfinite;
+    counters[n++] = &s->merges;
+    counters[n++] = &s->redundant;
+    counters[n++] = &s->epochs;
+    for (i = 0; i < n; i++) weft_blob_u64(b, counters[i]);
+}
+
+enum { DSGD_AAU_BLOB_BYTES = WEFT_BLOB_HEAD + 10 * 8 + WEFT_BLOB_TAIL };
+
+WEFT_FN uint64_t dsgd_aau_blob_fingerprint(const dsgd_aau *g) {
+    uint64_t h = g->core.me;
+    int i;
+    for (i = 0; i < DSGD_AAU_FIELDS; i++) h = weft_mix(h + g->fingerprint[i]);
+    return h;
+}
+
+DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob b;
+    dsgd_aau_stats_t now;
+    weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (bytes) *bytes = DSGD_AAU_BLOB_BYTES;
+    if (!buf)
+        return dsgd_aau_exit(g, bytes ? WEFT_OK
+                                      : dsgd_aau_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
+    if (capacity < DSGD_AAU_BLOB_BYTES)
+        return dsgd_aau_exit(
+            g, dsgd_aau_fail(g, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), DSGD_AAU_BLOB_BYTES, capacity));
+    memset(&b, 0, sizeof b);
+    b.bytes = (unsigned char *)buf;
+    b.capacity = DSGD_AAU_BLOB_BYTES;
+    b.at = WEFT_BLOB_HEAD;
+    dsgd_aau_stats(g, &now);
+    dsgd_aau_blob(&now, &b);
+    weft_blob_seal((unsigned char *)buf, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g));
+    return dsgd_aau_exit(g, WEFT_OK);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t bytes) {
+    weft_blob b;
+    weft_detail why = weft_detail_none();
+    dsgd_aau_stats_t loaded;
+    weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
+    if (s != WEFT_OK) return s;
+    if (!(dsgd_aau_state(g) & DSGD_AAU_MAY_LOAD))
+        return dsgd_aau_exit(g, dsgd_aau_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
+    s = weft_blob_check((const unsigned char *)buf, bytes, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), &why);
+    if (s != WEFT_OK) return dsgd_aau_exit(g, dsgd_aau_fail(g, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+    memset(&loaded, 0, sizeof loaded);
+    memset(&b, 0, sizeof b);
+    b.from = (const unsigned char *)buf;
+    b.capacity = bytes - WEFT_BLOB_TAIL;
+    b.at = WEFT_BLOB_HEAD;
+    dsgd_aau_blob(&loaded, &b);
+    g->stats = loaded;
+    g->net.round = loaded.steps;
+    return dsgd_aau_exit(g, WEFT_OK);
+}
+
+/* ---- Reading ---- */
+
+DSGD_AAU_API void dsgd_aau_stats(const dsgd_aau *g, dsgd_aau_stats_t *out) {
+    uint32_t k;
+    if (!g || !out) return;
+    *out = g->stats;
+    out->merges += g->core.merged;
+    out->redundant += g->core.redundant;
+    out->epochs += g->core.epochs;
+    out->traffic = g->net.traffic;
+    out->epoch = g->core.epoch;
+    out->views = g->core.views;
+    out->lost = g->net.lost;
+    out->faults = g->net.faults;
+    out->neighbours = out->part = 0;
+    if (g->magic != DSGD_AAU_MAGIC) return;
+    for (k = 0; k < g->net.count; k++) out->neighbours += g->net.link[k].state == WEFT_LINK_UP;
+    for (k = 0; k < g->core.workers; k++) out->part += g->core.part[k] == g->core.part[g->core.me];
+}
+
+DSGD_AAU_API void dsgd_aau_effective(const dsgd_aau *g, dsgd_aau_desc *out) {
+    if (g && out) *out = g->desc;
+}
+
+DSGD_AAU_API const weft_detail *dsgd_aau_detail(const dsgd_aau *g) {
+    return g ? &g->detail : NULL;
+}
+
+DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *g) {
+    return g ? &g->net.fault : NULL;
+}
+
+DSGD_AAU_API uint32_t dsgd_aau_state(const dsgd_aau *g) {
+    if (!g || g->magic != DSGD_AAU_MAGIC || g->state >= DSGD_AAU_LEFT) return 0;
+    if (g->state != DSGD_AAU_IDLE) return DSGD_AAU_MAY_POLL | DSGD_AAU_MAY_LINK;
+    if (g->opened) return DSGD_AAU_MAY_STEP | DSGD_AAU_MAY_START | DSGD_AAU_MAY_LINK;
+    return (g->desc.join == DSGD_AAU_FOUND ? DSGD_AAU_MAY_STEP : 0) | DSGD_AAU_MAY_START | DSGD_AAU_MAY_LINK |
+           (g->stats.steps ? 0 : DSGD_AAU_MAY_LOAD);
+}
+
+DSGD_AAU_API weft_link_state dsgd_aau_link(const dsgd_aau *g, uint32_t rank) {
+    uint32_t k;
+    if (!g || g->magic != DSGD_AAU_MAGIC) return WEFT_LINK_DOWN;
+    k = weft_graph_slot(g->desc.graph, g->core.me, rank);
+    return k == WEFT_NO_EDGE ? WEFT_LINK_DOWN : g->net.link[k].state;
+}
+
+DSGD_AAU_API uint32_t dsgd_aau_labels(dsgd_aau *g, uint32_t *labels, uint32_t capacity) {
+    uint32_t i;
+    if (!g || g->magic != DSGD_AAU_MAGIC) return 0;
+    for (i = 0; labels && i < g->core.workers && i < capacity; i++) labels[i] = dsgd_aau_label(&g->core, i);
+    return g->core.workers;
+}
+
+DSGD_AAU_API void dsgd_aau_close(dsgd_aau *g) {
+    if (!g || g->magic != DSGD_AAU_MAGIC || g->busy) return;
+    weft_links_close(&g->net);
+    g->state = DSGD_AAU_CLOSED;
+    g->magic = 0;
+}
+
+#if defined __clang__
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined __GNUC__
+#pragma GCC pop_options
+#elif defined _MSC_VER
+#pragma fp_contract(on)
+#pragma float_control(pop)
+#endif
+
+#endif /* DSGD_AAU_IMPLEMENTATION */
+
+#else /* WEFT_ELEMENT */
+
+/* ---- src/weft/kernels/body.h: section -------------------------------------------------------- */
+
+/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
+ * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
+ * (double tensors), and takes the vocabulary back. */
+#if WEFT_ELEMENT == 32
+#define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
+#define WEFT_T float
+#define WEFT_V WEFT_F
+#define WEFT_LANES WEFT_F_LANES
+#define WEFT_SET(a) WEFT_F_SET(a)
+#define WEFT_LOAD(p) WEFT_F_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_F_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD32(p)
+#define WEFT_NARROW(p, v) WEFT_D_STORE32(p, v)
+#ifdef WEFT_D_STREAM32
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM32(p, v)
+#endif
+#define WEFT_MADD(sum, a, b) WEFT_D_MADD(sum, a, b)
+#define WEFT_BITS(p) WEFT_U_LOAD32(p)
+#ifdef WEFT_F_STREAM
+#define WEFT_STREAM(p, v) WEFT_F_STREAM(p, v)
+#endif
+#else
+#define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
+#define WEFT_T double
+#define WEFT_V WEFT_D
+#define WEFT_LANES WEFT_D_LANES
+#define WEFT_SET(a) WEFT_D_SET(a)
+#define WEFT_LOAD(p) WEFT_D_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_D_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
+#define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD(p)
+#define WEFT_NARROW(p, v) WEFT_D_STORE(p, v)
+#ifdef WEFT_D_STREAM
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
+#define WEFT_MADD(sum, a, b) WEFT_D_ADD(sum, WEFT_D_MUL(a, b))
+#define WEFT_BITS(p) WEFT_U_LOAD64(p)
+#ifdef WEFT_D_STREAM
+#define WEFT_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
+#endif
+
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
+ * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too.
+ * WEFT_EACH_OUT also knows an array that is only written, for WEFT_STEP(LOAD, STORE, OUT): if `stream` is set and the
+ * set can, its stores bypass the cache, from where it is aligned. */
+#if WEFT_LANES > 1
+#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, part)
+#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, part)
+#define WEFT_EACH                                                                                                      \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                                 \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)                                                                     \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_EACH_OUT(out)                                                                                             \
+    i = 0;                                                                                                             \
+    if (stream) {                                                                                                      \
+        size_t part = WEFT_K(unaligned)(out, n);                                                                       \
+        if (part) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                          \
+        for (i = part; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STREAM)             \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                      \
+    }                                                                                                                  \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+
+/* How many of the n elements at p come before the first one that a whole vector can be streamed to. */
+WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
+    const size_t past = (size_t)(uintptr_t)p / sizeof(WEFT_T) % WEFT_LANES, m = past ? WEFT_LANES - past : 0;
+    return m < n ? m : n;
+}
+#else
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                     \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+#endif
+
+WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_LOAD(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    WEFT_STORE(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#else
+#define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys, int stream) {
+#ifdef WEFT_STREAM
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    size_t i;
+    if (stream) {
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, LOAD(x + i)); }
+        WEFT_EACH_OUT(y)
+#undef WEFT_STEP
+        return;
+    }
+#else
+    (void)stream;
+#endif
+    memmove(ys, xs, n * sizeof(WEFT_T));
+}
+
+WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys, int stream) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, WEFT_MUL(va, LOAD(x + i))); }
+    WEFT_EACH_OUT(y)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(axpy)(size_t n, double a, const void *xs, void *ys) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_ADD(LOAD(y + i), WEFT_MUL(va, LOAD(x + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
+    const WEFT_T *c = (const WEFT_T *)cs;
+    WEFT_T *x = (WEFT_T *)xs;
+    const WEFT_V keep = WEFT_SET((WEFT_T)(1.0 - l)), take = WEFT_SET((WEFT_T)l);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(x + i, WEFT_ADD(WEFT_MUL(keep, LOAD(x + i)), WEFT_MUL(take, LOAD(c + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups, int stream) {
+    const WEFT_T *g = (const WEFT_T *)gs;
+    WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE, OUT)                                                                                    \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        OUT(backup + i, was);                                                                                          \
+        STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
+    }
+    WEFT_EACH_OUT(backup)
+#undef WEFT_STEP
+}
+
+/* One way over m elements of a sum: v = (started: sum +) w[0] * p[0] + ... of up to four sources, to the sums at hand,
+ * or the last time to the result. Returns how many of those are not finite. */
+#if WEFT_LANES > 1
+#define WEFT_AT_ONCE 4
+#define WEFT_SUM_GROUP 128
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    const WEFT_T *const p0 = p[0], *const p1 = p[1], *const p2 = p[2], *const p3 = p[3];
+    const WEFT_V w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
+    unsigned bad = 0;
+    size_t i, j = 0;
+#define WEFT_TERM(LOAD, q) v = WEFT_ADD(v, WEFT_MUL(w##q, LOAD(p##q + i)));
+#define WEFT_ONE(LOAD)
+#define WEFT_TWO(LOAD) WEFT_TERM(LOAD, 1)
+#define WEFT_THREE(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2)
+#define WEFT_FOUR(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2) WEFT_TERM(LOAD, 3)
+#define WEFT_STEP(LOAD, MORE, TO)                                                                                      \
+    {                                                                                                                  \
+        WEFT_V v = WEFT_MUL(w0, LOAD(p0 + i));                                                                         \
+        if (started) v = WEFT_ADD(sum[j], v);                                                                          \
+        MORE(LOAD)                                                                                                     \
+        TO(v)                                                                                                          \
+    }
+#define WEFT_TO_SUM(v) sum[j] = v;
+#define WEFT_TO_OUT(v) WEFT_STORE(out + i, v); bad += WEFT_NONFINITE(v);
+#define WEFT_TO_MEMORY(v) WEFT_STREAM(out + i, v); bad += WEFT_NONFINITE(v);
+/* the lanes that are padding hold zeros, or NaN if a weight is not finite: not counted */
+#define WEFT_TO_REST(v) WEFT_STORE_REST(out + i, v); bad += WEFT_NONFINITE(WEFT_LOAD_REST(out + i));
+#define WEFT_LOOP(MORE, TO)                                                                                            \
+    for (i = 0; m - i >= WEFT_LANES; i += WEFT_LANES, j++) WEFT_STEP(WEFT_LOAD, MORE, TO)                              \
+    if (i < m) {                                                                                                       \
+        const size_t part = m - i;                                                                                     \
+        if (out) WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_REST)                                                         \
+        else WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_SUM)                                                              \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_WAY(MORE)                                                                                                 \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else if (stream) { WEFT_LOOP(MORE, WEFT_TO_MEMORY) }                                                               \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#else
+#define WEFT_WAY(MORE)                                                                                                 \
+    (void)stream;                                                                                                      \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#endif
+    if (count == 1) {
+        WEFT_WAY(WEFT_ONE)
+    } else if (count == 2) {
+        WEFT_WAY(WEFT_TWO)
+    } else if (count == 3) {
+        WEFT_WAY(WEFT_THREE)
+    } else {
+        WEFT_WAY(WEFT_FOUR)
+    }
+#undef WEFT_TERM
+#undef WEFT_ONE
+#undef WEFT_TWO
+#undef WEFT_THREE
+#undef WEFT_FOUR
+#undef WEFT_STEP
+#undef WEFT_TO_SUM
+#undef WEFT_TO_OUT
+#undef WEFT_TO_MEMORY
+#undef WEFT_TO_REST
+#undef WEFT_LOOP
+#undef WEFT_WAY
+    return bad;
+}
+
+#else
+/* One source at a time, in loops that a compiler can make vectors of. */
+#define WEFT_AT_ONCE 1
+#define WEFT_SUM_GROUP WEFT_GROUP
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    unsigned bad = 0;
+    size_t i;
+    (void)count, (void)stream;
+    if (started)
+        for (i = 0; i < m; i++) sum[i] = sum[i] + w[0] * p[0][i];
+    else
+        for (i = 0; i < m; i++) sum[i] = w[0] * p[0][i];
+    if (!out) return 0;
+    for (i = 0; i < m; i++) {
+        out[i] = sum[i];
+        bad += WEFT_NONFINITE(sum[i]);
+    }
+    return bad;
+}
+#endif
+
+/* Four sources at a time: memory gives more so than to eight streams at once. With more than that, a group of elements
+ * at a time, whose sums stay in the first-level cache; short groups, since memory likes those better, too. */
+WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
+                                          void *outs, int stream) {
+    WEFT_T *out = (WEFT_T *)outs + first;
+    WEFT_V sum[WEFT_SUM_GROUP / WEFT_LANES], weight[WEFT_AT_ONCE];
+    const WEFT_T *p[WEFT_AT_ONCE];
+    uint64_t bad = 0;
+    size_t s, m;
+    unsigned q, count;
+    int at_once; /* all in one way, so that no sums are kept */
+    while (k && (WEFT_T)w[k - 1] == 0) k--;
+    if (!k) memset(out, 0, n * sizeof *out);
+    at_once = WEFT_LANES > 1 && k <= WEFT_AT_ONCE;
+    for (s = 0; s < k; s++)
+        if ((WEFT_T)w[s] == 0) at_once = 0;
+    for (; k && n; out += m, first += m, n -= m) {
+        int started = 0;
+        m = n;
+        if (!at_once && m > WEFT_SUM_GROUP) m = WEFT_SUM_GROUP;
+#ifdef WEFT_STREAM
+        if (stream && WEFT_K(unaligned)(out, n)) m = WEFT_K(unaligned)(out, n); /* the first time */
+#endif
+        for (s = 0; s < k; s += count) {
+            if ((WEFT_T)w[s] == 0) {
+                count = 1;
+                continue;
+            }
+            for (count = 1; count < WEFT_AT_ONCE && s + count < k && (WEFT_T)w[s + count] != 0;) count++;
+            for (q = 0; q < WEFT_AT_ONCE; q++) {
+                const size_t source = q < count ? s + q : s;
+                weight[q] = WEFT_SET((WEFT_T)w[source]);
+                p[q] = (const WEFT_T *)x[source] + first;
+            }
+            bad += WEFT_K(add_sources)(count, m, p, weight, sum, started, s + count == k ? out : NULL, stream);
+            started = 1;
+        }
+    }
+    return bad;
+}
+
+WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    uint64_t bad = 0;
+    while (n) {
+        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m - m % WEFT_LANES;
+        unsigned group_bad = 0;
+        size_t i;
+        for (i = 0; i < whole; i += WEFT_LANES) group_bad += WEFT_NONFINITE(WEFT_LOAD(x + i));
+#if WEFT_LANES > 1
+        if (i < m) group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(x + i, m - i));
+#endif
+        bad += group_bad;
+        x += m;
+        n -= m;
+    }
+    return bad;
+}
+
+/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
+#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
+
+/* DO(j) for each accumulator; written out, since compilers keep an array in registers only under constant indices. */
+#if WEFT_D_LANES == 8
+#define WEFT_EACH_SUM(DO) DO(0) DO(1)
+#elif WEFT_D_LANES == 4
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3)
+#elif WEFT_D_LANES == 2
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#else
+#define WEFT_EACH_SUM(DO) for (j = 0; j < WEFT_SUMS; j++) { DO(j) }
+#endif
+#if WEFT_D_LANES == 1
+#define WEFT_SUM_INDEX size_t j;
+#else
+#define WEFT_SUM_INDEX
+#endif
+#define WEFT_SUM_OF(lanes, j) WEFT_D_LOAD((lanes) + (j) * WEFT_D_LANES)
+#define WEFT_SUM_TO(lanes, j, sum) WEFT_D_STORE((lanes) + (j) * WEFT_D_LANES, sum);
+
+/* A step is 16 elements. The last ones are padded with zeros. */
+WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+    WEFT_D sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j) sum[j] = WEFT_MADD(sum[j], WEFT_WIDE(x + (j) * WEFT_D_LANES), WEFT_WIDE(y + (j) * WEFT_D_LANES));
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+    WEFT_D sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D v = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
+        sum[j] = WEFT_MADD(sum[j], v, v);                                                                              \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        x = rest;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+    WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j)                                                                                                     \
+    xy[j] = WEFT_SUM_OF(lanes, j);                                                                                     \
+    xx[j] = WEFT_SUM_OF(lanes_xx, j);                                                                                  \
+    yy[j] = WEFT_SUM_OF(lanes_yy, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES), v = WEFT_WIDE(y + (j) * WEFT_D_LANES);                     \
+        xy[j] = WEFT_MADD(xy[j], u, v);                                                                                \
+        xx[j] = WEFT_MADD(xx[j], u, u);                                                                                \
+        yy[j] = WEFT_MADD(yy[j], v, v);                                                                                \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    WEFT_SUM_TO(lanes, j, xy[j])                                                                                       \
+    WEFT_SUM_TO(lanes_xx, j, xx[j])                                                                                    \
+    WEFT_SUM_TO(lanes_yy, j, yy[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+/* ---- sums over workers in f64: a few hundred columns at a time, which stay in the first-level cache ---- */
+
+/* Up to four sources; into s, or if `out` is not NULL, rounded, there. */
+WEFT_KERNEL void WEFT_K(sum_wide)(size_t n, size_t k, const double *w, const void *const *xs, double *s, int started,
+                                  void *outs, int stream) {
+    /* what is not used stands in for what is */
+    const WEFT_T *const x0 = (const WEFT_T *)xs[0], *const x1 = (const WEFT_T *)xs[k > 1 ? 1 : 0];
+    const WEFT_T *const x2 = (const WEFT_T *)xs[k > 2 ? 2 : 0], *const x3 = (const WEFT_T *)xs[k > 3 ? 3 : 0];
+    const double w0 = w[0], w1 = w[k > 1 ? 1 : 0], w2 = w[k > 2 ? 2 : 0], w3 = w[k > 3 ? 3 : 0];
+    const WEFT_D a0 = WEFT_D_SET(w0), a1 = WEFT_D_SET(w1), a2 = WEFT_D_SET(w2), a3 = WEFT_D_SET(w3);
+    WEFT_T *out = (WEFT_T *)outs;
+    size_t i = 0, m;
+#define WEFT_MORE(q) v = WEFT_D_ADD(v, WEFT_D_MUL(a##q, WEFT_WIDE(x##q + i)));
+#define WEFT_ONE_MORE(q) v = v + w##q * (double)x##q[i];
+#define WEFT_STEP(MORE, TO)                                                                                            \
+    {                                                                                                                  \
+        WEFT_D v = WEFT_D_MUL(a0, WEFT_WIDE(x0 + i));                                                                  \
+        if (started) v = WEFT_D_ADD(WEFT_D_LOAD(s + i), v);                                                           \
+        MORE                                                                                                           \
+        TO;                                                                                                            \
+    }
+#define WEFT_ONE(ONE_MORE)                                                                                             \
+    {                                                                                                                  \
+        double v = w0 * (double)x0[i];                                                                                 \
+        if (started) v = s[i] + v;                                                                                     \
+        ONE_MORE                                                                                                       \
+        if (out) out[i] = (WEFT_T)v;                                                                                   \
+        else s[i] = v;                                                                                                 \
+    }
+#if WEFT_D_LANES > 1
+#ifdef WEFT_NARROW_STREAM
+#define WEFT_SUM_STREAM(MORE)                                                                                          \
+    if (out && stream) {                                                                                               \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW_STREAM(out + i, v))               \
+    } else
+#else
+#define WEFT_SUM_STREAM(MORE)
+#endif
+#define WEFT_SUM(MORE, ONE_MORE)                                                                                       \
+    for (; i < m; i++) WEFT_ONE(ONE_MORE)                                                                              \
+    WEFT_SUM_STREAM(MORE)                                                                                              \
+    if (out) {                                                                                                         \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW(out + i, v))                      \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_D_STORE(s + i, v))                       \
+    }                                                                                                                  \
+    for (; i < n; i++) WEFT_ONE(ONE_MORE)
+#else
+#define WEFT_SUM(MORE, ONE_MORE) for (i = 0; i < n; i++) WEFT_ONE(ONE_MORE)
+#endif
+    m = 0; /* how many columns come before whole vectors can be streamed */
+#ifdef WEFT_NARROW_STREAM
+    if (out && stream && (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES)
+        m = WEFT_D_LANES - (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES;
+    if (m > n) m = n;
+#endif
+    (void)m, (void)stream, (void)a0, (void)a1, (void)a2, (void)a3;
+    if (k == 1) {
+        WEFT_SUM(, )
+    } else if (k == 2) {
+        WEFT_SUM(WEFT_MORE(1), WEFT_ONE_MORE(1))
+    } else if (k == 3) {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2))
+    } else {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2) WEFT_MORE(3), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2) WEFT_ONE_MORE(3))
+    }
+#undef WEFT_MORE
+#undef WEFT_ONE_MORE
+#undef WEFT_STEP
+#undef WEFT_ONE
+#undef WEFT_SUM
+#undef WEFT_SUM_STREAM
+}
+
+WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, wide[WEFT_LANES_OF_A_BLOCK];
+    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+    WEFT_D xs_sum[WEFT_SUMS], xx_sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j)                                                                                                     \
+    xs_sum[j] = WEFT_SUM_OF(lanes, j);                                                                                 \
+    xx_sum[j] = WEFT_SUM_OF(lanes_xx, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
+        xs_sum[j] = WEFT_D_ADD(xs_sum[j], WEFT_D_MUL(u, WEFT_D_LOAD(s + (j) * WEFT_D_LANES)));                         \
+        xx_sum[j] = WEFT_MADD(xx_sum[j], u, u);                                                                        \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        s += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memset(wide, 0, sizeof wide);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(wide, s, n * sizeof *s);
+        x = rest;
+        s = wide;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    WEFT_SUM_TO(lanes, j, xs_sum[j])                                                                                   \
+    WEFT_SUM_TO(lanes_xx, j, xx_sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+/* Sixteen elements at a time: their part of the norm, then their step. An element that is not finite makes its lane so;
+ * only then they are counted (lanes of f64 may also overflow: the count tells). */
+WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
+    const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
+    WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
+    const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
+    const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
+    const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
+    size_t i = 0;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        WEFT_V d = LOAD(g + i);                                                                                        \
+        if (decay != 0) d = WEFT_ADD(d, WEFT_MUL(wd, was));                                                            \
+        if (!plain) {                                                                                                  \
+            WEFT_V u = d;                                                                                              \
+            if (!first) u = WEFT_ADD(WEFT_MUL(mu, LOAD(v + i)), d);                                                    \
+            STORE(v + i, u);                                                                                           \
+            d = nesterov ? WEFT_ADD(d, WEFT_MUL(mu, u)) : u;                                                           \
+        }                                                                                                              \
+        STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
+    }
+#if WEFT_LANES > 1
+    {
+        WEFT_D sum[WEFT_SUMS];
+        size_t end;
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(g + i + (j) * WEFT_D_LANES);                                                        \
+        sum[j] = WEFT_MADD(sum[j], u, u);                                                                              \
+    }
+        while (n - i >= WEFT_LANES_OF_A_BLOCK) {
+            WEFT_EACH_SUM(WEFT_DO)
+            for (end = i + WEFT_LANES_OF_A_BLOCK; i < end; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+        }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+    }
+    WEFT_K(sqnorm_block)(n - i, g + i, lanes);
+    for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+    if (i < n) {
+        const size_t part = n - i;
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
+    }
+#else
+    WEFT_K(sqnorm_block)(n, gs, lanes);
+    WEFT_EACH
+#endif
+#undef WEFT_STEP
+    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
+        if (!weft_is_finite(lanes[i])) return WEFT_K(count_nonfinite)(n, gs);
+    return 0;
+}
+
+/* ---- the replica hash ---- */
+WEFT_KERNEL uint64_t WEFT_K(hash)(size_t n, uint64_t first, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    const size_t whole = n - n % WEFT_D_LANES;
+    uint64_t lanes[WEFT_D_LANES], sum = 0;
+    size_t i, j;
+    WEFT_U key, total = WEFT_U_SET(0);
+    const WEFT_U step = WEFT_U_SET(WEFT_HASH_KEY * WEFT_D_LANES);
+    for (j = 0; j < WEFT_D_LANES; j++) lanes[j] = WEFT_HASH_KEY * (first + j + 1);
+    key = WEFT_U_LOAD64(lanes);
+    for (i = 0; i < whole; i += WEFT_D_LANES) {
+        WEFT_U z = WEFT_U_ADD(WEFT_BITS(x + i), key);
+        key = WEFT_U_ADD(key, step);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 30)), WEFT_HASH_MUL1);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 27)), WEFT_HASH_MUL2);
+        total = WEFT_U_ADD(total, WEFT_U_XOR(z, WEFT_U_SHR(z, 31)));
+    }
+    WEFT_U_STORE64(lanes, total);
+    for (j = 0; j < WEFT_D_LANES; j++) sum += lanes[j];
+#if WEFT_D_LANES > 1
+    for (; i < n; i++) {
+        uint64_t bits = 0;
+#if WEFT_ELEMENT == 32
+        uint32_t half;
+        memcpy(&half, x + i, sizeof half);
+        bits = half;
+#else
+        memcpy(&bits, x + i, sizeof bits);
+#endif
+        sum += weft_mix(bits + WEFT_HASH_KEY * (first + i + 1));
+    }
+#endif
+    return sum;
+}
+
+#if WEFT_ELEMENT == 32
+/* ---- 16-bit types: WEFT_I holds WEFT_F_LANES 32-bit integers ---- */
+#if WEFT_LANES > 1
+WEFT_KERNEL WEFT_I WEFT_K(load16_rest)(const uint16_t *p, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_I_LOAD16(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    WEFT_I_STORE16(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, part)
+#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, part)
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                           \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(LOAD_REST, STORE_REST)                                                                               \
+    }
+#else
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(from_bf16)(size_t n, const uint16_t *x, float *y) {
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_I_TO_F(WEFT_I_SHL(LOAD(x + i), 16))); }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(to_bf16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), infinity = WEFT_I_SET(0x7F800000u), quiet = WEFT_I_SET(0x40u),
+                 half = WEFT_I_SET(0x7FFFu), one = WEFT_I_SET(1u);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), top = WEFT_I_SHR(b, 16);                                            \
+        const WEFT_I up = WEFT_I_ADD(b, WEFT_I_ADD(half, WEFT_I_AND(top, one)));                                       \
+        STORE(y + i, WEFT_I_SELECT(WEFT_I_GREATER(WEFT_I_AND(b, magnitude), infinity), WEFT_I_OR(top, quiet),          \
+                                   WEFT_I_SHR(up, 16)));                                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+
+/* Exponent and fraction move to where f32 has them, times 2^112 for the other bias; this makes subnormals right too. */
+WEFT_KERNEL void WEFT_K(from_f16)(size_t n, const uint16_t *x, float *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFu), sign = WEFT_I_SET(0x8000u), finite = WEFT_I_SET(0x0F7FFFFFu),
+                 infinity = WEFT_I_SET(0x0F800000u), exponent = WEFT_I_SET(0x7F800000u), nan = WEFT_I_SET(0x7FC00000u);
+    const WEFT_F bias = WEFT_I_TO_F(WEFT_I_SET(0x77800000u)); /* 2^112 */
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I h = LOAD(x + i), m = WEFT_I_SHL(WEFT_I_AND(h, magnitude), 13);                                    \
+        WEFT_I r = WEFT_F_TO_I(WEFT_F_MUL(WEFT_I_TO_F(m), bias));                                                      \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, finite), exponent, r);                                                     \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(m, nan), r);                                          \
+        STORE(y + i, WEFT_I_TO_F(WEFT_I_OR(r, WEFT_I_SHL(WEFT_I_AND(h, sign), 16))));                                  \
+    }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+/* Normal results round in integers; subnormal ones by adding 0.5, whose last place is that of f16's smallest number. */
+WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), sign = WEFT_I_SET(0x8000u), one = WEFT_I_SET(1u),
+                 infinity = WEFT_I_SET(0x7F800000u), large = WEFT_I_SET(0x477FFFFFu), normal = WEFT_I_SET(0x38800000u),
+                 bias = WEFT_I_SET(0xC8000FFFu), minus_half = WEFT_I_SET(0xC1000000u), inf16 = WEFT_I_SET(0x7C00u),
+                 nan16 = WEFT_I_SET(0x7E00u), fraction = WEFT_I_SET(0x3FFu);
+    const WEFT_F half = WEFT_F_SET(0.5f);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), m = WEFT_I_AND(b, magnitude), top = WEFT_I_SHR(m, 13);              \
+        const WEFT_I tiny = WEFT_I_ADD(WEFT_F_TO_I(WEFT_F_ADD(WEFT_I_TO_F(m), half)), minus_half);                     \
+        WEFT_I r = WEFT_I_SHR(WEFT_I_ADD(m, WEFT_I_ADD(bias, WEFT_I_AND(top, one))), 13);                              \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(normal, m), tiny, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, large), inf16, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(nan16, WEFT_I_AND(top, fraction)), r);                \
+        STORE(y + i, WEFT_I_OR(r, WEFT_I_AND(WEFT_I_SHR(b, 16), sign)));                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+#undef WEFT_LOAD16_REST
+#undef WEFT_STORE16_REST
+#undef WEFT_EACH16
+#endif
+
+#undef WEFT_K
+#undef WEFT_T
+#undef WEFT_V
+#undef WEFT_LANES
+#undef WEFT_SET
+#undef WEFT_LOAD
+#undef WEFT_STORE
+#undef WEFT_ADD
+#undef WEFT_SUB
+#undef WEFT_MUL
+#undef WEFT_NONFINITE
+#undef WEFT_WIDE
+#undef WEFT_NARROW
+#undef WEFT_NARROW_STREAM
+#undef WEFT_MADD
+#undef WEFT_BITS
+#undef WEFT_STREAM
+#undef WEFT_LOAD_REST
+#undef WEFT_STORE_REST
+#undef WEFT_EACH
+#undef WEFT_EACH_OUT
+#undef WEFT_SUM_GROUP
+#undef WEFT_AT_ONCE
+#undef WEFT_SUMS
+#undef WEFT_SUM_INDEX
+#undef WEFT_SUM_OF
+#undef WEFT_SUM_TO
+#undef WEFT_EACH_SUM
+#undef WEFT_ELEMENT
+
+#endif /* WEFT_ELEMENT */
+
+/* ---- licence ----
+ *
+ * MIT License
+ *
+ * Copyright (c) 2026 weft authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */
