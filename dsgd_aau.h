@@ -399,6 +399,11 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  *   result that are not finite; or it still is UINT64_MAX, and the library counts them. Until then, or until cancel,
  *   request, in and out belong to the transport. A sum that is cancelled by a rank, or loses one, comes to nothing for
  *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
+ * Shared memory. `shared` = 1 says that all ranks live in one address space: an address of one is good at all, and what
+ *   a rank wrote before it sent is there for whoever has received. An algorithm may then read its peers' memory, and
+ *   where its header says so write it, instead of having it sent. Tensors and the memory of an object then stay where
+ *   they are until no other worker is in a round with it; those of a rank that was lost, until the others are in a
+ *   view without it.
  *
  * weft_transport_selftest() checks an implementation against this page. */
 
@@ -439,6 +444,7 @@ typedef struct weft_transport {
     void (*wait)(void *ctx, uint64_t until_ns);
 
     weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
+    uint32_t shared;               /* 1: see "Shared memory" above; 0 otherwise */
 } weft_transport;
 
 /* The smallest largest message that the library can work over: its control message. */
@@ -460,6 +466,7 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
     t.now = now;
     t.wait = NULL;
     t.all_reduce = NULL;
+    t.shared = 0;
     return t;
 }
 
@@ -1937,9 +1944,9 @@ typedef struct weft_wide_set {
                      int stream);
     /* lanes[0..15] += x * s, [16..31] += x * x */
     void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
-    /* as in the other sets */
-    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
-    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* all products of four with each other: lanes[16 p ..] += x[i] * x[j], p counting the pairs i <= j, j fastest */
+    void (*gram_block)(size_t n, const void *const *x, double *lanes);
+    /* as in the gradients' set */
     void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
 } weft_wide_set;
 
@@ -2041,13 +2048,13 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
 #define WEFT_WIDE_SET(e)                                                                                               \
     {                                                                                                                  \
-        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, sqnorm_block),                       \
-            WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block)                                                  \
+        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, gram_block),                         \
+            WEFT_SET_NAME(e, dots_block)                                                                               \
     }
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
-                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};     \
+                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};                 \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
         {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
     static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
@@ -3358,6 +3365,7 @@ WEFT_FN weft_status weft_transport_check(const weft_transport *t, weft_detail *d
     if (t->max_message_bytes && t->max_message_bytes < WEFT_SMALLEST_MESSAGE)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.max_message_bytes"), WEFT_SMALLEST_MESSAGE,
                            t->max_message_bytes);
+    if (t->shared > 1) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.shared"), 1, t->shared);
     return WEFT_OK;
 }
 
@@ -3589,7 +3597,15 @@ WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t
 WEFT_FN WEFT_NOINLINE weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base,
                                                 size_t origin, size_t lo, size_t hi) {
     weft_range r;
+    size_t end = map->count;
     memset(&r, 0, sizeof r);
+    while (r.index < end) { /* the first tensor that is not wholly before: there may be many */
+        const size_t middle = r.index + (end - r.index) / 2;
+        if (map->position[middle + 1] <= lo)
+            r.index = middle + 1;
+        else
+            end = middle;
+    }
     r.map = map;
     r.tensor = tensor;
     r.base = base;
@@ -7645,6 +7661,62 @@ WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, do
     WEFT_SUM_TO(lanes_xx, j, xx_sum[j])
     WEFT_EACH_SUM(WEFT_DO)
 #undef WEFT_DO
+}
+
+/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and
+ * what is read again is in the first-level cache. */
+WEFT_KERNEL void WEFT_K(gram_columns)(size_t columns, const WEFT_T *const *x, double *lanes) {
+    size_t i, at;
+    for (at = 0; at < WEFT_LANES_OF_A_BLOCK; at += WEFT_D_LANES) {
+        double *l = lanes + at;
+#if WEFT_D_LANES > 1
+#define WEFT_EACH_PAIR(DO)                                                                                             \
+    DO(aa, 0) DO(ab, 1) DO(ac, 2) DO(ad, 3) DO(bb, 4) DO(bc, 5) DO(bd, 6) DO(cc, 7) DO(cd, 8) DO(dd, 9)
+#define WEFT_DO(sum, p) WEFT_D sum = WEFT_D_LOAD(l + (p) * WEFT_LANES_OF_A_BLOCK);
+        WEFT_EACH_PAIR(WEFT_DO)
+#undef WEFT_DO
+        for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK) {
+            const WEFT_D a = WEFT_WIDE(x[0] + i), b = WEFT_WIDE(x[1] + i), c = WEFT_WIDE(x[2] + i);
+            const WEFT_D d = WEFT_WIDE(x[3] + i);
+            aa = WEFT_MADD(aa, a, a);
+            ab = WEFT_MADD(ab, a, b);
+            ac = WEFT_MADD(ac, a, c);
+            ad = WEFT_MADD(ad, a, d);
+            bb = WEFT_MADD(bb, b, b);
+            bc = WEFT_MADD(bc, b, c);
+            bd = WEFT_MADD(bd, b, d);
+            cc = WEFT_MADD(cc, c, c);
+            cd = WEFT_MADD(cd, c, d);
+            dd = WEFT_MADD(dd, d, d);
+        }
+#define WEFT_DO(sum, p) WEFT_D_STORE(l + (p) * WEFT_LANES_OF_A_BLOCK, sum);
+        WEFT_EACH_PAIR(WEFT_DO)
+#undef WEFT_DO
+#undef WEFT_EACH_PAIR
+#else /* little code where there are no vectors */
+        size_t u, v;
+        for (u = 0; u < 4; u++)
+            for (v = u; v < 4; v++, l += WEFT_LANES_OF_A_BLOCK)
+                for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK)
+                    *l = WEFT_MADD(*l, WEFT_WIDE(x[u] + i), WEFT_WIDE(x[v] + i));
+#endif
+    }
+}
+
+WEFT_KERNEL void WEFT_K(gram_block)(size_t n, const void *const *xs, double *lanes) {
+    const size_t whole = n - n % WEFT_LANES_OF_A_BLOCK;
+    WEFT_T rest[4 * WEFT_LANES_OF_A_BLOCK];
+    const WEFT_T *x[4];
+    size_t i;
+    for (i = 0; i < 4; i++) x[i] = (const WEFT_T *)xs[i];
+    WEFT_K(gram_columns)(whole, x, lanes);
+    if (n == whole) return;
+    memset(rest, 0, sizeof rest);
+    for (i = 0; i < 4; i++) {
+        memcpy(rest + i * WEFT_LANES_OF_A_BLOCK, x[i] + whole, (n - whole) * sizeof *rest);
+        x[i] = rest + i * WEFT_LANES_OF_A_BLOCK;
+    }
+    WEFT_K(gram_columns)(WEFT_LANES_OF_A_BLOCK, x, lanes);
 }
 
 /* Sixteen elements at a time: their part of the norm, then their step. An element that is not finite makes its lane so;
