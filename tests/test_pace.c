@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+ * Drawn compute times: their moments, that a draw is a pure function, and what the command line refuses. */
+#define GRAWA_IMPLEMENTATION
+#include "grawa.h"
+
+#include "weft_pace.h"
+
+#include <check.h>
+
+/* Over many steps of a few workers. */
+static void moments(const weft_pace *p, double *mean, double *least, double *most) {
+    double sum = 0.0;
+    uint32_t w;
+    uint64_t s;
+    *least = 1e300;
+    *most = 0.0;
+    for (w = 0; w < 10; w++)
+        for (s = 0; s < 20000; s++) {
+            const double t = weft_pace_draw(p, 7, w, s);
+            sum += t;
+            if (t < *least) *least = t;
+            if (t > *most) *most = t;
+        }
+    *mean = sum / 200000.0;
+}
+
+START_TEST(the_mean_is_the_mean) {
+    static const char *const text[6] = {
+        "0.5", "constant:0.5", "uniform:0.5:0.2", "exponential:0.5", "lognormal:0.5:0.5", "pareto:0.5:3"};
+    /* standard errors of 200,000 draws: at most 0.5 x 1 / sqrt(200,000) = 0.0011 */
+    weft_pace p = weft_pace_default();
+    double mean, least, most;
+    ck_assert_int_eq(weft_pace_parse(&p, text[_i]), 1);
+    moments(&p, &mean, &least, &most);
+    ck_assert_double_eq_tol(mean, 0.5, 0.005);
+    if (_i < 2) ck_assert(least == 0.5 && most == 0.5);
+    if (_i == 2) ck_assert(least >= 0.4 && least < 0.401 && most <= 0.6 && most > 0.599);
+    if (_i == 3) ck_assert(least < 0.001 && most > 4.0);
+    if (_i == 4) ck_assert(least < 0.1 && most > 2.0);
+    if (_i == 5) ck_assert(least >= 1.0 / 3.0 && least < 0.334 && most > 5.0);
+}
+END_TEST
+
+START_TEST(stragglers) {
+    weft_pace p = weft_pace_default();
+    double mean, least, most;
+    uint64_t s, slow = 0;
+    ck_assert_int_eq(weft_pace_parse_stragglers(&p, "0.1x10"), 1);
+    moments(&p, &mean, &least, &most);
+    ck_assert(least == 1.0 && most == 10.0);
+    ck_assert_double_eq_tol(mean, 1.9, 0.03);
+    p = weft_pace_default();
+    p.slow = 2;
+    p.slow_factor = 4.0;
+    for (s = 0; s < 10; s++) {
+        ck_assert(weft_pace_draw(&p, 1, 1, s) == 4.0);
+        ck_assert(weft_pace_draw(&p, 1, 2, s) == 1.0);
+    }
+    /* successive steps, workers and seeds are independent: pairs of slow steps come as often as chance has them */
+    weft_pace_parse_stragglers(&p, "0.5x2");
+    p.slow = 0;
+    for (s = 0; s < 10000; s++)
+        slow += (weft_pace_draw(&p, 1, 0, s) > 1.0) + 2u * (weft_pace_draw(&p, 1, 0, s + 1) > 1.0) == 3u;
+    ck_assert_double_eq_tol((double)slow, 2500.0, 250.0);
+    for (s = slow = 0; s < 10000; s++)
+        slow += (weft_pace_draw(&p, s, 0, 0) > 1.0) && (weft_pace_draw(&p, s, 1, 0) > 1.0);
+    ck_assert_double_eq_tol((double)slow, 2500.0, 250.0);
+}
+END_TEST
+
+START_TEST(a_draw_is_a_pure_function) {
+    weft_pace p = weft_pace_default();
+    double one, again;
+    weft_pace_parse(&p, "lognormal:1:1");
+    one = weft_pace_draw(&p, 3, 4, 5);
+    weft_pace_draw(&p, 3, 4, 6);
+    again = weft_pace_draw(&p, 3, 4, 5);
+    ck_assert(one == again);
+    ck_assert(one != weft_pace_draw(&p, 4, 4, 5) && one != weft_pace_draw(&p, 3, 5, 5) &&
+              one != weft_pace_draw(&p, 3, 4, 6));
+    p.mean = 1e6;
+    p.slowdown = 1e6;
+    p.probability = 1.0;
+    p.slow = 5;
+    p.slow_factor = 1e6;
+    ck_assert_uint_le(weft_pace_draw_ns(&p, 3, 4, 5), UINT64_C(1000000000000000000)); /* and no overflow */
+    p = weft_pace_default();
+    ck_assert_uint_eq(weft_pace_draw_ns(&p, 3, 4, 5), 1000000000);
+}
+END_TEST
+
+START_TEST(what_is_refused) {
+    static const char *const pace[] = {"",
+                                       "0",
+                                       "-1",
+                                       "nan",
+                                       "inf",
+                                       "1e7",
+                                       "1s",
+                                       "uniform:1",
+                                       "uniform:1:1.1",
+                                       "uniform:1:",
+                                       "gamma:1:2",
+                                       "pareto:1:1",
+                                       "pareto:1:nan",
+                                       "lognormal:1:6",
+                                       "constant:1:2",
+                                       "1:2",
+                                       "uniform:1:-1",
+                                       "exponential:",
+                                       " 1",
+                                       "1 "};
+    static const char *const straggler[] = {"",        "0.1",     "0.1x",   "x10",    "1.1x10",  "0.1x0.5", "-0.1x10",
+                                            "0.1x1e7", "0.1x10x", "0.1*10", "nanx10", "0.1xinf", "0.1x 10"};
+    weft_pace p = weft_pace_default(), before = p;
+    size_t i;
+    for (i = 0; i < sizeof pace / sizeof *pace; i++) {
+        ck_assert_msg(!weft_pace_parse(&p, pace[i]), "\"%s\" is taken", pace[i]);
+        ck_assert_int_eq(memcmp(&p, &before, sizeof p), 0);
+    }
+    for (i = 0; i < sizeof straggler / sizeof *straggler; i++) {
+        ck_assert_msg(!weft_pace_parse_stragglers(&p, straggler[i]), "\"%s\" is taken", straggler[i]);
+        ck_assert_int_eq(memcmp(&p, &before, sizeof p), 0);
+    }
+    ck_assert_int_eq(weft_pace_parse_stragglers(&p, "0x1"), 0); /* strtod would take it for a hexadecimal one */
+    ck_assert_int_eq(weft_pace_parse_stragglers(&p, "0.0x1"), 1);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("pace");
+    TCase *t = tcase_create("pace");
+    SRunner *runner;
+    int failed;
+    tcase_add_loop_test(t, the_mean_is_the_mean, 0, 6);
+    tcase_add_test(t, stragglers);
+    tcase_add_test(t, a_draw_is_a_pure_function);
+    tcase_add_test(t, what_is_refused);
+    suite_add_tcase(s, t);
+    runner = srunner_create(s);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
