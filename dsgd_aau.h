@@ -63,8 +63,8 @@
  * wait for it. `patience_ns` bounds even that (an extension; not in the paper). A worker alone (N = 1, or everybody
  * else lost) never waits, and its parameters are never touched.
  *
- * Give grace_ns two or three round trips: without it most steps on a sparse graph are alone (in a simulation of 256
- * workers on a torus 87 %, with it 57 %). The more neighbours, the fewer, and the more workers, the more, since news
+ * grace_ns should be two or three round trips; its default is a 32nd of your own gradient's time. Without any most steps
+ * on a sparse graph are alone (in a simulation of 256 workers on a torus 87 %, with 0.03 gradients' time 57 %). The more neighbours, the fewer, and the more workers, the more, since news
  * from anywhere end the waiting: 1,024 on a torus 65 %, with 19 neighbours each (weft_graph_exponential) 54 %; 64
  * workers with 16 neighbours each 25 %.
  *
@@ -472,6 +472,98 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
 
 #endif /* WEFT_TRANSPORT_API */
 
+/* ---- src/weft/selftest.h: API ---------------------------------------------------------------- */
+#ifndef WEFT_SELFTEST_API
+#define WEFT_SELFTEST_API
+
+/* ---- A test of your callbacks ----
+ *
+ * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
+ * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
+ * that defines an X_IMPLEMENTATION:
+ *
+ *     static weft_selftest state;
+ *     weft_selftest_report report;
+ *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) continue;
+ *     if (s != WEFT_OK) printf("%s (peer %u, tag %u)\n", report.text, report.peer, report.tag);
+ *
+ * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
+ * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a breach that
+ * makes the test stand still is found too, after timeout_ns (so wait no longer than that). What cannot be seen from
+ * here: callbacks that block, loss of peers, and calls on several threads. */
+
+typedef enum weft_selftest_rule {
+    WEFT_RULE_NONE = 0,
+    WEFT_RULE_CALLBACKS,   /* the struct is filled in */
+    WEFT_RULE_FAILED,      /* a callback failed: report.status */
+    WEFT_RULE_STATUS,      /* callbacks return WEFT_OK, errors, and (test only) WEFT_AGAIN, nothing else */
+    WEFT_RULE_PROGRESS,    /* a send and a receive that fit each other get over */
+    WEFT_RULE_CONTENT,     /* bytes arrive as they were sent */
+    WEFT_RULE_ORDER,       /* the n-th message matches the n-th receive of a peer and tag */
+    WEFT_RULE_ONCE,        /* a receive stays pending while there is no message for it; no message comes twice */
+    WEFT_RULE_TAGS,        /* messages go by their tag, up to the last of the channel */
+    WEFT_RULE_PEERS,       /* messages go by their sender */
+    WEFT_RULE_LONGER,      /* a receive longer than its message tells the length */
+    WEFT_RULE_SHORTER,     /* a shorter one ends in WEFT_ERR_TRUNCATED and tells the length of the message */
+    WEFT_RULE_ZERO,        /* zero bytes are a message */
+    WEFT_RULE_LARGE,       /* so is one of max_message_bytes, or what the given memory holds */
+    WEFT_RULE_PENDING,     /* a pending send blocks no other tag and no receive */
+    WEFT_RULE_PENDING_PEER,/* and no other peer */
+    WEFT_RULE_REUSE,       /* when a send is over, its buffer may be written without harm to the message */
+    WEFT_RULE_SEND_BUFFER, /* a transport does not write into the buffer of a send */
+    WEFT_RULE_BOUNDS,      /* nor outside of that of a receive, nor beside a request */
+    WEFT_RULE_CANCEL_RECV, /* a cancelled receive takes no message with it that comes later */
+    WEFT_RULE_CANCEL_TOUCH,/* and its buffer is not touched any more */
+    WEFT_RULE_CANCEL_SEND, /* a cancelled send is delivered wholly or not at all; one that is over is delivered */
+    WEFT_RULE_TIME,        /* now does not go back */
+    WEFT_RULE_ALL_REDUCE,  /* the optional all_reduce adds up, under its weights */
+    WEFT_RULE_SUM_INPUT,   /* and does not write its input */
+    WEFT_RULE_SUM_COUNT    /* and tells how many elements are not finite, or UINT64_MAX */
+} weft_selftest_rule;
+
+typedef struct weft_selftest_report {
+    weft_status status;      /* WEFT_OK, or what the test returned */
+    weft_selftest_rule rule; /* the rule that is broken */
+    const char *text;        /* its text; static */
+    uint32_t peer, tag;      /* where; WEFT_NO_RANK where it does not apply */
+    uint64_t expected, got;  /* lengths, bytes, or statuses (as 32 bits); got WEFT_AGAIN: no progress */
+    uint32_t step;           /* of the test's program, for whoever reads it */
+    uint64_t checks;         /* made until then */
+} weft_selftest_report;
+
+#define WEFT_SELFTEST_BYTES 256u
+#define WEFT_SELFTEST_EDGE 16u
+
+typedef struct weft_selftest_slot {
+    uint64_t guard_before;
+    weft_request request;
+    uint64_t guard_after;
+    unsigned char *at; /* payload; WEFT_SELFTEST_EDGE guard bytes before and after its room */
+    size_t room;
+    size_t length; /* of the payload, or capacity */
+    uint32_t peer, tag, seed;
+    uint32_t state;
+    unsigned char own[WEFT_SELFTEST_EDGE + WEFT_SELFTEST_BYTES + WEFT_SELFTEST_EDGE];
+} weft_selftest_slot;
+
+#define WEFT_SELFTEST_SLOTS 14
+
+/* Zero it. The first three may then be set, to the same on every worker. It must not move while the test runs. */
+typedef struct weft_selftest {
+    void *memory;        /* for the test of large messages (NULL: none): half for sending, half for receiving */
+    size_t memory_bytes;
+    uint64_t timeout_ns; /* without any progress; 0: ten seconds. Needs the transport's now */
+
+    uint32_t started, shift, step, stage, sync;
+    uint32_t channel;
+    int seen_cancelled, tried_over;
+    uint64_t checks, last_now, progress_now;
+    weft_selftest_report report;
+    weft_selftest_slot slot[WEFT_SELFTEST_SLOTS];
+} weft_selftest;
+
+#endif /* WEFT_SELFTEST_API */
+
 /* ---- src/weft/wire.h: API -------------------------------------------------------------------- */
 #ifndef WEFT_WIRE_API
 #define WEFT_WIRE_API
@@ -496,18 +588,9 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
 
 #endif /* WEFT_WIRE_API */
 
-/* ---- src/weft/group.h: API ------------------------------------------------------------------- */
-#ifndef WEFT_GROUP_API
-#define WEFT_GROUP_API
-
-/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members`
- * are the ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
-typedef struct weft_view {
-    size_t struct_size; /* sizeof(weft_view) */
-    uint32_t epoch;
-    uint32_t count;
-    const uint32_t *members;
-} weft_view;
+/* ---- src/weft/trace.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_TRACE_API
+#define WEFT_TRACE_API
 
 /* What this worker has moved. Payload: elements of tensors, and norms. Control: headers, fingerprints, HAVE, counts. */
 typedef struct weft_traffic {
@@ -540,7 +623,7 @@ typedef struct weft_event {
 /* Must not call back into the object. */
 typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
 
-#endif /* WEFT_GROUP_API */
+#endif /* WEFT_TRACE_API */
 
 /* ---- src/weft/link.h: API -------------------------------------------------------------------- */
 #ifndef WEFT_LINK_API
@@ -1521,7 +1604,8 @@ typedef struct dsgd_aau_desc {
     dsgd_aau_wire wire;       /* (F) */
     uint32_t fan;             /* most leaves in one averaging; default 8; 1: pairs only */
     uint32_t piece_bytes; /* (F) longest bulk message; default 262,144, at least 1,024; never above the transport's */
-    uint64_t grace_ns;    /* a released worker waits so long for a leader: two or three round trips; 0: not at all */
+    uint64_t grace_ns;    /* a released worker waits so long for a leader: two or three round trips; 0: a 32nd of the
+                           * time that its last gradient took (without a clock: not at all); DSGD_AAU_NO_GRACE */
     uint64_t coalesce_ns; /* news wait so long for a message to travel with; 0: they go at once */
     uint64_t patience_ns; /* extension: who has waited so long goes on alone, whatever is; 0: never */
     uint64_t timeout_ns;  /* nothing moves for so long: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
@@ -1529,7 +1613,9 @@ typedef struct dsgd_aau_desc {
     void *trace_ctx;
 } dsgd_aau_desc;
 
-/* Trace events (group.h): BEGUN: a step is announced; round: its number. COMMITTED: an averaging is applied here; peer:
+#define DSGD_AAU_NO_GRACE UINT64_MAX /* a released worker does not wait */
+
+/* Trace events (trace.h): BEGUN: a step is announced; round: its number. COMMITTED: an averaging is applied here; peer:
  * its leader, round: the leader's transaction, value: workers in it. ABANDONED: one is called off; round: transaction.
  * SENT, RECEIVED, PEER_LOST, PEER_LEFT; VIEW: a link is up; peer: the neighbour. */
 
@@ -3371,6 +3457,560 @@ WEFT_FN weft_status weft_transport_check(const weft_transport *t, weft_detail *d
 
 #endif /* WEFT_TRANSPORT_IMPLEMENTATION */
 
+/* ---- src/weft/selftest.h: implementation ----------------------------------------------------- */
+#ifndef WEFT_SELFTEST_IMPLEMENTATION
+#define WEFT_SELFTEST_IMPLEMENTATION
+
+WEFT_FN const char *weft_selftest_text(weft_selftest_rule rule) {
+#ifdef WEFT_NO_STRINGS
+    (void)rule;
+    return "";
+#else
+    switch (rule) {
+    case WEFT_RULE_NONE: return "the contract is kept";
+    case WEFT_RULE_CALLBACKS: return "the transport is not filled in";
+    case WEFT_RULE_FAILED: return "a callback failed";
+    case WEFT_RULE_STATUS: return "a callback returned what it must not";
+    case WEFT_RULE_PROGRESS: return "a send and a receive that fit each other must get over";
+    case WEFT_RULE_CONTENT: return "bytes did not arrive as they were sent";
+    case WEFT_RULE_ORDER: return "the n-th message must match the n-th receive of a peer and tag";
+    case WEFT_RULE_ONCE: return "a receive must stay pending without a message, and no message come twice";
+    case WEFT_RULE_TAGS: return "messages must go by their tag";
+    case WEFT_RULE_PEERS: return "messages must go by their sender";
+    case WEFT_RULE_LONGER: return "a receive longer than its message must tell the length";
+    case WEFT_RULE_SHORTER: return "a receive shorter than its message must end in WEFT_ERR_TRUNCATED with its length";
+    case WEFT_RULE_ZERO: return "zero bytes are a message";
+    case WEFT_RULE_LARGE: return "a large message must arrive";
+    case WEFT_RULE_PENDING: return "a pending send must not block other tags or receives";
+    case WEFT_RULE_PENDING_PEER: return "a pending send must not block other peers";
+    case WEFT_RULE_REUSE: return "a send that is over must not read its buffer any more";
+    case WEFT_RULE_SEND_BUFFER: return "a transport must not write into the buffer of a send";
+    case WEFT_RULE_BOUNDS: return "nothing outside of the posted buffer or beside the request may be written";
+    case WEFT_RULE_CANCEL_RECV: return "a cancelled receive must not take a later message with it";
+    case WEFT_RULE_CANCEL_TOUCH: return "the buffer of a cancelled receive must not be touched any more";
+    case WEFT_RULE_CANCEL_SEND: return "a cancelled send is delivered wholly or not at all";
+    case WEFT_RULE_TIME: return "now must not go back";
+    case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up, each rank's numbers times its weight";
+    case WEFT_RULE_SUM_INPUT: return "all_reduce must not write its input";
+    case WEFT_RULE_SUM_COUNT: return "all_reduce must tell how many elements of the sum are not finite, or not try";
+    }
+    return "unknown rule";
+#endif
+}
+
+#define WEFT_SELFTEST_GUARD UINT64_C(0xA5A5A5A5A5A5A5A5)
+#define WEFT_SELFTEST_NOISE 0xEEu /* what a send buffer is filled with when it is over */
+
+/* The test is a small program that every worker runs once for each shift 1 .. size-1: "next" is the worker that many
+ * ranks above, "prev" the one below, so that all pairs are tested in both directions, all workers at once. */
+enum {
+    WEFT_ST_SEND,   /* post a send of `length` bytes, message `id` */
+    WEFT_ST_RECV,   /* post a receive of capacity `length` */
+    WEFT_ST_GET,    /* wait for a receive: message `id` of `length` bytes */
+    WEFT_ST_DONE,   /* wait for all sends */
+    WEFT_ST_TRY,    /* test a send once; if it is over, overwrite its buffer */
+    WEFT_ST_STILL,  /* test a receive once: it must be pending */
+    WEFT_ST_CANCEL, /* cancel what is under way in the slot; overwrite the buffer */
+    WEFT_ST_CLEAN,  /* the buffer of a cancelled receive is as it was left */
+    WEFT_ST_MARK,   /* a send of 32 bytes, or 33 if the send tried before was over */
+    WEFT_ST_EITHER, /* wait for a receive: the cancelled message `id` (then for another), or the mark after it */
+    WEFT_ST_SYNC    /* both neighbours have come to this point */
+};
+enum { WEFT_ST_NEXT, WEFT_ST_BACK, WEFT_ST_SECOND }; /* next/prev, prev/next, the same with the shift one higher */
+enum { WEFT_ST_ALWAYS, WEFT_ST_THREE, WEFT_ST_BIG };  /* only with three workers, with memory */
+enum { WEFT_ST_IDLE, WEFT_ST_SENDING, WEFT_ST_RECEIVING, WEFT_ST_CANCELLED };
+
+typedef struct weft_selftest_op {
+    unsigned char what, slot, tag, id;
+    unsigned short length;
+    unsigned char way, when, rule;
+} weft_selftest_op;
+
+#define WEFT_SELFTEST_BIG_SEND 8
+#define WEFT_SELFTEST_BIG_RECV 9
+#define WEFT_SELFTEST_SYNC 10
+#define WEFT_ST_SYNC_ID 256u /* above all other messages' */
+
+/* NULL after the end. */
+WEFT_FN const weft_selftest_op *weft_selftest_program(uint32_t step) {
+#define WEFT_ST(what, slot, tag, id, length, way, when, rule)                                                          \
+    {WEFT_ST_##what, slot, tag, id, length, WEFT_ST_##way, WEFT_ST_##when, WEFT_RULE_##rule}
+    static const weft_selftest_op program[] = {
+        /* receives first */
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PROGRESS), WEFT_ST(RECV, 0, 1, 0, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(RECV, 1, 1, 0, 200, NEXT, ALWAYS, ORDER), WEFT_ST(RECV, 2, 1, 0, 5, NEXT, ALWAYS, ORDER),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 0, 1, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(SEND, 3, 1, 1, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(SEND, 4, 1, 2, 200, NEXT, ALWAYS, ORDER), WEFT_ST(SEND, 5, 1, 3, 5, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 2, 1, 3, 5, NEXT, ALWAYS, ORDER), WEFT_ST(GET, 0, 1, 1, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 1, 1, 2, 200, NEXT, ALWAYS, ORDER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ORDER),
+        /* sends first, and what is over loses its buffer */
+        WEFT_ST(SEND, 3, 1, 4, 64, NEXT, ALWAYS, PENDING), WEFT_ST(SEND, 4, 1, 5, 200, NEXT, ALWAYS, PENDING),
+        WEFT_ST(SEND, 5, 1, 6, 7, NEXT, ALWAYS, PENDING), WEFT_ST(TRY, 3, 1, 4, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(TRY, 3, 1, 4, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(TRY, 4, 1, 5, 0, NEXT, ALWAYS, REUSE), WEFT_ST(TRY, 5, 1, 6, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, ALWAYS, ORDER),
+        WEFT_ST(RECV, 1, 1, 0, 200, NEXT, ALWAYS, ORDER), WEFT_ST(RECV, 2, 1, 0, 7, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 0, 1, 4, 64, NEXT, ALWAYS, ORDER), WEFT_ST(GET, 1, 1, 5, 200, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 2, 1, 6, 7, NEXT, ALWAYS, ORDER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ORDER),
+        /* tags, and both directions at once */
+        WEFT_ST(SEND, 3, 1, 7, 64, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 4, 2, 8, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(SEND, 5, 3, 9, 64, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 6, 4, 10, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(RECV, 0, 4, 0, 64, NEXT, ALWAYS, TAGS), WEFT_ST(RECV, 1, 3, 0, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(RECV, 2, 2, 0, 64, NEXT, ALWAYS, TAGS), WEFT_ST(RECV, 7, 1, 0, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(GET, 0, 4, 10, 64, NEXT, ALWAYS, TAGS), WEFT_ST(GET, 1, 3, 9, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(GET, 2, 2, 8, 64, NEXT, ALWAYS, TAGS), WEFT_ST(GET, 7, 1, 7, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 3, 1, 11, 64, NEXT, ALWAYS, PEERS),
+        WEFT_ST(SEND, 4, 1, 12, 64, BACK, ALWAYS, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, ALWAYS, PEERS),
+        WEFT_ST(RECV, 1, 1, 0, 64, BACK, ALWAYS, PEERS), WEFT_ST(GET, 1, 1, 12, 64, BACK, ALWAYS, PEERS),
+        WEFT_ST(GET, 0, 1, 11, 64, NEXT, ALWAYS, PEERS), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, PEERS),
+        /* sizes, receives first */
+        WEFT_ST(RECV, 0, 1, 0, 256, NEXT, ALWAYS, LONGER), WEFT_ST(RECV, 1, 1, 0, 40, NEXT, ALWAYS, SHORTER),
+        WEFT_ST(RECV, 2, 1, 0, 256, NEXT, ALWAYS, ZERO), WEFT_ST(RECV, 7, 1, 0, 256, NEXT, ALWAYS, LARGE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(SEND, 3, 1, 13, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(SEND, 4, 1, 14, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(SEND, 5, 1, 15, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(SEND, 6, 1, 16, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 1, 13, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(GET, 1, 1, 14, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 1, 15, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(GET, 7, 1, 16, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
+        /* sizes, sends first */
+        WEFT_ST(SEND, 3, 4, 17, 100, NEXT, ALWAYS, LONGER), WEFT_ST(SEND, 4, 4, 18, 101, NEXT, ALWAYS, SHORTER),
+        WEFT_ST(SEND, 5, 4, 19, 0, NEXT, ALWAYS, ZERO), WEFT_ST(SEND, 6, 4, 20, 256, NEXT, ALWAYS, LARGE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 4, 0, 256, NEXT, ALWAYS, LONGER),
+        WEFT_ST(RECV, 1, 4, 0, 40, NEXT, ALWAYS, SHORTER), WEFT_ST(RECV, 2, 4, 0, 256, NEXT, ALWAYS, ZERO),
+        WEFT_ST(RECV, 7, 4, 0, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 4, 17, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(GET, 1, 4, 18, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 4, 19, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(GET, 7, 4, 20, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
+        /* a receive cancelled between two others */
+        WEFT_ST(RECV, 0, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(RECV, 1, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(RECV, 2, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(CANCEL, 1, 3, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(SEND, 3, 3, 21, 99, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(SEND, 4, 3, 22, 98, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(GET, 0, 3, 21, 99, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(GET, 2, 3, 22, 98, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CLEAN, 1, 3, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        /* a cancelled send */
+        WEFT_ST(SEND, 3, 2, 23, 48, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(TRY, 3, 2, 23, 0, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(CANCEL, 3, 2, 0, 0, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(MARK, 4, 2, 24, 32, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(RECV, 0, 2, 0, 256, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(EITHER, 0, 2, 23, 48, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_SEND),
+        /* nothing is left over: whatever came twice would show here */
+        WEFT_ST(RECV, 0, 1, 0, 256, NEXT, ALWAYS, ONCE), WEFT_ST(RECV, 1, 2, 0, 256, NEXT, ALWAYS, ONCE),
+        WEFT_ST(RECV, 2, 3, 0, 256, NEXT, ALWAYS, ONCE), WEFT_ST(RECV, 7, 4, 0, 256, NEXT, ALWAYS, ONCE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 0, 1, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(STILL, 1, 2, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 2, 3, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(STILL, 7, 4, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(CANCEL, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CANCEL, 1, 2, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(CANCEL, 2, 3, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CANCEL, 7, 4, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CLEAN, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH), WEFT_ST(CLEAN, 1, 2, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        WEFT_ST(CLEAN, 2, 3, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH), WEFT_ST(CLEAN, 7, 4, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        /* two peers, one tag; then a send that stays pending until the other peer has been served */
+        WEFT_ST(SEND, 3, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(SEND, 4, 1, 26, 64, SECOND, THREE, PEERS),
+        WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, THREE, PEERS),
+        WEFT_ST(GET, 0, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(GET, 1, 1, 26, 64, SECOND, THREE, PEERS),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PEERS), WEFT_ST(SEND, 3, 2, 27, 64, NEXT, THREE, PENDING_PEER),
+        WEFT_ST(SEND, 4, 1, 28, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(GET, 1, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 0, 2, 0, 64, NEXT, THREE, PENDING_PEER),
+        WEFT_ST(GET, 0, 2, 27, 64, NEXT, THREE, PENDING_PEER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PENDING_PEER),
+        /* a large message, pending for a while */
+        WEFT_ST(SEND, 8, 1, 29, 0, NEXT, BIG, LARGE), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, BIG, PENDING),
+        WEFT_ST(RECV, 9, 1, 0, 0, NEXT, BIG, LARGE), WEFT_ST(GET, 9, 1, 29, 0, NEXT, BIG, LARGE),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, BIG, LARGE), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ORDER)};
+#undef WEFT_ST
+    return step < sizeof program / sizeof program[0] ? &program[step] : NULL;
+}
+
+WEFT_FN unsigned char weft_selftest_byte(uint32_t seed, size_t k) {
+    uint32_t x = (seed ^ (uint32_t)k) * 0x9E3779B1u;
+    x = (x ^ x >> 15) * 0x85EBCA6Bu;
+    return (unsigned char)(x >> 24);
+}
+
+WEFT_FN uint32_t weft_selftest_seed(uint32_t src, uint32_t dst, uint32_t id, uint32_t shift) {
+    return src * 0x27D4EB2Fu + dst * 0x165667B1u + id * 0xC2B2AE3Du + shift * 0x9E3779B1u;
+}
+
+/* The tags in use: they differ in their low and in their high bits, and the last is the channel's last. */
+WEFT_FN uint32_t weft_selftest_tag(const weft_selftest *st, uint32_t tag) {
+    static const uint16_t of[7] = {0, 1, 257, 1025, WEFT_TAGS_PER_CHANNEL - 1, 2, 3};
+    return st->channel * WEFT_TAGS_PER_CHANNEL + of[tag];
+}
+
+/* The test is over, badly: nothing of it stays under way. */
+WEFT_FN weft_status weft_selftest_fail(const weft_transport *t, weft_selftest *st, weft_status status,
+                                       weft_selftest_rule rule, const weft_selftest_slot *at, uint64_t expected,
+                                       uint64_t got) {
+    uint32_t i;
+    st->report.status = status;
+    st->report.rule = rule;
+    st->report.text = weft_selftest_text(rule);
+    st->report.peer = at ? at->peer : WEFT_NO_RANK;
+    st->report.tag = at ? at->tag : WEFT_NO_RANK;
+    st->report.expected = expected;
+    st->report.got = got;
+    st->report.step = st->step;
+    st->report.checks = st->checks;
+    for (i = 0; i < WEFT_SELFTEST_SLOTS; i++)
+        if (st->slot[i].state == WEFT_ST_SENDING || st->slot[i].state == WEFT_ST_RECEIVING) {
+            st->slot[i].state = WEFT_ST_IDLE;
+            t->cancel(t->ctx, &st->slot[i].request);
+        }
+    return status;
+}
+
+/* What was found is not what the rule says. */
+WEFT_FN weft_status weft_selftest_broken(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                         const weft_selftest_slot *at, uint64_t expected, uint64_t got) {
+    return weft_selftest_fail(t, st, WEFT_ERR_TRANSPORT, rule, at, expected, got);
+}
+
+WEFT_FN void weft_selftest_fill(weft_selftest_slot *s, unsigned char with) {
+    memset(s->at - WEFT_SELFTEST_EDGE, with, s->room + 2 * WEFT_SELFTEST_EDGE);
+}
+
+/* Is everything outside of the first `inside` bytes of the payload still the guard byte? */
+WEFT_FN int weft_selftest_edges(const weft_selftest_slot *s, size_t inside, unsigned char guard) {
+    const unsigned char *p = s->at - WEFT_SELFTEST_EDGE;
+    size_t k, n = s->room + 2 * WEFT_SELFTEST_EDGE;
+    for (k = 0; k < n; k++)
+        if ((k < WEFT_SELFTEST_EDGE || k >= WEFT_SELFTEST_EDGE + inside) && p[k] != guard) return 0;
+    return s->guard_before == WEFT_SELFTEST_GUARD && s->guard_after == WEFT_SELFTEST_GUARD;
+}
+
+/* The first byte that is not as message `seed` says, or n. */
+WEFT_FN size_t weft_selftest_compare(const weft_selftest_slot *s, uint32_t seed, size_t n) {
+    size_t k;
+    for (k = 0; k < n && s->at[k] == weft_selftest_byte(seed, k); k++) continue;
+    return k;
+}
+
+WEFT_FN weft_status weft_selftest_post(const weft_transport *t, weft_selftest *st, uint32_t slot, int is_send,
+                                       uint32_t peer, uint32_t tag, size_t length, uint32_t seed) {
+    weft_selftest_slot *s = &st->slot[slot];
+    weft_status status;
+    size_t k;
+    memset(&s->request, 0, sizeof s->request);
+    s->guard_before = s->guard_after = WEFT_SELFTEST_GUARD;
+    s->length = length;
+    s->peer = peer;
+    s->tag = weft_selftest_tag(st, tag);
+    s->seed = seed;
+    weft_selftest_fill(s, 0xA5);
+    if (is_send)
+        for (k = 0; k < length; k++) s->at[k] = weft_selftest_byte(seed, k);
+    status = is_send ? t->send(t->ctx, peer, s->tag, s->at, length, &s->request)
+                     : t->recv(t->ctx, peer, s->tag, s->at, length, &s->request);
+    st->checks++;
+    if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    s->state = is_send ? WEFT_ST_SENDING : WEFT_ST_RECEIVING;
+    if (status != WEFT_OK) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_OK, weft_status_value(status));
+    return WEFT_OK;
+}
+
+/* Tests a request: WEFT_AGAIN, or WEFT_OK with what came out in `over`, or the test has failed. */
+WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *st, weft_selftest_slot *s,
+                                       weft_status *over) {
+    weft_status status = t->test(t->ctx, &s->request);
+    size_t k;
+    if (status == WEFT_AGAIN) return WEFT_AGAIN;
+    if (status > 0) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_AGAIN, weft_status_value(status));
+    *over = status;
+    st->checks++;
+    if (t->now) st->progress_now = t->now(t->ctx);
+    if (s->state == WEFT_ST_RECEIVING) {
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK && status != WEFT_ERR_TRUNCATED)
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+        if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
+        return WEFT_OK;
+    }
+    s->state = WEFT_ST_IDLE;
+    if (status != WEFT_OK)
+        return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    k = weft_selftest_compare(s, s->seed, s->length);
+    if (k < s->length)
+        return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, weft_selftest_byte(s->seed, k), s->at[k]);
+    if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
+    weft_selftest_fill(s, WEFT_SELFTEST_NOISE); /* it is ours again */
+    return WEFT_OK;
+}
+
+/* Still pending. Fails if nothing has happened for too long. */
+WEFT_FN weft_status weft_selftest_patience(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                           const weft_selftest_slot *s) {
+    uint64_t limit = st->timeout_ns ? st->timeout_ns : UINT64_C(10000000000);
+    if (t->now && t->now(t->ctx) - st->progress_now > limit)
+        return weft_selftest_broken(t, st, rule, s, WEFT_OK, WEFT_AGAIN);
+    return WEFT_AGAIN;
+}
+
+/* Did message `id` of `length` bytes come out of a receive as it should? */
+WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *st, const weft_selftest_slot *s,
+                                        weft_selftest_rule rule, weft_status over, uint32_t id, size_t length) {
+    weft_status expected = length > s->length ? WEFT_ERR_TRUNCATED : WEFT_OK;
+    size_t n = length < s->length ? length : s->length, k, noise;
+    uint32_t seed = weft_selftest_seed(s->peer, t->rank, id, st->shift);
+    const weft_selftest_op *o;
+    uint32_t step, i;
+    unsigned char expected_byte;
+    int known = 0;
+    st->checks++;
+    if (over != expected)
+        return weft_selftest_broken(t, st, rule, s, weft_status_value(expected), weft_status_value(over));
+    if (s->request.bytes != length) return weft_selftest_broken(t, st, rule, s, length, s->request.bytes);
+    if (over == WEFT_ERR_TRUNCATED) return WEFT_OK; /* what stands in the buffer is undefined */
+    k = weft_selftest_compare(s, seed, n);
+    if (k == n) return WEFT_OK;
+    expected_byte = weft_selftest_byte(seed, k);
+    for (noise = k; noise < n && s->at[noise] == WEFT_SELFTEST_NOISE; noise++) continue;
+    if (noise == n && rule != WEFT_RULE_CANCEL_SEND)
+        return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, expected_byte, s->at[k]);
+    if (rule == WEFT_RULE_ORDER || rule == WEFT_RULE_TAGS || rule == WEFT_RULE_PEERS) {
+        /* Another message of this peer, one of another peer, or none that was ever sent? */
+        for (i = 0; i < t->size && !known; i++) {
+            uint32_t src = s->peer < t->size - i ? s->peer + i : s->peer - (t->size - i);
+            for (step = 0; (o = weft_selftest_program(step)) != NULL && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, o->id, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
+            for (step = 0; step <= st->sync && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, WEFT_ST_SYNC_ID + step, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
+            if (known && i > 0) rule = WEFT_RULE_PEERS;
+        }
+        if (!known) rule = WEFT_RULE_CONTENT;
+    }
+    return weft_selftest_broken(t, st, rule, s, expected_byte, s->at[k]);
+}
+
+/* Messages of eight bytes to and from both neighbours; they carry the number of the point reached. */
+WEFT_FN weft_status weft_selftest_sync(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                       uint32_t next, uint32_t prev) {
+    const weft_selftest_slot *stuck = NULL;
+    uint32_t i;
+    weft_status status;
+    if (st->stage == 0) {
+        st->sync++;
+        for (i = 0; i < 4; i++) { /* from prev, from next, to next, to prev */
+            uint32_t peer = i == 1 || i == 2 ? next : prev;
+            uint32_t seed = weft_selftest_seed(t->rank, peer, WEFT_ST_SYNC_ID + st->sync, st->shift);
+            status = weft_selftest_post(t, st, WEFT_SELFTEST_SYNC + i, i >= 2, peer, i % 2 == 0 ? 5 : 6, 8, seed);
+            if (status != WEFT_OK) return status;
+        }
+        st->stage = 1;
+    }
+    for (i = 0; i < 4; i++) {
+        weft_selftest_slot *s = &st->slot[WEFT_SELFTEST_SYNC + i];
+        weft_status over = WEFT_OK;
+        if (s->state == WEFT_ST_IDLE) continue;
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_AGAIN && !stuck) {
+            stuck = s;
+            /* what was sent before goes to next; the way back is another peer's */
+            if (rule == WEFT_RULE_PENDING && i % 2) rule = WEFT_RULE_PENDING_PEER;
+        }
+        if (status == WEFT_AGAIN) continue;
+        if (status != WEFT_OK) return status;
+        if (i < 2) status = weft_selftest_judge(t, st, s, WEFT_RULE_ORDER, over, WEFT_ST_SYNC_ID + st->sync, 8);
+        if (status != WEFT_OK) return status;
+    }
+    if (stuck) return weft_selftest_patience(t, st, rule, stuck);
+    st->stage = 0;
+    return WEFT_OK;
+}
+
+/* One step of the program: WEFT_OK when it is done. */
+WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st, const weft_selftest_op *o) {
+    weft_selftest_rule rule = (weft_selftest_rule)o->rule;
+    uint32_t shift = st->shift, next, prev, i;
+    weft_selftest_slot *s = &st->slot[o->slot];
+    size_t length = o->length;
+    weft_status status, over = WEFT_OK;
+    if (o->when == WEFT_ST_THREE && t->size < 3) return WEFT_OK;
+    if (o->when == WEFT_ST_BIG && !st->slot[WEFT_SELFTEST_BIG_SEND].room) return WEFT_OK;
+    if (o->way == WEFT_ST_SECOND) shift = shift % (t->size - 1) + 1;
+    if (o->way == WEFT_ST_BACK) shift = t->size - shift;
+    next = t->size - t->rank > shift ? t->rank + shift : t->rank - (t->size - shift);
+    prev = t->rank >= shift ? t->rank - shift : t->rank + (t->size - shift);
+    if (o->slot == WEFT_SELFTEST_BIG_SEND || o->slot == WEFT_SELFTEST_BIG_RECV) length = s->room;
+    switch (o->what) {
+    case WEFT_ST_MARK:
+        if (st->tried_over) length++;
+        /* fall through */
+    case WEFT_ST_SEND:
+        st->tried_over = st->seen_cancelled = 0;
+        return weft_selftest_post(t, st, o->slot, 1, next, o->tag, length,
+                                  weft_selftest_seed(t->rank, next, o->id, st->shift));
+    case WEFT_ST_RECV: return weft_selftest_post(t, st, o->slot, 0, prev, o->tag, length, 0);
+    case WEFT_ST_GET:
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, s);
+        return status == WEFT_OK ? weft_selftest_judge(t, st, s, rule, over, o->id, length) : status;
+    case WEFT_ST_DONE:
+        for (i = 0; i < WEFT_SELFTEST_SYNC; i++) {
+            if (st->slot[i].state != WEFT_ST_SENDING) continue;
+            status = weft_selftest_look(t, st, &st->slot[i], &over);
+            if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, &st->slot[i]);
+            if (status != WEFT_OK) return status;
+        }
+        return WEFT_OK;
+    case WEFT_ST_TRY:
+        if (s->state != WEFT_ST_SENDING) return WEFT_OK;
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_OK) st->tried_over = 1;
+        return status == WEFT_AGAIN ? WEFT_OK : status;
+    case WEFT_ST_STILL:
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_OK) return weft_selftest_broken(t, st, rule, s, WEFT_AGAIN, weft_status_value(over));
+        return status == WEFT_AGAIN ? WEFT_OK : status;
+    case WEFT_ST_CANCEL:
+        if (s->state == WEFT_ST_IDLE) return WEFT_OK;
+        t->cancel(t->ctx, &s->request);
+        s->state = WEFT_ST_CANCELLED;
+        weft_selftest_fill(s, WEFT_SELFTEST_NOISE);
+        st->checks++;
+        return WEFT_OK;
+    case WEFT_ST_CLEAN:
+        st->checks++;
+        s->state = WEFT_ST_IDLE;
+        if (!weft_selftest_edges(s, 0, WEFT_SELFTEST_NOISE)) return weft_selftest_broken(t, st, rule, s, 0, 1);
+        return WEFT_OK;
+    case WEFT_ST_EITHER:
+        for (;;) {
+            status = weft_selftest_look(t, st, s, &over);
+            if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, s);
+            if (status != WEFT_OK) return status;
+            if (s->request.bytes != length || st->seen_cancelled) break;
+            st->seen_cancelled = 1;
+            status = weft_selftest_judge(t, st, s, rule, over, o->id, length);
+            if (status == WEFT_OK) status = weft_selftest_post(t, st, o->slot, 0, prev, o->tag, s->length, 0);
+            if (status != WEFT_OK) return status;
+        }
+        /* the mark: 33 bytes say that the message before it was over, so must have come */
+        if (s->request.bytes == 33 && !st->seen_cancelled) return weft_selftest_broken(t, st, rule, s, length, 0);
+        return weft_selftest_judge(t, st, s, rule, over, o->id + 1u, s->request.bytes == 33 ? 33 : 32);
+    default: return weft_selftest_sync(t, st, rule, next, prev);
+    }
+}
+
+/* The optional all_reduce, if it is there: in place with a weight of 1; then from `in` to `out`, the last rank with NaN
+ * and a weight of 0; then the same with something that is not finite. */
+WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftest *st) {
+    weft_selftest_slot *s = &st->slot[0];
+    float value[4];
+    double n, expected[4];
+    weft_status status;
+    uint32_t i;
+    uint32_t round, last;
+    if (!t->all_reduce || t->size > 1024) return WEFT_OK;
+    s->peer = s->tag = WEFT_NO_RANK;
+    for (; st->stage < 6; st->stage++) {
+        round = st->stage / 2;
+        last = round && t->size > 1 && t->rank == t->size - 1;
+        value[0] = (float)t->rank + 1;
+        value[1] = 1.0f;
+        value[2] = -2.0f;
+        value[3] = round == 2 ? (float)INFINITY : 0.0f;
+        if (last) value[0] = value[1] = value[2] = value[3] = (float)NAN;
+        if (st->stage % 2 == 0) {
+            memset(&s->request, 0, sizeof s->request);
+            s->request.bytes = UINT64_MAX;
+            weft_selftest_fill(s, 0xA5);
+            memcpy(s->at, value, sizeof value);
+            n = round ? 2.0 : 1.0;
+            status = t->all_reduce(t->ctx, last ? 0.0 : n, s->at, s->at + (round ? sizeof value : 0), 4, WEFT_F32,
+                                   &s->request);
+            if (status < 0)
+                return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+            s->state = WEFT_ST_SENDING;
+            continue;
+        }
+        status = t->test(t->ctx, &s->request);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK)
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+        st->checks++;
+        /* an input that is not the output is as before */
+        if (round && memcmp(s->at, value, sizeof value) != 0)
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_INPUT, s, 0, 1);
+        if (s->request.bytes != UINT64_MAX && s->request.bytes != (round == 2))
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_COUNT, s, round == 2, s->request.bytes);
+        n = round && t->size > 1 ? t->size - 1 : t->size; /* whose weight is not 0 */
+        expected[1] = round ? 2 * n : n;
+        expected[0] = expected[1] * (n + 1) / 2;
+        expected[2] = -2 * expected[1];
+        expected[3] = 0;
+        memcpy(value, s->at + (round ? sizeof value : 0), sizeof value);
+        for (i = 0; i < (round == 2 ? 3u : 4u); i++)
+            if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
+                return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
+                                            weft_double_bits((double)value[i]));
+    }
+    return WEFT_OK;
+}
+
+/* See the API above. report may be NULL. */
+WEFT_FN weft_status weft_transport_selftest(const weft_transport *t, weft_selftest *st, uint32_t channel,
+                                            weft_selftest_report *report) {
+    weft_status status = WEFT_OK;
+    weft_detail detail = weft_detail_none();
+    uint32_t i;
+    if (!st->started) {
+        size_t half = st->memory ? st->memory_bytes / 2 : 0;
+        for (i = 0; i < WEFT_SELFTEST_SLOTS; i++) {
+            st->slot[i].at = st->slot[i].own + WEFT_SELFTEST_EDGE;
+            st->slot[i].room = WEFT_SELFTEST_BYTES;
+        }
+        for (i = 0; i < 2; i++) {
+            weft_selftest_slot *s = &st->slot[WEFT_SELFTEST_BIG_SEND + i];
+            s->room = half > 2 * WEFT_SELFTEST_EDGE ? half - 2 * WEFT_SELFTEST_EDGE : 0;
+            if (s->room) s->at = (unsigned char *)st->memory + i * half + WEFT_SELFTEST_EDGE;
+            if (t && t->max_message_bytes && s->room > t->max_message_bytes) s->room = (size_t)t->max_message_bytes;
+        }
+        st->started = 1;
+        st->shift = 1;
+        st->channel = channel;
+        st->report.status = WEFT_AGAIN;
+        st->report.peer = st->report.tag = WEFT_NO_RANK;
+        status = weft_transport_check(t, &detail);
+        if (status == WEFT_OK && channel >= WEFT_CHANNELS)
+            status = weft_refuse(&detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("channel"), WEFT_CHANNELS - 1, channel);
+        if (status != WEFT_OK) {
+            weft_selftest_fail(t, st, status, WEFT_RULE_CALLBACKS, NULL, detail.expected, detail.got);
+            st->report.text = detail.field;
+        } else if (t->now) {
+            st->last_now = st->progress_now = t->now(t->ctx);
+        }
+    }
+    while (st->report.status == WEFT_AGAIN) {
+        const weft_selftest_op *o = weft_selftest_program(st->step);
+        if (t->now) {
+            uint64_t now = t->now(t->ctx);
+            if (now < st->last_now) {
+                weft_selftest_broken(t, st, WEFT_RULE_TIME, NULL, st->last_now, now);
+                break;
+            }
+            st->last_now = now;
+        }
+        if (st->shift >= t->size) {
+            if (weft_selftest_optional(t, st) == WEFT_AGAIN) break;
+            if (st->report.status == WEFT_AGAIN) weft_selftest_fail(t, st, WEFT_OK, WEFT_RULE_NONE, NULL, 0, 0);
+        } else if (!o) {
+            st->step = 0;
+            st->shift++;
+        } else if (weft_selftest_do(t, st, o) == WEFT_AGAIN) {
+            break;
+        } else {
+            st->step++;
+        }
+    }
+    if (report) *report = st->report;
+    return st->report.status;
+}
+
+#endif /* WEFT_SELFTEST_IMPLEMENTATION */
+
 /* ---- src/weft/wire.h: implementation --------------------------------------------------------- */
 #ifndef WEFT_WIRE_IMPLEMENTATION
 #define WEFT_WIRE_IMPLEMENTATION
@@ -3532,693 +4172,6 @@ WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t fr
 }
 
 #endif /* WEFT_WIRE_IMPLEMENTATION */
-
-/* ---- src/weft/group.h: implementation -------------------------------------------------------- */
-#ifndef WEFT_GROUP_IMPLEMENTATION
-#define WEFT_GROUP_IMPLEMENTATION
-
-/* ---- Ranges: where the bytes of an exchange are, without flattening the host's tensors ----
- *
- * A map gives every tensor a position in a "mirror", one flat buffer in which all tensors stand one after the other
- * at multiples of 64 bytes. Positions name the same elements on every worker, whether they lie in the host's tensors
- * or in a mirror. */
-typedef struct weft_map {
-    const weft_tensor *tensor;
-    size_t count;
-    size_t *position; /* count + 1 */
-} weft_map;
-
-WEFT_FN size_t weft_map_bytes(const weft_map *m) {
-    return m->position[m->count];
-}
-
-WEFT_FN void weft_map_init(weft_map *m, const weft_tensors *t, size_t *position) {
-    size_t i, at = 0;
-    m->tensor = t->tensor;
-    m->count = t->count;
-    m->position = position;
-    for (i = 0; i < t->count; i++) {
-        position[i] = at;
-        at += (t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype) + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT *
-              WEFT_ALIGNMENT;
-    }
-    position[i] = at;
-}
-
-/* The bytes of a mirror for these tensors; 0 in *ok on overflow. */
-WEFT_FN size_t weft_map_measure(const weft_tensors *t, int *ok) {
-    size_t i, at = 0;
-    for (i = 0; i < t->count; i++) {
-        size_t bytes = t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype); /* checked by weft_tensors_check */
-        if (!weft_add_size(at, (bytes + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &at)) *ok = 0;
-    }
-    return at;
-}
-
-typedef struct weft_range {
-    const weft_map *map;       /* NULL: raw bytes at base, elements of `each` bytes */
-    const weft_tensor *tensor; /* with a map: the host's tensors, if base is NULL */
-    unsigned char *base;       /* mirror memory holding position `origin` first */
-    size_t origin, lo, hi, each;
-    size_t at, index;    /* cursor */
-    unsigned char *then; /* a mirror whose positions [then_lo, then_hi) follow; NULL: nothing does */
-    size_t then_lo, then_hi;
-} weft_range;
-
-WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
-    weft_range r;
-    memset(&r, 0, sizeof r);
-    r.base = (unsigned char *)base;
-    r.hi = bytes;
-    r.each = each;
-    return r;
-}
-
-WEFT_FN WEFT_NOINLINE weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base,
-                                                size_t origin, size_t lo, size_t hi) {
-    weft_range r;
-    size_t end = map->count;
-    memset(&r, 0, sizeof r);
-    while (r.index < end) { /* the first tensor that is not wholly before: there may be many */
-        const size_t middle = r.index + (end - r.index) / 2;
-        if (map->position[middle + 1] <= lo)
-            r.index = middle + 1;
-        else
-            end = middle;
-    }
-    r.map = map;
-    r.tensor = tensor;
-    r.base = base;
-    r.origin = origin;
-    r.lo = lo;
-    r.hi = hi;
-    r.at = lo;
-    return r;
-}
-
-/* The next contiguous piece of at most `limit` bytes; 0 at the end. *each: bytes of one element; *which: the tensor. */
-WEFT_FN size_t weft_range_next(weft_range *r, size_t limit, unsigned char **p, size_t *each, size_t *which) {
-    size_t bytes;
-    limit = limit / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
-    *which = 0;
-    if (!r->map) {
-        bytes = r->hi - r->at < limit ? r->hi - r->at : limit;
-        *p = bytes ? r->base + r->at : r->base;
-        *each = r->each;
-        r->at += bytes;
-        return bytes;
-    }
-    for (;;) {
-        for (; r->index < r->map->count; r->index++) {
-            const weft_tensor *t = &r->map->tensor[r->index];
-            size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
-            if (end > r->hi) end = r->hi;
-            if (r->at < start) r->at = start;
-            if (r->at >= end) continue;
-            bytes = end - r->at < limit ? end - r->at : limit;
-            *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
-            *each = weft_dtype_bytes(t->dtype);
-            *which = r->index;
-            r->at += bytes;
-            return bytes;
-        }
-        if (!r->then) return 0;
-        r->base = r->then;
-        r->then = NULL;
-        r->origin = r->index = 0;
-        r->at = r->then_lo;
-        r->hi = r->then_hi;
-    }
-}
-
-WEFT_FN uint64_t weft_range_bytes(weft_range r) {
-    unsigned char *p;
-    size_t each, which, bytes;
-    uint64_t total = 0;
-    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) total += bytes;
-    return total;
-}
-
-/* ---- Members and their links ---- */
-
-enum { WEFT_LETTERS = 4 };                          /* control messages under way to one peer */
-enum { WEFT_REQUESTS_PER_PEER = WEFT_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
-enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
-enum { WEFT_FLOW_DONE = 0, WEFT_FLOW_WAITING = 1, WEFT_FLOW_BULK = 2 };
-
-typedef struct weft_letter {
-    weft_request request;
-    int busy;
-    unsigned char bytes[WEFT_CONTROL_BYTES];
-} weft_letter;
-
-typedef struct weft_flow {
-    int state, active; /* active: the request is with the transport */
-    weft_range range;
-    weft_request request;
-    unsigned char *piece; /* of the request under way */
-    size_t piece_bytes, piece_each, piece_limit;
-} weft_flow;
-
-typedef struct weft_peer {
-    int member, lost, left, control; /* control: WEFT_IN_... */
-    int swap;                        /* the message being received is of the other byte order */
-    weft_request request;            /* of the control receive */
-    unsigned char bytes[WEFT_CONTROL_BYTES];
-    weft_header head; /* of the message held */
-    weft_letter slot[WEFT_LETTERS];
-    weft_flow out, in;
-    uint64_t out_arg, in_arg; /* argument 0 of the exchange */
-} weft_peer;
-
-typedef struct weft_group weft_group;
-
-/* What the owner says to a control message of its own kind: taken, keep it for later, or an error. */
-typedef weft_status (*weft_control_fn)(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload);
-
-struct weft_group {
-    const weft_transport *net;
-    uint32_t channel, epoch, members, here; /* here: index of this worker among the members */
-    uint32_t *member;                       /* ascending ranks */
-    weft_peer *peer;                        /* one a rank */
-    weft_control_fn on_control;
-    void *owner;
-    uint32_t kind, step; /* of the exchange under way, or last */
-    uint64_t round;
-    int exchanging, synced, may_leave; /* may_leave: a good-bye is taken now */
-    int hearing;                       /* a lost peer's last words are being read */
-    int busy;                          /* a verb runs: re-entry is refused */
-    int progress;                      /* something has moved since the deadline was looked at */
-    uint64_t timeout_ns, since_ns;
-    int timing;
-    weft_status failed; /* sticky until the next view */
-    const char *phase;
-    uint64_t phase_round;       /* for detail: the round that the owner is in */
-    weft_detail detail, broken; /* broken: of `failed` */
-    weft_traffic traffic;
-    weft_trace_fn trace;
-    void *trace_ctx;
-};
-
-WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, uint32_t **member) {
-    *peer = (weft_peer *)weft_layout_take(l, WEFT_TEXT("links, one a worker"), size, sizeof(weft_peer));
-    *member = (uint32_t *)weft_layout_take(l, WEFT_TEXT("members"), size, sizeof(uint32_t));
-}
-
-WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
-                                            uint64_t value) {
-    weft_event e;
-    if (!g->trace) return;
-    e.kind = (uint32_t)kind;
-    e.rank = g->net->rank;
-    e.peer = peer;
-    e.round = round;
-    e.value = value;
-    g->trace(g->trace_ctx, &e);
-}
-
-/* Records an error with its place. */
-WEFT_FN WEFT_NOINLINE weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
-                                                  uint64_t expected, uint64_t got) {
-    g->detail.status = status;
-    g->detail.peer = peer;
-    g->detail.round = g->phase_round;
-    g->detail.phase = g->phase;
-    g->detail.field = field;
-    g->detail.expected = expected;
-    g->detail.got = got;
-    return status;
-}
-
-/* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
-WEFT_FN WEFT_NOINLINE weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
-                                                   uint64_t expected, uint64_t got) {
-    weft_group_fail(g, status, peer, field, expected, got);
-    g->broken = g->detail;
-    g->failed = status;
-    return status;
-}
-
-WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *net, weft_detail *d) {
-    uint32_t i, found = 0;
-    if (v->struct_size != sizeof *v)
-        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("view.struct_size"), sizeof *v, v->struct_size);
-    if (v->count == 0 || v->count > net->size || !v->members)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.count"), net->size, v->count);
-    for (i = 0; i < v->count; i++) {
-        if (v->members[i] >= net->size || (i && v->members[i] <= v->members[i - 1]))
-            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (ascending ranks)"), net->size - 1,
-                               v->members[i]);
-        if (v->members[i] == net->rank) found = 1;
-    }
-    if (!found) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (without this rank)"), net->rank, 0);
-    return WEFT_OK;
-}
-
-/* Is this a view that may follow the present one? Changes nothing. */
-WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
-    weft_status s;
-    uint32_t i;
-    if (!v) return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
-    if ((s = weft_view_check(v, g->net, &g->detail)) != WEFT_OK) return s;
-    if (v->epoch <= g->epoch)
-        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
-                               v->epoch);
-    for (i = 0; i < v->count; i++)
-        if (g->peer[v->members[i]].lost || g->peer[v->members[i]].left)
-            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i],
-                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (it has left)")
-                                                               : WEFT_TEXT("view.members"),
-                                   0, v->members[i]);
-    return WEFT_OK;
-}
-
-/* Takes back from the transport whatever is under way with a peer: all of it, or only what touches the host's
- * memory. */
-WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
-    int i;
-    if (p->out.active) g->net->cancel(g->net->ctx, &p->out.request);
-    if (p->in.active) g->net->cancel(g->net->ctx, &p->in.request);
-    p->out.active = p->in.active = 0;
-    p->out.state = p->in.state = WEFT_FLOW_DONE;
-    if (!all) return;
-    for (i = 0; i < WEFT_LETTERS; i++)
-        if (p->slot[i].busy) {
-            g->net->cancel(g->net->ctx, &p->slot[i].request);
-            p->slot[i].busy = 0;
-        }
-    if (p->control == WEFT_IN_POSTED) g->net->cancel(g->net->ctx, &p->request);
-    p->control = WEFT_IN_NONE;
-}
-
-/* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
-WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
-    uint32_t r, i;
-    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
-    for (i = 0; i < v->count; i++) {
-        g->member[i] = v->members[i];
-        g->peer[v->members[i]].member = 1;
-        if (v->members[i] == g->net->rank) g->here = i;
-    }
-    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], !g->peer[r].member || g->peer[r].lost);
-    g->members = v->count;
-    g->epoch = v->epoch;
-    g->exchanging = g->synced = 0;
-    g->round = 0;
-    g->step = 0;
-    g->failed = WEFT_OK;
-    g->timing = 0;
-}
-
-/* A worker has said good-bye, at a point where all others hear it before they need it again. */
-WEFT_FN void weft_group_remove(weft_group *g, uint32_t rank) {
-    uint32_t i, n = 0;
-    weft_peer_cancel(g, &g->peer[rank], 1);
-    g->peer[rank].left = 1;
-    g->peer[rank].member = 0;
-    for (i = 0; i < g->members; i++)
-        if (g->member[i] != rank) g->member[n++] = g->member[i];
-    g->members = n;
-    for (i = 0; i < n; i++)
-        if (g->member[i] == g->net->rank) g->here = i;
-    weft_group_trace(g, WEFT_EVENT_PEER_LEFT, rank, g->phase_round, n);
-}
-
-WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
-    weft_peer *p = &g->peer[rank];
-    if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
-    p->lost = 1;
-    weft_peer_cancel(g, p, 1);
-    if (!p->member) return WEFT_OK;
-    return weft_group_break(g, WEFT_ERR_PEER_LOST, rank, NULL, 0, 0);
-}
-
-WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank);
-
-/* What a callback's error means. WEFT_OK: nothing, the peer has said good-bye and its link may close. */
-WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
-    if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
-    if (s == WEFT_ERR_TRUNCATED)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
-    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
-}
-
-/* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
-WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h, const void *data, uint32_t payload) {
-    weft_peer *p = &g->peer[rank];
-    weft_status s;
-    size_t bytes;
-    int i;
-    for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
-    if (i == WEFT_LETTERS) return WEFT_AGAIN;
-    h->big_endian = weft_big_endian();
-    h->epoch = g->epoch;
-    h->sender = g->net->rank;
-    h->payload = payload;
-    if (payload) memcpy(p->slot[i].bytes + WEFT_HEADER_BYTES, data, payload);
-    bytes = weft_header_write(p->slot[i].bytes, h);
-    memset(&p->slot[i].request, 0, sizeof p->slot[i].request);
-    s = g->net->send(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->slot[i].bytes, bytes,
-                     &p->slot[i].request);
-    if (s < 0) return weft_group_error(g, rank, s, 0, 0); /* WEFT_OK: to one who has gone */
-    p->slot[i].busy = 1;
-    g->traffic.control_sent += bytes;
-    g->traffic.messages_sent++;
-    weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, bytes);
-    g->progress = 1;
-    return WEFT_OK;
-}
-
-/* Bulk data of one view never meets that of another: each epoch has its own tag, so that what an abandoned round
- * left in the network is never taken for the next one's. Tags come round again after 2,047 epochs. */
-WEFT_FN uint32_t weft_group_bulk_tag(const weft_group *g) {
-    return g->channel * WEFT_TAGS_PER_CHANNEL + 1u + g->epoch % (WEFT_TAGS_PER_CHANNEL - 1u);
-}
-
-/* ---- Exchanges: in one step, some data to some members and some data from some ---- */
-
-WEFT_FN void weft_group_begin(weft_group *g, uint32_t kind, uint64_t round, uint32_t step) {
-    uint32_t i;
-    g->kind = kind;
-    g->round = round;
-    g->step = step;
-    g->exchanging = 1;
-    g->timing = 0;
-    for (i = 0; i < g->members; i++) {
-        weft_peer *p = &g->peer[g->member[i]];
-        p->out.state = p->in.state = WEFT_FLOW_DONE;
-        p->in_arg = p->out_arg = 0;
-    }
-}
-
-/* To and from one member; NULL: nothing in that direction. An empty range is a message all the same. */
-WEFT_FN WEFT_NOINLINE void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in,
-                                           uint64_t arg) {
-    weft_peer *p = &g->peer[rank];
-    if (out) {
-        p->out.range = *out;
-        p->out.state = WEFT_FLOW_WAITING;
-        p->out_arg = arg;
-    }
-    if (in) {
-        p->in.range = *in;
-        p->in.state = WEFT_FLOW_WAITING;
-    }
-}
-
-WEFT_FN size_t weft_group_piece_limit(const weft_group *g) {
-    uint64_t most = g->net->max_message_bytes;
-    return most && most < (uint64_t)1 << 30 ? (size_t)most / WEFT_ALIGNMENT * WEFT_ALIGNMENT : (size_t)1 << 30;
-}
-
-/* Data small enough travels in the control message itself. */
-WEFT_FN size_t weft_range_pack(weft_range r, unsigned char *to) {
-    unsigned char *p;
-    size_t each, which, bytes, n = 0;
-    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
-        memcpy(to + n, p, bytes);
-        n += bytes;
-    }
-    return n;
-}
-
-WEFT_FN void weft_range_unpack(weft_range r, const unsigned char *from, int swap) {
-    unsigned char *p;
-    size_t each, which, bytes, n = 0;
-    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
-        memcpy(p, from + n, bytes);
-        if (swap) weft_swap(p, bytes, each);
-        n += bytes;
-    }
-}
-
-/* Moves the bulk messages of one flow on: one request at a time, piece by piece, straight from and into place. */
-WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, int sending) {
-    weft_status s;
-    size_t which;
-    for (;;) {
-        if (f->active) {
-            s = g->net->test(g->net->ctx, &f->request);
-            if (s == WEFT_AGAIN) return WEFT_OK;
-            f->active = 0;
-            if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, f->request.bytes);
-            g->progress = 1;
-            if (!sending) {
-                if (f->request.bytes != f->piece_bytes)
-                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a bulk message"),
-                                            f->piece_bytes, f->request.bytes);
-                if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
-                g->traffic.payload_received += f->piece_bytes;
-                g->traffic.messages_received++;
-                weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, f->piece_bytes);
-            }
-        }
-        f->piece_bytes = weft_range_next(&f->range, f->piece_limit, &f->piece, &f->piece_each, &which);
-        if (f->piece_bytes == 0) {
-            f->state = WEFT_FLOW_DONE;
-            return WEFT_OK;
-        }
-        memset(&f->request, 0, sizeof f->request);
-        s = sending ? g->net->send(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request)
-                    : g->net->recv(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request);
-        if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, 0);
-        f->active = 1;
-        if (sending) {
-            g->traffic.payload_sent += f->piece_bytes;
-            g->traffic.messages_sent++;
-            weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, f->piece_bytes);
-        }
-    }
-}
-
-WEFT_FN weft_status weft_flow_send(weft_group *g, uint32_t rank) {
-    weft_peer *p = &g->peer[rank];
-    weft_status s;
-    if (p->out.state == WEFT_FLOW_WAITING) {
-        unsigned char packed[WEFT_INLINE_BYTES];
-        weft_header h;
-        uint32_t payload = 0;
-        memset(&h, 0, sizeof h);
-        h.kind = g->kind;
-        h.round = g->round;
-        h.step = g->step;
-        h.arg0 = p->out_arg;
-        h.bytes = weft_range_bytes(p->out.range);
-        p->out.piece_limit = weft_group_piece_limit(g);
-        h.piece = (uint32_t)p->out.piece_limit;
-        if (h.bytes <= WEFT_INLINE_BYTES) payload = (uint32_t)weft_range_pack(p->out.range, packed);
-        s = weft_group_post(g, rank, &h, packed, payload);
-        if (s == WEFT_AGAIN) return WEFT_OK;
-        if (s < 0) return s;
-        if (payload && g->kind == WEFT_KIND_EXCHANGE) {
-            g->traffic.control_sent -= payload;
-            g->traffic.payload_sent += payload;
-        }
-        p->out.state = h.bytes <= WEFT_INLINE_BYTES ? WEFT_FLOW_DONE : WEFT_FLOW_BULK;
-    }
-    return p->out.state == WEFT_FLOW_BULK ? weft_flow_bulk(g, rank, &p->out, 1) : WEFT_OK;
-}
-
-/* Is the message held the one that the exchange under way waits for? WEFT_AGAIN: it is for later. */
-WEFT_FN weft_status weft_flow_accept(weft_group *g, uint32_t rank) {
-    weft_peer *p = &g->peer[rank];
-    const weft_header *h = &p->head;
-    uint64_t want;
-    if (h->kind == WEFT_KIND_SYNC ? g->synced : g->synced && h->round < g->round)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.round"), g->round, h->round);
-    if (h->kind != WEFT_KIND_SYNC && g->synced && h->round == g->round && h->step < g->step + !g->exchanging)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.step"), g->step, h->step);
-    if (!g->exchanging || h->kind != g->kind) return WEFT_AGAIN;
-    if (h->kind == WEFT_KIND_EXCHANGE && (h->round != g->round || h->step != g->step)) return WEFT_AGAIN;
-    if (p->in.state != WEFT_FLOW_WAITING)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("a message that nobody waits for"), g->step,
-                                h->step);
-    want = weft_range_bytes(p->in.range);
-    if (h->bytes != want)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);
-    if (h->payload != (want <= WEFT_INLINE_BYTES ? want : 0))
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.payload"), want, h->payload);
-    p->in_arg = h->arg0;
-    p->swap = h->big_endian != weft_big_endian();
-    if (want <= WEFT_INLINE_BYTES) {
-        weft_range_unpack(p->in.range, p->bytes + WEFT_HEADER_BYTES, p->swap);
-        if (h->kind == WEFT_KIND_EXCHANGE) {
-            g->traffic.control_received -= want;
-            g->traffic.payload_received += want;
-        }
-        p->in.state = WEFT_FLOW_DONE;
-        return WEFT_OK;
-    }
-    if (h->piece < WEFT_ALIGNMENT || h->piece % WEFT_ALIGNMENT)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.piece"), WEFT_ALIGNMENT, h->piece);
-    p->in.piece_limit = h->piece;
-    p->in.state = WEFT_FLOW_BULK;
-    return WEFT_OK;
-}
-
-/* What to do with the control message held of a member: WEFT_OK: taken; WEFT_AGAIN: not yet. */
-WEFT_FN weft_status weft_group_take(weft_group *g, uint32_t rank) {
-    weft_peer *p = &g->peer[rank];
-    if (p->head.epoch != g->epoch) {
-        if (p->head.epoch > g->epoch) return WEFT_AGAIN;
-        g->traffic.dropped++;
-        return WEFT_OK;
-    }
-    switch (p->head.kind) {
-    case WEFT_KIND_EXCHANGE:
-    case WEFT_KIND_SYNC: return weft_flow_accept(g, rank);
-    case WEFT_KIND_LEAVE:
-        if (!g->synced || !g->may_leave) return WEFT_AGAIN;
-        weft_group_remove(g, rank);
-        return WEFT_OK;
-    default:
-        if (!g->on_control)
-            return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE,
-                                    p->head.kind);
-        return g->synced ? g->on_control(g->owner, rank, &p->head, p->bytes + WEFT_HEADER_BYTES) : WEFT_AGAIN;
-    }
-}
-
-/* Reads what has come from a member, as far as it can be taken now. The bound keeps a flood from one peer from
- * starving the host. */
-WEFT_FN weft_status weft_peer_receive(weft_group *g, uint32_t rank) {
-    weft_peer *p = &g->peer[rank];
-    weft_status s;
-    int bound;
-    for (bound = 0; bound < 64; bound++) {
-        if (p->control == WEFT_IN_NONE) {
-            memset(&p->request, 0, sizeof p->request);
-            s = g->net->recv(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->bytes, WEFT_CONTROL_BYTES,
-                             &p->request);
-            if (s < 0) return weft_group_error(g, rank, s, 0, 0);
-            p->control = WEFT_IN_POSTED;
-        }
-        if (p->control == WEFT_IN_POSTED) {
-            s = g->net->test(g->net->ctx, &p->request);
-            if (s == WEFT_AGAIN) break;
-            p->control = WEFT_IN_NONE;
-            if (s < 0) return weft_group_error(g, rank, s, WEFT_CONTROL_BYTES, p->request.bytes);
-            s = weft_header_read(p->bytes, p->request.bytes > SIZE_MAX ? 0 : (size_t)p->request.bytes, rank, &p->head,
-                                 &g->detail);
-            if (s < 0) return weft_group_break(g, s, rank, g->detail.field, g->detail.expected, g->detail.got);
-            p->control = WEFT_IN_HELD;
-            g->progress = 1;
-            g->traffic.messages_received++;
-            g->traffic.control_received += p->request.bytes;
-            weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, p->request.bytes);
-        }
-        s = weft_group_take(g, rank);
-        if (s < 0) return s;
-        if (s == WEFT_AGAIN) break;
-        p->control = WEFT_IN_NONE;
-        if (!p->member) break; /* it has said good-bye */
-    }
-    return WEFT_OK;
-}
-
-/* A link fails: has the peer said good-bye before it closed it? What it sent last may still wait to be read, while
- * something of ours that it no longer wants has failed already. */
-WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank) {
-    const weft_peer *p = &g->peer[rank];
-    if (!g->synced || g->failed) return 0;
-    if (!g->hearing && p->control != WEFT_IN_HELD) {
-        g->hearing = 1;
-        if (weft_peer_receive(g, rank) < 0) {
-            g->hearing = 0;
-            return 0;
-        }
-        g->hearing = 0;
-    }
-    return !p->member || (p->control == WEFT_IN_HELD && p->head.kind == WEFT_KIND_LEAVE && p->head.epoch == g->epoch);
-}
-
-/* One link: everything that can move without waiting. */
-WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
-    weft_peer *p = &g->peer[rank];
-    weft_status s = weft_peer_receive(g, rank);
-    int i;
-    if (s < 0 || !p->member) return s;
-    for (i = 0; i < WEFT_LETTERS; i++) {
-        if (!p->slot[i].busy) continue;
-        s = g->net->test(g->net->ctx, &p->slot[i].request);
-        if (s == WEFT_AGAIN) continue;
-        p->slot[i].busy = 0;
-        if (s < 0 && (s = weft_group_error(g, rank, s, 0, 0)) < 0) return s;
-        if (!p->member) return WEFT_OK;
-        g->progress = 1;
-    }
-    if (p->out.state != WEFT_FLOW_DONE && (s = weft_flow_send(g, rank)) < 0) return s;
-    if (p->in.state == WEFT_FLOW_BULK) return weft_flow_bulk(g, rank, &p->in, 0);
-    return WEFT_OK;
-}
-
-/* Moves all links on. WEFT_OK, or an error. */
-WEFT_FN weft_status weft_group_pump(weft_group *g) {
-    uint32_t i = 0;
-    if (g->failed) {
-        g->detail = g->broken;
-        return g->failed;
-    }
-    while (i < g->members) {
-        uint32_t rank = g->member[i];
-        weft_status s;
-        if (rank != g->net->rank && (s = weft_peer_pump(g, rank)) < 0) return s;
-        if (i < g->members && g->member[i] == rank) i++; /* else it left, and the next one stands here */
-    }
-    return WEFT_OK;
-}
-
-/* No progress for timeout_ns while waiting for `peer`: said once a time-out, and nothing is lost. */
-WEFT_FN weft_status weft_group_deadline(weft_group *g, uint32_t peer) {
-    uint64_t now;
-    if (!g->timeout_ns) return WEFT_AGAIN;
-    now = g->net->now(g->net->ctx);
-    if (g->progress || !g->timing) {
-        g->progress = 0;
-        g->timing = 1;
-        g->since_ns = now;
-    }
-    if (now - g->since_ns < g->timeout_ns) return WEFT_AGAIN;
-    g->timing = 0;
-    return weft_group_fail(g, WEFT_ERR_TIMEOUT, peer, WEFT_TEXT("timeout_ns"), g->timeout_ns, now - g->since_ns);
-}
-
-/* Moves the exchange on: WEFT_OK when every flow of it is done. */
-WEFT_FN weft_status weft_group_poll(weft_group *g) {
-    weft_status s = weft_group_pump(g);
-    uint32_t i;
-    if (s < 0) return s;
-    for (i = 0; i < g->members; i++) {
-        const weft_peer *p = &g->peer[g->member[i]];
-        if (p->in.state != WEFT_FLOW_DONE || p->out.state != WEFT_FLOW_DONE)
-            return weft_group_deadline(g, g->member[i]);
-    }
-    g->exchanging = 0;
-    if (g->kind == WEFT_KIND_SYNC) {
-        g->synced = 1;
-        g->round = 0; /* every exchange of the new view comes after this */
-        g->step = 0;
-    }
-    return WEFT_OK;
-}
-
-/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
-WEFT_FN int weft_group_flushed(const weft_group *g) {
-    uint32_t i;
-    int k;
-    for (i = 0; i < g->members; i++)
-        for (k = 0; k < WEFT_LETTERS; k++)
-            if (g->peer[g->member[i]].slot[k].busy) return 0;
-    return 1;
-}
-
-WEFT_FN void weft_group_close(weft_group *g) {
-    uint32_t r;
-    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
-    g->members = 0;
-}
-
-#endif /* WEFT_GROUP_IMPLEMENTATION */
 
 /* ---- src/weft/link.h: implementation --------------------------------------------------------- */
 #ifndef WEFT_LINK_IMPLEMENTATION
@@ -5937,6 +5890,7 @@ struct dsgd_aau {
     uint32_t in_slot;
     /* time */
     uint64_t linger_at, flush_at, patient_until, since_ns;
+    uint64_t idle_ns, gradient_ns; /* since when the parameters are the host's; how long they were, last time */
     uint32_t linger_session;
     int timing;
     dsgd_aau_stats_t stats;
@@ -5951,6 +5905,7 @@ WEFT_FN void dsgd_aau_phase(dsgd_aau *g, int state, const char *phase) {
     g->state = state;
     g->net.phase = phase;
     g->net.moved = 1;
+    if (state == DSGD_AAU_IDLE && g->opened && g->net.net->now) g->idle_ns = g->net.net->now(g->net.net->ctx);
 }
 
 WEFT_FN uint64_t dsgd_aau_after(const dsgd_aau *g, uint64_t ns) {
@@ -6291,7 +6246,7 @@ WEFT_FN void dsgd_aau_act(void *owner, int act, uint32_t slot, uint32_t id, uint
     case DSGD_AAU_CONTINUE: g->go_on = 1; break;
     case DSGD_AAU_LINGER:
         g->linger_session = id;
-        g->linger_at = dsgd_aau_after(g, g->desc.grace_ns);
+        g->linger_at = dsgd_aau_after(g, g->desc.grace_ns ? g->desc.grace_ns : g->gradient_ns / 32);
         break;
     default:
         if (u->tx) {
@@ -6530,6 +6485,7 @@ WEFT_FN void dsgd_aau_open(dsgd_aau *g) {
     uint32_t k;
     if (g->opened) return;
     g->opened = 1;
+    if (g->net.net->now) g->idle_ns = g->net.net->now(g->net.net->ctx);
     for (k = 0; k < g->net.count; k++)
         if (!g->due[k].barred) weft_link_open(&g->net, k);
 }
@@ -6698,7 +6654,7 @@ WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, ui
     most = in->transport->max_message_bytes;
     if (most && most < out->piece_bytes) out->piece_bytes = (uint32_t)most;
     out->piece_bytes = out->piece_bytes / 64 * 64;
-    if ((in->grace_ns || in->coalesce_ns || in->patience_ns || in->timeout_ns) && !in->transport->now)
+    if (((in->grace_ns && in->grace_ns != DSGD_AAU_NO_GRACE) || in->coalesce_ns || in->patience_ns || in->timeout_ns) && !in->transport->now)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for a deadline)"), 1, 0);
     return WEFT_OK;
 }
@@ -6822,7 +6778,8 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     g->net.owner.down = dsgd_aau_on_down;
     g->net.owner.letter = dsgd_aau_on_letter;
     g->net.owner.busy = dsgd_aau_is_busy;
-    dsgd_aau_core_start(&g->core, d.graph, d.transport->rank, d.fan, d.grace_ns != 0, d.join != DSGD_AAU_FOUND,
+    dsgd_aau_core_start(&g->core, d.graph, d.transport->rank, d.fan,
+                        d.grace_ns != DSGD_AAU_NO_GRACE && d.transport->now != NULL, d.join != DSGD_AAU_FOUND,
                         dsgd_aau_act, g);
     g->net.count = g->core.degree;
     memset(g->net.link, 0, g->net.count * sizeof *g->net.link);
@@ -6885,6 +6842,7 @@ DSGD_AAU_API weft_status dsgd_aau_step(dsgd_aau *g) {
         g->stats.nonfinite++;
         return dsgd_aau_exit(g, dsgd_aau_fail(g, WEFT_ERR_NONFINITE, g->core.me, WEFT_TEXT("params"), i, bad));
     }
+    if (g->opened && g->net.net->now) g->gradient_ns = g->net.net->now(g->net.net->ctx) - g->idle_ns;
     dsgd_aau_open(g);
     g->stats.steps++;
     g->net.round = g->stats.steps;

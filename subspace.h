@@ -600,18 +600,9 @@ typedef struct weft_selftest {
 
 #endif /* WEFT_WIRE_API */
 
-/* ---- src/weft/group.h: API ------------------------------------------------------------------- */
-#ifndef WEFT_GROUP_API
-#define WEFT_GROUP_API
-
-/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members`
- * are the ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
-typedef struct weft_view {
-    size_t struct_size; /* sizeof(weft_view) */
-    uint32_t epoch;
-    uint32_t count;
-    const uint32_t *members;
-} weft_view;
+/* ---- src/weft/trace.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_TRACE_API
+#define WEFT_TRACE_API
 
 /* What this worker has moved. Payload: elements of tensors, and norms. Control: headers, fingerprints, HAVE, counts. */
 typedef struct weft_traffic {
@@ -643,6 +634,21 @@ typedef struct weft_event {
 
 /* Must not call back into the object. */
 typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
+
+#endif /* WEFT_TRACE_API */
+
+/* ---- src/weft/group.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_GROUP_API
+#define WEFT_GROUP_API
+
+/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members`
+ * are the ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
+typedef struct weft_view {
+    size_t struct_size; /* sizeof(weft_view) */
+    uint32_t epoch;
+    uint32_t count;
+    const uint32_t *members;
+} weft_view;
 
 #endif /* WEFT_GROUP_API */
 

@@ -119,6 +119,7 @@
 #include "weft/transport.h"
 #include "weft/selftest.h"
 #include "weft/wire.h"
+#include "weft/trace.h"
 #include "weft/group.h"
 #include "weft/collective.h"
 #include "weft/state.h"

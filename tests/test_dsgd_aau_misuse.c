@@ -101,6 +101,10 @@ START_TEST(descriptors) {
     d.transport = &mute;
     d.grace_ns = 1;
     refused(d, WEFT_ERR_ARGUMENT, "transport.now (for a deadline)");
+    d.grace_ns = DSGD_AAU_NO_GRACE; /* needs none; nor does the default */
+    ck_assert_uint_gt(dsgd_aau_memory(&d, NULL), 0);
+    d.grace_ns = 0;
+    ck_assert_uint_gt(dsgd_aau_memory(&d, NULL), 0);
     d = good;
     t[0].data = NULL;
     refused(d, WEFT_ERR_ARGUMENT, "tensor.data");

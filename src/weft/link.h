@@ -4,7 +4,7 @@
 #include "base.h"
 #include "transport.h"
 #include "wire.h"
-#include "group.h"
+#include "trace.h"
 /*==== API ====*/
 
 /* What there is between this worker and a neighbour. */
