@@ -3367,6 +3367,17 @@ WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t fr
     return WEFT_OK;
 }
 
+/* ---- Control messages under way ---- */
+
+typedef struct weft_letter {
+    weft_request request;
+    int busy;
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+} weft_letter;
+
+/* What a peer's control receive is about. */
+enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
+
 #endif /* WEFT_WIRE_IMPLEMENTATION */
 
 /* ---- src/weft/group.h: implementation -------------------------------------------------------- */
@@ -3499,14 +3510,7 @@ WEFT_FN uint64_t weft_range_bytes(weft_range r) {
 
 enum { WEFT_LETTERS = 4 };                          /* control messages under way to one peer */
 enum { WEFT_REQUESTS_PER_PEER = WEFT_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
-enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
 enum { WEFT_FLOW_DONE = 0, WEFT_FLOW_WAITING = 1, WEFT_FLOW_BULK = 2 };
-
-typedef struct weft_letter {
-    weft_request request;
-    int busy;
-    unsigned char bytes[WEFT_CONTROL_BYTES];
-} weft_letter;
 
 typedef struct weft_flow {
     int state, active; /* active: the request is with the transport */

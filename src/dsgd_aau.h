@@ -62,10 +62,10 @@
  * wait for it. `patience_ns` bounds even that (an extension; not in the paper). A worker alone (N = 1, or everybody
  * else lost) never waits, and its parameters are never touched.
  *
- * grace_ns should be two or three round trips; its default is a 32nd of your own gradient's time. Without any most steps
- * on a sparse graph are alone (in a simulation of 256 workers on a torus 87 %, with 0.03 gradients' time 57 %). The more neighbours, the fewer, and the more workers, the more, since news
- * from anywhere end the waiting: 1,024 on a torus 65 %, with 19 neighbours each (weft_graph_exponential) 54 %; 64
- * workers with 16 neighbours each 25 %.
+ * grace_ns should be two or three round trips; its default is a 32nd of your own gradient's time. Without any most
+ * steps on a sparse graph are alone (in a simulation of 256 workers on a torus 87 %, with 0.03 gradients' time 57 %).
+ * The more neighbours, the fewer, and the more workers, the more, since news from anywhere end the waiting: 1,024 on a
+ * torus 65 %, with 19 neighbours each (weft_graph_exponential) 54 %; 64 workers with 16 neighbours each 25 %.
  *
  * ---- Extra memory ----
  *
@@ -1815,7 +1815,8 @@ WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, ui
     most = in->transport->max_message_bytes;
     if (most && most < out->piece_bytes) out->piece_bytes = (uint32_t)most;
     out->piece_bytes = out->piece_bytes / 64 * 64;
-    if (((in->grace_ns && in->grace_ns != DSGD_AAU_NO_GRACE) || in->coalesce_ns || in->patience_ns || in->timeout_ns) && !in->transport->now)
+    if (((in->grace_ns && in->grace_ns != DSGD_AAU_NO_GRACE) || in->coalesce_ns || in->patience_ns || in->timeout_ns) &&
+        !in->transport->now)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for a deadline)"), 1, 0);
     return WEFT_OK;
 }

@@ -2,6 +2,7 @@
  * wire.h: the message header, byte order, checksums. Everything that comes off the wire is read here and nowhere
  * else. */
 #include "base.h"
+#include "transport.h"
 /*==== API ====*/
 
 /* ---- The wire format ----
@@ -178,3 +179,14 @@ WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t fr
     *h = r;
     return WEFT_OK;
 }
+
+/* ---- Control messages under way ---- */
+
+typedef struct weft_letter {
+    weft_request request;
+    int busy;
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+} weft_letter;
+
+/* What a peer's control receive is about. */
+enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };

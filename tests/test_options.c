@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Drawn compute times: their moments, that a draw is a pure function, and what the command line refuses. */
-#define GRAWA_IMPLEMENTATION
-#include "grawa.h"
+ * What command lines are made of: drawn compute times (their moments, that a draw is a pure function), graphs by name,
+ * and what is refused. */
+#define DSGD_AAU_IMPLEMENTATION
+#include "dsgd_aau.h"
 
 #include "weft_pace.h"
+#include "weft_topology.h"
 
 #include <check.h>
 
@@ -127,15 +129,61 @@ START_TEST(what_is_refused) {
 }
 END_TEST
 
+START_TEST(graphs_by_name) {
+    static const struct {
+        const char *name;
+        uint32_t workers, edges;
+    } good[] = {{"ring", 8, 8},         {"chain", 8, 7},       {"star", 8, 7},        {"complete", 8, 28},
+                {"torus", 12, 24},      {"torus:2x6", 12, 18}, {"torus", 7, 7},       {"hypercube", 16, 32},
+                {"exponential", 8, 20}, {"er:1", 8, 28},       {"small:4:0", 10, 20}, {"ring", 1, 0}};
+    static const struct {
+        const char *name;
+        uint32_t workers;
+        const char *why;
+    } bad[] = {{"", 4, "got ''"},
+               {"rings", 4, "got 'rings'"},
+               {"ring:2", 4, "got 'ring:2'"},
+               {"torus:2x3", 5, "5 workers, got 2x3"},
+               {"torus:0x0", 5, "5 workers, got 0x0"},
+               {"torus:2x", 4, "got 'torus:2x'"},
+               {"torus:4294967297x1", 1, "got 'torus:4294967297x1'"},
+               {"hypercube", 12, "got 12"},
+               {"hypercube:4", 16, "got 'hypercube:4'"},
+               {"er", 4, "got 'er'"},
+               {"er:0", 4, "probability"},
+               {"er:1.5", 4, "got 'er:1.5'"},
+               {"er:nan", 4, "got 'er:nan'"},
+               {"er:0.0001", 50, "no connected draw"},
+               {"small:3:0.1", 10, "degree"},
+               {"small:4", 10, "got 'small:4'"},
+               {"ring", 0, "workers: expected 1, got 0"}};
+    weft_graph g;
+    char why[240];
+    size_t i;
+    for (i = 0; i < sizeof good / sizeof *good; i++) {
+        void *m = weft_topology_make(good[i].name, good[i].workers, 1, &g, why, sizeof why);
+        ck_assert_msg(m != NULL, "%s: %s", good[i].name, why);
+        ck_assert_uint_eq(g.workers, good[i].workers);
+        ck_assert_uint_eq(g.edges, good[i].edges);
+        free(m);
+    }
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        ck_assert_ptr_null(weft_topology_make(bad[i].name, bad[i].workers, 1, &g, why, sizeof why));
+        ck_assert_msg(strstr(why, bad[i].why) != NULL, "%s: says \"%s\"", bad[i].name, why);
+    }
+}
+END_TEST
+
 int main(void) {
-    Suite *s = suite_create("pace");
-    TCase *t = tcase_create("pace");
+    Suite *s = suite_create("options");
+    TCase *t = tcase_create("options");
     SRunner *runner;
     int failed;
     tcase_add_loop_test(t, the_mean_is_the_mean, 0, 6);
     tcase_add_test(t, stragglers);
     tcase_add_test(t, a_draw_is_a_pure_function);
     tcase_add_test(t, what_is_refused);
+    tcase_add_test(t, graphs_by_name);
     suite_add_tcase(s, t);
     runner = srunner_create(s);
     srunner_run_all(runner, CK_ENV);
