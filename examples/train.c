@@ -36,6 +36,9 @@ static void describe(const options *o, const model *m) {
         if (o->slow[i] > 1.0) printf(", worker %zu %g times slower", i, o->slow[i]);
         if (o->kill[i] <= 1.0) printf(", worker %zu killed at %g %% of the run", i, 100.0 * o->kill[i]);
     }
+    if (o->pace.probability > 0.0)
+        printf(", %g %% of steps %g times slower", 100.0 * o->pace.probability, o->pace.slowdown);
+    if (o->run[ALGORITHM_DSGD_AAU]) printf(", dsgd_aau on the graph %s", o->topology);
     printf("\n\n");
     fflush(stdout);
 }
@@ -59,12 +62,16 @@ static void compare(const options *o, const dataset *d) {
         report_line(&run[runs++]);
     }
     if (o->csv) report_csv(o->csv, runs, run);
-    if (slow + killed > 0)
+    const bool uneven = slow + killed > 0 || o->pace.probability > 0.0;
+    if (o->pace.probability > 0.0)
+        snprintf(title, sizeof title, "%s, %s, %zu workers: %zu slow, %zu killed, %g %% of steps %gx slower", d->name,
+                 MODEL_NAME[m.kind], o->workers, slow, killed, 100.0 * o->pace.probability, o->pace.slowdown);
+    else if (uneven)
         snprintf(title, sizeof title, "%s, %s, %zu workers: %zu slow, %zu killed", d->name, MODEL_NAME[m.kind],
                  o->workers, slow, killed);
     else
         snprintf(title, sizeof title, "%s, %s, %zu workers", d->name, MODEL_NAME[m.kind], o->workers);
-    if (o->svg && slow + killed > 0)
+    if (o->svg && uneven)
         report_picture(o->svg, title, o, runs, run);
     else if (o->svg)
         report_curves(o->svg, title, runs, run);
@@ -80,7 +87,7 @@ static void curves_name(const char *svg, char *out, size_t capacity) {
 }
 
 /* First everybody alike; then a race against the clock in which one worker is slow and another dies, by the plain
- * mean, which waits for all at every step, and by a rule that does not. The cnn, because its steps are long enough
+ * mean, which waits for all at every step, and by two rules that do not. The cnn, because its steps are long enough
  * to see. */
 static void demo(const options *given, const dataset *d) {
     options o = *given;
@@ -99,7 +106,7 @@ static void demo(const options *given, const dataset *d) {
     if (o.workers < 3) o.workers = 3;
     o.slow[o.workers - 1] = 10.0;
     o.kill[1] = 0.5;
-    for (int a = 0; a < ALGORITHMS; a++) o.run[a] = a == ALGORITHM_MEAN || a == ALGORITHM_MGRAWA;
+    for (int a = 0; a < ALGORITHMS; a++) o.run[a] = a == ALGORITHM_MEAN || a == ALGORITHM_MGRAWA || a == ALGORITHM_DSGD_AAU;
     puts("");
     compare(&o, d);
 }

@@ -2,6 +2,8 @@
 #include "options.h"
 
 #include "util.h"
+#include "values.h"
+#include "weft_topology.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +11,7 @@
 #include <string.h>
 
 const char *const ALGORITHM_NAME[ALGORITHMS] = {"single", "mean",    "subspace", "adasum", "mgrawa",
-                                                "lgrawa", "uniform", "easgd",    "lsgd"};
+                                                "lgrawa", "uniform", "easgd",    "lsgd",   "dsgd_aau"};
 const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
 const char *const OPTIMISER_NAME[] = {"sgd", "adam"};
 
@@ -23,8 +25,10 @@ static const char USAGE[] =
     "\n"
     "  --data DIR            Fashion-MNIST or MNIST (IDX files, also .gz) or CIFAR-10 (binary version);\n"
     "                        without it: glyphs that the program draws itself\n"
-    "  --algorithm NAME,...  single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, or all (default);\n"
-    "                        mean, subspace (AdaCons) and adasum put gradients together at every step\n"
+    "  --algorithm NAME,...  single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, dsgd_aau, or all\n"
+    "                        (default); mean, subspace (AdaCons) and adasum put gradients together at every step;\n"
+    "                        dsgd_aau averages after every step with the neighbours that are ready, and waits for\n"
+    "                        nobody slow\n"
     "  --model NAME          softmax, mlp (default) or cnn\n"
     "  --hidden N            units of the mlp (128)\n"
     "  --workers N           (4)\n"
@@ -42,47 +46,22 @@ static const char USAGE[] =
     "  --subspace-momentum X average of subspace's weights over steps, 0 (none) to below 1 (0.99)\n"
     "  --trigger NAME        when grawa's rounds are. fixed: after `period` steps of each worker (default);\n"
     "                        total: after workers x period steps of all together: the fast do more\n"
+    "  --topology NAME       who talks to whom in dsgd_aau: ring, chain, star, complete, torus[:RxC], hypercube,\n"
+    "                        exponential (default), er:P (random, each edge with probability P), small:DEGREE:P\n"
+    "  --patience S          dsgd_aau: who has waited so many seconds for a neighbour goes on alone; 0: no such bound\n"
+    "                        (default; then the others wait for a straggler once in a while, and meet it)\n"
     "  --slow RANK:FACTOR    this worker's steps take FACTOR times as long (may be repeated)\n"
+    "  --stragglers PxS      each step, with probability P, takes S times as long (0.1x10), whoever's it is\n"
     "  --kill RANK:FRACTION  this worker dies after that fraction of the run, at most 0.9 (may be repeated)\n"
     "  --csv FILE            every measured point as a line of numbers\n"
-    "  --svg FILE            accuracy against steps and against time; with --slow or --kill: against time,\n"
-    "                        and below it what every worker did when\n"
+    "  --svg FILE            accuracy against steps and against time; with --slow, --stragglers or --kill: against\n"
+    "                        time, and below it what every worker did when\n"
     "  --demo                the chosen algorithms, then mean and mgrawa with the cnn for a few seconds, one\n"
     "                        worker slow and one killed: --svg is the picture of that, and the curves go\n"
     "                        beside it (NAME-curves.svg)\n"
     "  --help\n";
 
 /* ---- Values ---- */
-
-static double number(const char *option, const char *text, double lo, double hi) {
-    char *end;
-    errno = 0;
-    double v = strtod(text, &end);
-    if (end == text || *end || errno || !(v >= lo && v <= hi)) /* written so that NaN fails */
-        bad_input("%s: expected a number from %g to %g, got '%s'", option, lo, hi, text);
-    return v;
-}
-
-static uint64_t whole(const char *option, const char *text, uint64_t lo, uint64_t hi) {
-    char *end;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end || errno || v < lo || v > hi)
-        bad_input("%s: expected a whole number from %llu to %llu, got '%s'", option, (unsigned long long)lo,
-                  (unsigned long long)hi, text);
-    return v;
-}
-
-static size_t count(const char *option, const char *text, size_t lo, size_t hi) {
-    return (size_t)whole(option, text, lo, hi);
-}
-
-static int name(const char *option, const char *text, size_t length, const char *const *names, int n,
-                const char *list) {
-    for (int i = 0; i < n; i++)
-        if (strlen(names[i]) == length && strncmp(names[i], text, length) == 0) return i;
-    bad_input("%s: expected %s, got '%.*s'", option, list, (int)length, text);
-}
 
 static void algorithms(const char *text, bool run[ALGORITHMS]) {
     memset(run, 0, ALGORITHMS * sizeof *run);
@@ -91,8 +70,9 @@ static void algorithms(const char *text, bool run[ALGORITHMS]) {
         if (length == 3 && strncmp(text, "all", 3) == 0)
             for (int i = 0; i < ALGORITHMS; i++) run[i] = true;
         else
-            run[name("--algorithm", text, length, ALGORITHM_NAME, ALGORITHMS,
-                     "single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd or all")] = true;
+            run[value_name("--algorithm", text, length, ALGORITHM_NAME, ALGORITHMS,
+                           "single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, dsgd_aau or all")] =
+                true;
         if (!text[length]) return;
         text += length + 1;
     }
@@ -105,7 +85,12 @@ static void for_rank(const char *option, const char *text, double lo, double hi,
     if (!colon || (size_t)(colon - text) >= sizeof rank) bad_input("%s: expected RANK:NUMBER, got '%s'", option, text);
     memcpy(rank, text, (size_t)(colon - text));
     rank[colon - text] = 0;
-    value[count(option, rank, 0, MAX_WORKERS - 1)] = number(option, colon + 1, lo, hi);
+    value[value_count(option, rank, 0, MAX_WORKERS - 1)] = value_number(option, colon + 1, lo, hi);
+}
+
+static void stragglers(const char *option, const char *text, weft_pace *pace) {
+    if (!weft_pace_parse_stragglers(pace, text) || pace->slowdown > 1000.0)
+        bad_input("%s: expected PROBABILITYxSLOWDOWN, from 0 to 1 and from 1 to 1000, got '%s'", option, text);
 }
 
 /* ---- The line as a whole ---- */
@@ -116,22 +101,25 @@ static void set(options *o, const char *option, const char *v) {
 #define IS(text) (strcmp(option, text) == 0)
     if (IS("--data")) o->data = v;
     else if (IS("--algorithm")) algorithms(v, o->run);
-    else if (IS("--model")) o->model = (model_kind)name(option, v, strlen(v), MODEL_NAME, 3, "softmax, mlp or cnn");
-    else if (IS("--hidden")) o->hidden = count(option, v, 1, 65536);
-    else if (IS("--workers")) o->workers = count(option, v, 1, MAX_WORKERS);
-    else if (IS("--epochs")) o->epochs = count(option, v, 1, 100000);
-    else if (IS("--seconds")) o->seconds = number(option, v, 0.1, 1e6);
-    else if (IS("--batch")) o->batch = count(option, v, 1, 65536);
-    else if (IS("--optimiser")) o->optimiser = (optimiser)name(option, v, strlen(v), OPTIMISER_NAME, 2, "sgd or adam");
-    else if (IS("--lr")) o->rate = number(option, v, 0.0, 1e6);
-    else if (IS("--momentum")) o->momentum = number(option, v, 0.0, 0.9999);
-    else if (IS("--weight-decay")) o->weight_decay = number(option, v, 0.0, 1.0);
-    else if (IS("--alpha")) o->alpha = number(option, v, 0.0, 1e6);
-    else if (IS("--seed")) o->seed = whole(option, v, 0, UINT64_MAX);
-    else if (IS("--period")) o->period = count(option, v, 1, 1000000);
-    else if (IS("--pull")) o->pull = number(option, v, 0.0, 1.0);
-    else if (IS("--subspace-momentum")) o->subspace_momentum = number(option, v, 0.0, 0.999999);
-    else if (IS("--trigger")) o->trigger = (trigger)name(option, v, strlen(v), triggers, 2, "fixed or total");
+    else if (IS("--model")) o->model = (model_kind)value_name(option, v, strlen(v), MODEL_NAME, 3, "softmax, mlp or cnn");
+    else if (IS("--hidden")) o->hidden = value_count(option, v, 1, 65536);
+    else if (IS("--workers")) o->workers = value_count(option, v, 1, MAX_WORKERS);
+    else if (IS("--epochs")) o->epochs = value_count(option, v, 1, 100000);
+    else if (IS("--seconds")) o->seconds = value_number(option, v, 0.1, 1e6);
+    else if (IS("--batch")) o->batch = value_count(option, v, 1, 65536);
+    else if (IS("--optimiser")) o->optimiser = (optimiser)value_name(option, v, strlen(v), OPTIMISER_NAME, 2, "sgd or adam");
+    else if (IS("--lr")) o->rate = value_number(option, v, 0.0, 1e6);
+    else if (IS("--momentum")) o->momentum = value_number(option, v, 0.0, 0.9999);
+    else if (IS("--weight-decay")) o->weight_decay = value_number(option, v, 0.0, 1.0);
+    else if (IS("--alpha")) o->alpha = value_number(option, v, 0.0, 1e6);
+    else if (IS("--seed")) o->seed = value_whole(option, v, 0, UINT64_MAX);
+    else if (IS("--period")) o->period = value_count(option, v, 1, 1000000);
+    else if (IS("--pull")) o->pull = value_number(option, v, 0.0, 1.0);
+    else if (IS("--subspace-momentum")) o->subspace_momentum = value_number(option, v, 0.0, 0.999999);
+    else if (IS("--trigger")) o->trigger = (trigger)value_name(option, v, strlen(v), triggers, 2, "fixed or total");
+    else if (IS("--topology")) o->topology = v;
+    else if (IS("--patience")) o->patience = value_number(option, v, 0.0, 1e6);
+    else if (IS("--stragglers")) stragglers(option, v, &o->pace);
     else if (IS("--slow")) for_rank(option, v, 1.0, 1000.0, o->slow);
     else if (IS("--kill")) for_rank(option, v, 0.0, 0.9, o->kill);
     else if (IS("--csv")) o->csv = v;
@@ -139,14 +127,6 @@ static void set(options *o, const char *option, const char *v) {
     else bad_input("unknown option '%s' (--help lists them)", option);
 #undef IS
     /* clang-format on */
-}
-
-/* Better now than after the training. */
-static void can_write(const char *option, const char *file) {
-    if (!file) return;
-    FILE *f = fopen(file, "a");
-    if (!f) bad_input("%s %s: %s", option, file, strerror(errno));
-    fclose(f);
 }
 
 /* What no option alone can tell. */
@@ -158,8 +138,15 @@ static void check(const options *o) {
         if (o->kill[i] <= 1.0) alive--;
     }
     if (alive == 0) bad_input("--kill: nobody would be left");
-    can_write("--csv", o->csv);
-    can_write("--svg", o->svg);
+    if (o->run[ALGORITHM_DSGD_AAU]) {
+        weft_graph graph;
+        char why[240];
+        void *memory = weft_topology_make(o->topology, (uint32_t)o->workers, o->seed, &graph, why, sizeof why);
+        if (!memory) bad_input("--topology: %s", why);
+        free(memory);
+    }
+    value_can_write("--csv", o->csv);
+    value_can_write("--svg", o->svg);
 }
 
 void options_parse(options *o, int argc, char **argv) {
@@ -176,6 +163,8 @@ void options_parse(options *o, int argc, char **argv) {
     o->weight_decay = 1e-4;
     o->pull = 0.5;
     o->seed = 1;
+    o->topology = "exponential";
+    o->pace = weft_pace_default();
     for (int i = 0; i < ALGORITHMS; i++) o->run[i] = true;
     for (int i = 0; i < MAX_WORKERS; i++) {
         o->slow[i] = 1.0;

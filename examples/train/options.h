@@ -5,6 +5,9 @@
 
 #include "model.h"
 
+#include "dsgd_aau.h"
+#include "weft_pace.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,6 +24,7 @@ typedef enum algorithm {
     ALGORITHM_UNIFORM,  /* grawa.h with equal weights: what the pull does without the weighting */
     ALGORITHM_EASGD,    /* elastic averaging, for comparison */
     ALGORITHM_LSGD,     /* pull towards the worker with the lowest loss, for comparison */
+    ALGORITHM_DSGD_AAU, /* dsgd_aau.h: after every step, with whichever neighbours are ready */
     ALGORITHMS
 } algorithm;
 
@@ -42,7 +46,10 @@ typedef struct options {
     trigger trigger;
     const char *csv, *svg;
     bool demo;
-    double slow[MAX_WORKERS]; /* a step takes this many times as long; 1: as fast as it can */
+    const char *topology;     /* who talks to whom in dsgd_aau */
+    double patience;          /* seconds after which it waits for nobody; 0: no such bound */
+    weft_pace pace;           /* stragglers: how many times as long the steps take, at random */
+    double slow[MAX_WORKERS]; /* and always; 1: as fast as it can */
     double kill[MAX_WORKERS]; /* dies at this fraction of the run; 2: never */
 } options;
 

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * rules.c: this file is the one that implements grawa.h and subspace.h, and it shows both ways of using them: the
- * algorithms themselves, and the collectives underneath (weft_collective), of which rules for comparison are made. */
+ * rules.c: this file is the one that implements grawa.h, subspace.h and dsgd_aau.h, and it shows both ways of using
+ * them: the algorithms themselves, and the collectives underneath (weft_collective), of which rules for comparison are
+ * made. */
 #define _POSIX_C_SOURCE 200809L
 #define GRAWA_IMPLEMENTATION
 #define SUBSPACE_IMPLEMENTATION
+#define DSGD_AAU_IMPLEMENTATION
 #include "grawa.h"
 #include "subspace.h"
+#include "dsgd_aau.h"
 #include "weft_threads.h"
+#include "weft_topology.h"
 
 #include "adasum.h"
 #include "elastic.h"
@@ -23,12 +27,19 @@ static const uint64_t MOMENT_NS = UINT64_C(1000000);
 enum { PERIODS_SHORTER = 8 };
 
 size_t rule_period(algorithm a, const options *o) {
-    if (a == ALGORITHM_SINGLE || a == ALGORITHM_MEAN || a == ALGORITHM_SUBSPACE || a == ALGORITHM_ADASUM) return 1;
+    if (a == ALGORITHM_DSGD_AAU || a == ALGORITHM_SINGLE || a == ALGORITHM_MEAN || a == ALGORITHM_SUBSPACE ||
+        a == ALGORITHM_ADASUM)
+        return 1;
     if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD) return (o->period + PERIODS_SHORTER - 1) / PERIODS_SHORTER;
     return o->period;
 }
 
+bool rule_has_meetings(algorithm a) {
+    return a != ALGORITHM_DSGD_AAU;
+}
+
 bool rule_is_free(algorithm a, const options *o) {
+    if (a == ALGORITHM_DSGD_AAU) return true;
     return o->trigger == TRIGGER_TOTAL && (a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM);
 }
 
@@ -48,6 +59,8 @@ struct team {
     uint32_t epoch;                /* of the last view: as many as died */
     uint32_t member[MAX_WORKERS];
     uint32_t members;
+    weft_graph graph;
+    void *graph_memory;
 };
 
 /* With the lock held. */
@@ -57,9 +70,13 @@ static void team_new_view(team *t) {
         if (!t->dead[i] && !t->left[i]) t->member[t->members++] = i;
 }
 
-team *team_new(size_t workers) {
+team *team_new(size_t workers, const options *o) {
     team *t = new_array(1, sizeof *t);
+    char why[240];
     t->workers = workers;
+    t->graph_memory =
+        weft_topology_make(workers > 1 ? o->topology : "ring", (uint32_t)workers, o->seed, &t->graph, why, sizeof why);
+    if (!t->graph_memory) broken("--topology: %s", why);
     team_new_view(t);
     if (weft_threads_init(&t->threads, (uint32_t)workers) != WEFT_OK || pthread_mutex_init(&t->lock, NULL))
         broken("cannot set up %zu workers", workers);
@@ -69,6 +86,7 @@ team *team_new(size_t workers) {
 void team_free(team *t) {
     weft_threads_free(&t->threads);
     pthread_mutex_destroy(&t->lock);
+    free(t->graph_memory);
     free(t);
 }
 
@@ -141,6 +159,7 @@ struct rule {
 
     grawa *grawa;       /* MGRAWA, LGRAWA, uniform; otherwise NULL */
     subspace *subspace; /* AdaCons; otherwise NULL */
+    dsgd_aau *aau;      /* DSGD-AAU; otherwise NULL */
     void *memory;       /* of one of them */
 
     /* The others. SUM: of gradients (mean), or of `other` (EASGD, LSGD, Adasum). VOTE: everybody's loss (LSGD). */
@@ -274,6 +293,44 @@ static uint64_t subspace_gradient(rule *r) {
     while (finish(r, subspace_aggregate(r->subspace)) == WEFT_WANT_GRADIENT) continue;
     subspace_stats(r->subspace, &stats);
     return stats.rounds;
+}
+
+/* ---- DSGD-AAU: after every step, with whichever neighbours are ready ---- */
+
+/* Nobody has to be told who is left: a neighbour that dies is no error. */
+static void aau_finish(rule *r, weft_status s) {
+    if (s == WEFT_AGAIN) s = dsgd_aau_wait(r->aau);
+    if (s < 0) give_up(r, s, dsgd_aau_detail(r->aau));
+}
+
+static void aau_new(rule *r) {
+    dsgd_aau_desc d = {.struct_size = sizeof d};
+    weft_detail why;
+    d.params = r->params;
+    d.transport = &r->net;
+    d.graph = &r->team->graph;
+    d.patience_ns = (uint64_t)(r->o->patience * 1e9);
+    d.timeout_ns = PATIENCE_NS;
+    size_t bytes = dsgd_aau_memory(&d, NULL);
+    r->memory = new_array(bytes, 1);
+    weft_status s = dsgd_aau_init_detail(&r->aau, &d, r->memory, bytes, &why);
+    if (s != WEFT_OK) give_up(r, s, &why);
+    aau_finish(r, dsgd_aau_start(r->aau));
+}
+
+static uint64_t aau_after_step(rule *r) {
+    aau_finish(r, dsgd_aau_step(r->aau));
+    return ++r->steps;
+}
+
+/* Who computes for long is asked meanwhile whether it is ready, and should not leave others without an answer. */
+static void aau_idle(rule *r, uint64_t ns) {
+    for (uint64_t until = r->net.now(r->net.ctx) + ns; r->net.now(r->net.ctx) < until;) {
+        uint64_t wake = dsgd_aau_wake_ns(r->aau);
+        r->net.wait(r->net.ctx, wake < until ? wake : until);
+        weft_status s = dsgd_aau_poll(r->aau);
+        if (s < 0) give_up(r, s, dsgd_aau_detail(r->aau));
+    }
 }
 
 /* ---- Collectives, for the others ---- */
@@ -443,6 +500,7 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     weft_threads_transport(&t->threads, (uint32_t)rank, &r->net);
     if (is_grawa(a)) grawa_new(r);
     if (a == ALGORITHM_SUBSPACE) subspace_new(r);
+    if (a == ALGORITHM_DSGD_AAU) aau_new(r);
     if (a == ALGORITHM_MEAN) collective_new(r, SUM, r->grads);
     if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD || a == ALGORITHM_ADASUM) {
         r->other = tensors_new(m);
@@ -469,12 +527,24 @@ uint64_t rule_gradient(rule *r) {
 
 uint64_t rule_step(rule *r, double loss) {
     if (r->grawa) return grawa_after_step(r);
+    if (r->aau) return aau_after_step(r);
     if (r->algorithm == ALGORITHM_EASGD) return easgd_after_step(r);
     if (r->algorithm == ALGORITHM_LSGD) return lsgd_after_step(r, loss);
     return 0;
 }
 
+void rule_idle(rule *r, uint64_t ns) {
+    if (r->aau)
+        aau_idle(r, ns);
+    else
+        sleep_ns(ns);
+}
+
 void rule_leave(rule *r) {
+    if (r->aau) {
+        aau_finish(r, dsgd_aau_leave(r->aau));
+        return;
+    }
     if (r->grawa || r->subspace) {
         go(r);
         return;
@@ -498,6 +568,11 @@ void rule_read_stats(const rule *r, rule_stats *out) {
         subspace_stats(r->subspace, &s);
         *out = (rule_stats){s.rounds, s.traffic.payload_sent};
     }
+    if (r->aau) {
+        dsgd_aau_stats_t s;
+        dsgd_aau_stats(r->aau, &s);
+        *out = (rule_stats){s.epochs, s.traffic.payload_sent};
+    }
     for (int i = 0; i < COLLECTIVES; i++)
         if (r->collective[i]) out->payload += weft_collective_traffic(r->collective[i])->payload_sent;
     if (r->collective[SUM]) out->rounds = r->algorithm == ALGORITHM_ADASUM ? r->steps : r->collective[SUM]->committed;
@@ -506,6 +581,7 @@ void rule_read_stats(const rule *r, rule_stats *out) {
 void rule_free(rule *r) {
     if (r->grawa) grawa_close(r->grawa);
     if (r->subspace) subspace_close(r->subspace);
+    if (r->aau) dsgd_aau_close(r->aau);
     free(r->memory);
     for (int i = 0; i < COLLECTIVES; i++) {
         if (r->collective[i]) weft_collective_close(r->collective[i]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step; what is
- * behind them is grawa.h, subspace.h, or one of the rules they are compared with. */
+ * behind them is grawa.h, subspace.h, dsgd_aau.h, or one of the rules they are compared with. */
 #ifndef TRAIN_RULES_H
 #define TRAIN_RULES_H
 
@@ -17,9 +17,12 @@ size_t rule_period(algorithm a, const options *o);
 /* Do workers go on without waiting for each other, so that fast ones take more steps than slow ones? */
 bool rule_is_free(algorithm a, const options *o);
 
+/* Are there rounds in which all workers meet? (Else the numbers of rounds below are each worker's own.) */
+bool rule_has_meetings(algorithm a);
+
 /* The network between the workers of one run. */
 typedef struct team team;
-team *team_new(size_t workers);
+team *team_new(size_t workers, const options *o);
 void team_free(team *t);
 
 /* What a worker that dies does last: nothing that is said to it is answered any more, and the others come to know. */
@@ -39,11 +42,14 @@ uint64_t rule_gradient(rule *r);
 /* After the optimiser's step on a batch of this mean loss: the parameters may move. Returns as above. */
 uint64_t rule_step(rule *r, double loss);
 
+/* In place of a sleep of so long: where the rule allows it, others are answered meanwhile. */
+void rule_idle(rule *r, uint64_t ns);
+
 /* After the last step of a worker that lived to the end. */
 void rule_leave(rule *r);
 
 typedef struct rule_stats {
-    uint64_t rounds;  /* exchanges of all members that were completed here */
+    uint64_t rounds;  /* exchanges of all members that were completed here; dsgd_aau: epochs, which join all of them */
     uint64_t payload; /* bytes of models, gradients and norms that this worker sent */
 } rule_stats;
 

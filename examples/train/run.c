@@ -172,14 +172,14 @@ static void trainer_free(trainer *t, const run *r) {
     free(t->index);
 }
 
-/* Forward and backward on the next batch; returns its loss, summed. A slow worker then sleeps as if on a slower
+/* Forward and backward on the next batch; returns its loss, summed. A slow worker then idles as if on a slower
  * machine. */
-static double compute_gradient(trainer *t, const run *r, double slow, size_t *right) {
+static double compute_gradient(trainer *t, const run *r, rule *ru, double slow, size_t *right) {
     uint64_t begun = clock_ns();
     sampler_next(&t->sampler, r->o->batch, t->index);
     dataset_gather(r->d, &r->d->train, t->index, r->o->batch, t->x, t->y);
     double loss = model_batch(r->m, t->scratch, &t->params, t->x, t->y, r->o->batch, &t->grads, right);
-    if (slow > 1.0) sleep_ns((uint64_t)((slow - 1.0) * (double)(clock_ns() - begun)));
+    if (slow > 1.0) rule_idle(ru, (uint64_t)((slow - 1.0) * (double)(clock_ns() - begun)));
     return loss;
 }
 
@@ -203,7 +203,8 @@ static void train(worker *w, trainer *t, rule *ru) {
             atomic_store(&w->dead, true);
             return;
         }
-        double loss = compute_gradient(t, r, o->slow[w->rank], &right);
+        double slow = o->slow[w->rank] * weft_pace_draw(&o->pace, o->seed, (uint32_t)w->rank, step);
+        double loss = compute_gradient(t, r, ru, slow, &right);
 
         double from = seconds_since(r->started);
         log_round(w, rule_gradient(ru), from);
@@ -365,7 +366,8 @@ static void spans(const run *r, const worker *w, double end, run_worker *out) {
     out->span = new_array(3 * w->rounds + 2, sizeof *out->span);
     out->died = w->died;
     for (size_t i = 0; i < w->rounds; i++) {
-        double upto = w->round[i].upto, met = fmin(all_arrived(r, w->round[i].round, w->round[i].from), upto);
+        double upto = w->round[i].upto, met = upto; /* without meetings: waiting, of which an exchange is a bit */
+        if (rule_has_meetings(r->algorithm)) met = fmin(all_arrived(r, w->round[i].round, w->round[i].from), upto);
         add_span(out, at, w->round[i].from, STRIP_COMPUTE);
         add_span(out, w->round[i].from, met, STRIP_WAIT);
         add_span(out, met, upto, STRIP_SYNC);
@@ -408,7 +410,7 @@ void run_train(run_result *out, algorithm a, const options *o, const dataset *d,
     r->d = d;
     r->m = m;
     r->workers = a == ALGORITHM_SINGLE ? 1 : o->workers;
-    r->team = team_new(r->workers);
+    r->team = team_new(r->workers, o);
     partition_make(&r->share, d, r->workers, o->alpha, o->seed);
     r->budget = (uint64_t)o->epochs * d->train.count;
     r->steps_each = r->budget / (r->workers * o->batch);

@@ -10,12 +10,14 @@
 #include <time.h>
 #include <unistd.h>
 
+const char *program_name = "train";
+
 /* Workers tend to find trouble together: the first to come speaks, the others wait for the end. */
 static _Noreturn void end(int status, const char *format, va_list args) {
     static atomic_flag ending = ATOMIC_FLAG_INIT;
     while (atomic_flag_test_and_set(&ending)) sleep_ns(1000000000);
     fflush(stdout);
-    fputs("train: ", stderr);
+    fprintf(stderr, "%s: ", program_name);
     vfprintf(stderr, format, args);
     fputc('\n', stderr);
     exit(status);

@@ -14,7 +14,10 @@
 
 enum { EXIT_BAD_INPUT = 2 };
 
-/* Prints "train: <message>" on stderr and exits: bad_input with status 2 (options, files), broken with status 1. */
+/* What this program is called; "train" unless main says something else. */
+extern const char *program_name;
+
+/* Prints "<program>: <message>" on stderr and exits: bad_input with status 2 (options, files), broken with status 1. */
 _Noreturn void bad_input(const char *format, ...) TRAIN_PRINTF(1, 2);
 _Noreturn void broken(const char *format, ...) TRAIN_PRINTF(1, 2);
 
