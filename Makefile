@@ -52,8 +52,11 @@ TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests
 TSAN_SRC := $(filter $(TSAN_TESTS),$(UNIT_SRC))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 GOLDEN_SRC := $(sort $(wildcard tests/golden_*.c))
-EXAMPLE_SRC := $(filter-out examples/train.c,$(sort $(wildcard examples/*.c)))
+EXAMPLE_SRC := $(filter-out examples/train.c examples/cluster.c,$(sort $(wildcard examples/*.c)))
 TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
+# the simulator trains the same models
+CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster/*.c)) \
+               $(patsubst %,examples/train/%.c,data gemm glyphs model nn optim plot util values)
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
 # the kernels once more as C++ and as user code built for this machine: flags under which compilers fuse and reorder
@@ -76,7 +79,7 @@ help:
 	@echo 'weft $(VERSION): $(HEADERS)'
 	@echo
 	@echo 'make demo            build build/train and train on generated data; writes build/demo.svg  (a C compiler only)'
-	@echo 'make examples        build the programs of examples/'
+	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), hello_*'
 	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
@@ -123,14 +126,18 @@ check-headers:
 demo: $(BUILD)/train
 	$(BUILD)/train --demo --svg $(BUILD)/demo.svg --csv $(BUILD)/demo.csv
 
-examples: $(EXAMPLES) $(if $(TRAIN_SRC),$(BUILD)/train)
+examples: $(EXAMPLES) $(BUILD)/train $(BUILD)/cluster
 
 TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/train: $(TRAIN_OBJ)
 	$(CC) $(LDFLAGS) $(TRAIN_OBJ) $(ZLIB_LIBS) $(LIBS) -o $@
 
+CLUSTER_OBJ := $(CLUSTER_SRC:%.c=$(BUILD)/obj/%.o)
+$(BUILD)/cluster: $(CLUSTER_OBJ)
+	$(CC) $(LDFLAGS) $(CLUSTER_OBJ) $(ZLIB_LIBS) $(LIBS) -o $@
+
 # No contraction: the table of a run is the same from every compiler and machine.
-$(TRAIN_OBJ): $(BUILD)/obj/%.o: %.c Makefile
+$(sort $(TRAIN_OBJ) $(CLUSTER_OBJ)): $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(EXAMPLE_FLAGS) -ffp-contract=off $(ZLIB_FLAGS) -pthread $(DEP) -c $< -o $@
 

@@ -264,10 +264,13 @@ void plot_gantt(const char *file, const char *title, const plot_panel *panel, si
     draw_x_axis(&s, &x, bottom, bottom, panel->x_label);
     draw_kinds(&s, left, bottom + 54);
     svg_text(&s, left + width, bottom + 54, "end", STYLE_TEXT, "strips: share of each worker's time");
+    double free_from[2] = {0, 0}; /* two rows of words, the upper one for those that would run into the one before */
     for (size_t i = 0; i < marks; i++) {
-        double at = on(&x, mark[i].x);
-        svg_line(&s, at, top - 6, at, bottom, STYLE_MARK);
-        svg_text(&s, at, top - 12, "middle", "", mark[i].text);
+        const double at = on(&x, mark[i].x), half = 3.7 * (double)strlen(mark[i].text);
+        const int row = at - half < free_from[0] && free_from[1] <= free_from[0];
+        free_from[row] = at + half;
+        svg_line(&s, at, top - 6 - 15 * row, at, bottom, STYLE_MARK);
+        svg_text(&s, at, top - 12 - 15 * row, "middle", "", mark[i].text);
     }
     svg_close(&s);
 }

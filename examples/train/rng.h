@@ -58,6 +58,6 @@ static inline void rng_shuffle(rng *r, uint32_t *items, size_t n) {
 }
 
 /* What the streams are for, so that no two purposes share one. */
-enum { RNG_INIT = 1, RNG_SHUFFLE, RNG_PARTITION, RNG_GLYPH, RNG_LABEL };
+enum { RNG_INIT = 1, RNG_SHUFFLE, RNG_PARTITION, RNG_GLYPH, RNG_LABEL, RNG_GOAL, RNG_NOISE };
 
 #endif
