@@ -421,8 +421,10 @@ typedef struct dsgd_aau_core {
     uint64_t epochs, merged, redundant, alone, views;
 } dsgd_aau_core;
 
-/* Counters near the end of their range are no honest neighbour's. */
+/* Where numbers end that a neighbour may make as large as it likes: what this worker passes on is never refused by the
+ * next. An edge whose counter gets there, to an even number, stays down; after the last epoch comes another view. */
 #define DSGD_AAU_MOST_COUNTER 0xFFFF0000u
+#define DSGD_AAU_MOST_EPOCH (UINT64_MAX >> 2)
 
 WEFT_FN uint64_t dsgd_aau_mix(uint32_t edge, uint32_t counter) {
     return counter ? weft_mix(((uint64_t)edge << 32 | counter) + WEFT_HASH_KEY) : 0;
@@ -524,9 +526,16 @@ WEFT_FN void dsgd_aau_grown(dsgd_aau_core *c, uint32_t skip) {
     }
     for (k = 0; k < c->degree && c->part[c->neighbour[k]] != c->part[c->me]; k++) continue;
     if (c->apart == 0 && k < c->degree) { /* a part of one has no epochs */
-        c->epoch++;
         c->epochs++;
-        dsgd_aau_discrete(c);
+        if (c->epoch < DSGD_AAU_MOST_EPOCH) {
+            c->epoch++;
+            dsgd_aau_discrete(c);
+        } else {
+            for (k = 0; !(c->view[c->edge[k]] & 1u); k++) continue; /* one is up: it is not alone */
+            dsgd_aau_set_counter(c, c->edge[k],
+                                 c->view[c->edge[k]] + (c->view[c->edge[k]] + 2 < DSGD_AAU_MOST_COUNTER ? 2 : 1));
+            dsgd_aau_new_view(c);
+        }
         skip = WEFT_NO_RANK;
     }
     for (k = 0; k < c->degree; k++)
@@ -853,7 +862,7 @@ WEFT_FN int dsgd_aau_told_by(dsgd_aau_core *c, uint32_t slot, const unsigned cha
     uint32_t e, grown = 0;
     if (bytes < 11 || p[0] > (DSGD_AAU_WHOLE | DSGD_AAU_BASE)) return 0;
     hash = weft_get64(p + 1);
-    if (!dsgd_aau_get(p, bytes, &at, UINT64_MAX >> 2, &epoch) || !dsgd_aau_get(p, bytes, &at, c->edges, &entries))
+    if (!dsgd_aau_get(p, bytes, &at, DSGD_AAU_MOST_EPOCH, &epoch) || !dsgd_aau_get(p, bytes, &at, c->edges, &entries))
         return 0;
     first = at;
     for (i = 0; i < entries; i++)
@@ -1012,9 +1021,10 @@ typedef struct dsgd_aau_due {
     int tx;         /* kind of the transaction's message, or 0 */
     uint32_t flag_id, tx_id, tx_count;
     int pull, snapshot, refuse, clash, barred;
-    int said;      /* the last word on this link */
-    int asked;     /* for its parameters, and they have not come */
-    int shipping;  /* takes part in the bulk data under way */
+    int said;     /* the last word on this link */
+    int owed;     /* it has been proposed to, and has not answered */
+    int asked;    /* for its parameters: 1: no answer yet; 2: it is joining itself, and is asked again when it is not */
+    int shipping; /* takes part in the bulk data under way */
     int announced; /* a letter has announced data of this kind, which is not all here; what the letter held: */
     uint32_t id, count, swap;
     int heard; /* READY or BUSY, said since then: it counts after that */
@@ -1415,6 +1425,7 @@ WEFT_FN void dsgd_aau_act(void *owner, int act, uint32_t slot, uint32_t id, uint
             break;
         }
         u->tx = act;
+        u->owed |= act == DSGD_AAU_PROPOSE;
         u->tx_id = id;
         u->tx_count = count;
         break;
@@ -1449,6 +1460,8 @@ WEFT_FN weft_status dsgd_aau_on_up(void *self, uint32_t slot, const weft_header 
     int i;
     if (h->payload != 8 * DSGD_AAU_FIELDS || h->arg0 > DSGD_AAU_MOST_COUNTER)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("hello"), 8 * DSGD_AAU_FIELDS, h->payload);
+    if (h->arg0 >= DSGD_AAU_MOST_COUNTER - 1 || c->view[e] >= DSGD_AAU_MOST_COUNTER - 1)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("counter of the link (at its end)"), c->view[e], h->arg0);
     for (i = 0; i < DSGD_AAU_FIELDS; i++)
         if (weft_get64(payload + 8 * i) != g->fingerprint[i])
             return weft_refuse(d, WEFT_ERR_MISMATCH, dsgd_aau_field_name(i), g->fingerprint[i],
@@ -1501,14 +1514,14 @@ WEFT_FN const char *dsgd_aau_misplaced(const dsgd_aau *g, uint32_t slot, const w
     case DSGD_AAU_PROPOSE:
     case DSGD_AAU_ABORT: return higher ? NULL : WEFT_TEXT("letter.kind (from a lower rank)");
     case DSGD_AAU_ACCEPT:
-    case DSGD_AAU_REJECT: return higher ? WEFT_TEXT("letter.kind (from a higher rank)") : NULL;
+    case DSGD_AAU_REJECT: return g->due[slot].owed ? NULL : WEFT_TEXT("an answer that nobody waits for");
     case DSGD_AAU_COMMIT:
         return c->st == DSGD_AAU_LOCKED && c->leader == slot && c->leader_tx == h->piece && h->round >= 1 &&
                        h->round < c->workers
                    ? NULL
                    : WEFT_TEXT("a commit that nobody waits for");
     case DSGD_AAU_SNAPSHOT:
-    case DSGD_AAU_LATER: return g->due[slot].asked ? NULL : WEFT_TEXT("an answer that nobody waits for");
+    case DSGD_AAU_LATER: return g->due[slot].asked == 1 ? NULL : WEFT_TEXT("an answer that nobody waits for");
     default: return NULL;
     }
 }
@@ -1531,6 +1544,8 @@ WEFT_FN weft_status dsgd_aau_on_letter(void *self, uint32_t slot, const weft_hea
     } else if (h->payload && !dsgd_aau_told_by(&g->core, slot, payload, h->payload)) {
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: state"), 0, h->payload);
     }
+    if (kind == DSGD_AAU_ACCEPT || kind == DSGD_AAU_REJECT) u->owed = 0;
+    if ((kind == DSGD_AAU_READY || kind == DSGD_AAU_BUSY) && u->asked == 2) u->asked = 0; /* who steps has joined */
     switch (kind) {
     case DSGD_AAU_STATE: break;
     case DSGD_AAU_SNAPSHOT: u->asked = 0; /* fall through */
@@ -1542,8 +1557,9 @@ WEFT_FN weft_status dsgd_aau_on_letter(void *self, uint32_t slot, const weft_hea
         u->swap = h->big_endian != weft_big_endian();
         break;
     case DSGD_AAU_PULL:
-        u->snapshot = 1;
+        /* no promise: data from several that have been asked could block each other */
         u->refuse = g->state == DSGD_AAU_JOINING;
+        u->snapshot = !u->refuse;
         break;
     case DSGD_AAU_LATER: u->asked = 2; break;
     default:
@@ -1681,8 +1697,8 @@ WEFT_FN void dsgd_aau_settle(dsgd_aau *g) {
     dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
 }
 
-/* A worker that joins asks one neighbour after the other until one is not joining itself. If all of them are, the
- * lowest of them begins with what it has. */
+/* A worker that joins asks its neighbours, one at a time, until one is not joining itself. If all of them are, the
+ * lowest of them begins with what it has, and is asked again once it takes steps. */
 WEFT_FN void dsgd_aau_join_poll(dsgd_aau *g) {
     uint32_t k, up = 0, opening = 0, lower = 0, first = WEFT_NO_RANK;
     if (g->state != DSGD_AAU_JOINING) return;

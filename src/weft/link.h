@@ -29,8 +29,9 @@ enum { WEFT_LETTER_BYTES = 20 };
  *
  * Each end numbers its attempts to open the link; a HELLO carries the number of its sender's attempt and the other
  * end's that it answers, or 0. A link is up for an end that has read an answer to its own present attempt. Letters
- * carry the sender's number: what belongs to an attempt that is over is dropped. A HELLO that answers nothing, on a
- * link that is up, says that the other end begins anew: then so does this one. */
+ * carry the sender's number: what belongs to an attempt that is over is dropped. A HELLO of another attempt, or that
+ * answers nothing, on a link that is up, says that the other end begins anew: then so does this one. One that answers
+ * an attempt that is over (both ends have begun anew, and each has read what the other said before) is answered. */
 
 enum { WEFT_LINK_LETTERS = 2 };                      /* control messages under way to one neighbour */
 enum { WEFT_LINK_REQUESTS = WEFT_LINK_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
@@ -286,16 +287,16 @@ WEFT_FN void weft_link_take_hello(weft_links *n, uint32_t slot, const weft_heade
         weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("hello"), 1, h->epoch);
         return;
     }
-    if (h->bytes == 0) {
+    if (l->state == WEFT_LINK_UP || h->bytes != l->mine) {
         if (l->state == WEFT_LINK_UP) {
+            if (h->bytes && h->epoch == l->theirs) return; /* old */
             weft_link_down(n, slot, 0);
             weft_link_open(n, slot);
         }
         l->theirs = h->epoch;
-        l->hello_due = 1;
+        if (!h->bytes || l->answered != l->theirs) l->hello_due = 1;
         return;
     }
-    if (l->state == WEFT_LINK_UP || h->bytes != l->mine) return; /* old */
     l->theirs = h->epoch;
     s = n->owner.up(n->owner.self, slot, h, payload, &why);
     if (s < 0) {
@@ -486,13 +487,13 @@ WEFT_FN weft_status weft_link_fetched(weft_links *n, uint32_t slot) {
     return WEFT_OK;
 }
 
-/* Are all control messages gone? */
+/* Are all control messages gone, but for those to whom this end has given up? Those may not be listening any more. */
 WEFT_FN int weft_links_flushed(const weft_links *n) {
     uint32_t k;
     int i;
     for (k = 0; k < n->count; k++)
         for (i = 0; i < WEFT_LINK_LETTERS; i++)
-            if (n->link[k].slot[i].busy) return 0;
+            if (n->link[k].slot[i].busy && n->link[k].state != WEFT_LINK_DOWN) return 0;
     return 1;
 }
 
