@@ -89,7 +89,8 @@
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * a skipped step    call dsgd_aau_step all the same: the averaging takes place.
  * NaN, infinity     dsgd_aau_step refuses parameters that are not finite (WEFT_ERR_NONFINITE, nothing is announced):
- *                   mend them and call it again. Until then others take this worker for a slow one.
+ *                   mend them and call it again. Until then others take this worker for a slow one. Values so large
+ *                   that their difference overflows (above 1e38 in f32) become infinite in an averaging.
  * fast and slow     workers take part unequally, so the mean leans towards the data of fast workers if data differ and
  *                   stragglers are always the same ones.
  *
@@ -98,7 +99,9 @@
  * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both ends
  * use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that is lost
  * in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction of its
- * distance, as no protocol that does not wait for the dead can avoid. The graph may fall apart: each side goes on
+ * distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an invitation and
+ * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link and
+ * nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may fall apart: each side goes on
  * alone, and they grow together when a link heals. Whoever comes later or again (`join`) takes over a neighbour's
  * parameters. */
 
@@ -1607,7 +1610,7 @@ typedef struct dsgd_aau_desc {
     uint64_t grace_ns;    /* a released worker waits so long for a leader: two or three round trips; 0: a 32nd of the
                            * time that its last gradient took (without a clock: not at all); DSGD_AAU_NO_GRACE */
     uint64_t coalesce_ns; /* news wait so long for a message to travel with; 0: they go at once */
-    uint64_t patience_ns; /* extension: who has waited so long goes on alone, whatever is; 0: never */
+    uint64_t patience_ns; /* extension: who has waited so long for a partner goes on alone; 0: never */
     uint64_t timeout_ns;  /* nothing moves for so long: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
@@ -1680,13 +1683,14 @@ DSGD_AAU_API weft_status dsgd_aau_step(dsgd_aau *x);
 DSGD_AAU_API weft_status dsgd_aau_poll(dsgd_aau *x);
 
 /* Polls until something other than WEFT_AGAIN comes, sleeping in the transport's `wait` where there is one. Bounded by
- * timeout_ns. */
+ * timeout_ns, if there is one. */
 DSGD_AAU_API weft_status dsgd_aau_wait(dsgd_aau *x);
 
 /* When to poll at the latest, on the clock of the transport's now, even if nothing comes: UINT64_MAX: never. */
 DSGD_AAU_API uint64_t dsgd_aau_wake_ns(const dsgd_aau *x);
 
-/* Says good-bye after the last step: the others go on without this worker. Poll until WEFT_OK, then close. */
+/* Says good-bye after the last step: the others go on without this worker. Poll until WEFT_OK, then close. Waits for
+ * neighbours that have not come yet (timeout_ns bounds that; dsgd_aau_peer_lost tells that one never will). */
 DSGD_AAU_API weft_status dsgd_aau_leave(dsgd_aau *x);
 
 /* The host has learnt that `rank`, or the link to it, is gone, or is usable again. Both ends of a link that comes back
@@ -4208,6 +4212,7 @@ enum { WEFT_LETTER_BYTES = 20 };
 enum { WEFT_LINK_LETTERS = 2 };                      /* control messages under way to one neighbour */
 enum { WEFT_LINK_REQUESTS = WEFT_LINK_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
 enum { WEFT_LINK_PATIENCE = 8 };                     /* malformed messages after which a link is given up */
+enum { WEFT_LINK_AMENDS = 256 };                     /* good letters that make up for one of them */
 enum { WEFT_LINK_HELLO = WEFT_KIND_SYNC, WEFT_LINK_LETTER = WEFT_KIND_EXCHANGE, WEFT_LINK_BYE = WEFT_KIND_LEAVE };
 
 typedef struct weft_link {
@@ -4216,7 +4221,7 @@ typedef struct weft_link {
     int in; /* the control receive: WEFT_IN_... */
     int failing, hello_due, bye_due, out_active, in_active;
     uint32_t mine, theirs, answered; /* answered: the attempt of theirs that this end has answered last */
-    uint32_t faults;
+    uint32_t faults, good;
     size_t in_bytes; /* expected of the bulk receive */
     weft_request request, out, bulk;
     unsigned char bytes[WEFT_CONTROL_BYTES];
@@ -4321,6 +4326,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
     weft_link *l = &n->link[slot];
     weft_link_say(n, &n->fault, s, l->rank, field, expected, got);
     n->faults++;
+    l->good = 0;
     weft_link_down(n, slot, 0);
     if (l->faults++ < WEFT_LINK_PATIENCE)
         weft_link_open(n, slot);
@@ -4509,6 +4515,10 @@ WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
     if (s < 0) {
         weft_link_fault(n, slot, s, why.field, why.expected, why.got);
         return 0;
+    }
+    if (l->faults && ++l->good == WEFT_LINK_AMENDS) {
+        l->faults--;
+        l->good = 0;
     }
     return 1;
 }
@@ -6368,7 +6378,7 @@ WEFT_FN const char *dsgd_aau_misplaced(const dsgd_aau *g, uint32_t slot, const w
     case DSGD_AAU_REJECT: return g->due[slot].owed ? NULL : WEFT_TEXT("an answer that nobody waits for");
     case DSGD_AAU_COMMIT:
         return c->st == DSGD_AAU_LOCKED && c->leader == slot && c->leader_tx == h->piece && h->round >= 1 &&
-                       h->round < c->workers
+                       h->round <= weft_graph_degree(c->graph, c->neighbour[slot])
                    ? NULL
                    : WEFT_TEXT("a commit that nobody waits for");
     case DSGD_AAU_SNAPSHOT:

@@ -88,7 +88,8 @@
  * tied weights      list the tensor once; listing the same memory twice is refused.
  * a skipped step    call dsgd_aau_step all the same: the averaging takes place.
  * NaN, infinity     dsgd_aau_step refuses parameters that are not finite (WEFT_ERR_NONFINITE, nothing is announced):
- *                   mend them and call it again. Until then others take this worker for a slow one.
+ *                   mend them and call it again. Until then others take this worker for a slow one. Values so large
+ *                   that their difference overflows (above 1e38 in f32) become infinite in an averaging.
  * fast and slow     workers take part unequally, so the mean leans towards the data of fast workers if data differ and
  *                   stragglers are always the same ones.
  *
@@ -97,7 +98,9 @@
  * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both ends
  * use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that is lost
  * in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction of its
- * distance, as no protocol that does not wait for the dead can avoid. The graph may fall apart: each side goes on
+ * distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an invitation and
+ * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link and
+ * nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may fall apart: each side goes on
  * alone, and they grow together when a link heals. Whoever comes later or again (`join`) takes over a neighbour's
  * parameters. */
 #include "weft/base.h"
@@ -163,7 +166,7 @@ typedef struct dsgd_aau_desc {
     uint64_t grace_ns;    /* a released worker waits so long for a leader: two or three round trips; 0: a 32nd of the
                            * time that its last gradient took (without a clock: not at all); DSGD_AAU_NO_GRACE */
     uint64_t coalesce_ns; /* news wait so long for a message to travel with; 0: they go at once */
-    uint64_t patience_ns; /* extension: who has waited so long goes on alone, whatever is; 0: never */
+    uint64_t patience_ns; /* extension: who has waited so long for a partner goes on alone; 0: never */
     uint64_t timeout_ns;  /* nothing moves for so long: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
@@ -236,13 +239,14 @@ DSGD_AAU_API weft_status dsgd_aau_step(dsgd_aau *x);
 DSGD_AAU_API weft_status dsgd_aau_poll(dsgd_aau *x);
 
 /* Polls until something other than WEFT_AGAIN comes, sleeping in the transport's `wait` where there is one. Bounded by
- * timeout_ns. */
+ * timeout_ns, if there is one. */
 DSGD_AAU_API weft_status dsgd_aau_wait(dsgd_aau *x);
 
 /* When to poll at the latest, on the clock of the transport's now, even if nothing comes: UINT64_MAX: never. */
 DSGD_AAU_API uint64_t dsgd_aau_wake_ns(const dsgd_aau *x);
 
-/* Says good-bye after the last step: the others go on without this worker. Poll until WEFT_OK, then close. */
+/* Says good-bye after the last step: the others go on without this worker. Poll until WEFT_OK, then close. Waits for
+ * neighbours that have not come yet (timeout_ns bounds that; dsgd_aau_peer_lost tells that one never will). */
 DSGD_AAU_API weft_status dsgd_aau_leave(dsgd_aau *x);
 
 /* The host has learnt that `rank`, or the link to it, is gone, or is usable again. Both ends of a link that comes back
@@ -1517,7 +1521,7 @@ WEFT_FN const char *dsgd_aau_misplaced(const dsgd_aau *g, uint32_t slot, const w
     case DSGD_AAU_REJECT: return g->due[slot].owed ? NULL : WEFT_TEXT("an answer that nobody waits for");
     case DSGD_AAU_COMMIT:
         return c->st == DSGD_AAU_LOCKED && c->leader == slot && c->leader_tx == h->piece && h->round >= 1 &&
-                       h->round < c->workers
+                       h->round <= weft_graph_degree(c->graph, c->neighbour[slot])
                    ? NULL
                    : WEFT_TEXT("a commit that nobody waits for");
     case DSGD_AAU_SNAPSHOT:

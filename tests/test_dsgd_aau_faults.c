@@ -268,6 +268,43 @@ START_TEST(one_end_begins_anew) {
 }
 END_TEST
 
+/* Both ends begin anew twice, and read what the other said before that only then. */
+START_TEST(both_ends_begin_anew) {
+    uint64_t seed, unread = 0;
+    for (seed = 1; seed <= 60; seed++) {
+        weft_graph g;
+        void *m = aau_graph(&g, AAU_RING, 4, 0);
+        aau_desc d = aau_default(seed, &g);
+        aau t;
+        int k;
+        d.tensors = 3;
+        d.count = small;
+        d.steps = 100000;
+        d.stay = 1;
+        d.sim.latency_ns = 20000;
+        d.sim.jitter_ns = seed % 3 * 10000;
+        ck_assert(aau_open(&t, &d));
+        aau_begin_all(&t);
+        weft_sim_advance(&t.sim, 3000000 + seed * 1000);
+        for (k = 0; k < 4; k++) { /* so soon after each other that no answer is here yet */
+            const uint32_t end = (k + (int)(seed % 2)) % 2 ? 2 : 3;
+            ck_assert_int_eq(dsgd_aau_peer_up(t.worker[end].x, 5 - end), WEFT_OK);
+            if (k >= 2 && dsgd_aau_link(t.worker[end].x, 5 - end) == WEFT_LINK_OPENING) unread++;
+            /* the second time only what the other has said before makes it look */
+            if (k < 2 || seed % 4) weft_sim_wake(&t.sim, end, weft_sim_now(&t.sim));
+            weft_sim_advance(&t.sim, seed % 4 ? 1000 + seed % 7 * 5000 : 100);
+        }
+        weft_sim_advance(&t.sim, 5000000);
+        ck_assert_int_eq(dsgd_aau_link(t.worker[2].x, 3), WEFT_LINK_UP);
+        ck_assert_int_eq(dsgd_aau_link(t.worker[3].x, 2), WEFT_LINK_UP);
+        ck_assert_uint_eq(stats_of(&t, 2).part, 4);
+        fine(&t, 1);
+        free(m);
+    }
+    ck_assert_uint_gt(unread, 60);
+}
+END_TEST
+
 /* ---- late, and gone ---- */
 
 static int late_prepare(aau_worker *w) {
@@ -337,6 +374,44 @@ START_TEST(nobody_to_join) {
     ck_assert_int_eq(dsgd_aau_poll(t.worker[2].x), WEFT_AGAIN);
     fine(&t, 1);
     free(m);
+}
+END_TEST
+
+static int some_join(aau_worker *w) {
+    if (w->rank >= *(uint32_t *)w->t->desc.user) return 1;
+    w->desc.join = DSGD_AAU_JOIN;
+    cluster_fill(&w->params, 4242 + w->rank, 5.0);
+    return 1;
+}
+
+/* Several workers join at once, and some of those that they ask are joining themselves: nobody takes another for
+ * malformed, and nobody waits for ever. */
+START_TEST(several_join_at_once) {
+    uint64_t seed;
+    for (seed = 1; seed <= 150; seed++) {
+        weft_graph g;
+        uint32_t joiners = 2 + (uint32_t)(seed % 3), r;
+        void *m = aau_graph(&g, AAU_COMPLETE, 5, 0);
+        aau_desc d = aau_default(seed, &g);
+        aau t;
+        int ok;
+        d.sim = weft_sim_torture(seed, 5);
+        d.sim.bytes_per_second = seed % 2 ? 50000000 : 0;
+        d.tensors = 3;
+        d.count = seed % 4 ? medium : small;
+        d.steps = 12;
+        d.compute_ns = 100000;
+        d.deaf = seed / 4 % 2;
+        d.prepare = some_join;
+        d.user = &joiners;
+        ok = aau_open(&t, &d);
+        aau_begin_all(&t);
+        for (r = 0; r < joiners; r++) aau_begin(&t.worker[r]);
+        ok = ok && aau_finish(&t);
+        if (ok && AAU_TOTAL(&t, faults)) ok = aau_fail(&t, "honest workers take each other for malformed");
+        fine(&t, ok);
+        free(m);
+    }
 }
 END_TEST
 
@@ -425,6 +500,86 @@ static size_t forge(unsigned char *p, uint64_t *rng, uint32_t from, int kind, si
     weft_put32(p + 16, weft_letter_crc(p, WEFT_LETTER_BYTES + bytes, from));
     return WEFT_LETTER_BYTES + bytes;
 }
+
+/* A letter of worker 0 to one of its neighbours, sealed as by the library. */
+static void say(aau *t, uint32_t to, int kind, uint32_t id, const unsigned char *payload, size_t bytes) {
+    unsigned char p[WEFT_CONTROL_BYTES];
+    const dsgd_aau *from = t->worker[0].x;
+    p[0] = 'w';
+    p[1] = 'l';
+    p[2] = (unsigned char)(WEFT_WIRE_VERSION | (weft_big_endian() ? 128 : 0));
+    p[3] = (unsigned char)kind;
+    weft_put32(p + 4, from->net.link[weft_graph_slot(t->desc.graph, 0, to)].mine);
+    weft_put32(p + 8, id);
+    weft_put32(p + 12, 0);
+    memcpy(p + WEFT_LETTER_BYTES, payload, bytes);
+    weft_put32(p + 16, weft_letter_crc(p, WEFT_LETTER_BYTES + bytes, 0));
+    weft_sim_inject_at(&t->sim, weft_sim_now(&t->sim) + 1, 0, to, 0, p, WEFT_LETTER_BYTES + bytes);
+}
+
+/* Data is announced to those who have not asked, and never comes: they do not wait for it. */
+START_TEST(an_answer_that_nobody_waits_for) {
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_COMPLETE, 4, 0);
+    aau_desc d = aau_default(8, &g);
+    aau t;
+    uint32_t r;
+    uint64_t before[4];
+    d.tensors = 3;
+    d.count = medium;
+    d.steps = 100000;
+    d.stay = 1;
+    ck_assert(aau_open(&t, &d));
+    aau_begin_all(&t);
+    weft_sim_advance(&t.sim, 5000000);
+    for (r = 1; r < 4; r++) {
+        say(&t, r, DSGD_AAU_ACCEPT, 77777, NULL, 0);
+        before[r] = t.worker[r].steps;
+    }
+    weft_sim_advance(&t.sim, 100000000);
+    for (r = 1; r < 4; r++) {
+        ck_assert_uint_gt(t.worker[r].steps, before[r] + 50);
+        ck_assert_uint_eq(stats_of(&t, r).faults, 1);
+    }
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
+
+/* The last epoch that a letter can tell of, twenty times: whoever believes it passes on nothing that the next worker
+ * takes for malformed. */
+START_TEST(the_last_epoch) {
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_RING, 5, 0);
+    aau_desc d = aau_default(8, &g);
+    aau t;
+    int i;
+    uint64_t views = 0;
+    d.tensors = 3;
+    d.count = small;
+    d.steps = 100000;
+    d.stay = 1;
+    ck_assert(aau_open(&t, &d));
+    aau_begin_all(&t);
+    weft_sim_advance(&t.sim, 5000000);
+    for (i = 0; i < 20; i++) {
+        unsigned char state[32];
+        size_t bytes = 9;
+        state[0] = 1;
+        weft_put64(state + 1, t.worker[1].x->core.view_hash);
+        bytes += dsgd_aau_put(state + bytes, DSGD_AAU_MOST_EPOCH);
+        bytes += dsgd_aau_put(state + bytes, 0);
+        say(&t, 1, DSGD_AAU_STATE, 0, state, bytes);
+        weft_sim_advance(&t.sim, 10000000);
+    }
+    views = stats_of(&t, 3).views;
+    weft_sim_advance(&t.sim, 50000000);
+    ck_assert_uint_gt(views, 5); /* it was believed */
+    ck_assert_uint_eq(AAU_TOTAL(&t, faults), 0);
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
 
 /* Lies may hold things up: no memory is touched that must not be, no value that is not finite gets in, and everybody
  * can be closed. */
@@ -589,6 +744,31 @@ START_TEST(a_link_is_given_up) {
 }
 END_TEST
 
+/* But one that is damaged now and then is kept: good letters make up for bad ones. */
+START_TEST(amends_are_made) {
+    enum { DAMAGED = WEFT_LINK_PATIENCE + 4 };
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_RING, 4, 0);
+    aau_desc d = aau_default(17, &g);
+    aau t;
+    int f[DAMAGED], k;
+    d.tensors = 3;
+    d.count = small;
+    d.steps = 100000;
+    d.stay = 1;
+    ck_assert(aau_open(&t, &d));
+    for (k = 0; k < DAMAGED; k++) f[k] = weft_sim_corrupt(&t.sim, 0, 1, 0, 40 + 400 * (uint64_t)k, 17, 1);
+    aau_begin_all(&t);
+    for (k = 0; k < 100000 && !weft_sim_fired(&t.sim, f[DAMAGED - 1]); k++) weft_sim_advance(&t.sim, 1000000);
+    weft_sim_advance(&t.sim, 1000000);
+    for (k = 0; k < DAMAGED; k++) ck_assert_uint_eq(weft_sim_fired(&t.sim, f[k]), 1);
+    ck_assert_uint_ge(stats_of(&t, 1).faults, DAMAGED);
+    ck_assert_int_eq(dsgd_aau_link(t.worker[1].x, 0), WEFT_LINK_UP);
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
+
 /* ---- settings that differ ---- */
 
 static int other_prepare(aau_worker *w) {
@@ -601,22 +781,24 @@ static int other_prepare(aau_worker *w) {
     return 1;
 }
 
-START_TEST(settings_differ) {
+START_TEST(settings_differ) { /* over networks of both kinds: in one a send waits for its receive */
     static const char *const field[3] = {"piece_bytes", "wire", "hash of the initial parameters"};
     weft_graph g;
     void *m = aau_graph(&g, AAU_COMPLETE, 3, 0);
     aau_desc d = aau_default(8, &g);
     aau t;
+    int which = _i % 3;
     d.tensors = 3;
     d.count = medium;
     d.prepare = other_prepare;
-    d.user = &_i;
+    d.user = &which;
+    d.sim.mode = _i < 3 ? WEFT_SIM_EAGER : WEFT_SIM_RENDEZVOUS;
     ck_assert(aau_open(&t, &d));
     ck_assert(aau_run(&t));
     /* said once by the verb that finds it: the odd one refuses two, the others one each */
     ck_assert_uint_ge(t.errors, 3);
     ck_assert_int_eq(dsgd_aau_fault(t.worker[0].x)->status, WEFT_ERR_MISMATCH);
-    ck_assert_str_eq(dsgd_aau_fault(t.worker[0].x)->field, field[_i]);
+    ck_assert_str_eq(dsgd_aau_fault(t.worker[0].x)->field, field[which]);
     ck_assert_uint_eq(dsgd_aau_fault(t.worker[0].x)->peer, 1);
     ck_assert_uint_eq(stats_of(&t, 1).alone, d.steps);
     ck_assert_uint_gt(stats_of(&t, 0).partners, 3);
@@ -637,17 +819,22 @@ int main(void) {
     tcase_add_loop_test(t, a_leaf_is_lost_in_the_middle, 0, 6);
     tcase_add_loop_test(t, a_graph_falls_apart_and_heals, 0, 4);
     tcase_add_loop_test(t, one_end_begins_anew, 0, 3);
+    tcase_add_test(t, both_ends_begin_anew);
     tcase_add_loop_test(t, a_worker_joins_late, 0, 2);
+    tcase_add_test(t, several_join_at_once);
     tcase_add_test(t, nobody_to_join);
     tcase_add_test(t, the_last_one_goes_on);
     tcase_add_test(t, a_byte_is_wrong);
     tcase_add_test(t, a_length_is_wrong);
+    tcase_add_test(t, an_answer_that_nobody_waits_for);
+    tcase_add_test(t, the_last_epoch);
     tcase_add_test(t, letters_are_forged);
     tcase_add_test(t, not_finite_is_never_averaged);
     tcase_add_test(t, infinity_from_the_wire_is_refused);
     tcase_add_loop_test(t, a_callback_fails, 0, 3);
     tcase_add_test(t, a_link_is_given_up);
-    tcase_add_loop_test(t, settings_differ, 0, 3);
+    tcase_add_test(t, amends_are_made);
+    tcase_add_loop_test(t, settings_differ, 0, 6);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -36,6 +36,7 @@ enum { WEFT_LETTER_BYTES = 20 };
 enum { WEFT_LINK_LETTERS = 2 };                      /* control messages under way to one neighbour */
 enum { WEFT_LINK_REQUESTS = WEFT_LINK_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
 enum { WEFT_LINK_PATIENCE = 8 };                     /* malformed messages after which a link is given up */
+enum { WEFT_LINK_AMENDS = 256 };                     /* good letters that make up for one of them */
 enum { WEFT_LINK_HELLO = WEFT_KIND_SYNC, WEFT_LINK_LETTER = WEFT_KIND_EXCHANGE, WEFT_LINK_BYE = WEFT_KIND_LEAVE };
 
 typedef struct weft_link {
@@ -44,7 +45,7 @@ typedef struct weft_link {
     int in; /* the control receive: WEFT_IN_... */
     int failing, hello_due, bye_due, out_active, in_active;
     uint32_t mine, theirs, answered; /* answered: the attempt of theirs that this end has answered last */
-    uint32_t faults;
+    uint32_t faults, good;
     size_t in_bytes; /* expected of the bulk receive */
     weft_request request, out, bulk;
     unsigned char bytes[WEFT_CONTROL_BYTES];
@@ -149,6 +150,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
     weft_link *l = &n->link[slot];
     weft_link_say(n, &n->fault, s, l->rank, field, expected, got);
     n->faults++;
+    l->good = 0;
     weft_link_down(n, slot, 0);
     if (l->faults++ < WEFT_LINK_PATIENCE)
         weft_link_open(n, slot);
@@ -337,6 +339,10 @@ WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
     if (s < 0) {
         weft_link_fault(n, slot, s, why.field, why.expected, why.got);
         return 0;
+    }
+    if (l->faults && ++l->good == WEFT_LINK_AMENDS) {
+        l->faults--;
+        l->good = 0;
     }
     return 1;
 }
