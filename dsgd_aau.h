@@ -100,10 +100,10 @@
  * use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that is lost
  * in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction of its
  * distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an invitation and
- * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link and
- * nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may fall apart: each side goes on
- * alone, and they grow together when a link heals. Whoever comes later or again (`join`) takes over a neighbour's
- * parameters. */
+ * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link
+ * and nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may
+ * fall apart: each side goes on alone, and they grow together when a link heals. Whoever comes later or again (`join`)
+ * takes over a neighbour's parameters. */
 
 #ifndef WEFT_ELEMENT /* defined only while this file includes itself: see its end */
 

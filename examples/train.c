@@ -106,7 +106,8 @@ static void demo(const options *given, const dataset *d) {
     if (o.workers < 3) o.workers = 3;
     o.slow[o.workers - 1] = 10.0;
     o.kill[1] = 0.5;
-    for (int a = 0; a < ALGORITHMS; a++) o.run[a] = a == ALGORITHM_MEAN || a == ALGORITHM_MGRAWA || a == ALGORITHM_DSGD_AAU;
+    for (int a = 0; a < ALGORITHMS; a++)
+        o.run[a] = a == ALGORITHM_MEAN || a == ALGORITHM_MGRAWA || a == ALGORITHM_DSGD_AAU;
     puts("");
     compare(&o, d);
 }

@@ -39,8 +39,8 @@ typedef struct node {
     uint32_t epoch; /* of the last view */
 } node;
 
-/* `net` must be filled in. comes_back: it has been lost, and its model with it. Ends the program if the library refuses:
- * that is this program's fault. */
+/* `net` must be filled in. comes_back: it has been lost, and its model with it. Ends the program if the library
+ * refuses: that is this program's fault. */
 void node_open(node *n, bool comes_back);
 /* Its object is closed; the model stays for a look. */
 void node_close(node *n);

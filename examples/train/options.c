@@ -101,13 +101,15 @@ static void set(options *o, const char *option, const char *v) {
 #define IS(text) (strcmp(option, text) == 0)
     if (IS("--data")) o->data = v;
     else if (IS("--algorithm")) algorithms(v, o->run);
-    else if (IS("--model")) o->model = (model_kind)value_name(option, v, strlen(v), MODEL_NAME, 3, "softmax, mlp or cnn");
+    else if (IS("--model"))
+        o->model = (model_kind)value_name(option, v, strlen(v), MODEL_NAME, 3, "softmax, mlp or cnn");
     else if (IS("--hidden")) o->hidden = value_count(option, v, 1, 65536);
     else if (IS("--workers")) o->workers = value_count(option, v, 1, MAX_WORKERS);
     else if (IS("--epochs")) o->epochs = value_count(option, v, 1, 100000);
     else if (IS("--seconds")) o->seconds = value_number(option, v, 0.1, 1e6);
     else if (IS("--batch")) o->batch = value_count(option, v, 1, 65536);
-    else if (IS("--optimiser")) o->optimiser = (optimiser)value_name(option, v, strlen(v), OPTIMISER_NAME, 2, "sgd or adam");
+    else if (IS("--optimiser"))
+        o->optimiser = (optimiser)value_name(option, v, strlen(v), OPTIMISER_NAME, 2, "sgd or adam");
     else if (IS("--lr")) o->rate = value_number(option, v, 0.0, 1e6);
     else if (IS("--momentum")) o->momentum = value_number(option, v, 0.0, 0.9999);
     else if (IS("--weight-decay")) o->weight_decay = value_number(option, v, 0.0, 1.0);
