@@ -16,7 +16,11 @@
  *     weft_sim_free(&sim);
  *
  * A worker's step is called when something happened for it: a request of its is over, its timer fired, a peer was lost.
- * Virtual time stands still inside a step. Include this file after one of the weft headers. */
+ * Virtual time stands still inside a step. Include this file after one of the weft headers.
+ *
+ * Included here: weft_sim_faults.h (everything that can be asked to go wrong), weft_sim_lossy.h (links that lose
+ * packets, below an adapter that mends it). Beside it: weft_sim_pace.h (drawn compute times), weft_sim_check.h (what
+ * must hold, found out without asking the system). */
 #ifndef WEFT_SIM_H
 #define WEFT_SIM_H
 
@@ -48,11 +52,40 @@ typedef struct weft_sim_message {
     uint64_t now_ns;
 } weft_sim_message;
 
+/* What became of a message. Each that was sent or forged is delivered or gone at last, and never both. */
+typedef enum weft_sim_fate {
+    WEFT_SIM_SENT = 0,
+    WEFT_SIM_FORGED = 1,    /* injected: nobody sent it */
+    WEFT_SIM_MATCHED = 2,   /* it has met its receive: in order, while what follows need not be */
+    WEFT_SIM_DELIVERED = 3, /* its bytes are in a receive */
+    WEFT_SIM_GONE = 4,      /* it will never arrive: dropped, cancelled, or an end of it was lost */
+    WEFT_SIM_FATES = 5
+} weft_sim_fate;
+
+/* Hooks look and take notes; they call no transport. */
 typedef void (*weft_sim_message_fn)(void *user, const weft_sim_message *message);
+/* data is NULL but for those that are sent. */
+typedef void (*weft_sim_mail_fn)(void *user, weft_sim_fate fate, const weft_sim_message *message);
+/* `rank` learns that its connection with `peer`, which may well live, is gone (up 0) or there again (up 1). */
+typedef void (*weft_sim_link_fn)(void *user, uint32_t rank, uint32_t peer, int up);
 /* A worker was lost (alive 0; called when its peers learn of it) or came back (alive 1). */
 typedef void (*weft_sim_change_fn)(void *user, uint32_t rank, int alive);
 /* A worker runs: 1 if it is done for good, 0 to be called again when something has happened. */
 typedef int (*weft_sim_step_fn)(void *user, uint32_t rank);
+
+/* A link that loses packets, below an adapter that makes it reliable, as TCP does (weft_sim_lossy.h). All fields zero:
+ * there is none. Probabilities are in millionths. */
+typedef struct weft_sim_lossy {
+    uint32_t packet_bytes;    /* messages are cut into so many; 0: 1,400 */
+    uint32_t loss_ppm;        /* of every packet, and of every acknowledgement for the other direction, */
+    uint32_t duplicate_ppm;   /* of arriving twice, */
+    uint32_t reorder_ppm;     /* of coming later, behind those that were sent after it */
+    uint64_t reorder_ns;      /* later by so much; 0: twice latency and jitter */
+    uint64_t timeout_ns;      /* until the first retransmission; 0: twice latency and jitter of both directions */
+    uint64_t most_timeout_ns; /* it doubles up to this; 0: 64 times the first */
+    uint32_t window;          /* packets under way at most; 0: 64, which is the most */
+    uint32_t retries;         /* after so many in vain the peer is given up: WEFT_ERR_PEER_LOST; 0: never */
+} weft_sim_lossy;
 
 /* Zero is the default everywhere; size must be given. */
 typedef struct weft_sim_desc {
@@ -77,7 +110,15 @@ typedef struct weft_sim_desc {
     FILE *trace;         /* one line for everything that happens */
     weft_sim_message_fn on_message;
     weft_sim_change_fn on_change;
-    void *user; /* for both hooks */
+    void *user; /* for these hooks, and on_link */
+    weft_sim_link_fn on_link;
+    weft_sim_mail_fn on_mail; /* for checkers, beside the hooks above, */
+    void *mail_user;          /* with a pointer of its own */
+    weft_sim_lossy lossy;     /* of every link */
+    uint32_t overtake;        /* one in so many messages is held back, so that other flows overtake it; 0: none, */
+    uint64_t overtake_ns;     /* by up to so much, drawn */
+    const char *trace_path;   /* the trace goes into this file (beside `trace`); weft_sim_free closes it */
+    const char *replay;       /* a command that replays a run, with %s for its seed: weft_sim_text quotes it */
 } weft_sim_desc;
 
 typedef enum weft_sim_end {
@@ -100,12 +141,24 @@ typedef struct weft_sim_counts {
     uint64_t received[2], received_bytes[2];
     uint64_t call[4]; /* by weft_sim_call */
     uint64_t steps;
+    uint64_t delivered, gone, forged; /* of the messages in its name, all together */
 } weft_sim_counts;
 
-/* ---- inside ---- */
+/* What has happened to the packets of lossy links. */
+typedef struct weft_sim_packets {
+    uint64_t sent;       /* retransmissions included, second copies not */
+    uint64_t lost;       /* by chance or in a partition */
+    uint64_t duplicated;
+    uint64_t reordered;  /* held back */
+    uint64_t again;      /* retransmitted */
+    uint64_t ahead;      /* arrived before one that was sent earlier */
+    uint64_t discarded;  /* arrived, and had arrived before */
+    uint64_t acks, acks_lost;
+    uint64_t timeouts, given_up;
+} weft_sim_packets;
 
-#define WEFT_SIM_NONE UINT32_MAX
-
+/* Everything that can go wrong, to be counted: weft_sim_happened. First what is asked for one by one, then what is
+ * drawn. */
 typedef enum weft_sim_kind {
     WEFT_SIM_FAULT_CALL,
     WEFT_SIM_FAULT_LOSE,
@@ -117,8 +170,28 @@ typedef enum weft_sim_kind {
     WEFT_SIM_FAULT_INJECT,
     WEFT_SIM_FAULT_DELAY,
     WEFT_SIM_FAULT_CLOG,
-    WEFT_SIM_FAULT_PARTITION
+    WEFT_SIM_FAULT_PARTITION,
+    WEFT_SIM_FAULT_CUT,
+    WEFT_SIM_FAULT_RECONNECT,
+    WEFT_SIM_PACKET_LOST,
+    WEFT_SIM_PACKET_TWICE,
+    WEFT_SIM_PACKET_LATE,
+    WEFT_SIM_PACKET_AGAIN,
+    WEFT_SIM_ACK_LOST,
+    WEFT_SIM_GIVEN_UP,
+    WEFT_SIM_HELD_BACK, /* a message, by `overtake` */
+    WEFT_SIM_OVERTAKEN, /* a message arrived after one that was sent later on the same link */
+    WEFT_SIM_COY,
+    WEFT_SIM_SPURIOUS,
+    WEFT_SIM_SHUFFLED,  /* something happened before what had been due earlier at the same time */
+    WEFT_SIM_CAME_ALL_THE_SAME, /* a cancelled send was delivered */
+    WEFT_SIM_STRAGGLED, /* a transient straggler (weft_sim_pace.h) */
+    WEFT_SIM_KINDS
 } weft_sim_kind;
+
+/* ---- inside ---- */
+
+#define WEFT_SIM_NONE UINT32_MAX
 
 typedef struct weft_sim_fault {
     weft_sim_kind kind;
@@ -127,7 +200,7 @@ typedef struct weft_sim_fault {
     uint64_t seen, fired;
     uint64_t from_ns, until_ns;
     uint32_t rank;              /* who is lost or revived */
-    int after;
+    int after;  /* of a partition: in both directions */
     weft_status status;
     weft_sim_call call;
     size_t at, bytes;
@@ -142,13 +215,17 @@ typedef enum weft_sim_event_kind {
     WEFT_SIM_WAKE,
     WEFT_SIM_TIMER,
     WEFT_SIM_NOTICE,
-    WEFT_SIM_TIMED_FAULT
+    WEFT_SIM_TIMED_FAULT,
+    WEFT_SIM_LINK_NOTICE,
+    WEFT_SIM_PACKET,
+    WEFT_SIM_ACK,
+    WEFT_SIM_RETRY
 } weft_sim_event_kind;
 
 typedef struct weft_sim_event {
     uint64_t at, order;
     weft_sim_event_kind kind;
-    uint32_t what, life;
+    uint32_t what, life, seq;
 } weft_sim_event;
 
 typedef enum weft_sim_op_state { WEFT_SIM_FREE, WEFT_SIM_POSTED, WEFT_SIM_MET, WEFT_SIM_IS_OVER } weft_sim_op_state;
@@ -177,9 +254,11 @@ typedef struct weft_sim_msg {
     uint32_t src_life, dst_life;
     int is_void;         /* cancelled while under way */
     int arrived;
+    int forged;
+    uint32_t end;        /* on a lossy link: the sequence number after its last packet */
     size_t bytes;
     unsigned char *data; /* NULL: still in the sender's buffer */
-    uint64_t hash;
+    uint64_t hash, number;
     unsigned char small[WEFT_SIM_SMALL];
 } weft_sim_msg;
 
@@ -195,10 +274,34 @@ typedef struct weft_sim_flow {
 /* What one worker has to do with another. */
 typedef struct weft_sim_link {
     uint32_t src, dst, hash_next;
-    int own; /* has numbers of its own */
+    uint32_t pipe;  /* 1 + its number, of a lossy link; 0: none */
+    uint32_t epoch; /* connections so far */
+    unsigned char own, own_pipe; /* has numbers of its own, and its own ones of losses */
+    unsigned char down, told; /* the connection is gone, and src knows it */
     uint64_t latency_ns, jitter_ns, ps_per_byte, free_at;
+    uint64_t newest;                     /* number of the latest message of dst that has arrived at src */
     uint16_t outstanding[WEFT_CHANNELS]; /* requests of src with dst */
 } weft_sim_link;
+
+#define WEFT_SIM_WINDOW 64u
+
+/* A connection over a lossy link: what src sends to dst, and the acknowledgements of it. Sequence numbers count packets
+ * and wrap around; the receiver's buffer is a mask of what has come from `expected` on. */
+typedef struct weft_sim_pipe {
+    uint32_t there, back, epoch;
+    weft_sim_lossy how;
+    uint32_t acked, next, queued;  /* the first not acknowledged, the next to be sent, the end of what there is */
+    uint32_t recover;              /* while acked is before it, each acknowledgement shows the next hole */
+    uint32_t tries, same;          /* timeouts in a row, and acknowledgements of the same number */
+    int recovering, pending;
+    uint64_t deadline, timer_at;
+    uint32_t msg_first, msg_last, cursor; /* messages not released yet; the first that is not wholly sent */
+    size_t sent_of_cursor;
+    uint32_t expected;
+    uint64_t here;
+    uint32_t bytes[WEFT_SIM_WINDOW]; /* of each packet under way */
+    weft_sim_packets count;
+} weft_sim_pipe;
 
 struct weft_sim;
 
@@ -215,9 +318,17 @@ typedef struct weft_sim_endpoint {
 
 typedef struct weft_sim {
     weft_sim_desc desc;
-    uint64_t now, order, sent, arrived, steps, events, ps_per_byte;
-    uint64_t rng_link, rng_torture, rng_user;
+    uint64_t now, order, sent, forged, arrived, steps, events, ps_per_byte;
+    uint64_t rng_link, rng_torture, rng_user, rng_packet;
     uint64_t trace_hash;
+    uint64_t happened[WEFT_SIM_KINDS];
+    uint64_t trouble_until;     /* when the last planted fault was, or its window ends */
+    uint64_t last_at, last_order; /* of the last event, for WEFT_SIM_SHUFFLED */
+    uint64_t message_bytes;     /* held for long messages */
+    uint64_t most_message_bytes;
+    FILE *trace_file;
+    int lossy;                  /* every link is */
+    uint32_t cuts;              /* connections that are gone */
     int no_memory;
     uint32_t most_outstanding;
     uint32_t undone;
@@ -239,6 +350,8 @@ typedef struct weft_sim {
     uint32_t link_buckets;
     weft_sim_fault *fault;
     uint32_t fault_count, fault_room;
+    weft_sim_pipe *pipe;
+    uint32_t pipe_count, pipe_room;
 
     uint64_t violations;
     char violation[160];
@@ -268,13 +381,22 @@ WEFT_FN uint64_t weft_sim_hash_bytes(const unsigned char *p, size_t n) {
     return h;
 }
 
+WEFT_FN void weft_sim_line(FILE *to, uint64_t now, const char *what, uint32_t a, uint32_t b, uint32_t tag, uint64_t n) {
+    fprintf(to, "%llu %s %lu %ld tag %ld %llu\n", (unsigned long long)now, what, (unsigned long)a,
+            b == WEFT_SIM_NONE ? -1L : (long)b, tag == WEFT_SIM_NONE ? -1L : (long)tag, (unsigned long long)n);
+}
+
+/* A line of the trace that follows from what is in the hash already. */
+WEFT_FN void weft_sim_tell(weft_sim *s, const char *what, uint32_t a, uint32_t b, uint32_t tag, uint64_t n) {
+    if (s->desc.trace) weft_sim_line(s->desc.trace, s->now, what, a, b, tag, n);
+    if (s->trace_file) weft_sim_line(s->trace_file, s->now, what, a, b, tag, n);
+}
+
 WEFT_FN void weft_sim_note(weft_sim *s, const char *what, uint32_t a, uint32_t b, uint32_t tag, uint64_t n) {
     s->trace_hash = weft_sim_mix(s->trace_hash ^ s->now) + (uint64_t)(unsigned char)what[0];
     s->trace_hash = weft_sim_mix(s->trace_hash ^ ((uint64_t)a << 32 | b)) + tag;
     s->trace_hash = weft_sim_mix(s->trace_hash ^ n);
-    if (s->desc.trace)
-        fprintf(s->desc.trace, "%llu %s %lu %ld tag %ld %llu\n", (unsigned long long)s->now, what, (unsigned long)a,
-                b == WEFT_SIM_NONE ? -1L : (long)b, tag == WEFT_SIM_NONE ? -1L : (long)tag, (unsigned long long)n);
+    weft_sim_tell(s, what, a, b, tag, n);
 }
 
 WEFT_FN void weft_sim_violate(weft_sim *s, const char *what, uint32_t rank, uint32_t peer, uint32_t tag) {
@@ -304,7 +426,8 @@ WEFT_FN int weft_sim_before(const weft_sim_event *a, const weft_sim_event *b) {
     return a->at != b->at ? a->at < b->at : a->order < b->order;
 }
 
-WEFT_FN int weft_sim_push(weft_sim *s, uint64_t at, weft_sim_event_kind kind, uint32_t what, uint32_t life) {
+WEFT_FN int weft_sim_push_seq(weft_sim *s, uint64_t at, weft_sim_event_kind kind, uint32_t what, uint32_t life,
+                              uint32_t seq) {
     weft_sim_event e;
     size_t i;
     if (s->heap_count == s->heap_room) {
@@ -323,10 +446,15 @@ WEFT_FN int weft_sim_push(weft_sim *s, uint64_t at, weft_sim_event_kind kind, ui
     e.kind = kind;
     e.what = what;
     e.life = life;
+    e.seq = seq;
     for (i = s->heap_count++; i && weft_sim_before(&e, &s->heap[(i - 1) / 4]); i = (i - 1) / 4)
         s->heap[i] = s->heap[(i - 1) / 4];
     s->heap[i] = e;
     return 1;
+}
+
+WEFT_FN int weft_sim_push(weft_sim *s, uint64_t at, weft_sim_event_kind kind, uint32_t what, uint32_t life) {
+    return weft_sim_push_seq(s, at, kind, what, life, 0);
 }
 
 WEFT_FN weft_sim_event weft_sim_pop(weft_sim *s) {
@@ -541,7 +669,8 @@ WEFT_FN uint32_t weft_sim_new_msg(weft_sim *s, uint32_t src, uint32_t dst, uint3
     m->next = m->prev = m->op = WEFT_SIM_NONE;
     m->src_life = s->worker[src].life;
     m->dst_life = s->worker[dst].life;
-    m->is_void = m->arrived = 0;
+    m->is_void = m->arrived = m->forged = 0;
+    m->number = 0;
     m->bytes = bytes;
     m->data = NULL;
     m->hash = 0;
@@ -565,6 +694,9 @@ WEFT_FN int weft_sim_own(weft_sim *s, uint32_t i, const unsigned char *from, siz
     }
     if (copy) memcpy(to, from, copy);
     if (bytes > copy) memset(to + copy, 0, bytes - copy);
+    if (old) s->message_bytes -= m->bytes;
+    if (bytes > WEFT_SIM_SMALL) s->message_bytes += bytes;
+    if (s->message_bytes > s->most_message_bytes) s->most_message_bytes = s->message_bytes;
     free(old);
     m->data = to;
     m->bytes = bytes;
@@ -573,11 +705,37 @@ WEFT_FN int weft_sim_own(weft_sim *s, uint32_t i, const unsigned char *from, siz
 
 WEFT_FN void weft_sim_free_msg(weft_sim *s, uint32_t i) {
     weft_sim_msg *m = &s->msg[i];
-    if (m->data && m->bytes > WEFT_SIM_SMALL) free(m->data);
+    if (m->data && m->bytes > WEFT_SIM_SMALL) {
+        s->message_bytes -= m->bytes;
+        free(m->data);
+    }
     m->data = NULL;
     m->next = s->msg_free;
     m->flow = WEFT_SIM_NONE;
     s->msg_free = i;
+}
+
+WEFT_FN void weft_sim_mail(weft_sim *s, weft_sim_fate fate, uint32_t i, const void *data) {
+    const weft_sim_msg *m = &s->msg[i];
+    weft_sim_message message;
+    if (!s->desc.on_mail) return;
+    message.src = m->src;
+    message.dst = m->dst;
+    message.tag = m->tag;
+    message.bytes = m->bytes;
+    message.data = data;
+    message.number = m->number;
+    message.now_ns = s->now;
+    s->desc.on_mail(s->desc.mail_user, fate, &message);
+}
+
+/* The message will never arrive. */
+WEFT_FN void weft_sim_gone(weft_sim *s, uint32_t i) {
+    const weft_sim_msg *m = &s->msg[i];
+    s->worker[m->src].counts.gone++;
+    weft_sim_tell(s, "gone", m->src, m->dst, m->tag, m->number);
+    weft_sim_mail(s, WEFT_SIM_GONE, i, NULL);
+    weft_sim_free_msg(s, i);
 }
 
 WEFT_FN void weft_sim_unlink_msg(weft_sim *s, uint32_t i) {
@@ -633,6 +791,9 @@ WEFT_FN void weft_sim_deliver(weft_sim *s, uint32_t op, uint32_t msg) {
     if (n) memcpy(o->into, from, n);
     c->received[data]++;
     c->received_bytes[data] += m->bytes;
+    s->worker[m->src].counts.delivered++;
+    weft_sim_tell(s, "deliver", m->src, m->dst, m->tag, m->number);
+    weft_sim_mail(s, WEFT_SIM_DELIVERED, msg, NULL);
     weft_sim_over(s, op, m->bytes > o->bytes ? WEFT_ERR_TRUNCATED : WEFT_OK, m->bytes);
 }
 
@@ -652,6 +813,7 @@ WEFT_FN void weft_sim_meet(weft_sim *s, uint32_t flow) {
         weft_sim_unlink_msg(s, mi);
         weft_sim_unlink_recv(s, oi);
         weft_sim_note(s, "meet", m->src, m->dst, m->tag, m->bytes);
+        weft_sim_mail(s, WEFT_SIM_MATCHED, mi, NULL);
         if (m->op != WEFT_SIM_NONE) {
             weft_sim_op *o = &s->op[m->op];
             if (s->desc.watch && weft_sim_hash_bytes(o->from, o->bytes) != m->hash)
@@ -677,7 +839,145 @@ WEFT_FN void weft_sim_meet(weft_sim *s, uint32_t flow) {
     }
 }
 
-/* ---- losing and reviving ---- */
+/* ---- connections, losing and reviving ---- */
+
+/* A request that is under way with somebody who is gone is over. */
+WEFT_FN void weft_sim_end_op(weft_sim *s, uint32_t i) {
+    weft_sim_op *o = &s->op[i];
+    if (o->is_send && o->msg != WEFT_SIM_NONE) {
+        s->msg[o->msg].op = WEFT_SIM_NONE;
+        s->msg[o->msg].is_void = 1; /* still under way, to nobody */
+        o->msg = WEFT_SIM_NONE;
+    } else if (!o->is_send) {
+        uint32_t flow = o->flow;
+        weft_sim_unlink_recv(s, i);
+        weft_sim_drop_flow(s, flow);
+    }
+    weft_sim_over(s, i, WEFT_ERR_PEER_LOST, 0);
+}
+
+/* Messages that have arrived and wait in a flow are gone. */
+WEFT_FN void weft_sim_empty_flow(weft_sim *s, weft_sim_flow *f) {
+    while (f->msg_first != WEFT_SIM_NONE) {
+        uint32_t m = f->msg_first;
+        if (s->msg[m].op != WEFT_SIM_NONE) s->op[s->msg[m].op].msg = WEFT_SIM_NONE;
+        weft_sim_unlink_msg(s, m);
+        weft_sim_gone(s, m);
+    }
+}
+
+/* A message that is on no list any more (or on its way through the events) is gone, its flow with it if it was the
+ * last. */
+WEFT_FN void weft_sim_lose_msg(weft_sim *s, uint32_t msg) {
+    uint32_t flow = s->msg[msg].flow;
+    if (s->msg[msg].op != WEFT_SIM_NONE) s->op[s->msg[msg].op].msg = WEFT_SIM_NONE;
+    s->flow[flow].under_way--;
+    weft_sim_gone(s, msg);
+    weft_sim_drop_flow(s, flow);
+}
+
+/* The connection begins anew: nothing of the old one is under way any more. */
+WEFT_FN void weft_sim_reset_pipe(weft_sim *s, uint32_t pipe) {
+    weft_sim_pipe *p = &s->pipe[pipe];
+    uint32_t m = p->msg_first;
+    p->epoch++;
+    p->acked = p->next = p->queued = p->recover = p->expected = 0;
+    p->tries = p->same = 0;
+    p->recovering = p->pending = 0;
+    p->here = 0;
+    p->msg_first = p->msg_last = p->cursor = WEFT_SIM_NONE;
+    p->sent_of_cursor = 0;
+    while (m != WEFT_SIM_NONE) {
+        uint32_t next = s->msg[m].next;
+        weft_sim_lose_msg(s, m);
+        m = next;
+    }
+}
+
+/* `rank` learns that its connection with `peer` is gone: what it has pending with it is over. */
+WEFT_FN void weft_sim_tell_cut(weft_sim *s, uint32_t rank, uint32_t peer) {
+    uint32_t i, link = weft_sim_find_link(s, rank, peer);
+    if (link == WEFT_SIM_NONE || !s->link[link].down || s->link[link].told) return;
+    s->link[link].told = 1;
+    weft_sim_note(s, "unlinked", rank, peer, WEFT_SIM_NONE, 0);
+    for (i = 0; i < s->op_count; i++)
+        if (s->op[i].state == WEFT_SIM_POSTED && s->op[i].rank == rank && s->op[i].peer == peer) weft_sim_end_op(s, i);
+    weft_sim_wake(s, rank, s->now);
+    if (s->desc.on_link) s->desc.on_link(s->desc.user, rank, peer, 0);
+}
+
+/* The connection between a and b is gone. Each end learns it detect_ns later, but a at once if it is a_knows. 0: it was
+ * gone already, or one of them is. */
+WEFT_FN int weft_sim_disconnect(weft_sim *s, uint32_t a, uint32_t b, int a_knows) {
+    uint32_t i, k, end[2], link[2];
+    link[0] = weft_sim_find_link(s, a, b);
+    link[1] = weft_sim_find_link(s, b, a);
+    if (a == b || link[0] == WEFT_SIM_NONE || link[1] == WEFT_SIM_NONE || s->link[link[0]].down || s->worker[a].dead ||
+        s->worker[b].dead)
+        return 0;
+    weft_sim_note(s, "cut", a, b, WEFT_SIM_NONE, (uint64_t)a_knows);
+    s->cuts++;
+    for (k = 0; k < 2; k++) {
+        s->link[link[k]].down = 1;
+        s->link[link[k]].told = 0;
+        s->link[link[k]].epoch++;
+        if (s->link[link[k]].pipe) weft_sim_reset_pipe(s, s->link[link[k]].pipe - 1);
+    }
+    for (i = 0; i < s->msg_count; i++) {
+        weft_sim_msg *m = &s->msg[i];
+        if (m->flow == WEFT_SIM_NONE || m->arrived || !((m->src == a && m->dst == b) || (m->src == b && m->dst == a)))
+            continue;
+        if (m->op != WEFT_SIM_NONE) s->op[m->op].msg = WEFT_SIM_NONE;
+        m->op = WEFT_SIM_NONE;
+        m->is_void = 1; /* what is on its way arrives nowhere */
+    }
+    for (i = 0; i < s->flow_count; i++) {
+        weft_sim_flow *f = &s->flow[i];
+        if (f->src == WEFT_SIM_NONE || !((f->src == a && f->dst == b) || (f->src == b && f->dst == a))) continue;
+        weft_sim_empty_flow(s, f);
+        weft_sim_drop_flow(s, i);
+    }
+    end[0] = a;
+    end[1] = b;
+    for (k = 0; k < 2; k++)
+        if (s->desc.detect_ns && !(a_knows && k == 0))
+            weft_sim_push(s, s->now + s->desc.detect_ns, WEFT_SIM_LINK_NOTICE, link[k], s->link[link[k]].epoch);
+        else
+            weft_sim_tell_cut(s, end[k], end[1 - k]);
+    return 1;
+}
+
+/* There is a connection again, and both ends know it. */
+WEFT_FN int weft_sim_connect(weft_sim *s, uint32_t a, uint32_t b) {
+    uint32_t k, end[2], link[2];
+    link[0] = weft_sim_find_link(s, a, b);
+    link[1] = weft_sim_find_link(s, b, a);
+    if (link[0] == WEFT_SIM_NONE || link[1] == WEFT_SIM_NONE || !s->link[link[0]].down) return 0;
+    end[0] = a;
+    end[1] = b;
+    for (k = 0; k < 2; k++) weft_sim_tell_cut(s, end[k], end[1 - k]);
+    weft_sim_note(s, "connected", a, b, WEFT_SIM_NONE, 0);
+    s->cuts--;
+    for (k = 0; k < 2; k++) s->link[link[k]].down = s->link[link[k]].told = 0;
+    for (k = 0; k < 2; k++) {
+        weft_sim_wake(s, end[k], s->now);
+        if (s->desc.on_link) s->desc.on_link(s->desc.user, end[k], end[1 - k], 1);
+    }
+    return 1;
+}
+
+/* A worker that is lost or new has no old connections. */
+WEFT_FN void weft_sim_forget_links(weft_sim *s, uint32_t rank) {
+    uint32_t i;
+    for (i = 0; i < s->link_count; i++) {
+        weft_sim_link *l = &s->link[i];
+        if (l->src != rank && l->dst != rank) continue;
+        if (l->pipe) weft_sim_reset_pipe(s, l->pipe - 1);
+        s->cuts -= l->down && l->src < l->dst;
+        l->down = l->told = 0;
+        l->epoch++;
+    }
+}
 
 /* Peers learn that a worker is gone: what they have pending with it is over. */
 WEFT_FN void weft_sim_notice(weft_sim *s, uint32_t rank) {
@@ -687,17 +987,7 @@ WEFT_FN void weft_sim_notice(weft_sim *s, uint32_t rank) {
     weft_sim_note(s, "notice", rank, WEFT_SIM_NONE, WEFT_SIM_NONE, 0);
     for (i = 0; i < s->op_count; i++) {
         weft_sim_op *o = &s->op[i];
-        if (o->state != WEFT_SIM_POSTED || o->peer != rank) continue;
-        if (o->is_send && o->msg != WEFT_SIM_NONE) {
-            s->msg[o->msg].op = WEFT_SIM_NONE;
-            s->msg[o->msg].is_void = 1; /* still under way, to nobody */
-            o->msg = WEFT_SIM_NONE;
-        } else if (!o->is_send) {
-            uint32_t flow = o->flow;
-            weft_sim_unlink_recv(s, i);
-            weft_sim_drop_flow(s, flow);
-        }
-        weft_sim_over(s, i, WEFT_ERR_PEER_LOST, 0);
+        if (o->state == WEFT_SIM_POSTED && o->peer == rank) weft_sim_end_op(s, i);
     }
     for (i = 0; i < s->desc.size; i++)
         if (i != rank) weft_sim_wake(s, i, s->now);
@@ -719,16 +1009,12 @@ WEFT_FN void weft_sim_lose(weft_sim *s, uint32_t rank) {
     w->untested = 0;
     if (!w->done && w->step) s->undone--;
     w->done = 1;
+    weft_sim_forget_links(s, rank);
     /* messages that have arrived from it or for it are gone too */
     for (i = 0; i < s->flow_count; i++) {
         weft_sim_flow *f = &s->flow[i];
         if (f->src == WEFT_SIM_NONE || (f->src != rank && f->dst != rank)) continue;
-        while (f->msg_first != WEFT_SIM_NONE) {
-            uint32_t m = f->msg_first;
-            if (s->msg[m].op != WEFT_SIM_NONE) s->op[s->msg[m].op].msg = WEFT_SIM_NONE;
-            weft_sim_unlink_msg(s, m);
-            weft_sim_free_msg(s, m);
-        }
+        weft_sim_empty_flow(s, f);
         if (f->dst == rank)
             while (f->recv_first != WEFT_SIM_NONE) {
                 uint32_t o = f->recv_first;
@@ -744,12 +1030,24 @@ WEFT_FN void weft_sim_lose(weft_sim *s, uint32_t rank) {
             s->msg[o->msg].op = WEFT_SIM_NONE;
             s->msg[o->msg].is_void = 1;
         } else if (o->msg != WEFT_SIM_NONE) {
-            weft_sim_free_msg(s, o->msg);
+            weft_sim_gone(s, o->msg); /* met, but its time had not come */
         }
         weft_sim_free_op(s, i);
     }
     if (s->desc.detect_ns) weft_sim_push(s, s->now + s->desc.detect_ns, WEFT_SIM_NOTICE, rank, w->life);
     else weft_sim_notice(s, rank);
+}
+
+/* The worker is not there yet, and everybody knows; weft_sim_revive lets it join. To be called before it has done
+ * anything. */
+WEFT_FN void weft_sim_absent(weft_sim *s, uint32_t rank) {
+    weft_sim_endpoint *w = &s->worker[rank];
+    if (w->dead) return;
+    weft_sim_note(s, "absent", rank, WEFT_SIM_NONE, WEFT_SIM_NONE, 0);
+    if (!w->done && w->step) s->undone--;
+    w->dead = w->noticed = w->done = 1;
+    w->life++;
+    w->wake_at = w->timer_at = UINT64_MAX;
 }
 
 /* The worker is back, with nothing pending and nothing on its way. Register its step again with weft_sim_worker. */
@@ -764,171 +1062,7 @@ WEFT_FN void weft_sim_revive(weft_sim *s, uint32_t rank) {
 
 /* ---- faults ---- */
 
-WEFT_FN weft_sim_fault *weft_sim_new_fault(weft_sim *s, weft_sim_kind kind, uint32_t src, uint32_t dst, uint32_t tag,
-                                           uint64_t nth) {
-    void *p = s->fault;
-    weft_sim_fault *f;
-    int ok = weft_sim_grow(s, &p, &s->fault_room, s->fault_count, sizeof *s->fault);
-    s->fault = (weft_sim_fault *)p;
-    if (!ok) return NULL;
-    f = &s->fault[s->fault_count++];
-    memset(f, 0, sizeof *f);
-    f->kind = kind;
-    f->src = src;
-    f->dst = dst;
-    f->tag = tag;
-    f->nth = nth;
-    f->times = 1;
-    return f;
-}
-
-WEFT_FN int weft_sim_keep(weft_sim *s, weft_sim_fault *f, const void *data, size_t bytes) {
-    f->data = (unsigned char *)malloc(bytes ? bytes : 1);
-    if (!f->data) {
-        s->no_memory = 1;
-        s->fault_count--;
-        return 0;
-    }
-    if (bytes) memcpy(f->data, data, bytes);
-    f->bytes = bytes;
-    return 1;
-}
-
-WEFT_FN int weft_sim_fault_id(const weft_sim *s, const weft_sim_fault *f) {
-    return f ? (int)(f - s->fault) : -1;
-}
-
-/* All of the following return the number of the fault for weft_sim_fired, or -1 without memory. A message fault counts
- * the messages sent from src to dst with tag (each may be WEFT_SIM_ANY) and strikes at the nth, from 1. */
-
-/* The nth call (send, recv or test) of a worker fails with status. */
-WEFT_FN int weft_sim_fail_call(weft_sim *s, weft_sim_call call, uint32_t rank, uint64_t nth, weft_status status) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_CALL, rank, WEFT_SIM_ANY, WEFT_SIM_ANY, nth);
-    if (!f) return -1;
-    f->call = call;
-    f->status = status;
-    return weft_sim_fault_id(s, f);
-}
-
-/* A worker is lost when the nth message of all arrives: just before (after 0) or just after it. */
-WEFT_FN int weft_sim_lose_at_message(weft_sim *s, uint32_t rank, uint64_t nth, int after) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_LOSE, WEFT_SIM_ANY, WEFT_SIM_ANY, WEFT_SIM_ANY, nth);
-    if (!f) return -1;
-    f->rank = rank;
-    f->after = after;
-    return weft_sim_fault_id(s, f);
-}
-
-WEFT_FN int weft_sim_timed(weft_sim *s, weft_sim_fault *f, uint64_t at) {
-    int id = weft_sim_fault_id(s, f);
-    if (id >= 0 && !weft_sim_push(s, at < s->now ? s->now : at, WEFT_SIM_TIMED_FAULT, (uint32_t)id, 0)) return -1;
-    return id;
-}
-
-WEFT_FN int weft_sim_lose_at(weft_sim *s, uint32_t rank, uint64_t at_ns) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_LOSE, WEFT_SIM_ANY, WEFT_SIM_ANY, WEFT_SIM_ANY, 0);
-    if (f) f->rank = rank;
-    return weft_sim_timed(s, f, at_ns);
-}
-
-WEFT_FN int weft_sim_revive_at(weft_sim *s, uint32_t rank, uint64_t at_ns) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_REVIVE, WEFT_SIM_ANY, WEFT_SIM_ANY, WEFT_SIM_ANY, 0);
-    if (f) f->rank = rank;
-    return weft_sim_timed(s, f, at_ns);
-}
-
-/* Byte `at` of the nth message is changed by XOR (a message too short for it is left alone, and not counted). */
-WEFT_FN int weft_sim_corrupt(weft_sim *s, uint32_t src, uint32_t dst, uint32_t tag, uint64_t nth, size_t at,
-                             unsigned mask) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_XOR, src, dst, tag, nth);
-    if (!f) return -1;
-    f->at = at;
-    f->mask = mask;
-    return weft_sim_fault_id(s, f);
-}
-
-/* The nth message has these bytes in place of its own. */
-WEFT_FN int weft_sim_replace(weft_sim *s, uint32_t src, uint32_t dst, uint32_t tag, uint64_t nth, const void *data,
-                             size_t bytes) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_REPLACE, src, dst, tag, nth);
-    return f && weft_sim_keep(s, f, data, bytes) ? weft_sim_fault_id(s, f) : -1;
-}
-
-/* The nth message is cut, or filled up with zeros, to `bytes`. */
-WEFT_FN int weft_sim_resize(weft_sim *s, uint32_t src, uint32_t dst, uint32_t tag, uint64_t nth, size_t bytes) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_RESIZE, src, dst, tag, nth);
-    if (!f) return -1;
-    f->bytes = bytes;
-    return weft_sim_fault_id(s, f);
-}
-
-/* The nth message vanishes. Outside of the contract: for tests of the tests. */
-WEFT_FN int weft_sim_drop(weft_sim *s, uint32_t src, uint32_t dst, uint32_t tag, uint64_t nth) {
-    return weft_sim_fault_id(s, weft_sim_new_fault(s, WEFT_SIM_FAULT_DROP, src, dst, tag, nth));
-}
-
-/* Right after the nth message of all has arrived, a message that nobody sent arrives. */
-WEFT_FN int weft_sim_inject(weft_sim *s, uint64_t nth, uint32_t src, uint32_t dst, uint32_t tag, const void *data,
-                            size_t bytes) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_INJECT, WEFT_SIM_ANY, WEFT_SIM_ANY, WEFT_SIM_ANY, nth);
-    if (!f || !weft_sim_keep(s, f, data, bytes)) return -1;
-    f->to_src = src;
-    f->to_dst = dst;
-    f->to_tag = tag;
-    return weft_sim_fault_id(s, f);
-}
-
-WEFT_FN int weft_sim_inject_at(weft_sim *s, uint64_t at_ns, uint32_t src, uint32_t dst, uint32_t tag, const void *data,
-                               size_t bytes) {
-    int id = weft_sim_inject(s, 0, src, dst, tag, data, bytes);
-    return id < 0 ? id : weft_sim_timed(s, &s->fault[id], at_ns);
-}
-
-/* What is sent from src to dst between two times takes so much longer. */
-WEFT_FN int weft_sim_delay(weft_sim *s, uint32_t src, uint32_t dst, uint64_t extra_ns, uint64_t from_ns,
-                           uint64_t until_ns) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_DELAY, src, dst, WEFT_SIM_ANY, 0);
-    if (!f) return -1;
-    f->nth = extra_ns;
-    f->from_ns = from_ns;
-    f->until_ns = until_ns;
-    return weft_sim_fault_id(s, f);
-}
-
-/* What is sent from src to dst between two times sets off at the second (WEFT_SIM_FOREVER: never). */
-WEFT_FN int weft_sim_clog(weft_sim *s, uint32_t src, uint32_t dst, uint64_t from_ns, uint64_t until_ns) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_CLOG, src, dst, WEFT_SIM_ANY, 0);
-    if (!f) return -1;
-    f->from_ns = from_ns;
-    f->until_ns = until_ns;
-    return weft_sim_fault_id(s, f);
-}
-
-/* The same from every worker of a group (group[rank] != 0) to every worker outside of it; the other direction works.
- * Give two, one with the group inverted, for a partition in both directions. */
-WEFT_FN int weft_sim_partition(weft_sim *s, const unsigned char *group, uint64_t from_ns, uint64_t until_ns) {
-    weft_sim_fault *f = weft_sim_new_fault(s, WEFT_SIM_FAULT_PARTITION, WEFT_SIM_ANY, WEFT_SIM_ANY, WEFT_SIM_ANY, 0);
-    if (!f || !weft_sim_keep(s, f, group, s->desc.size)) return -1;
-    f->from_ns = from_ns;
-    f->until_ns = until_ns;
-    return weft_sim_fault_id(s, f);
-}
-
-/* A fault that counts (calls or messages) strikes so many times in a row from its nth on; WEFT_SIM_FOREVER: always. */
-WEFT_FN void weft_sim_times(weft_sim *s, int fault, uint64_t times) {
-    if (fault >= 0) s->fault[fault].times = times;
-}
-
-/* How often a fault has really struck. */
-WEFT_FN uint64_t weft_sim_fired(const weft_sim *s, int fault) {
-    return fault < 0 ? 0 : s->fault[fault].fired;
-}
-
-/* Counts, and says whether the fault strikes now. */
-WEFT_FN int weft_sim_strikes(weft_sim_fault *f) {
-    f->seen++;
-    return f->nth && f->seen >= f->nth && f->seen - f->nth < f->times;
-}
+#include "weft_sim_faults.h"
 
 WEFT_FN weft_status weft_sim_count_call(weft_sim *s, weft_sim_call call, uint32_t rank) {
     uint32_t i;
@@ -937,7 +1071,7 @@ WEFT_FN weft_status weft_sim_count_call(weft_sim *s, weft_sim_call call, uint32_
         weft_sim_fault *f = &s->fault[i];
         if (f->kind != WEFT_SIM_FAULT_CALL || f->call != call || (f->src != WEFT_SIM_ANY && f->src != rank)) continue;
         if (!weft_sim_strikes(f)) continue;
-        f->fired++;
+        weft_sim_fire(s, f);
         weft_sim_note(s, "fail", rank, (uint32_t)call, WEFT_SIM_NONE, f->seen);
         return f->status;
     }
@@ -951,9 +1085,12 @@ WEFT_FN void weft_sim_arrive(weft_sim *s, uint32_t msg) {
     if (m->is_void || m->src_life != s->worker[m->src].life || m->dst_life != s->worker[m->dst].life ||
         s->worker[m->dst].dead) {
         if (m->op != WEFT_SIM_NONE) s->op[m->op].msg = WEFT_SIM_NONE;
-        weft_sim_free_msg(s, msg);
+        weft_sim_gone(s, msg);
     } else {
+        weft_sim_link *l = &s->link[f->back]; /* the receiver's, which its request will touch anyway */
         weft_sim_note(s, "arrive", m->src, m->dst, m->tag, m->bytes);
+        if (m->number < l->newest) s->happened[WEFT_SIM_OVERTAKEN]++;
+        else if (!m->forged) l->newest = m->number;
         m->arrived = 1;
         m->prev = f->msg_last;
         if (f->msg_last != WEFT_SIM_NONE) s->msg[f->msg_last].next = msg;
@@ -974,10 +1111,46 @@ WEFT_FN void weft_sim_do_inject(weft_sim *s, weft_sim_fault *f) {
     m = weft_sim_new_msg(s, f->to_src, f->to_dst, f->to_tag, flow, f->bytes);
     if (m == WEFT_SIM_NONE) return;
     if (!weft_sim_own(s, m, f->data, f->bytes, f->bytes)) return;
-    f->fired++;
+    weft_sim_fire(s, f);
+    s->msg[m].forged = 1;
+    s->msg[m].number = UINT64_C(1) << 63 | ++s->forged; /* apart from those that were sent */
+    s->worker[f->to_src].counts.forged++;
+    weft_sim_mail(s, WEFT_SIM_FORGED, m, f->data);
     weft_sim_note(s, "inject", f->to_src, f->to_dst, f->to_tag, f->bytes);
     weft_sim_arrive(s, m);
 }
+
+/* A message has come to the end of its link. */
+WEFT_FN void weft_sim_arrival(weft_sim *s, uint32_t msg) {
+    uint32_t i;
+    s->flow[s->msg[msg].flow].under_way--;
+    s->arrived++;
+    for (i = 0; i < s->fault_count; i++) {
+        weft_sim_fault *f = &s->fault[i];
+        if (f->kind != WEFT_SIM_FAULT_LOSE || f->after || f->nth != s->arrived) continue;
+        if (!s->worker[f->rank].dead) weft_sim_fire(s, f);
+        s->flow[s->msg[msg].flow].under_way++; /* the flow must not go while its message is in our hands */
+        weft_sim_lose(s, s->fault[i].rank);
+        s->flow[s->msg[msg].flow].under_way--;
+    }
+    weft_sim_arrive(s, msg);
+    for (i = 0; i < s->fault_count; i++) {
+        weft_sim_fault *f = &s->fault[i];
+        if (f->nth != s->arrived) continue;
+        if (f->kind == WEFT_SIM_FAULT_LOSE && f->after) {
+            if (!s->worker[f->rank].dead) weft_sim_fire(s, f);
+            weft_sim_lose(s, s->fault[i].rank);
+        } else if (f->kind == WEFT_SIM_FAULT_INJECT) {
+            weft_sim_do_inject(s, f);
+        }
+    }
+    if (s->desc.spurious && weft_sim_draw(&s->rng_torture) % s->desc.spurious == 0) {
+        s->happened[WEFT_SIM_SPURIOUS]++;
+        weft_sim_wake(s, (uint32_t)(weft_sim_draw(&s->rng_torture) % s->desc.size), s->now);
+    }
+}
+
+#include "weft_sim_lossy.h"
 
 /* ---- the callbacks ---- */
 
@@ -1006,6 +1179,10 @@ WEFT_FN weft_status weft_sim_may_post(weft_sim_endpoint *w, weft_sim_call call, 
     }
     if (status != WEFT_OK) return status;
     if (s->worker[peer].noticed) return WEFT_ERR_PEER_LOST;
+    if (s->cuts) {
+        uint32_t link = weft_sim_find_link(s, w->rank, peer);
+        if (link != WEFT_SIM_NONE && s->link[link].told) return WEFT_ERR_PEER_LOST;
+    }
     return WEFT_OK;
 }
 
@@ -1017,7 +1194,7 @@ WEFT_FN weft_status weft_sim_send(void *ctx, uint32_t peer, uint32_t tag, const 
     weft_status status = weft_sim_may_post(w, WEFT_SIM_SEND, peer, tag, data, bytes, r);
     uint32_t flow, op, msg, i;
     uint64_t start, at, ps;
-    int eager = s->desc.mode == WEFT_SIM_EAGER, control = tag % WEFT_TAGS_PER_CHANNEL == 0, dropped = 0;
+    int eager = s->desc.mode == WEFT_SIM_EAGER, control = tag % WEFT_TAGS_PER_CHANNEL == 0, dropped = 0, lossy;
     weft_sim_link *l;
     if (status != WEFT_OK) return status;
     if (s->desc.mode == WEFT_SIM_THRESHOLD) eager = bytes <= s->desc.eager_bytes;
@@ -1032,7 +1209,7 @@ WEFT_FN weft_status weft_sim_send(void *ctx, uint32_t peer, uint32_t tag, const 
         weft_sim_free_op(s, op);
         return WEFT_ERR_MEMORY;
     }
-    s->sent++;
+    s->msg[msg].number = ++s->sent;
     w->counts.sent[!control]++;
     w->counts.sent_bytes[!control] += bytes;
     weft_sim_note(s, "send", w->rank, peer, tag, bytes);
@@ -1057,32 +1234,34 @@ WEFT_FN weft_status weft_sim_send(void *ctx, uint32_t peer, uint32_t tag, const 
         m.now_ns = s->now;
         s->desc.on_message(s->desc.user, &m);
     }
+    weft_sim_mail(s, WEFT_SIM_SENT, msg, data);
     l = &s->link[s->flow[flow].there];
+    if (l->down) dropped = 1;
+    lossy = l->pipe || (s->lossy && !l->own_pipe);
     start = l->free_at > s->now ? l->free_at : s->now;
     at = 0;
     for (i = 0; i < s->fault_count; i++) {
         weft_sim_fault *f = &s->fault[i];
         if (f->kind == WEFT_SIM_FAULT_CALL || f->kind == WEFT_SIM_FAULT_LOSE || f->kind == WEFT_SIM_FAULT_REVIVE ||
-            f->kind == WEFT_SIM_FAULT_INJECT || (f->src != WEFT_SIM_ANY && f->src != w->rank) ||
-            (f->dst != WEFT_SIM_ANY && f->dst != peer) || (f->tag != WEFT_SIM_ANY && f->tag != tag))
+            f->kind == WEFT_SIM_FAULT_INJECT || f->kind >= WEFT_SIM_FAULT_CUT ||
+            !weft_sim_concerns(f, w->rank, peer, tag))
             continue;
-        if (f->kind == WEFT_SIM_FAULT_PARTITION && (!f->data[w->rank] || f->data[peer])) continue;
-        if (f->kind == WEFT_SIM_FAULT_DELAY || f->kind == WEFT_SIM_FAULT_CLOG || f->kind == WEFT_SIM_FAULT_PARTITION) {
-            if (s->now < f->from_ns || s->now >= f->until_ns) continue;
-            f->fired++;
+        if (weft_sim_is_window(f)) {
+            if (lossy || s->now < f->from_ns || s->now >= f->until_ns) continue; /* a lossy link: packet by packet */
+            weft_sim_fire(s, f);
             if (f->kind == WEFT_SIM_FAULT_DELAY) at += f->nth;
             else if (start < f->until_ns) start = f->until_ns;
             continue;
         }
         if (!weft_sim_strikes(f)) continue;
         if (f->kind == WEFT_SIM_FAULT_DROP) {
-            f->fired++;
+            weft_sim_fire(s, f);
             dropped = 1;
             continue;
         }
         if (f->kind == WEFT_SIM_FAULT_XOR && f->at >= s->msg[msg].bytes) continue;
         if (!s->msg[msg].data && !weft_sim_own(s, msg, from, bytes, bytes)) continue;
-        f->fired++;
+        weft_sim_fire(s, f);
         weft_sim_note(s, "tamper", w->rank, peer, tag, (uint64_t)f->kind);
         if (f->kind == WEFT_SIM_FAULT_XOR)
             s->msg[msg].data[f->at] = (unsigned char)(s->msg[msg].data[f->at] ^ f->mask);
@@ -1093,9 +1272,17 @@ WEFT_FN weft_status weft_sim_send(void *ctx, uint32_t peer, uint32_t tag, const 
     }
     if (start == WEFT_SIM_FOREVER || dropped) { /* it never arrives; an unfinished send stays so */
         if (s->msg[msg].op != WEFT_SIM_NONE) s->op[op].msg = WEFT_SIM_NONE;
-        weft_sim_free_msg(s, msg);
+        weft_sim_gone(s, msg);
         weft_sim_drop_flow(s, flow);
         return WEFT_OK;
+    }
+    if (lossy) {
+        s->flow[flow].under_way++;
+        return weft_sim_enqueue(s, s->flow[flow].there, msg);
+    }
+    if (s->desc.overtake && weft_sim_draw(&s->rng_packet) % s->desc.overtake == 0) {
+        s->happened[WEFT_SIM_HELD_BACK]++;
+        at += weft_sim_up_to(&s->rng_packet, s->desc.overtake_ns);
     }
     ps = l->own ? l->ps_per_byte : s->ps_per_byte;
     l->free_at = start + bytes / 1000 * ps + bytes % 1000 * ps / 1000;
@@ -1147,7 +1334,7 @@ WEFT_FN void weft_sim_forget(weft_sim *s, uint32_t i) {
     if (o->state == WEFT_SIM_IS_OVER) {
         s->worker[o->rank].untested--;
     } else if (o->state == WEFT_SIM_MET) {
-        if (!o->is_send && o->msg != WEFT_SIM_NONE) weft_sim_free_msg(s, o->msg);
+        if (!o->is_send && o->msg != WEFT_SIM_NONE) weft_sim_gone(s, o->msg);
     } else if (!o->is_send) {
         weft_sim_unlink_recv(s, i);
         weft_sim_drop_flow(s, flow);
@@ -1156,10 +1343,11 @@ WEFT_FN void weft_sim_forget(weft_sim *s, uint32_t i) {
         int deliver = s->desc.cancel_delivers && (weft_sim_draw(&s->rng_torture) & 1);
         if (deliver && !m->data && !weft_sim_own(s, o->msg, o->from, o->bytes, o->bytes)) deliver = 0;
         m->op = WEFT_SIM_NONE;
+        if (deliver) s->happened[WEFT_SIM_CAME_ALL_THE_SAME]++;
         if (!deliver) {
             if (m->arrived) {
                 weft_sim_unlink_msg(s, o->msg);
-                weft_sim_free_msg(s, o->msg);
+                weft_sim_gone(s, o->msg);
                 weft_sim_drop_flow(s, flow);
             } else {
                 m->is_void = 1;
@@ -1189,6 +1377,7 @@ WEFT_FN weft_status weft_sim_test(void *ctx, weft_request *r) {
     }
     if (o->state != WEFT_SIM_IS_OVER) return WEFT_AGAIN;
     if (s->desc.coy && weft_sim_draw(&s->rng_torture) % s->desc.coy == 0) {
+        s->happened[WEFT_SIM_COY]++;
         weft_sim_wake(s, w->rank, s->now + 1);
         return WEFT_AGAIN;
     }
@@ -1241,9 +1430,14 @@ WEFT_FN void weft_sim_run_worker(weft_sim *s, weft_sim_endpoint *w) {
 /* Lets the next thing happen; 0 if nothing is left. */
 WEFT_FN int weft_sim_next(weft_sim *s) {
     weft_sim_event e;
-    uint32_t i;
     if (!s->heap_count || s->no_memory) return 0;
     e = weft_sim_pop(s);
+    if (s->desc.shuffle) {
+        uint64_t order = e.order & UINT64_C(0xFFFFFFFFFF);
+        if (e.at == s->last_at && order < s->last_order) s->happened[WEFT_SIM_SHUFFLED]++;
+        s->last_at = e.at;
+        s->last_order = order;
+    }
     s->now = e.at;
     s->events++;
     switch (e.kind) {
@@ -1275,43 +1469,36 @@ WEFT_FN int weft_sim_next(weft_sim *s) {
         break;
     }
     case WEFT_SIM_ARRIVE:
-        s->flow[s->msg[e.what].flow].under_way--;
-        s->arrived++;
-        for (i = 0; i < s->fault_count; i++) {
-            weft_sim_fault *f = &s->fault[i];
-            if (f->kind != WEFT_SIM_FAULT_LOSE || f->after || f->nth != s->arrived) continue;
-            f->fired += !s->worker[f->rank].dead;
-            s->flow[s->msg[e.what].flow].under_way++; /* the flow must not go while its message is in our hands */
-            weft_sim_lose(s, f->rank);
-            s->flow[s->msg[e.what].flow].under_way--;
-        }
-        weft_sim_arrive(s, e.what);
-        for (i = 0; i < s->fault_count; i++) {
-            weft_sim_fault *f = &s->fault[i];
-            if (f->nth != s->arrived) continue;
-            if (f->kind == WEFT_SIM_FAULT_LOSE && f->after) {
-                f->fired += !s->worker[f->rank].dead;
-                weft_sim_lose(s, f->rank);
-            } else if (f->kind == WEFT_SIM_FAULT_INJECT) {
-                weft_sim_do_inject(s, f);
-            }
-        }
-        if (s->desc.spurious && weft_sim_draw(&s->rng_torture) % s->desc.spurious == 0)
-            weft_sim_wake(s, (uint32_t)(weft_sim_draw(&s->rng_torture) % s->desc.size), s->now);
+        weft_sim_arrival(s, e.what);
         break;
     case WEFT_SIM_TIMED_FAULT: {
         weft_sim_fault *f = &s->fault[e.what];
-        if (f->kind == WEFT_SIM_FAULT_INJECT) {
-            weft_sim_do_inject(s, f);
-        } else if (f->kind == WEFT_SIM_FAULT_LOSE) {
-            f->fired += !s->worker[f->rank].dead;
-            weft_sim_lose(s, f->rank);
-        } else {
-            f->fired += s->worker[f->rank].dead != 0;
-            weft_sim_revive(s, f->rank);
+        const uint32_t rank = f->rank, src = f->src, dst = f->dst;
+        switch ((int)f->kind) {
+        case WEFT_SIM_FAULT_INJECT: weft_sim_do_inject(s, f); break;
+        case WEFT_SIM_FAULT_LOSE:
+            if (!s->worker[rank].dead) weft_sim_fire(s, f);
+            weft_sim_lose(s, rank);
+            break;
+        case WEFT_SIM_FAULT_CUT:
+            if (weft_sim_disconnect(s, src, dst, 0)) weft_sim_fire(s, &s->fault[e.what]);
+            break;
+        case WEFT_SIM_FAULT_RECONNECT:
+            if (weft_sim_connect(s, src, dst)) weft_sim_fire(s, &s->fault[e.what]);
+            break;
+        default:
+            if (s->worker[rank].dead) weft_sim_fire(s, f);
+            weft_sim_revive(s, rank);
+            break;
         }
         break;
     }
+    case WEFT_SIM_LINK_NOTICE:
+        if (s->link[e.what].epoch == e.life) weft_sim_tell_cut(s, s->link[e.what].src, s->link[e.what].dst);
+        break;
+    case WEFT_SIM_PACKET: weft_sim_packet(s, e.what, e.life, e.seq); break;
+    case WEFT_SIM_ACK: weft_sim_ack(s, e.what, e.life, e.seq); break;
+    case WEFT_SIM_RETRY: weft_sim_retry(s, e.what, e.life); break;
     }
     return 1;
 }
@@ -1347,14 +1534,29 @@ WEFT_FN void weft_sim_wait(void *ctx, uint64_t until_ns) {
     w->news = 0;
 }
 
+/* The command that replays this run; 0: the descriptor names none, or it is too long. */
+WEFT_FN int weft_sim_replay(const weft_sim *s, char *out, size_t room) {
+    const char *from = s->desc.replay, *at = from ? strstr(from, "%s") : NULL;
+    int before = at ? (int)(at - from) : 0, k;
+    if (!from) return 0;
+    if (at) k = snprintf(out, room, "%.*s%llu%s", before, from, (unsigned long long)s->desc.seed, at + 2);
+    else k = snprintf(out, room, "%s", from);
+    return k > 0 && (size_t)k < room;
+}
+
 /* What still waits, for a report. */
 WEFT_FN void weft_sim_describe(weft_sim *s, const char *what) {
     uint32_t r, i;
     size_t n = 0, room = sizeof s->text;
+    char again[300];
     int k = snprintf(s->text, room, "%s at %llu ns, seed %llu (%llu messages, %llu steps)\n", what,
                      (unsigned long long)s->now, (unsigned long long)s->desc.seed, (unsigned long long)s->sent,
                      (unsigned long long)s->steps);
     if (k > 0) n = (size_t)k;
+    if (weft_sim_replay(s, again, sizeof again)) {
+        k = snprintf(s->text + n, room - n, "replay: %s\n", again);
+        if (k > 0) n += (size_t)k;
+    }
     for (r = 0; r < s->desc.size && n + 1 < room; r++) {
         const weft_sim_endpoint *w = &s->worker[r];
         if (!w->step || w->done) continue;
@@ -1379,7 +1581,27 @@ WEFT_FN void weft_sim_describe(weft_sim *s, const char *what) {
 
 /* ---- what a user calls ---- */
 
-/* WEFT_OK, or WEFT_ERR_ARGUMENT, WEFT_ERR_MEMORY. The sim must not move afterwards. */
+WEFT_FN void weft_sim_free(weft_sim *s) {
+    uint32_t i;
+    for (i = 0; i < s->msg_count; i++)
+        if (s->msg[i].data && s->msg[i].bytes > WEFT_SIM_SMALL) free(s->msg[i].data);
+    for (i = 0; i < s->fault_count; i++) free(s->fault[i].data);
+    free(s->fault);
+    free(s->msg);
+    free(s->op);
+    free(s->flow);
+    free(s->link);
+    free(s->pipe);
+    free(s->heap);
+    free(s->flow_hash);
+    free(s->link_hash);
+    free(s->worker);
+    if (s->trace_file) fclose(s->trace_file);
+    memset(s, 0, sizeof *s);
+}
+
+/* WEFT_OK, or WEFT_ERR_ARGUMENT (no workers, or trace_path cannot be written), WEFT_ERR_MEMORY. The sim must not move
+ * afterwards. */
 WEFT_FN weft_status weft_sim_init(weft_sim *s, const weft_sim_desc *d) {
     uint32_t i;
     memset(s, 0, sizeof *s);
@@ -1388,6 +1610,8 @@ WEFT_FN weft_status weft_sim_init(weft_sim *s, const weft_sim_desc *d) {
     s->rng_link = weft_sim_mix(d->seed ^ UINT64_C(0x6C696E6B));
     s->rng_torture = weft_sim_mix(d->seed ^ UINT64_C(0x746F7274));
     s->rng_user = weft_sim_mix(d->seed ^ UINT64_C(0x75736572));
+    s->rng_packet = weft_sim_mix(d->seed ^ UINT64_C(0x7061636B));
+    s->lossy = weft_sim_is_lossy(&d->lossy);
     s->trace_hash = weft_sim_mix(d->seed);
     if (d->bytes_per_second) s->ps_per_byte = UINT64_C(1000000000000) / d->bytes_per_second;
     s->op_free = s->msg_free = s->flow_free = WEFT_SIM_NONE;
@@ -1409,25 +1633,15 @@ WEFT_FN weft_status weft_sim_init(weft_sim *s, const weft_sim_desc *d) {
         s->worker[i].rank = i;
         s->worker[i].wake_at = s->worker[i].timer_at = UINT64_MAX;
     }
-    if (d->trace) fprintf(d->trace, "seed %llu workers %lu\n", (unsigned long long)d->seed, (unsigned long)d->size);
+    if (d->trace_path && d->trace_path[0] && !(s->trace_file = fopen(d->trace_path, "w"))) {
+        weft_sim_free(s);
+        return WEFT_ERR_ARGUMENT;
+    }
+    for (i = 0; i < 2; i++) {
+        FILE *to = i ? s->trace_file : d->trace;
+        if (to) fprintf(to, "seed %llu workers %lu\n", (unsigned long long)d->seed, (unsigned long)d->size);
+    }
     return WEFT_OK;
-}
-
-WEFT_FN void weft_sim_free(weft_sim *s) {
-    uint32_t i;
-    for (i = 0; i < s->msg_count; i++)
-        if (s->msg[i].data && s->msg[i].bytes > WEFT_SIM_SMALL) free(s->msg[i].data);
-    for (i = 0; i < s->fault_count; i++) free(s->fault[i].data);
-    free(s->fault);
-    free(s->msg);
-    free(s->op);
-    free(s->flow);
-    free(s->link);
-    free(s->heap);
-    free(s->flow_hash);
-    free(s->link_hash);
-    free(s->worker);
-    memset(s, 0, sizeof *s);
 }
 
 /* A nasty network drawn from the seed, all of it within the contract. */
@@ -1448,6 +1662,18 @@ WEFT_FN weft_sim_desc weft_sim_torture(uint64_t seed, uint32_t size) {
     d.spurious = weft_sim_draw(&rng) % 2 ? 0 : 4;
     d.shuffle = (int)(weft_sim_draw(&rng) % 2);
     d.scribble = d.watch = d.cancel_delivers = 1;
+    return d;
+}
+
+/* The same over links that lose packets, and never give up. */
+WEFT_FN weft_sim_desc weft_sim_bad_network(uint64_t seed, uint32_t size) {
+    weft_sim_desc d = weft_sim_torture(seed, size);
+    uint64_t rng = weft_sim_mix(seed + 2);
+    d.lossy.packet_bytes = 16u << weft_sim_draw(&rng) % 7;
+    d.lossy.loss_ppm = (uint32_t)(10000u + weft_sim_draw(&rng) % 190000u);
+    d.lossy.duplicate_ppm = (uint32_t)(weft_sim_draw(&rng) % 100000u);
+    d.lossy.reorder_ppm = (uint32_t)(weft_sim_draw(&rng) % 200000u);
+    d.lossy.window = 1u + (uint32_t)(weft_sim_draw(&rng) % WEFT_SIM_WINDOW);
     return d;
 }
 
@@ -1486,7 +1712,7 @@ WEFT_FN void weft_sim_set_link(weft_sim *s, uint32_t src, uint32_t dst, uint64_t
 /* From inside a step (or outside): call the step again after so long at the latest. One timer a worker. */
 WEFT_FN void weft_sim_sleep(weft_sim *s, uint32_t rank, uint64_t ns) {
     weft_sim_endpoint *w = &s->worker[rank];
-    if (w->dead) return;
+    if (w->dead || (w->timer_at == s->now + ns && !s->desc.shuffle)) return; /* (shuffled, each has a draw) */
     w->timer_at = s->now + ns;
     weft_sim_push(s, w->timer_at, WEFT_SIM_TIMER, rank, w->life);
 }
@@ -1563,6 +1789,66 @@ WEFT_FN uint64_t weft_sim_sent(const weft_sim *s) {
 }
 WEFT_FN uint64_t weft_sim_arrived(const weft_sim *s) {
     return s->arrived;
+}
+
+/* How often something of this kind has happened, and what it is called. */
+WEFT_FN uint64_t weft_sim_happened(const weft_sim *s, weft_sim_kind kind) {
+    return s->happened[kind];
+}
+WEFT_FN const char *weft_sim_kind_name(weft_sim_kind kind) {
+    static const char *const name[WEFT_SIM_KINDS] = {
+        "a call that fails", "a worker lost",      "a worker back",       "a byte changed",   "a message replaced",
+        "a message resized", "a message dropped",  "a message injected",  "a delay",          "a clogged link",
+        "a partition",       "a connection cut",   "a connection back",   "a packet lost",    "a packet duplicated",
+        "a packet reordered", "a packet sent again", "an answer lost",    "a peer given up",  "a message held back",
+        "a message overtaken", "a coy test",       "a spurious wake-up",  "events shuffled",
+        "a cancelled send delivered", "a transient straggler"};
+    return (uint32_t)kind < WEFT_SIM_KINDS ? name[kind] : "nothing";
+}
+
+/* The first thing asked for (a planted fault, losses of every link, torture but for cancel_delivers) that has not
+ * happened, by name; NULL: everything has. */
+WEFT_FN const char *weft_sim_missing(const weft_sim *s) {
+    const weft_sim_desc *d = &s->desc;
+    const int drawn[][2] = {{d->lossy.loss_ppm != 0, WEFT_SIM_PACKET_LOST},
+                            {d->lossy.loss_ppm != 0, WEFT_SIM_PACKET_AGAIN},
+                            {d->lossy.loss_ppm != 0, WEFT_SIM_ACK_LOST},
+                            {d->lossy.duplicate_ppm != 0, WEFT_SIM_PACKET_TWICE},
+                            {d->lossy.reorder_ppm != 0, WEFT_SIM_PACKET_LATE},
+                            {d->overtake != 0, WEFT_SIM_HELD_BACK},
+                            {d->overtake != 0, WEFT_SIM_OVERTAKEN},
+                            {d->coy != 0, WEFT_SIM_COY},
+                            {d->spurious != 0, WEFT_SIM_SPURIOUS},
+                            {d->shuffle != 0, WEFT_SIM_SHUFFLED}};
+    uint32_t i;
+    for (i = 0; i < s->fault_count; i++)
+        if (!s->fault[i].fired) return weft_sim_kind_name(s->fault[i].kind);
+    for (i = 0; i < sizeof drawn / sizeof *drawn; i++)
+        if (drawn[i][0] && !s->happened[drawn[i][1]]) return weft_sim_kind_name((weft_sim_kind)drawn[i][1]);
+    return NULL;
+}
+
+/* When the last planted fault struck, or (a window) ends: after that, progress is owed. */
+WEFT_FN uint64_t weft_sim_trouble_until(const weft_sim *s) {
+    return s->trouble_until;
+}
+
+/* Messages in the name of `rank` (or WEFT_SIM_ANY) that the sim holds, wherever: a walk over all of them. */
+WEFT_FN uint64_t weft_sim_under_way(const weft_sim *s, uint32_t rank) {
+    uint64_t n = 0;
+    uint32_t i;
+    for (i = 0; i < s->msg_count; i++)
+        n += s->msg[i].flow != WEFT_SIM_NONE && (rank == WEFT_SIM_ANY || s->msg[i].src == rank);
+    return n;
+}
+
+/* Bytes that the sim has taken from the heap: tables (which only grow), and the most that long messages ever took. */
+WEFT_FN uint64_t weft_sim_memory(const weft_sim *s) {
+    return (uint64_t)s->heap_room * sizeof *s->heap + (uint64_t)s->op_room * sizeof *s->op +
+           (uint64_t)s->msg_room * sizeof *s->msg + (uint64_t)s->flow_room * sizeof *s->flow +
+           (uint64_t)s->link_room * sizeof *s->link + (uint64_t)s->pipe_room * sizeof *s->pipe +
+           (uint64_t)s->fault_room * sizeof *s->fault + (uint64_t)s->desc.size * sizeof *s->worker +
+           ((uint64_t)s->flow_buckets + s->link_buckets) * sizeof *s->flow_hash + s->most_message_bytes;
 }
 
 /* Requests that are under way now, and the most that one worker ever had with one peer on one channel. */
