@@ -28,6 +28,7 @@ static void describe(const options *o, const task *t, char *out, size_t capacity
     if (o->pace.slow)
         n += snprintf(out + n, capacity - (size_t)n, ", %lu workers always %gx slower", (unsigned long)o->pace.slow,
                       o->pace.slow_factor);
+    if (o->loss > 0.0) n += snprintf(out + n, capacity - (size_t)n, ", %g %% of packets lost", 100.0 * o->loss);
     if (o->alpha > 0.0) n += snprintf(out + n, capacity - (size_t)n, ", Dirichlet(%g) shares", o->alpha);
 }
 

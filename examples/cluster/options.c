@@ -46,6 +46,10 @@ static const char USAGE[] =
     "  --latency S            of every message (0.001)\n"
     "  --jitter S             and up to so much more (0)\n"
     "  --bandwidth B          bytes a second of every link (1e9); 0: no limit\n"
+    "  --loss P               each packet (of 1,400 bytes) is lost with this probability, and sent again, as by TCP;\n"
+    "                         at most 0.5 (0)\n"
+    "  --duplicate P          arrives twice (0)\n"
+    "  --reorder P            arrives behind later ones (0)\n"
     "  --detect S             after so long others notice that a worker is lost, or a link (0.5)\n"
     "  --kill RANK:TIME       this worker is lost (may be repeated, as the next two)\n"
     "  --restart RANK:TIME    and comes back, with nothing left (dsgd_aau: takes over a neighbour's model)\n"
@@ -149,6 +153,9 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--latency")) o->latency = value_number(option, v, 0.0, 1e6);
     else if (IS("--jitter")) o->jitter = value_number(option, v, 0.0, 1e6);
     else if (IS("--bandwidth")) o->bandwidth = value_number(option, v, 0.0, 1e12);
+    else if (IS("--loss")) o->loss = value_number(option, v, 0.0, 0.5);
+    else if (IS("--duplicate")) o->duplicate = value_number(option, v, 0.0, 0.5);
+    else if (IS("--reorder")) o->reorder = value_number(option, v, 0.0, 0.5);
     else if (IS("--detect")) o->detect = value_number(option, v, 0.0, 1e6);
     else if (IS("--kill")) add_fault(o, option, v, FAULT_KILL);
     else if (IS("--restart")) add_fault(o, option, v, FAULT_RESTART);

@@ -41,6 +41,7 @@ typedef struct options {
     const char *data;
     size_t workers, batch, hidden, period;
     double seconds, latency, jitter, bandwidth, detect;
+    double loss, duplicate, reorder; /* of packets, 0 .. 1 */
     double rate, momentum, alpha;
     const char *topology;
     weft_pace pace;

@@ -33,6 +33,9 @@ void report_line(const run_result *r) {
     if (r->losses || r->returns)
         printf("%-9s %llu workers lost, %llu back\n", "", (unsigned long long)r->losses,
                (unsigned long long)r->returns);
+    if (r->packets)
+        printf("%-9s %llu packets, %llu lost, %llu sent again\n", "", (unsigned long long)r->packets,
+               (unsigned long long)r->packets_lost, (unsigned long long)r->packets_again);
     if (r->errors) printf("%-9s %llu errors returned on the way\n", "", (unsigned long long)r->errors);
     fflush(stdout);
     /* not part of the run: it differs from machine to machine */

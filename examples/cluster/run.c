@@ -313,6 +313,10 @@ static void sum_up(run *r) {
     out->waiting = time ? (double)waited / (double)time : 0.0;
     out->partners = averagings ? (double)partners / (double)averagings : 0.0;
     out->alone = out->steps ? (double)alone / (double)out->steps : 0.0;
+    const weft_sim_packets packets = weft_sim_packets_of(&r->sim, WEFT_SIM_ANY, WEFT_SIM_ANY);
+    out->packets = packets.sent;
+    out->packets_lost = packets.lost;
+    out->packets_again = packets.again;
     out->events = r->sim.events;
     out->hash = weft_sim_hash(&r->sim);
 }
@@ -326,6 +330,9 @@ static void open_all(run *r, FILE *trace) {
     d.jitter_ns = ns_of(o->jitter);
     d.bytes_per_second = (uint64_t)o->bandwidth;
     d.detect_ns = ns_of(o->detect);
+    d.lossy.loss_ppm = (uint32_t)(o->loss * 1e6 + 0.5);
+    d.lossy.duplicate_ppm = (uint32_t)(o->duplicate * 1e6 + 0.5);
+    d.lossy.reorder_ppm = (uint32_t)(o->reorder * 1e6 + 0.5);
     d.on_change = change;
     d.user = r;
     if (weft_sim_init(&r->sim, &d) != WEFT_OK)

@@ -30,19 +30,20 @@ typedef struct run_result {
     uint32_t workers;
     size_t strips; /* the first few workers */
     run_strip strip[STRIPS];
-    uint64_t steps, least_steps, most_steps; /* least, most: of a worker that was there all the time */
-    uint64_t rounds;                         /* of the worker that saw most */
-    double waiting;                          /* share of the workers' time; the rest is computing */
-    double longest_wait;                     /* seconds */
-    double partners;                         /* other workers in an averaging, mean; dsgd_aau */
-    double alone;                            /* share of steps without one; dsgd_aau */
-    uint64_t payload, control, messages;     /* sent by all: bytes, bytes, messages */
-    uint64_t losses, returns;                /* workers lost, workers that came back */
-    uint64_t errors;                         /* that verbs returned (loss of a member is none) */
-    uint64_t events;                         /* of the simulation */
-    uint64_t hash;                           /* of all of them: equal for equal runs */
-    size_t bytes;                            /* that the library's object of one worker takes */
-    double wall;                             /* seconds of real time that it took */
+    uint64_t steps, least_steps, most_steps;       /* least, most: of a worker that was there all the time */
+    uint64_t rounds;                               /* of the worker that saw most */
+    double waiting;                                /* share of the workers' time; the rest is computing */
+    double longest_wait;                           /* seconds */
+    double partners;                               /* other workers in an averaging, mean; dsgd_aau */
+    double alone;                                  /* share of steps without one; dsgd_aau */
+    uint64_t payload, control, messages;           /* sent by all: bytes, bytes, messages */
+    uint64_t losses, returns;                      /* workers lost, workers that came back */
+    uint64_t packets, packets_lost, packets_again; /* of lossy links; again: retransmitted */
+    uint64_t errors;                               /* that verbs returned (loss of a member is none) */
+    uint64_t events;                               /* of the simulation */
+    uint64_t hash;                                 /* of all of them: equal for equal runs */
+    size_t bytes;                                  /* that the library's object of one worker takes */
+    double wall;                                   /* seconds of real time that it took */
 } run_result;
 
 /* Ends the program if the simulation itself goes wrong, or the library breaks the transport's contract. */
