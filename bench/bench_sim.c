@@ -36,7 +36,9 @@ typedef struct outcome {
 } outcome;
 
 /* Of the processor, not of the clock on the wall: nothing here waits, and others may be at work on this machine. */
-static double cpu_now(void) { return clock_of(CLOCK_PROCESS_CPUTIME_ID); }
+static double cpu_now(void) {
+    return clock_of(CLOCK_PROCESS_CPUTIME_ID);
+}
 
 static void *must(void *p) {
     if (p) return p;
@@ -286,8 +288,10 @@ static void run(const settings *set, report *out, const machine *m) {
             table_cell(t, "%llu", (unsigned long long)best.events);
             table_cell(t, "%.3g", (double)best.events / best.seconds);
             table_cell(t, "%.3g", (double)best.messages / best.seconds);
-            if (best.steps) table_cell(t, "%.3g", (double)best.steps / best.seconds);
-            else table_cell(t, "-");
+            if (best.steps)
+                table_cell(t, "%.3g", (double)best.steps / best.seconds);
+            else
+                table_cell(t, "-");
             table_cell(t, "%.0f", best.sim_bytes);
             table_cell(t, "%.0f", best.object_bytes);
             json_line_begin(j);
@@ -312,7 +316,8 @@ static void run(const settings *set, report *out, const machine *m) {
         }
     report_say(out,
                "One core, seconds of processor time, the fastest of %d runs of the same seed. Events: a message\n"
-               "arrives, a worker is called, a timer fires. Bytes: what the simulator has taken, and what the worker's object wants.\n\n",
+               "arrives, a worker is called, a timer fires. Bytes: what the simulator has taken, and what the worker's "
+               "object wants.\n\n",
                REPEATS);
     table_print(t, out);
 }
