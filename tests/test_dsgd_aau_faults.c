@@ -533,7 +533,7 @@ START_TEST(an_answer_that_nobody_waits_for) {
     aau_begin_all(&t);
     weft_sim_advance(&t.sim, 5000000);
     for (r = 1; r < 4; r++) {
-        say(&t, r, DSGD_AAU_ACCEPT, 77777, NULL, 0);
+        say(&t, r, DSGD_AAU_ACCEPT, 77777, (const unsigned char *)"", 0);
         before[r] = t.worker[r].steps;
     }
     weft_sim_advance(&t.sim, 100000000);
