@@ -100,7 +100,9 @@ static void draw_x_axis(svg *s, const scale *x, double top, double bottom, const
 
 static void draw_y_axis(svg *s, const scale *y, double left, double right, const char *label) {
     double distance = tick_distance(y->upto - y->from, 6.0);
-    for (double v = ceil(y->from / distance) * distance; v <= y->upto * 1.0001; v += distance) {
+    const double last = y->upto + 1e-4 * fabs(y->upto);
+    for (double i = ceil(y->from / distance); i * distance <= last; i++) { /* not added up: 0 shall be 0 */
+        const double v = i * distance;
         char text[32];
         tick_label(text, sizeof text, v);
         svg_line(s, left, on(y, v), right, on(y, v), STYLE_GRID);
