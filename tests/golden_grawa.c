@@ -14,8 +14,8 @@
 
 #define GOLDEN_NAME "grawa"
 #define GOLDEN_USAGE "Replays golden vectors (JSON) of GRAWA, EASGD and LSGD through grawa.h.\n"
-/* inputs_doc: the file whose inputs a file without any refers to. may_be_nan: the published code has divided by zero: its
- * values say nothing any more. */
+/* inputs_doc: the file whose inputs a file without any refers to. may_be_nan: the published code has divided by zero:
+ * its values say nothing any more. */
 #define GOLDEN_FIELDS                                                                                                  \
     cJSON *inputs_doc;                                                                                                 \
     uint32_t workers;                                                                                                  \
