@@ -24,7 +24,7 @@ static aau_desc drawn(uint64_t seed, const weft_graph *g) {
     d.sim.detect_ns = seed % 2 ? 0 : 50000;
     d.d.fan = 1 + (uint32_t)(seed % 4);
     d.deaf = seed % 3 == 0;
-    d.d.grace_ns = seed % 5 == 0 ? 20000 : seed % 5 == 1 ? DSGD_AAU_NO_GRACE : 0;
+    d.d.grace_ns = seed % 5 == 0 ? 20000 : seed % 5 == 1 ? 0 : DSGD_AAU_NO_GRACE;
     d.d.coalesce_ns = seed % 7 == 0 ? 30000 : 0;
     d.tensors = 3;
     d.count = medium; /* too much for a letter: the data comes in bulk */
