@@ -192,14 +192,21 @@ static void check(const options *o) {
                 bad_input("--restart: expected dsgd_aau alone, got %s (which needs somebody who says when)",
                           METHOD_NAME[m]);
     }
+    bool killed[MOST_WORKERS] = {false};
+    size_t kills = 0;
     for (size_t i = 0; i < o->faults; i++) {
         const planned_fault *f = &o->fault[i];
+        if (f->kind == FAULT_KILL && f->rank < o->workers && !killed[f->rank]) {
+            killed[f->rank] = true;
+            kills++;
+        }
         if (f->kind == FAULT_PARTITION && f->count >= o->workers)
             bad_input("--partition: expected fewer than %zu workers on one side, got %lu", o->workers,
                       (unsigned long)f->count);
         if (f->kind != FAULT_PARTITION && f->rank >= o->workers)
             bad_input("--kill and --restart: expected a rank below %zu, got %lu", o->workers, (unsigned long)f->rank);
     }
+    if (kills == o->workers) bad_input("--kill: somebody must be left, got all %zu workers", o->workers);
     if (o->run[METHOD_DSGD_AAU]) {
         memory = weft_topology_make(o->topology, (uint32_t)o->workers, o->seed, &graph, why, sizeof why);
         if (!memory) bad_input("--topology: %s", why);
