@@ -16,7 +16,7 @@
 #include <ctype.h>
 #include <errno.h>
 
-enum { METHODS = 8, NETWORKS = 5, SPLITS = 2, RATES = 8, MOST_SEEDS = 50 };
+enum { METHODS = 8, NETWORKS = 5, SPLITS = 2, RATES = 13, MOST_SEEDS = 50 };
 
 static const method methods[METHODS] = {{"SSGD", HPSGD_BLOCKING, 1, 0.0, 0},
                                         {"local SGD, H = 4", HPSGD_BLOCKING, 4, 0.0, 0},
@@ -31,7 +31,9 @@ enum { SSGD = 0, PUBLISHED = 4, HALF = 6 };
 static const double network[NETWORKS] = {0.5, 1, 2, 4, 8}; /* seconds an all-reduce; a step takes one */
 static const double alpha_of[SPLITS] = {0.0, 0.1};
 static const char *const split_name[SPLITS] = {"alike", "Dirichlet(0.1)"};
-static const double rates[RATES] = {0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6};
+/* a grid of step sizes, each the square root of two times the last */
+static const double rates[RATES] = {0.0125, 0.0177, 0.025, 0.0354, 0.05, 0.0707, 0.1,
+                                    0.141,  0.2,    0.283, 0.4,    0.566, 0.8};
 
 typedef struct settings {
     const char *images, *rows_at, *csv_at;
@@ -56,7 +58,7 @@ static void usage(void) {
          "  --workers N    (4; 2 to 16)\n"
          "  --seconds S    of virtual time, of which a step takes one (120; 1 to 100,000)\n"
          "  --seeds N      scored (10; 1 to 50)\n"
-         "  --tuning N     seeds to tune on (2; 1 to 50)\n"
+         "  --tuning N     seeds to tune on (6; 1 to 50)\n"
          "  --quick        --seconds 40 --seeds 2 --tuning 1\n"
          "  --json FILE    a row for each method, network and split; a report and pictures beside it\n"
          "  --csv FILE     the same rows as a table of numbers\n"
@@ -106,7 +108,7 @@ static void read_options(int argc, char **argv, settings *o) {
     }
     if (!seconds) o->seconds = o->quick ? 40 : 120;
     if (!seeds) o->seeds = o->quick ? 2 : 10;
-    if (!tuning) o->tuning = o->quick ? 1 : 2;
+    if (!tuning) o->tuning = o->quick ? 1 : 6;
 }
 
 /* ---- Running ---- */

@@ -9,65 +9,19 @@
 #include "../hpsgd.h"
 #include "cluster.h"
 
-#include <cJSON.h>
-#include <stdio.h>
-
-#define MOST_BYTES (256u << 20) /* of a file */
-#define MOST_WORKERS 64u
-#define MOST_ELEMENTS 1000000u
-
-typedef struct golden {
-    const char *path;
-    cJSON *doc;
-    uint32_t workers;
-    size_t dim;
-    double lr;
-    int from_start; /* startup: continue */
-    const cJSON *grads, *events, *sync, *ssgd;
+#define GOLDEN_NAME "hpsgd"
+#define GOLDEN_USAGE "Replays golden traces (JSON) of HPSGD through hpsgd.h, by value and without a tolerance.\n"
+#define GOLDEN_FIELDS                                                                                                  \
+    uint32_t workers;                                                                                                  \
+    size_t dim;                                                                                                        \
+    double lr;                                                                                                         \
+    int from_start; /* startup: continue */                                                                            \
+    const cJSON *grads, *events, *sync, *ssgd;                                                                         \
     double *w0;
-    uint64_t checks, misses;
-    char why[600];
-} golden;
+#include "golden.h"
 
-/* Remembers the first thing that is wrong; always 0. */
-static int bad(golden *g, const char *format, ...) {
-    va_list ap;
-    g->misses++;
-    if (g->why[0]) return 0;
-    va_start(ap, format);
-    vsnprintf(g->why, sizeof g->why, format, ap);
-    va_end(ap);
-    return 0;
-}
-
-/* ---- reading what may be anything ---- */
-
-static const cJSON *item(const cJSON *o, const char *key) {
-    return o ? cJSON_GetObjectItemCaseSensitive(o, key) : NULL;
-}
-
-/* Every key of an object is one of `keys` (each between blanks). */
-static int known(golden *g, const cJSON *o, const char *where, const char *keys) {
-    const cJSON *k;
-    if (!cJSON_IsObject(o)) return bad(g, "%s is not an object", where);
-    cJSON_ArrayForEach(k, o) {
-        char word[80];
-        if (snprintf(word, sizeof word, " %s ", k->string ? k->string : "") >= (int)sizeof word || !strstr(keys, word))
-            return bad(g, "unknown key \"%.60s\" in %s", k->string ? k->string : "", where);
-    }
-    return 1;
-}
-
-static int numbers(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
-    const cJSON *k;
-    size_t i = 0;
-    if (!cJSON_IsArray(j) || (size_t)cJSON_GetArraySize(j) != n) return bad(g, "%s: %zu numbers expected", what, n);
-    cJSON_ArrayForEach(k, j) {
-        if (!cJSON_IsNumber(k) || !isfinite(k->valuedouble)) return bad(g, "%s: a finite number is expected", what);
-        out[i++] = k->valuedouble;
-    }
-    return 1;
-}
+#define MOST_WORKERS 64
+#define MOST_ELEMENTS 1000000
 
 /* A whole number, 0 .. most - 1. */
 static int index_at(golden *g, const cJSON *a, int i, double most, const char *what, uint32_t *out) {
@@ -76,37 +30,6 @@ static int index_at(golden *g, const cJSON *a, int i, double most, const char *w
         return bad(g, "%s: number %d of an event", what, i);
     *out = (uint32_t)j->valuedouble;
     return 1;
-}
-
-static cJSON *parse(golden *g, const char *path) {
-    FILE *f = fopen(path, "rb");
-    char *text;
-    cJSON *doc;
-    long n = -1;
-    if (!f) {
-        bad(g, "cannot be opened");
-        return NULL;
-    }
-    if (fseek(f, 0, SEEK_END) == 0) n = ftell(f);
-    if (n < 0 || n > (long)MOST_BYTES) {
-        bad(g, "not a file of at most %u bytes", MOST_BYTES);
-        fclose(f);
-        return NULL;
-    }
-    rewind(f);
-    text = (char *)malloc((size_t)n + 1);
-    if (!text || fread(text, 1, (size_t)n, f) != (size_t)n) {
-        bad(g, "cannot be read");
-        free(text);
-        fclose(f);
-        return NULL;
-    }
-    text[n] = 0;
-    fclose(f);
-    doc = cJSON_Parse(text);
-    free(text);
-    if (!doc) bad(g, "is not JSON");
-    return doc;
 }
 
 /* ---- one way to play a trace ---- */
@@ -304,15 +227,20 @@ static int same_row(play *y, const char *what, const cJSON *e, const weft_tensor
     return 1;
 }
 
+static int same_item(const cJSON *a, const cJSON *b) {
+    if (cJSON_IsString(a) && cJSON_IsString(b)) return !strcmp(a->valuestring, b->valuestring);
+    return cJSON_IsNumber(a) && cJSON_IsNumber(b) && a->valuedouble == b->valuedouble;
+}
+
 /* The record of event e against what the worker holds. */
 static int compare(play *y, const cJSON *e, const cJSON *record, int requeued) {
     golden *g = y->g;
     uint32_t w = (uint32_t)cJSON_GetArrayItem(e, 1)->valuedouble, i;
     player *p = &y->p[w];
     const cJSON *at = item(record, "event"), *n = item(record, "n"), *s = item(record, "S");
-    if (!known(g, record, "a record", " event W x S n ")) return 0;
+    if (!known(g, record, "a record", "event W x S n")) return 0;
     for (i = 0; i < 3; i++)
-        if (!cJSON_Compare(cJSON_GetArrayItem(at, (int)i), cJSON_GetArrayItem(e, (int)i), 1))
+        if (!same_item(cJSON_GetArrayItem(at, (int)i), cJSON_GetArrayItem(e, (int)i)))
             return bad(g, "a record is of another event");
     if (hpsgd_model(p->h, &p->global) != WEFT_OK) return bad(g, "no global model");
     if (!numbers(g, item(record, "W"), g->dim, "W", y->row) || !same_row(y, "W", e, &p->global, y->row)) return 0;
@@ -433,11 +361,6 @@ static void replay(golden *g, const way *how, const cJSON *records) {
     }
     if (play_open(&y, g, how, records->string, carry) && contact(&y)) {
         cJSON_ArrayForEach(e, g->events) {
-            if (!cJSON_IsArray(e) || !cJSON_IsString(cJSON_GetArrayItem(e, 0)) ||
-                !cJSON_IsNumber(cJSON_GetArrayItem(e, 1))) {
-                ok = bad(g, "an event is no list");
-                break;
-            }
             if ((ok = one_event(&y, e, &record, &voided)) != 1) break;
         }
         if (ok == 1 && record) bad(g, "more records than events");
@@ -445,36 +368,43 @@ static void replay(golden *g, const way *how, const cJSON *records) {
     play_close(&y);
 }
 
+/* Every event has a kind, a worker, and whole numbers behind them. */
+static int check_events(golden *g) {
+    const cJSON *e;
+    cJSON_ArrayForEach(e, g->events) {
+        int i, n = cJSON_IsArray(e) ? cJSON_GetArraySize(e) : 0;
+        uint32_t v;
+        if (n < 2 || !cJSON_IsString(cJSON_GetArrayItem(e, 0))) return bad(g, "an event is no list");
+        for (i = 1; i < n; i++)
+            if (!index_at(g, e, i, i == 1 ? g->workers : 1e6, cJSON_GetArrayItem(e, 0)->valuestring, &v)) return 0;
+    }
+    return 1;
+}
+
 static void replay_file(golden *g) {
-    const cJSON *n, *d, *lr, *startup, *expect, *k;
-    size_t i;
-    if (!(g->doc = parse(g, g->path))) return;
-    if (!known(g, g->doc, "the file", " name about N dim lr startup w0 grads events sync plan ssgd expect ")) return;
-    n = item(g->doc, "N");
-    d = item(g->doc, "dim");
-    lr = item(g->doc, "lr");
-    startup = item(g->doc, "startup");
-    expect = item(g->doc, "expect");
+    const cJSON *startup = item(g->doc, "startup"), *expect = item(g->doc, "expect"), *k;
+    size_t i, workers;
+    if (!known(g, g->doc, "the file", "name about N dim lr startup w0 grads events sync plan ssgd expect") ||
+        !whole(g, item(g->doc, "N"), "N", 1, MOST_WORKERS, &workers) ||
+        !whole(g, item(g->doc, "dim"), "dim", 1, MOST_ELEMENTS, &g->dim) || !field(g, g->doc, "lr", 0, 1e6, &g->lr))
+        return;
+    g->workers = (uint32_t)workers;
     g->grads = item(g->doc, "grads");
     g->events = item(g->doc, "events");
     g->sync = item(g->doc, "sync");
     g->ssgd = item(g->doc, "ssgd");
-    if (!cJSON_IsNumber(n) || n->valuedouble < 1 || n->valuedouble > MOST_WORKERS || !cJSON_IsNumber(d) ||
-        d->valuedouble < 1 || d->valuedouble > MOST_ELEMENTS || !cJSON_IsNumber(lr) || !cJSON_IsString(startup) ||
-        !cJSON_IsArray(g->grads) || !cJSON_IsArray(g->events) || !cJSON_IsObject(expect)) {
-        bad(g, "N, dim, lr, startup, grads, events or expect is not what it should be");
+    if (!cJSON_IsString(startup) || !array(g, g->grads, g->workers, "grads") || !cJSON_IsArray(g->events) ||
+        !cJSON_IsObject(expect)) {
+        bad(g, "startup, grads, events or expect is not what it should be");
         return;
     }
-    g->workers = (uint32_t)n->valuedouble;
-    g->dim = (size_t)d->valuedouble;
-    g->lr = lr->valuedouble;
     g->from_start = !strcmp(startup->valuestring, "continue");
     if (!g->from_start && strcmp(startup->valuestring, "rollback")) {
         bad(g, "startup is neither rollback nor continue");
         return;
     }
-    g->w0 = (double *)calloc(g->dim, sizeof *g->w0);
-    if (!g->w0 || !numbers(g, item(g->doc, "w0"), g->dim, "w0", g->w0)) return;
+    g->w0 = (double *)room(g->dim, sizeof *g->w0);
+    if (!check_events(g) || !numbers(g, item(g->doc, "w0"), g->dim, "w0", g->w0)) return;
     cJSON_ArrayForEach(k, expect) {
         if (!cJSON_IsArray(k)) {
             bad(g, "expect is no list of records");
@@ -484,39 +414,10 @@ static void replay_file(golden *g) {
     }
 }
 
-static int usage(FILE *to, int status) {
-    fputs("usage: golden-hpsgd FILE...\n"
-          "Replays golden traces (JSON) of HPSGD through hpsgd.h and prints a line for each file: how many numbers\n"
-          "were compared, all by value and without a tolerance.\n"
-          "Exit status: 0 all agree, 1 a miss, an unknown key or a file that compares nothing, 2 bad usage.\n",
-          to);
-    return status;
+static void forget_file(golden *g) {
+    free(g->w0);
 }
 
 int main(int argc, char **argv) {
-    int i, failed = 0;
-    if (argc < 2) return usage(stderr, 2);
-    for (i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return usage(stdout, 0);
-        if (argv[i][0] == '-' && argv[i][1]) {
-            fprintf(stderr, "golden-hpsgd: unknown option %s\n", argv[i]);
-            return usage(stderr, 2);
-        }
-    }
-    printf("%-45s %9s  %s\n", "file", "compared", "worst error (must be 0)");
-    for (i = 1; i < argc; i++) {
-        golden g;
-        const char *slash = strrchr(argv[i], '/');
-        memset(&g, 0, sizeof g);
-        g.path = argv[i];
-        replay_file(&g);
-        if (!g.misses && !g.checks) bad(&g, "compares nothing");
-        printf("%-45s %9llu  %s%s\n", slash ? slash + 1 : argv[i], (unsigned long long)g.checks,
-               g.misses ? "FAILED: " : "0 ok", g.why);
-        failed += g.misses != 0;
-        cJSON_Delete(g.doc);
-        free(g.w0);
-    }
-    printf("%d of %d files agree\n", argc - 1 - failed, argc - 1);
-    return failed != 0;
+    return golden_main(argc, argv, replay_file, forget_file, NULL);
 }

@@ -115,6 +115,8 @@ static void share(void *arg, int thread, int threads) {
     MIX(7, 1, 1)
     MIX(1, 2, 0)
     MIX(1, 1, 1)
+    MIX(1, 2, 1)
+    MIX(1, 3, 0)
     v = range(p->a, lo, hi, p->s.read, p->s.update, p->s.write, way[p->which].burst, way[p->which].parts,
               way[p->which].bypass); /* a mix of a new row */
     sink = v[0];

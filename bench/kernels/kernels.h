@@ -21,6 +21,8 @@ typedef enum kernel_id {
     KERNEL_CENTER_PULL,  /* the same, and then x0 = (1 - pull) x0 + pull out */
     KERNEL_SGD,          /* d = x1 + decay x0; x2 = momentum x2 + d; x0 = x0 - rate x2; result[0] = x1.x1 */
     KERNEL_SAM,          /* result[0] = x1.x1; out = x0; x0 = x0 + rho / (sqrt(result[0]) + eps) x1 */
+    KERNEL_LAUNCH,       /* out = x0 - x1; x1 = x1 + x2 / count; x0 = x1 */
+    KERNEL_LAUNCH_CARRY, /* d = x0 - (x1 + carry x3); x1 = x1 + x2 / count; x0 = x1 + carry d; x3 = d */
     KERNELS
 } kernel_id;
 
@@ -32,7 +34,7 @@ typedef struct arrays {
     size_t stride;    /* elements from one row to the next */
     float *out;
     double w[MODELS];
-    double a, pull, rate, momentum, decay, rho, eps;
+    double a, pull, rate, momentum, decay, rho, eps, count, carry;
     double result[RESULTS];
     int threads;
 } arrays;

@@ -107,6 +107,8 @@ static void arrays_make(arrays *a, size_t d) {
     a->decay = 1e-4;
     a->rho = 0.05;
     a->eps = 1e-12;
+    a->count = 4;
+    a->carry = 0.5;
 }
 
 static void arrays_free(arrays *a) {

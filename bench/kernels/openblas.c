@@ -82,6 +82,22 @@ static void sam(arrays *a) {
     cblas_saxpy(n_of(a), (float)(a->rho / (sqrt(a->result[0]) + a->eps)), a->x[1], 1, a->x[0], 1);
 }
 
+static void launch(arrays *a) {
+    cblas_scopy(n_of(a), a->x[0], 1, a->out, 1);
+    cblas_saxpy(n_of(a), -1, a->x[1], 1, a->out, 1);
+    cblas_saxpy(n_of(a), (float)(1 / a->count), a->x[2], 1, a->x[1], 1);
+    cblas_scopy(n_of(a), a->x[1], 1, a->x[0], 1);
+}
+
+/* d is formed where the last payload was */
+static void launch_carry(arrays *a) {
+    cblas_saxpby(n_of(a), 1, a->x[0], 1, (float)-a->carry, a->x[3], 1);
+    cblas_saxpy(n_of(a), -1, a->x[1], 1, a->x[3], 1);
+    cblas_saxpy(n_of(a), (float)(1 / a->count), a->x[2], 1, a->x[1], 1);
+    cblas_scopy(n_of(a), a->x[1], 1, a->x[0], 1);
+    cblas_saxpy(n_of(a), (float)a->carry, a->x[3], 1, a->x[0], 1);
+}
+
 static const form forms[] = {
     {KERNEL_AXPY, "saxpy", 0, axpy},
     {KERNEL_PULL, "saxpby", 0, pull},
@@ -97,6 +113,8 @@ static const form forms[] = {
     {KERNEL_CENTER_PULL, "sgemv, saxpby", FORM_MATRIX, center_pull_gemv},
     {KERNEL_SGD, "saxpby, saxpy twice, sdot", 0, sgd},
     {KERNEL_SAM, "sdot, scopy, saxpy", 0, sam},
+    {KERNEL_LAUNCH, "scopy, saxpy twice, scopy", 0, launch},
+    {KERNEL_LAUNCH_CARRY, "saxpby, saxpy twice, scopy, saxpy", 0, launch_carry},
 };
 
 static void begin(const arrays *a) { openblas_set_num_threads(a->threads); }

@@ -17,6 +17,7 @@ static int have_pool;
 /* the choice of ours_begin */
 static const weft_kernels *K;
 static const weft_gradient_kernels *G;
+static const weft_replica_kernels *R;
 static const weft_pool *P;
 
 const char *ours_isa_name(int isa) { return weft_isa_name((weft_isa)isa); }
@@ -51,6 +52,7 @@ void ours_begin(kernel_id kernel, int isa, int threads, const arrays *a) {
     if (kernel == KERNEL_CENTER_PULL) writes = CENTER_PIECE * sizeof(float);
     K = weft_kernels_select((weft_isa)isa, writes);
     G = weft_gradient_kernels_select((weft_isa)isa, writes);
+    R = weft_replica_kernels_select((weft_isa)isa, writes);
     P = threads > 1 ? &threads_pool.pool : NULL;
 }
 
@@ -64,6 +66,23 @@ static void center_piece(void *arg, size_t index) {
     for (i = 0; i < MODELS; i++) x[i] = a->x[i] + at;
     weft_run_weighted_sum(K, NULL, WEFT_F32, n, MODELS, a->w, x, a->out + at);
     weft_run_pull(K, NULL, WEFT_F32, n, a->pull, a->out + at, a->x[0] + at);
+}
+
+/* x0: the replica, x1: the global model, x2: the sum. `own`: the last payload, where there is carry. */
+static void launch(const arrays *a, void *own, void *out) {
+    weft_replica r;
+    memset(&r, 0, sizeof r);
+    r.kernels = R;
+    r.phase.count = a->count;
+    r.phase.carry = r.phase.carried = own ? a->carry : 0;
+    r.dtype = r.payload = WEFT_F32;
+    r.launch = 1;
+    r.sum = a->x[2];
+    r.own = own;
+    r.w = a->x[1];
+    r.x = a->x[0];
+    r.out = out;
+    weft_run_replica(&r, P, a->d);
 }
 
 void ours_run(kernel_id kernel, arrays *a) {
@@ -99,6 +118,8 @@ void ours_run(kernel_id kernel, arrays *a) {
         a->result[0] = weft_run_sqnorm(K, P, WEFT_F32, d, a->x[1]);
         weft_run_sam_perturb(G, P, WEFT_F32, d, a->rho / (sqrt(a->result[0]) + a->eps), a->x[1], a->x[0], a->out);
         break;
+    case KERNEL_LAUNCH: launch(a, NULL, a->out); break;
+    case KERNEL_LAUNCH_CARRY: launch(a, a->x[3], a->x[3]); break;
     case KERNELS: break;
     }
 }

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static double product(size_t d, const float *x, const float *y) {
     double sum = 0;
@@ -87,6 +88,41 @@ static void sam(arrays *a) {
     }
 }
 
+static void launch(arrays *a) {
+    float *restrict x = a->x[0], *restrict w = a->x[1], *restrict out = a->out;
+    const float *restrict sum = a->x[2];
+    const float share = (float)(1 / a->count);
+    size_t i;
+    for (i = 0; i < a->d; i++) {
+        out[i] = x[i] - w[i];
+        w[i] += sum[i] * share;
+        x[i] = w[i];
+    }
+}
+
+static void launch_passes(arrays *a) {
+    float *restrict x = a->x[0], *restrict w = a->x[1], *restrict out = a->out;
+    const float *restrict sum = a->x[2];
+    const float share = (float)(1 / a->count);
+    size_t i;
+    for (i = 0; i < a->d; i++) out[i] = x[i] - w[i];
+    for (i = 0; i < a->d; i++) w[i] += sum[i] * share;
+    memcpy(x, w, a->d * sizeof *x);
+}
+
+static void launch_carry(arrays *a) {
+    float *restrict x = a->x[0], *restrict w = a->x[1], *restrict own = a->x[3];
+    const float *restrict sum = a->x[2];
+    const float share = (float)(1 / a->count), carry = (float)a->carry;
+    size_t i;
+    for (i = 0; i < a->d; i++) {
+        const float d = x[i] - (w[i] + carry * own[i]);
+        w[i] += sum[i] * share;
+        x[i] = w[i] + carry * d;
+        own[i] = d;
+    }
+}
+
 static const form forms[] = {
     {KERNEL_AXPY, "loop", 0, axpy},
     {KERNEL_PULL, "loop", 0, pull},
@@ -97,6 +133,9 @@ static const form forms[] = {
     {KERNEL_CENTER_PULL, "two loops", 0, center_pull},
     {KERNEL_SGD, "loop", 0, sgd},
     {KERNEL_SAM, "two loops", 0, sam},
+    {KERNEL_LAUNCH, "loop", 0, launch},
+    {KERNEL_LAUNCH, "two loops, memcpy", 0, launch_passes},
+    {KERNEL_LAUNCH_CARRY, "loop", 0, launch_carry},
 };
 
 static void version(char *text, size_t size) {

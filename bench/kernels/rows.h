@@ -29,6 +29,8 @@ static const row rows[KERNELS] = {
     {"center-pull", "center and pull, 8 models", 40, 1, 1, 0, 1.7, 1.7, {{7, 1, 1}}, 1},
     {"sgd", "SGD, momentum, decay, squared norm", 20, 1 | 4, 0, 1, 2.4, 2.4, {{1, 2, 0}}, 1},
     {"sam", "SAM perturb with backup, norm", 20, 1, 1, 1, 2.7, 2.7, {{1, 0, 0}, {1, 1, 1}}, 2},
+    {"launch", "HPSGD: merge and launch", 24, 1 | 2, 1, 0, 0, 0, {{1, 2, 1}}, 1},
+    {"launch-carry", "HPSGD: merge and launch, carry", 28, 1 | 2 | 8, 0, 0, 0, 0, {{1, 3, 0}}, 1},
 };
 
 #endif

@@ -115,6 +115,32 @@ void sam_in_place(arrays *a) {
     t->x[0].add_(t->x[1], a->rho / (std::sqrt(a->result[0]) + a->eps));
 }
 
+// d = x - W; W += S / N; x.copy_(W); S' = d, an array each for d and S / N
+void launch_expressions(arrays *a) {
+    const at::Tensor d = t->x[0] - t->x[1];
+    const at::Tensor mean = t->x[2] / a->count;
+    t->x[1].add_(mean);
+    t->x[0].copy_(t->x[1]);
+    t->out.copy_(d);
+}
+void launch_in_place(arrays *a) {
+    at::sub_out(t->out, t->x[0], t->x[1]);
+    t->x[1].add_(t->x[2], 1 / a->count);
+    t->x[0].copy_(t->x[1]);
+}
+void launch_carry_expressions(arrays *a) {
+    const at::Tensor d = t->x[0] - (t->x[1] + a->carry * t->x[3]);
+    const at::Tensor mean = t->x[2] / a->count;
+    t->x[1].add_(mean);
+    t->x[0].copy_(t->x[1] + a->carry * d);
+    t->x[3].copy_(d);
+}
+void launch_carry_in_place(arrays *a) {
+    t->x[3].mul_(-a->carry).add_(t->x[0]).sub_(t->x[1]);
+    t->x[1].add_(t->x[2], 1 / a->count);
+    at::add_out(t->x[0], t->x[1], t->x[3], a->carry);
+}
+
 const form forms[] = {
     {KERNEL_AXPY, "add_", 0, axpy},
     {KERNEL_PULL, "lerp_", 0, pull_lerp},
@@ -135,6 +161,10 @@ const form forms[] = {
     {KERNEL_SGD, "in place, norm", 0, sgd_in_place},
     {KERNEL_SAM, "as published: norm, clone, mul, add_", FORM_TEMPORARIES | FORM_OWN_OUT, sam_published},
     {KERNEL_SAM, "norm, copy_, add_", 0, sam_in_place},
+    {KERNEL_LAUNCH, "d = x - W, m = S / N, add_, copy_ twice", FORM_TEMPORARIES, launch_expressions},
+    {KERNEL_LAUNCH, "sub, add_, copy_", 0, launch_in_place},
+    {KERNEL_LAUNCH_CARRY, "an expression a line", FORM_TEMPORARIES, launch_carry_expressions},
+    {KERNEL_LAUNCH_CARRY, "mul_, add_, sub_, add_, add", 0, launch_carry_in_place},
 };
 
 // Large arrays are mapped afresh by malloc each time, so that a temporary faults on every page. As it comes: what

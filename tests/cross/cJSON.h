@@ -144,6 +144,7 @@ static inline int cJSON_IsArray(const cJSON *j) { return cross_is(j, '['); }
 static inline int cJSON_IsObject(const cJSON *j) { return cross_is(j, '{'); }
 static inline int cJSON_IsString(const cJSON *j) { return cross_is(j, '"'); }
 static inline int cJSON_IsNumber(const cJSON *j) { return cross_is(j, '0'); }
+static inline int cJSON_IsNull(const cJSON *j) { return cross_is(j, 'n'); }
 static inline int cJSON_IsTrue(const cJSON *j) { return cross_is(j, 't'); }
 static inline int cJSON_IsBool(const cJSON *j) { return cross_is(j, 't') || cross_is(j, 'f'); }
 
