@@ -1237,8 +1237,7 @@ typedef struct weft_phase {
     double count;   /* divisor of the sum */
     double carry;   /* of the phase that begins: x = w + carry * d */
     double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
-    int progress;   /* merge: keep x - a */
-    int again;      /* merge: and put own, whose round is void, back */
+    int again;      /* merge: put own, whose round is void, back */
 } weft_phase;
 
 /* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
@@ -1247,7 +1246,7 @@ typedef struct weft_replica_set {
     /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
     uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
                        int stream);
-    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d; without progress: x = w */
+    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d */
     void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
     /* x = (w + carry * q) + (d - q): q is what was sent of d */
     void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
@@ -7061,21 +7060,19 @@ WEFT_KERNEL void WEFT_K(replica_merge)(size_t n, const weft_phase *o, const void
     const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
     WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs;
     const WEFT_V count = WEFT_SET((WEFT_T)o->count), carried = WEFT_SET((WEFT_T)o->carried);
-    const int progress = o->progress, again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
+    const int again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
     size_t i;
 #define WEFT_STEP(LOAD, STORE)                                                                                         \
     {                                                                                                                  \
         WEFT_V now = LOAD(w + i), d = now;                                                                             \
-        if (progress) {                                                                                                \
-            if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                         \
-            d = WEFT_SUB(LOAD(x + i), d);                                                                              \
-            if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                 \
-        }                                                                                                              \
+        if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                             \
+        d = WEFT_SUB(LOAD(x + i), d);                                                                                  \
+        if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                     \
         if (sum) {                                                                                                     \
             now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
             STORE(w + i, now);                                                                                         \
         }                                                                                                              \
-        STORE(x + i, progress ? WEFT_ADD(now, d) : now);                                                               \
+        STORE(x + i, WEFT_ADD(now, d));                                                                                \
     }
     WEFT_EACH
 #undef WEFT_STEP

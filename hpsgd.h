@@ -70,15 +70,17 @@
  *
  * W, one payload, and the room in which the sum is formed: three copies of the parameters, with your own four. The
  * payload is your own change, kept until the round is over: it makes requeue, carry and saving in flight possible.
- * keep_delta = WEFT_ZERO gives it up: the sum is then formed in place, a 32nd of the payload at a time, two copies
- * and a 32nd. With a bf16 payload, two bytes instead of four for payload and sum. Models of up to 8 KB take a copy a
- * worker for the sum. hpsgd_memory names every buffer.
+ * keep_delta = WEFT_ZERO gives it up: the sum is then formed in place, payloads above 256 KB a 32nd at a time: two
+ * copies and a 32nd. With a bf16 payload, two bytes instead of four for payload and sum. Payloads of up to 8 KB take a
+ * copy a worker for the sum. hpsgd_memory names every buffer.
  *
  * ---- On the wire ----
  *
- * A round moves 2 (N-1)/N times the payload per worker, three messages to each peer besides; divide by the steps of a
- * round. HPSGD_PAYLOAD_BF16 halves it: what rounding takes from a change stays in the replica and is part of the next
- * one, so that nothing is lost. (The sum itself is rounded once more, alike for all.)
+ * A round moves 2 (N-1)/N times the payload per worker (up to 8 KB, N-1 times), in about six messages to each peer;
+ * divide by the steps of a round. Without keep_delta every 32nd is a reduction of its own. HPSGD_PAYLOAD_BF16 halves
+ * the bytes: what rounding takes from a change stays in the replica and is part of the next one, so that nothing is
+ * lost. The sum is rounded once more, alike for all (WEFT_ALGORITHM_RING and _DOUBLING: at every hop). A drain sends what is left over in a few rounds
+ * more.
  *
  * ---- With your trainer ----
  *
@@ -91,9 +93,11 @@
  *                   the f32 weights that the optimiser steps on; the 16-bit ones are then written whenever W moves x.
  * weight decay, clipping, schedules    your own. A skipped step (loss scaling): call hpsgd_step or not, as you like.
  * tied weights      list the tensor once; listing the same memory twice is refused.
- * BESIDE            with a pool that has `submit` rounds are driven on one of its threads while you train; in
- *                   HPSGD_FIXED with the same bits. The transport (and trace) is then called there, by one thread at a
- *                   time. `polling` = 1: at your step boundaries (and hpsgd_progress) only.
+ * BESIDE            with a pool that has `submit` rounds are driven on one of its threads while you train (not where
+ *                   you wait for them, as in HPSGD_BLOCKING); in HPSGD_FIXED with the same bits. The transport and
+ *                   trace are then called there, by one thread at a time: they must call no verb, which is not found
+ *                   out there. The thread is taken for a whole round and calls the pool's parallel_for, as yours may
+ *                   at the same time. `polling` = 1: at your step boundaries (and hpsgd_progress) only.
  *
  * ---- What is guaranteed when things fail ----
  *
@@ -102,7 +106,9 @@
  * hpsgd_regroup, and polls: if any survivor had the round done, it is done for all; else it is void. The change of a
  * void round goes back into the replica (HPSGD_REQUEUE) or is dropped and counted (steps_lost). The divisor is the
  * number of workers in the round, never a constant. A sum that is not finite voids its round by itself, alike for all;
- * the worker that caused it goes back to W and loses its steps. A worker that comes later takes over W. */
+ * the worker that caused it goes back to W and loses its steps. A worker that comes later takes over W; whoever was
+ * left out of a view in between must come as a new object, else WEFT_ERR_MISMATCH. Initial parameters that are not
+ * finite are refused; if W overflows later, every round after that is void, and counted. */
 
 #ifndef WEFT_ELEMENT /* defined only while this file includes itself: see its end */
 
@@ -761,7 +767,7 @@ typedef struct hpsgd_desc {
     uint32_t max_steps;    /* h_max, local steps without a result at most; default 16; BLOCKING: min_steps */
     double carry;          /* (F) beta in [0, 1] */
     hpsgd_payload payload; /* (F) */
-    int keep_delta;        /* default on; WEFT_ZERO: off (with carry or HPSGD_CONTINUE it is always on) */
+    int keep_delta;        /* (F) default on; WEFT_ZERO: off (with carry or HPSGD_CONTINUE it is always on) */
     hpsgd_void on_void;
     hpsgd_guard guard;
     hpsgd_initial initial;    /* (F) */
@@ -806,7 +812,7 @@ enum {
     HPSGD_IN_FLIGHT = 32    /* a round is under way, or done and not merged yet */
 };
 
-/* Bits of hpsgd_events: what the last verb has done. */
+/* Bits of hpsgd_events: what the last of start, step, poll, wait, drain, leave and regroup has done. */
 enum {
     HPSGD_LAUNCHED = 1,
     HPSGD_MERGED = 2, /* the parameters are on a new W */
@@ -835,7 +841,8 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
  * those at the time of hpsgd_init. */
 HPSGD_API weft_status hpsgd_start(hpsgd *h);
 
-/* One local step is done. WEFT_OK: take the next one. WEFT_STALL: do not; call again, or wait. */
+/* One local step is done. WEFT_OK: take the next one. WEFT_STALL: do not; call again, or wait. (Other verbs may come
+ * between the optimiser and this one: the step is then in the replica, though not counted yet.) */
 HPSGD_API weft_status hpsgd_step(hpsgd *h);
 
 /* Goes on with whatever is in progress, at a step boundary. Never blocks. WEFT_OK: nothing keeps the host from its next
@@ -864,8 +871,8 @@ HPSGD_API weft_status hpsgd_model(hpsgd *h, const weft_tensors *into);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again (after its loss has shown or has been
  * reported). Communicates nothing. After the loss of a member verbs that communicate return WEFT_ERR_PEER_LOST until
- * hpsgd_regroup. These three and close wait, if a round runs beside training, for the pool's thread to let go of it:
- * about a millisecond. */
+ * hpsgd_regroup. These three, hpsgd_wait, hpsgd_save and close wait, if a round runs beside training, for the pool's
+ * thread to let go of it: as long as it takes to look at the network, or a fifth of a millisecond. */
 HPSGD_API weft_status hpsgd_peer_lost(hpsgd *h, uint32_t rank);
 HPSGD_API weft_status hpsgd_peer_up(hpsgd *h, uint32_t rank);
 
@@ -878,8 +885,9 @@ HPSGD_API weft_status hpsgd_regroup(hpsgd *h, const weft_view *view);
  * endian-neutral). *bytes is set to the length; with buf NULL only that. Parameters and optimiser are the host's to
  * save, at the same moment. With a round under way (needs keep_delta, else WEFT_AGAIN: drain, or try later) the payload
  * is in it, too, and is sent again after loading: in HPSGD_FIXED resuming equals never having stopped, at every step;
- * in the other modes save after a drain. Load: into a fresh object of the same descriptor, rank and number of workers,
- * all of the same moment. Hostile blobs give an error, the object is then as before. */
+ * in the other modes save after a drain. Not in a stall: wait for its end. Load: into a fresh object of the same
+ * descriptor, rank and number of workers, all of the same moment. Hostile blobs give an error, the object is then as
+ * hpsgd_init would make it. */
 HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes);
 HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes);
 
@@ -1211,8 +1219,7 @@ typedef struct weft_phase {
     double count;   /* divisor of the sum */
     double carry;   /* of the phase that begins: x = w + carry * d */
     double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
-    int progress;   /* merge: keep x - a */
-    int again;      /* merge: and put own, whose round is void, back */
+    int again;      /* merge: put own, whose round is void, back */
 } weft_phase;
 
 /* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
@@ -1221,7 +1228,7 @@ typedef struct weft_replica_set {
     /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
     uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
                        int stream);
-    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d; without progress: x = w */
+    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d */
     void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
     /* x = (w + carry * q) + (d - q): q is what was sent of d */
     void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
@@ -5214,13 +5221,14 @@ enum {
     HPSGD_CLOSED
 };
 
-enum { HPSGD_STEP_COPY = WEFT_STEP_HAVE + 1 }; /* the exchange behind a round's own */
-enum { HPSGD_SYNC_FRESH = 1, HPSGD_SYNC_CUT = 2 };
-enum { HPSGD_SLABS = 32 };        /* of a payload that is summed in place */
-enum { HPSGD_RECORD_BYTES = 24 }; /* flags, steps, hash of W */
-enum { HPSGD_FLAG_DRAINING = 1 };
+enum { HPSGD_STEP_COPY = WEFT_STEP_HAVE + 1 };                           /* the exchange behind a round's own */
+enum { HPSGD_SYNC_FRESH = 1, HPSGD_SYNC_CUT = 2, HPSGD_SYNC_EPOCH = 8 }; /* from this bit on: of the round cut */
+enum { HPSGD_SLABS = 32 };                                               /* of a payload that is summed in place */
+enum { HPSGD_RECORD_BYTES = 24 };                                        /* flags, steps, hash of W */
+enum { HPSGD_FLAG_DRAINING = 1, HPSGD_FLAG_UNSOUND = 2 };
 enum { HPSGD_FLUSHES = 16 }; /* rounds that a drain may take for what rounding has left over */
 enum { HPSGD_MINE = 0, HPSGD_BESIDE = 1, HPSGD_BACK = 2 };
+enum { HPSGD_NAP_NS = 200000 }; /* after which the pool's thread looks whether it is to let go */
 #define HPSGD_MAGIC 0x68707367u /* "hpsg" */
 
 /* The one hand-over between threads: 32 bits, release and acquire. */
@@ -5253,6 +5261,7 @@ struct hpsgd {
     uint32_t hand, stop;
     int joined, contacted; /* has been in an agreed view; has had its W compared */
     int state, cut;        /* cut: a new view has cut a round short */
+    uint32_t begun_in;     /* epoch of the last round begun */
     int started, starting, draining, leaving, stalled;
     int resend; /* loaded in flight: the payload is to be sent again */
     int torn;   /* W was being overwritten by a copy */
@@ -5268,6 +5277,7 @@ struct hpsgd {
     uint32_t flushes;    /* rounds of this drain or good-bye */
     int all_drain;       /* everybody in the round drains, with nothing left over */
     uint64_t told_steps; /* local steps of all workers in the round */
+    int told_unsound;    /* somebody's payload is not finite */
     hpsgd_stats_t stats;
     /* memory */
     weft_tensor *work;         /* the tensors trained: params, or their masters */
@@ -5297,7 +5307,11 @@ WEFT_FN weft_tensor hpsgd_trained(const hpsgd_desc *d, size_t i) {
 
 WEFT_FN weft_status hpsgd_check_master(const hpsgd_desc *in, weft_detail *d) {
     weft_status s;
-    size_t i;
+    weft_tensor two[2];
+    weft_tensors pair;
+    size_t i, j;
+    pair.tensor = two;
+    pair.count = 2;
     if (in->master.count && ((s = weft_tensors_check(&in->master, 1, d)) != WEFT_OK ||
                              (s = weft_tensors_match(&in->params, &in->master, d)) != WEFT_OK))
         return s;
@@ -5308,12 +5322,18 @@ WEFT_FN weft_status hpsgd_check_master(const hpsgd_desc *in, weft_detail *d) {
             return weft_refuse(d, WEFT_ERR_UNSUPPORTED,
                                WEFT_TEXT("params.dtype (16-bit: name the f32 weights in master)"), WEFT_F32,
                                (uint64_t)t.dtype);
-        if (narrow ? t.count && t.dtype != WEFT_F32 : t.data != in->params.tensor[i].data)
+        if (narrow ? t.count && t.dtype != WEFT_F32
+                   : t.data != in->params.tensor[i].data || t.dtype != in->params.tensor[i].dtype)
             return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("master.dtype (f32, of 16-bit parameters)"), WEFT_F32,
                                (uint64_t)t.dtype);
         if (in->payload == HPSGD_PAYLOAD_BF16 && t.count && t.dtype == WEFT_F64)
             return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("params.dtype (payload bf16: f32 only)"), WEFT_F32,
                                (uint64_t)t.dtype);
+        two[1] = t;
+        for (j = 0; j < i && in->master.count; j++) { /* tied weights */
+            two[0] = hpsgd_trained(in, j);
+            if ((s = weft_tensors_check(&pair, 0, d)) != WEFT_OK) return weft_refuse(d, s, d->field, j, i);
+        }
     }
     return WEFT_OK;
 }
@@ -5501,8 +5521,9 @@ WEFT_FN unsigned char *hpsgd_w(hpsgd *h, size_t i) {
 }
 
 /* What one pass does, for all tensors: launch, or merge, or (without `merging`) rebase. Returns how many elements of
- * the new payload are not finite. */
-WEFT_FN uint64_t hpsgd_pass(hpsgd *h, int launch, int merging, int progress, int again, double carry) {
+ * the new payload are not finite. What is in the replica is kept, also where no step is counted: rounding, or a step
+ * that the host has not told of yet. */
+WEFT_FN uint64_t hpsgd_pass(hpsgd *h, int launch, int merging, int again, double carry) {
     const unsigned char *sum = h->desc.keep_delta ? h->reduce.result : h->sent;
     uint64_t bad = 0;
     size_t i;
@@ -5514,7 +5535,6 @@ WEFT_FN uint64_t hpsgd_pass(hpsgd *h, int launch, int merging, int progress, int
         r.phase.count = (double)h->count;
         r.phase.carry = carry;
         r.phase.carried = h->carried;
-        r.phase.progress = progress;
         r.phase.again = again;
         r.dtype = h->work[i].dtype;
         r.payload = h->payload[i].dtype;
@@ -5551,12 +5571,15 @@ WEFT_FN void hpsgd_copy(hpsgd *h, int to_w) {
     if (!to_w) hpsgd_narrow(h);
 }
 
-WEFT_FN uint64_t hpsgd_count_nonfinite(hpsgd *h, int of_w) {
+enum { HPSGD_OF_X, HPSGD_OF_W, HPSGD_OF_PAYLOAD };
+
+WEFT_FN uint64_t hpsgd_count_nonfinite(hpsgd *h, int of) {
+    const weft_tensor *t = of == HPSGD_OF_PAYLOAD ? h->payload : h->work;
     uint64_t bad = 0;
     size_t i;
     for (i = 0; i < h->desc.params.count; i++)
-        bad += weft_run_count_nonfinite(h->kernels->core, h->desc.pool, h->work[i].dtype, h->work[i].count,
-                                        of_w ? hpsgd_w(h, i) : h->work[i].data);
+        bad += weft_run_count_nonfinite(h->kernels->core, h->desc.pool, t[i].dtype, t[i].count,
+                                        of == HPSGD_OF_W ? hpsgd_w(h, i) : t[i].data);
     return bad;
 }
 
@@ -5672,10 +5695,12 @@ WEFT_FN int hpsgd_undecided(const hpsgd *h) {
 WEFT_FN void hpsgd_begin_round(hpsgd *h) {
     unsigned char *mine = h->records + (size_t)h->group.net->rank * HPSGD_RECORD_BYTES;
     int done = h->draining && h->n == 0 && (!h->left_over || h->flushes >= HPSGD_FLUSHES); /* n: of a resent one */
+    if (h->resend) h->unsound = hpsgd_count_nonfinite(h, HPSGD_OF_PAYLOAD);
     h->resend = 0;
-    weft_put64(mine, done ? HPSGD_FLAG_DRAINING : 0);
+    weft_put64(mine, (done ? HPSGD_FLAG_DRAINING : 0u) | (h->unsound ? HPSGD_FLAG_UNSOUND : 0u));
     weft_put64(mine + 8, h->flying);
     weft_put64(mine + 16, h->desc.check_replicas ? hpsgd_hash(h) : 0);
+    h->begun_in = h->group.epoch;
     hpsgd_phase(h, HPSGD_RECORD, WEFT_TEXT("meeting for a round"));
     weft_group_trace(&h->group, WEFT_EVENT_ROUND_BEGUN, WEFT_NO_RANK, h->round + 1, h->flying);
     weft_gather_begin(&h->group, h->group.member, h->group.members, h->round + 1, 0, h->records, HPSGD_RECORD_BYTES, 1,
@@ -5709,18 +5734,21 @@ WEFT_FN weft_status hpsgd_take_records(hpsgd *h) {
     uint32_t i;
     h->count = 0;
     h->all_drain = 1;
+    h->told_unsound = 0;
     h->told_steps = 0;
     for (i = 0; i < g->members; i++) {
         uint32_t r = g->member[i];
         const unsigned char *p = h->records + (size_t)r * HPSGD_RECORD_BYTES;
         uint64_t flags = weft_get64(p), steps = weft_get64(p + 8), hash = weft_get64(p + 16);
-        if (flags > HPSGD_FLAG_DRAINING)
-            return weft_group_break(g, WEFT_ERR_PROTOCOL, r, WEFT_TEXT("record.flags"), HPSGD_FLAG_DRAINING, flags);
+        if (flags > (HPSGD_FLAG_DRAINING | HPSGD_FLAG_UNSOUND))
+            return weft_group_break(g, WEFT_ERR_PROTOCOL, r, WEFT_TEXT("record.flags"),
+                                    HPSGD_FLAG_DRAINING | HPSGD_FLAG_UNSOUND, flags);
         if (hash != weft_get64(mine + 16))
             return weft_group_break(g, WEFT_ERR_MISMATCH, r, WEFT_TEXT("hash of the global model"),
                                     weft_get64(mine + 16), hash);
         h->who[h->count++] = r;
-        h->all_drain &= flags == HPSGD_FLAG_DRAINING;
+        h->all_drain &= (flags & HPSGD_FLAG_DRAINING) != 0;
+        h->told_unsound |= (flags & HPSGD_FLAG_UNSOUND) != 0;
         h->told_steps += steps > UINT64_MAX - h->told_steps ? UINT64_MAX - h->told_steps : steps;
     }
     h->at = 0;
@@ -5824,7 +5852,7 @@ WEFT_FN void hpsgd_task(void *arg) {
     while (!HPSGD_ACQUIRE(&h->stop)) {
         weft_status s = hpsgd_drive(h);
         if (s != WEFT_AGAIN && s != WEFT_ERR_TIMEOUT) break;
-        if (net->wait && net->now) net->wait(net->ctx, net->now(net->ctx) + 1000000u);
+        if (net->wait && net->now) net->wait(net->ctx, net->now(net->ctx) + HPSGD_NAP_NS);
     }
     HPSGD_RELEASE(&h->hand, (uint32_t)HPSGD_BACK);
 }
@@ -5858,7 +5886,7 @@ WEFT_FN void hpsgd_hand_over(hpsgd *h) {
 WEFT_FN void hpsgd_launch(hpsgd *h, int merging) {
     double carry = h->desc.startup == HPSGD_CONTINUE && h->stats.launches == 0 ? 1.0 : h->desc.carry;
     size_t i;
-    uint64_t bad = hpsgd_pass(h, 1, merging, 1, 0, carry);
+    uint64_t bad = hpsgd_pass(h, 1, merging, 0, carry);
     if (merging) {
         h->stats.rounds++;
         h->stats.steps_merged += h->flying;
@@ -5872,7 +5900,8 @@ WEFT_FN void hpsgd_launch(hpsgd *h, int merging) {
     h->unsound = bad;
     if (bad) {
         h->stats.nonfinite++;
-        if (h->desc.guard == HPSGD_GUARD_SKIP) {
+        /* where W itself is not finite a drain has no other end */
+        if (h->desc.guard == HPSGD_GUARD_SKIP || ((h->draining || h->leaving) && !h->flying)) {
             for (i = 0; i < h->desc.params.count; i++)
                 memset(h->payload[i].data, 0, h->payload[i].count * weft_dtype_bytes(h->payload[i].dtype));
             h->stats.steps_lost += h->flying;
@@ -5899,7 +5928,7 @@ WEFT_FN void hpsgd_drained(hpsgd *h) {
 
 /* Takes in the round that is done. */
 WEFT_FN void hpsgd_merge(hpsgd *h) {
-    hpsgd_pass(h, 0, 1, h->n > 0 || h->desc.payload == HPSGD_PAYLOAD_BF16, 0, 0.0);
+    hpsgd_pass(h, 0, 1, 0, 0.0);
     h->stats.rounds++;
     h->stats.steps_merged += h->flying;
     h->stats.participants = h->count;
@@ -5913,17 +5942,18 @@ WEFT_FN void hpsgd_merge(hpsgd *h) {
 /* The round under way has come to nothing. `spoilt`: for a sum that is not finite. */
 WEFT_FN void hpsgd_void_round(hpsgd *h, int spoilt) {
     uint32_t blame = spoilt ? h->reduce.bad : 0;
-    int mine = h->unsound || (blame && (blame == weft_nobody(&h->reduce) || blame == h->group.net->rank + 1));
-    int again = !mine && h->desc.on_void == HPSGD_REQUEUE && h->flying > 0;
+    int mine = h->unsound ||
+               (blame && !h->told_unsound && (blame == weft_nobody(&h->reduce) || blame == h->group.net->rank + 1));
+    int again = !mine && h->desc.on_void == HPSGD_REQUEUE && (h->flying > 0 || h->left_over);
     if (again || h->carried != 0.0) {
-        hpsgd_pass(h, 0, 0, h->n > 0 || again || h->desc.payload == HPSGD_PAYLOAD_BF16, again, 0.0);
+        hpsgd_pass(h, 0, 0, again, 0.0);
         hpsgd_narrow(h);
     }
     if (again)
         h->n += h->flying;
     else
         h->stats.steps_lost += h->flying;
-    if (mine && hpsgd_count_nonfinite(h, 0)) {
+    if (mine && hpsgd_count_nonfinite(h, HPSGD_OF_X)) {
         hpsgd_copy(h, 0);
         h->stats.steps_lost += h->n;
         h->n = 0;
@@ -5938,7 +5968,7 @@ WEFT_FN void hpsgd_void_round(hpsgd *h, int spoilt) {
 WEFT_FN void hpsgd_alone(hpsgd *h) {
     h->round++;
     h->settled = weft_round_id(h->round, h->group.epoch);
-    if (hpsgd_count_nonfinite(h, 0)) {
+    if (hpsgd_count_nonfinite(h, HPSGD_OF_X)) {
         hpsgd_copy(h, 0);
         h->stats.nonfinite++;
         h->stats.rounds_void++;
@@ -6018,36 +6048,42 @@ WEFT_FN void hpsgd_begin_sync(hpsgd *h) {
     }
     f[WEFT_SYNC_COMMITTED] = h->settled;
     f[WEFT_SYNC_HAVE] = h->have;
-    f[WEFT_SYNC_FRESH] = (h->joined ? 0u : (unsigned)HPSGD_SYNC_FRESH) | (h->cut ? (unsigned)HPSGD_SYNC_CUT : 0u);
+    f[WEFT_SYNC_FRESH] = (h->joined ? 0u : (unsigned)HPSGD_SYNC_FRESH) | (h->cut ? (unsigned)HPSGD_SYNC_CUT : 0u) |
+                         (uint64_t)h->begun_in << HPSGD_SYNC_EPOCH;
     f[WEFT_SYNC_HASH] = h->contacted && h->settled ? 0 : hpsgd_hash(h) | 1u; /* 0: nothing to compare */
     hpsgd_phase(h, HPSGD_SYNC, WEFT_TEXT("agreeing on a view"));
     h->group.phase_round = h->round;
     weft_sync_begin(&h->sync, &h->group);
 }
 
-/* W goes from `root` to those who are new (or at the very beginning to all). */
-WEFT_FN void hpsgd_begin_copy(hpsgd *h, uint32_t root, int from_start) {
+/* W goes from `root` to those who are new and have another. */
+WEFT_FN int hpsgd_takes_over(const hpsgd *h, uint32_t rank, uint32_t root) {
+    return (weft_sync_field(&h->sync, rank, WEFT_SYNC_FRESH) & HPSGD_SYNC_FRESH) &&
+           weft_sync_field(&h->sync, rank, WEFT_SYNC_HASH) != weft_sync_field(&h->sync, root, WEFT_SYNC_HASH);
+}
+
+WEFT_FN void hpsgd_begin_copy(hpsgd *h, uint32_t root) {
     weft_group *g = &h->group;
     weft_range out = weft_range_map(&h->map, NULL, h->w, 0, 0, weft_map_bytes(&h->map)), in = out;
     uint32_t i;
-    h->torn = g->net->rank != root && (from_start || !h->joined);
+    h->torn = hpsgd_takes_over(h, g->net->rank, root);
     if (g->net->rank != root && !h->torn) return;
     hpsgd_phase(h, HPSGD_COPYING, WEFT_TEXT("copying the global model"));
     weft_group_begin(g, WEFT_KIND_EXCHANGE, h->round, HPSGD_STEP_COPY);
-    for (i = 0; i < g->members; i++) {
-        uint32_t r = g->member[i];
-        if (r == g->net->rank) continue;
-        if (h->torn && r == root) weft_group_flow(g, r, NULL, &in, 0);
-        if (!h->torn && (from_start || (weft_sync_field(&h->sync, r, WEFT_SYNC_FRESH) & HPSGD_SYNC_FRESH)))
-            weft_group_flow(g, r, &out, NULL, 0);
+    if (h->torn) {
+        weft_group_flow(g, root, NULL, &in, 0);
+        return;
     }
+    for (i = 0; i < g->members; i++)
+        if (hpsgd_takes_over(h, g->member[i], root)) weft_group_flow(g, g->member[i], &out, NULL, 0);
 }
 
-WEFT_FN weft_status hpsgd_copied(hpsgd *h) {
+/* This worker has the view's W. */
+WEFT_FN weft_status hpsgd_joined(hpsgd *h) {
+    if (!h->contacted && hpsgd_count_nonfinite(h, HPSGD_OF_W))
+        return weft_group_break(&h->group, WEFT_ERR_NONFINITE, WEFT_NO_RANK, WEFT_TEXT("initial parameters"), 0,
+                                hpsgd_count_nonfinite(h, HPSGD_OF_W));
     if (h->torn) {
-        if (hpsgd_count_nonfinite(h, 1))
-            return weft_group_break(&h->group, WEFT_ERR_PROTOCOL, WEFT_NO_RANK, WEFT_TEXT("a model that is not finite"),
-                                    0, 1);
         hpsgd_copy(h, 0);
         h->stats.steps_lost += h->n;
         h->n = 0;
@@ -6061,36 +6097,38 @@ WEFT_FN weft_status hpsgd_copied(hpsgd *h) {
 /* All members have agreed: what becomes of the round that was under way, and of those who are new? */
 WEFT_FN weft_status hpsgd_settle(hpsgd *h) {
     weft_group *g = &h->group;
-    uint64_t committed = h->sync.committed, hash = 0;
+    uint64_t committed = h->sync.committed_id, hash = 0;
     uint32_t i, root = WEFT_NO_RANK, fresh = 0;
     for (i = 0; i < g->members; i++) {
         uint32_t r = g->member[i];
         uint64_t marks = weft_sync_field(&h->sync, r, WEFT_SYNC_FRESH);
-        uint64_t last = weft_sync_field(&h->sync, r, WEFT_SYNC_COMMITTED) & WEFT_ROUND_MASK;
+        uint64_t last = weft_sync_field(&h->sync, r, WEFT_SYNC_COMMITTED);
         if (marks & HPSGD_SYNC_FRESH) {
             fresh++;
             continue;
         }
         if (root == WEFT_NO_RANK) root = r;
-        /* one round behind is who was cut short in it */
+        /* one round behind is who was cut short in it: in that very one, not one that others began without this
+         * worker */
         if (last != committed && !weft_sync_commits(&h->sync, weft_sync_field(&h->sync, r, WEFT_SYNC_HAVE)) &&
-            !((marks & HPSGD_SYNC_CUT) && last + 1 == committed))
+            !((marks & HPSGD_SYNC_CUT) &&
+              weft_round_id((last & WEFT_ROUND_MASK) + 1, (uint32_t)(marks >> HPSGD_SYNC_EPOCH)) == committed))
             return weft_group_break(g, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, last);
     }
     for (i = 0; i < g->members; i++) { /* models that nobody has compared yet, and that stay */
         uint32_t r = g->member[i];
         uint64_t theirs = weft_sync_field(&h->sync, r, WEFT_SYNC_HASH);
-        int stays = (committed == 0 && h->desc.initial == HPSGD_INITIAL_CHECK) ||
-                    !(weft_sync_field(&h->sync, r, WEFT_SYNC_FRESH) & HPSGD_SYNC_FRESH);
-        if (!theirs || !stays) continue;
+        int new_here = (weft_sync_field(&h->sync, r, WEFT_SYNC_FRESH) & HPSGD_SYNC_FRESH) != 0;
+        if (!theirs || (new_here && (fresh < g->members || h->desc.initial == HPSGD_INITIAL_COPY))) continue;
         if (hash && theirs != hash)
             return weft_group_break(g, WEFT_ERR_MISMATCH, r, WEFT_TEXT("hash of the initial parameters"), hash, theirs);
         hash = theirs;
     }
-    if (h->desc.initial == HPSGD_INITIAL_COPY && fresh == g->members && !g->peer[h->desc.initial_rank].member &&
-        g->net->rank != h->desc.initial_rank)
-        return weft_group_break(g, WEFT_ERR_ARGUMENT, h->desc.initial_rank, WEFT_TEXT("initial_rank (not a member)"), 1,
-                                0);
+    if (h->desc.initial == HPSGD_INITIAL_COPY && fresh == g->members) {
+        root = h->desc.initial_rank;
+        if (!g->peer[root].member && g->net->rank != root)
+            return weft_group_break(g, WEFT_ERR_ARGUMENT, root, WEFT_TEXT("initial_rank (not a member)"), 1, 0);
+    }
     if (weft_sync_commits(&h->sync, h->have)) {
         hpsgd_done(h);
         hpsgd_merge(h);
@@ -6098,17 +6136,13 @@ WEFT_FN weft_status hpsgd_settle(hpsgd *h) {
         weft_group_trace(g, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, h->round + 1, 0);
         hpsgd_void_round(h, 0);
     }
-    h->round = committed;
-    h->settled = h->sync.committed_id;
+    h->round = h->sync.committed;
+    h->settled = committed;
     h->have = 0;
     h->cut = 0;
     hpsgd_idle(h);
-    if (fresh == g->members && h->desc.initial == HPSGD_INITIAL_COPY)
-        hpsgd_begin_copy(h, h->desc.initial_rank, 1);
-    else if (fresh && fresh < g->members && (committed != 0 || h->desc.initial == HPSGD_INITIAL_COPY))
-        hpsgd_begin_copy(h, root, 0);
-    if (h->state == HPSGD_IDLE) h->joined = h->contacted = 1;
-    return WEFT_OK;
+    if (root != WEFT_NO_RANK) hpsgd_begin_copy(h, root);
+    return h->state == HPSGD_IDLE ? hpsgd_joined(h) : WEFT_OK;
 }
 
 /* ---- Driving ---- */
@@ -6122,8 +6156,11 @@ WEFT_FN weft_status hpsgd_turn(hpsgd *h) {
         if (s != WEFT_OK) return s;
         switch (h->state) {
         case HPSGD_AGREED: s = hpsgd_settle(h); break;
-        case HPSGD_COPIED: s = hpsgd_copied(h); break;
-        case HPSGD_SPOILT: hpsgd_void_round(h, 1); break;
+        case HPSGD_COPIED: s = hpsgd_joined(h); break;
+        case HPSGD_SPOILT: /* FIXED: at the end of the phase, as if it were done */
+            if (h->desc.mode == HPSGD_FIXED && !h->draining && !h->leaving && h->n < h->desc.min_steps) return WEFT_OK;
+            hpsgd_void_round(h, 1);
+            break;
         case HPSGD_DONE:
             if (!hpsgd_take(h)) return WEFT_OK;
             break;
@@ -6186,7 +6223,8 @@ WEFT_FN weft_status hpsgd_answer(hpsgd *h, weft_status s, int stepping) {
         s = WEFT_OK;
         h->detail = weft_detail_none();
     }
-    if (training && !h->waiting) hpsgd_hand_over(h);
+    if (training && !stall && !h->waiting) hpsgd_hand_over(h);
+    if (training && stall && !mine) HPSGD_RELEASE(&h->stop, 1u); /* it is waited for: here */
     if (s == WEFT_ERR_TIMEOUT || s == WEFT_OK) {
         if (s == WEFT_OK && stall && training) s = WEFT_STALL;
         if (s == WEFT_OK && !training) s = WEFT_AGAIN;
@@ -6249,7 +6287,10 @@ HPSGD_API weft_status hpsgd_wait(hpsgd *h) {
         }
         s = hpsgd_poll(h);
         if (mine) h->waiting = 0;
-        if (s != WEFT_AGAIN && s != WEFT_STALL) return s;
+        if (s != WEFT_AGAIN && s != WEFT_STALL) {
+            if (s == WEFT_OK && mine) hpsgd_hand_over(h);
+            return s;
+        }
         net = h->group.net;
         if (!net->wait) continue;
         if (net->now && h->desc.timeout_ns) {
@@ -6357,7 +6398,7 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
     uint64_t *counters[18], round = h->round, min = h->desc.min_steps, max = h->desc.max_steps,
                             on_void = (uint64_t)h->desc.on_void, left_over = h->left_over != 0;
     size_t i, n = 0;
-    if (h->state == HPSGD_DONE) round--; /* not merged: it is done again */
+    if (h->state == HPSGD_DONE || h->state == HPSGD_SPOILT) round--; /* not taken in: it is done again */
     counters[n++] = in_flight;
     counters[n++] = &round;
     counters[n++] = &h->n;
@@ -6412,7 +6453,6 @@ HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *b
     hpsgd_recall(h);
     if (h->stalled)
         return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (stalled)"), 0, 1));
-    if (h->state == HPSGD_SPOILT) hpsgd_void_round(h, 1);
     in_flight = h->state >= HPSGD_RECORD || h->resend;
     if ((in_flight && !h->desc.keep_delta) || !hpsgd_settled(h)) return hpsgd_exit(h, WEFT_AGAIN);
     need = hpsgd_blob_bytes(h, in_flight);
@@ -6440,10 +6480,11 @@ WEFT_FN int hpsgd_blob_sane(hpsgd *h, uint64_t in_flight) {
         (h->desc.on_void == HPSGD_REQUEUE && !h->desc.keep_delta))
         return 0;
     if (!(h->carried >= 0 && h->carried <= 1) || (!in_flight && (h->carried != 0.0 || h->flying))) return 0;
-    if (h->n > s->steps || h->flying > s->steps || s->steps_merged > s->steps || s->steps_lost > s->steps ||
-        s->steps_merged + s->steps_lost + h->n + h->flying != s->steps || s->rounds > h->round)
+    if (s->steps_merged > s->steps || s->steps_lost > s->steps - s->steps_merged ||
+        h->n > s->steps - s->steps_merged - s->steps_lost ||
+        h->flying != s->steps - s->steps_merged - s->steps_lost - h->n || s->rounds > h->round)
         return 0;
-    return hpsgd_count_nonfinite(h, 1) == 0;
+    return hpsgd_count_nonfinite(h, HPSGD_OF_W) == 0;
 }
 
 HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
@@ -6806,21 +6847,19 @@ WEFT_KERNEL void WEFT_K(replica_merge)(size_t n, const weft_phase *o, const void
     const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
     WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs;
     const WEFT_V count = WEFT_SET((WEFT_T)o->count), carried = WEFT_SET((WEFT_T)o->carried);
-    const int progress = o->progress, again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
+    const int again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
     size_t i;
 #define WEFT_STEP(LOAD, STORE)                                                                                         \
     {                                                                                                                  \
         WEFT_V now = LOAD(w + i), d = now;                                                                             \
-        if (progress) {                                                                                                \
-            if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                         \
-            d = WEFT_SUB(LOAD(x + i), d);                                                                              \
-            if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                 \
-        }                                                                                                              \
+        if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                             \
+        d = WEFT_SUB(LOAD(x + i), d);                                                                                  \
+        if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                     \
         if (sum) {                                                                                                     \
             now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
             STORE(w + i, now);                                                                                         \
         }                                                                                                              \
-        STORE(x + i, progress ? WEFT_ADD(now, d) : now);                                                               \
+        STORE(x + i, WEFT_ADD(now, d));                                                                                \
     }
     WEFT_EACH
 #undef WEFT_STEP

@@ -167,8 +167,7 @@ static crew_desc variant(uint64_t seed, uint32_t n, int bits) {
     return d;
 }
 
-static const int VARIANTS[8] = {0,      CARRY,  FIXED | CARRY,  IN_PLACE,
-                                NARROW, BLOCKS | DROPS, CARRY | NARROW, LEAVER};
+static const int VARIANTS[8] = {0, CARRY, FIXED | CARRY, IN_PLACE, NARROW, BLOCKS | DROPS, CARRY | NARROW, LEAVER};
 
 START_TEST(lost_at_every_message) {
     int bits = VARIANTS[_i % 8], after;

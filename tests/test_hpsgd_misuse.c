@@ -67,6 +67,10 @@ START_TEST(descriptor) {
     weft_view v;
     uint32_t members[2] = {0, 1};
     weft_tensor twice[2] = {{memory_of_x, 8, WEFT_F32}, {memory_of_x + 4, 4, WEFT_F32}};
+    weft_tensor wider = {memory_of_x, 8, WEFT_F64};
+    uint16_t halves[8];
+    weft_tensor narrow[2] = {{halves, 4, WEFT_BF16}, {halves + 4, 4, WEFT_BF16}};
+    weft_tensor tied[2] = {{memory_of_x, 4, WEFT_F32}, {memory_of_x, 4, WEFT_F32}};
     hpsgd *h;
     unsigned char *p;
     size_t bytes;
@@ -112,6 +116,10 @@ START_TEST(descriptor) {
     BAD(d.view = &v, WEFT_ERR_ARGUMENT, "view.members (without this rank)");
     BAD((d.master.tensor = twice, d.master.count = 2), WEFT_ERR_ARGUMENT, "tensors.count");
     BAD((d.master.tensor = twice + 1, d.master.count = 1), WEFT_ERR_ARGUMENT, "tensor.count");
+    BAD((d.master.tensor = &wider, d.master.count = 1), WEFT_ERR_ARGUMENT,
+        "master.dtype (f32, of 16-bit parameters)"); /* the memory is the parameter's own, and half as long */
+    BAD((d.params.tensor = narrow, d.params.count = 2, d.master.tensor = tied, d.master.count = 2), WEFT_ERR_ARGUMENT,
+        "tensors overlap (tied? list it once)");
 #undef BAD
     d = good();
     ck_assert_uint_eq(hpsgd_memory_abi(&d, NULL, sizeof d - 8, WEFT_ABI), 0);
@@ -358,14 +366,19 @@ static int other_slabs(lock_worker *w) {
     return 1;
 }
 
+static int other_initial(lock_worker *w) {
+    if (w->rank == 1) w->desc.initial_rank = 1;
+    return 1;
+}
+
 START_TEST(settings_differ) {
-    static int (*const all[6])(lock_worker *) = {other_mode,    other_carry, other_payload,
-                                                 other_startup, other_check, other_slabs};
-    static const char *const field[6] = {"mode", "carry", "payload", "startup", "check_replicas", "slabs"};
+    static int (*const all[7])(lock_worker *) = {other_mode,  other_carry, other_payload, other_startup,
+                                                 other_check, other_slabs, other_initial};
+    static const char *const field[7] = {"mode", "carry", "payload", "startup", "check_replicas", "slabs", "initial"};
     static const size_t large[3] = {60000, 0, 30000};
     int i;
     uint32_t r;
-    for (i = 0; i < 6; i++) {
+    for (i = 0; i < 7; i++) {
         lock_desc d = lock_default(2);
         lock k;
         d.prepare = all[i];
@@ -400,8 +413,8 @@ static void record_from_1(lock *k, uint64_t flags, uint64_t steps, uint64_t hash
     weft_put64(message + WEFT_HEADER_BYTES, flags);
     weft_put64(message + WEFT_HEADER_BYTES + 8, steps);
     weft_put64(message + WEFT_HEADER_BYTES + 16, hash);
-    ck_assert_int_ge(
-        weft_sim_replace(&k->sim, 1, 0, 0, 2, message, weft_header_write(message, &h)), 0); /* behind the fingerprint */
+    ck_assert_int_ge(weft_sim_replace(&k->sim, 1, 0, 0, 2, message, weft_header_write(message, &h)),
+                     0); /* behind the fingerprint */
 }
 
 START_TEST(records) {
@@ -411,7 +424,7 @@ START_TEST(records) {
         lock k;
         const weft_detail *e;
         ck_assert(lock_open(&k, &d));
-        record_from_1(&k, i == 0 ? 2 : 0, i == 2 ? UINT64_MAX : 1, i == 1 ? 1 : 0);
+        record_from_1(&k, i == 0 ? 4 : 0, i == 2 ? UINT64_MAX : 1, i == 1 ? 1 : 0);
         LOCK_ALL(&k, w, hpsgd_start(w->h));
         LOCK_ALL(&k, w, hpsgd_step(w->h));
         lock_pump(&k, 5);
@@ -420,7 +433,7 @@ START_TEST(records) {
         if (i == 0) {
             ck_assert_int_eq(k.worker[0].status, WEFT_ERR_PROTOCOL);
             ck_assert_str_eq(e->field, "record.flags");
-            ck_assert_uint_eq(e->got, 2);
+            ck_assert_uint_eq(e->got, 4);
         } else if (i == 1) {
             ck_assert_int_eq(k.worker[0].status, WEFT_ERR_MISMATCH);
             ck_assert_str_eq(e->field, "hash of the global model");

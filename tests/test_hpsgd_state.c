@@ -109,6 +109,78 @@ START_TEST(resume_at_every_step) {
 END_TEST
 
 /* One worker knows already that the round is done, the other does not: they go on together all the same. */
+/* The same, with a change that is not finite: its round is void, found so before or after it is saved. Saving moves no
+ * parameter. */
+static int steps_with_a_spoilt_one(lock *k, uint64_t from, uint64_t to) {
+    uint32_t r;
+    for (; from < to; from++) {
+        for (r = 0; r < k->size; r++) {
+            lock_train(&k->worker[r].params, r, from);
+            if (from == 4 && r + 1 == k->size) cluster_set(&k->worker[r].params.tensor[0], 1, (double)NAN);
+        }
+        LOCK_ALL(k, w, hpsgd_step(w->h));
+        if (from % 2) lock_pump(k, 40);
+    }
+    return !k->why[0];
+}
+
+START_TEST(resume_what_is_spoilt) {
+    uint32_t n = 2 + (uint32_t)_i, r;
+    int v;
+    uint64_t at, steps = 11, spoilt = 0;
+    for (v = 0; v < 6; v++)
+        for (at = 3; at <= steps; at++) {
+            lock_desc d = variant(v, n);
+            lock whole, again;
+            saved s;
+            hpsgd_stats_t stats;
+            uint64_t before;
+            int ok = lock_open(&whole, &d) && steps_with_a_spoilt_one(&whole, 0, at);
+            ck_assert_msg(ok, "%s", whole.why);
+            spoilt += whole.worker[0].h->state == HPSGD_SPOILT;
+            before = cluster_hash(&whole.worker[0].params);
+            save(&whole, &s);
+            ck_assert_uint_eq(cluster_hash(&whole.worker[0].params), before);
+            ok = steps_with_a_spoilt_one(&whole, at, steps) && lock_drain(&whole) && resume(&again, &d, &s, at) &&
+                 steps_with_a_spoilt_one(&again, at, steps) && lock_drain(&again);
+            ck_assert_msg(ok, "variant %d, step %llu: %s%s", v, (unsigned long long)at, whole.why, again.why);
+            for (r = 0; r < n; r++) {
+                ck_assert_msg(cluster_same_bits(&whole.worker[r].params, &again.worker[r].params),
+                              "%u workers, variant %d, resumed at step %llu: other bits", n, v, (unsigned long long)at);
+                hpsgd_stats(again.worker[r].h, &stats);
+                ck_assert_uint_eq(stats.rounds_void, 1);
+                ck_assert_uint_eq(stats.steps_lost > 0, r + 1 == n);
+            }
+            saved_free(&whole, &s);
+            ck_assert_msg(lock_close(&whole), "%s", whole.why);
+            ck_assert_msg(lock_close(&again), "%s", again.why);
+        }
+    ck_assert_uint_gt(spoilt, 3);
+}
+END_TEST
+
+/* What rounding has left over of a payload under way is known after loading, too: a drain waits for it. */
+START_TEST(resume_what_is_left_over) {
+    lock_desc d = lock_default(2);
+    lock k, again;
+    saved s;
+    uint32_t r;
+    d.h.payload = HPSGD_PAYLOAD_BF16;
+    d.h.mode = HPSGD_FIXED;
+    d.h.max_steps = 1;
+    ck_assert(lock_open(&k, &d));
+    for (r = 0; r < 2; r++) cluster_set(&k.worker[r].params.tensor[0], 0, 0.0);
+    LOCK_ALL(&k, w, hpsgd_start(w->h));
+    for (r = 0; r < 2; r++) cluster_set(&k.worker[r].params.tensor[0], 0, 1 + 1.0 / 1024);
+    LOCK_ALL(&k, w, hpsgd_step(w->h));
+    save(&k, &s);
+    ck_assert_msg(resume(&again, &d, &s, 1) && lock_drain(&again), "%s", again.why);
+    for (r = 0; r < 2; r++) ck_assert_double_eq(cluster_get(&again.worker[r].params.tensor[0], 0), 1 + 1.0 / 1024);
+    saved_free(&k, &s);
+    ck_assert_msg(lock_close(&k) && lock_close(&again), "%s%s", k.why, again.why);
+}
+END_TEST
+
 START_TEST(one_knows_more) {
     lock_desc d = variant(1, 2);
     lock whole, again;
@@ -259,6 +331,32 @@ START_TEST(every_byte) {
 }
 END_TEST
 
+/* Counts that only add up beyond 64 bits, and a model that is not finite. */
+START_TEST(impossible) {
+    static const uint64_t all = UINT64_MAX;
+    const float inf = (float)INFINITY;
+    lock_desc d = lock_default(1);
+    int i;
+    for (i = 0; i < 3; i++) {
+        lock k;
+        unsigned char blob[4096], *counters = blob + WEFT_BLOB_HEAD;
+        size_t n;
+        ck_assert(lock_open(&k, &d));
+        ck_assert_int_eq(hpsgd_save(k.worker[0].h, blob, sizeof blob, &n), WEFT_OK);
+        if (i == 1) { /* n; steps, steps_merged and steps_lost */
+            weft_put64(counters + 2 * 8, 1);
+            weft_put64(counters + 8 * 8, all);
+            weft_put64(counters + 9 * 8, all);
+            weft_put64(counters + 10 * 8, all);
+        }
+        if (i == 2) memcpy(counters + 18 * 8, &inf, sizeof inf);
+        refit(blob, n);
+        ck_assert_int_eq(hpsgd_load(k.worker[0].h, blob, n), i ? WEFT_ERR_ARGUMENT : WEFT_OK);
+        ck_assert_msg(lock_close(&k), "%s", k.why);
+    }
+}
+END_TEST
+
 START_TEST(refusals) {
     lock_desc d = variant(0, 2), other = variant(1, 2);
     lock k, fresh;
@@ -268,8 +366,7 @@ START_TEST(refusals) {
     save(&k, &s);
     ck_assert_int_eq(hpsgd_load(k.worker[0].h, s.blob[0], s.bytes[0]), WEFT_ERR_ORDER);
     ck_assert(lock_open(&fresh, &d));
-    for (n = 0; n < s.bytes[0]; n += n < 40 ? 1 : 37)
-        ck_assert_int_lt(hpsgd_load(fresh.worker[0].h, s.blob[0], n), 0);
+    for (n = 0; n < s.bytes[0]; n += n < 40 ? 1 : 37) ck_assert_int_lt(hpsgd_load(fresh.worker[0].h, s.blob[0], n), 0);
     ck_assert_int_eq(hpsgd_load(fresh.worker[0].h, NULL, 0), WEFT_ERR_ARGUMENT);
     ck_assert_int_eq(hpsgd_load(fresh.worker[0].h, s.blob[1], s.bytes[1]), WEFT_ERR_MISMATCH); /* another rank's */
     ck_assert_int_eq(hpsgd_save(fresh.worker[0].h, NULL, 0, NULL), WEFT_ERR_ARGUMENT);
@@ -289,11 +386,14 @@ int main(void) {
     int failed;
     tcase_set_timeout(c, 60);
     tcase_add_loop_test(c, resume_at_every_step, 0, 4);
+    tcase_add_loop_test(c, resume_what_is_spoilt, 0, 2);
+    tcase_add_test(c, resume_what_is_left_over);
     tcase_add_test(c, one_knows_more);
     tcase_add_test(c, after_a_drain);
     tcase_add_test(c, busy_without_the_payload);
     tcase_add_test(c, different_moments);
     tcase_add_test(c, every_byte);
+    tcase_add_test(c, impossible);
     tcase_add_test(c, refusals);
     suite_add_tcase(s, c);
     r = srunner_create(s);

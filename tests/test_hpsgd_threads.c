@@ -29,8 +29,9 @@ typedef struct worker {
 
 static struct {
     hpsgd_mode mode;
-    int polling, keep;
-    uint32_t size, lost; /* lost: the rank that vanishes in the middle, or NEVER */
+    int polling, keep, host; /* host: the transport's own all_reduce */
+    uint32_t spoils;         /* the rank whose change is not finite once, or NEVER */
+    uint32_t size, lost;     /* lost: the rank that vanishes in the middle, or NEVER */
     double carry;
     weft_threads_team team;
     worker worker[MOST];
@@ -45,6 +46,7 @@ static void train(worker *w, uint32_t step) {
         float target = (float)((w->rank * 7u + step * 3u + (uint32_t)i) % 11u);
         w->x[i] = w->x[i] - 0.05f * (w->x[i] - target);
     }
+    if (w->rank == run.spoils && step == 4) w->x[5] = (float)NAN;
 }
 
 /* The host gives the survivors a view. */
@@ -90,6 +92,8 @@ static void *work(void *arg) {
     d.max_steps = run.mode == HPSGD_BLOCKING ? 0 : 3;
     d.carry = run.carry;
     d.keep_delta = run.keep;
+    d.host_collectives = run.host;
+    if (run.host || run.spoils != NEVER) d.algorithm = WEFT_ALGORITHM_DIRECT; /* whose bits the transport's are */
     bytes = hpsgd_memory(&d, NULL);
     memory = malloc(bytes);
     s = hpsgd_init(&w->h, &d, memory, bytes);
@@ -99,9 +103,15 @@ static void *work(void *arg) {
         while ((s = hpsgd_step(w->h)) == WEFT_STALL) {
             if (step % 2) {
                 s = hpsgd_wait(w->h);
+                if (w->h->beside && s == WEFT_OK && HPSGD_ACQUIRE(&w->h->hand) == HPSGD_MINE && hpsgd_undecided(w->h))
+                    w->failed = "nobody drives the round that hpsgd_wait has begun";
                 break;
             }
             sched_yield();
+        }
+        if (s == WEFT_OK && step % 5 == 4) {
+            s = hpsgd_save(w->h, NULL, 0, &bytes);
+            if (s == WEFT_AGAIN) s = WEFT_OK; /* not in flight without keep_delta */
         }
         hpsgd_stats(w->h, &w->stats);
         if (hpsgd_members(w->h, NULL, 0) != w->stats.members && !regrouped && run.lost == NEVER) w->failed = "members";
@@ -131,8 +141,12 @@ static void *work(void *arg) {
 }
 
 static void go(uint32_t size, hpsgd_mode mode, int polling, int keep, double carry, uint32_t lost) {
+    const int host = run.host;
+    const uint32_t spoils = run.spoils;
     uint32_t r;
     memset(&run, 0, sizeof run);
+    run.host = host;
+    run.spoils = spoils;
     run.size = size;
     run.mode = mode;
     run.polling = polling;
@@ -154,11 +168,19 @@ static void go(uint32_t size, hpsgd_mode mode, int polling, int keep, double car
         ck_assert_uint_eq(w->hash, first->hash);
         ck_assert_uint_eq(w->stats.steps, STEPS);
         ck_assert_uint_eq(w->stats.steps_merged + w->stats.steps_lost, STEPS);
-        if (lost == NEVER) ck_assert_uint_eq(w->stats.steps_lost, 0);
+        if (spoils != NEVER && keep == WEFT_ZERO)
+            ck_assert_uint_gt(w->stats.steps_lost, 0); /* there is nothing to put back */
+        else if (lost == NEVER)
+            ck_assert_int_eq(w->stats.steps_lost > 0, r == spoils);
         ck_assert(memcmp(w->x, first->x, ELEMENTS * sizeof(float)) == 0);
     }
     for (r = 0; r < size; r++) free(run.worker[r].x);
     weft_threads_free(&run.team);
+}
+
+static void plain(void) {
+    run.host = 0;
+    run.spoils = NEVER;
 }
 
 static uint64_t bits(void) {
@@ -169,6 +191,7 @@ START_TEST(beside_as_by_polling) {
     static const double carry[2] = {0, 0.5};
     uint32_t n;
     int i;
+    plain();
     for (n = 1; n <= MOST; n++)
         for (i = 0; i < 3; i++) {
             uint64_t want;
@@ -187,15 +210,36 @@ END_TEST
 
 START_TEST(every_step_once) {
     uint32_t n;
+    plain();
     for (n = 1; n <= MOST; n++) go(n, HPSGD_FREE, 0, n % 2 ? 0 : WEFT_ZERO, 0, NEVER);
 }
 END_TEST
 
 START_TEST(lost_beside) {
     uint32_t lost;
+    plain();
     for (lost = 0; lost < 3; lost++) {
         go(3, HPSGD_FREE, 0, 0, 0.5, lost);
         go(3, HPSGD_FIXED, 0, WEFT_ZERO, 0, lost);
+    }
+}
+END_TEST
+
+/* The transport's own all-reduce: the same bits. A worker's change that is not finite costs that worker its steps, and
+ * nobody else, though such a sum does not tell whose it was. */
+START_TEST(host_collectives) {
+    int v;
+    for (v = 0; v < 8; v++) {
+        const int polling = v & 1, keep = v & 2 ? WEFT_ZERO : 0;
+        uint64_t want;
+        run.spoils = v & 4 ? 1 : NEVER;
+        run.host = 0;
+        go(3, HPSGD_FIXED, 1, keep, 0, NEVER);
+        want = bits();
+        run.host = 1;
+        go(3, HPSGD_FIXED, polling, keep, 0, NEVER);
+        ck_assert_uint_eq(bits(), want);
+        ck_assert_uint_eq(run.worker[0].stats.rounds_void, v & 4 ? 1 : 0);
     }
 }
 END_TEST
@@ -209,6 +253,7 @@ int main(void) {
     tcase_add_test(c, beside_as_by_polling);
     tcase_add_test(c, every_step_once);
     tcase_add_test(c, lost_beside);
+    tcase_add_test(c, host_collectives);
     suite_add_tcase(s, c);
     r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -129,8 +129,7 @@ typedef struct weft_phase {
     double count;   /* divisor of the sum */
     double carry;   /* of the phase that begins: x = w + carry * d */
     double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
-    int progress;   /* merge: keep x - a */
-    int again;      /* merge: and put own, whose round is void, back */
+    int again;      /* merge: put own, whose round is void, back */
 } weft_phase;
 
 /* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
@@ -139,7 +138,7 @@ typedef struct weft_replica_set {
     /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
     uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
                        int stream);
-    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d; without progress: x = w */
+    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d */
     void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
     /* x = (w + carry * q) + (d - q): q is what was sent of d */
     void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);

@@ -222,21 +222,19 @@ WEFT_KERNEL void WEFT_K(replica_merge)(size_t n, const weft_phase *o, const void
     const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
     WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs;
     const WEFT_V count = WEFT_SET((WEFT_T)o->count), carried = WEFT_SET((WEFT_T)o->carried);
-    const int progress = o->progress, again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
+    const int again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
     size_t i;
 #define WEFT_STEP(LOAD, STORE)                                                                                         \
     {                                                                                                                  \
         WEFT_V now = LOAD(w + i), d = now;                                                                             \
-        if (progress) {                                                                                                \
-            if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                         \
-            d = WEFT_SUB(LOAD(x + i), d);                                                                              \
-            if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                 \
-        }                                                                                                              \
+        if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                             \
+        d = WEFT_SUB(LOAD(x + i), d);                                                                                  \
+        if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                     \
         if (sum) {                                                                                                     \
             now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
             STORE(w + i, now);                                                                                         \
         }                                                                                                              \
-        STORE(x + i, progress ? WEFT_ADD(now, d) : now);                                                               \
+        STORE(x + i, WEFT_ADD(now, d));                                                                                \
     }
     WEFT_EACH
 #undef WEFT_STEP
