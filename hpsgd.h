@@ -79,8 +79,8 @@
  * A round moves 2 (N-1)/N times the payload per worker (up to 8 KB, N-1 times), in about six messages to each peer;
  * divide by the steps of a round. Without keep_delta every 32nd is a reduction of its own. HPSGD_PAYLOAD_BF16 halves
  * the bytes: what rounding takes from a change stays in the replica and is part of the next one, so that nothing is
- * lost. The sum is rounded once more, alike for all (WEFT_ALGORITHM_RING and _DOUBLING: at every hop). A drain sends what is left over in a few rounds
- * more.
+ * lost. The sum is rounded once more, alike for all (WEFT_ALGORITHM_RING and _DOUBLING: at every hop). A drain sends
+ * what is left over in a few rounds more.
  *
  * ---- With your trainer ----
  *
@@ -5225,7 +5225,8 @@ enum { HPSGD_STEP_COPY = WEFT_STEP_HAVE + 1 };                           /* the 
 enum { HPSGD_SYNC_FRESH = 1, HPSGD_SYNC_CUT = 2, HPSGD_SYNC_EPOCH = 8 }; /* from this bit on: of the round cut */
 enum { HPSGD_SLABS = 32 };                                               /* of a payload that is summed in place */
 enum { HPSGD_RECORD_BYTES = 24 };                                        /* flags, steps, hash of W */
-enum { HPSGD_FLAG_DRAINING = 1, HPSGD_FLAG_UNSOUND = 2 };
+#define HPSGD_FLAG_DRAINING 1u
+#define HPSGD_FLAG_UNSOUND 2u
 enum { HPSGD_FLUSHES = 16 }; /* rounds that a drain may take for what rounding has left over */
 enum { HPSGD_MINE = 0, HPSGD_BESIDE = 1, HPSGD_BACK = 2 };
 enum { HPSGD_NAP_NS = 200000 }; /* after which the pool's thread looks whether it is to let go */

@@ -109,14 +109,14 @@ START_TEST(resume_at_every_step) {
 END_TEST
 
 /* One worker knows already that the round is done, the other does not: they go on together all the same. */
-/* The same, with a change that is not finite: its round is void, found so before or after it is saved. Saving moves no
+/* The same, with changes that are not finite, of all workers but one: their round is void, found so before or after it is saved. Saving moves no
  * parameter. */
 static int steps_with_a_spoilt_one(lock *k, uint64_t from, uint64_t to) {
     uint32_t r;
     for (; from < to; from++) {
         for (r = 0; r < k->size; r++) {
             lock_train(&k->worker[r].params, r, from);
-            if (from == 4 && r + 1 == k->size) cluster_set(&k->worker[r].params.tensor[0], 1, (double)NAN);
+            if (from == 4 && r) cluster_set(&k->worker[r].params.tensor[0], 1, (double)NAN);
         }
         LOCK_ALL(k, w, hpsgd_step(w->h));
         if (from % 2) lock_pump(k, 40);
@@ -149,7 +149,7 @@ START_TEST(resume_what_is_spoilt) {
                               "%u workers, variant %d, resumed at step %llu: other bits", n, v, (unsigned long long)at);
                 hpsgd_stats(again.worker[r].h, &stats);
                 ck_assert_uint_eq(stats.rounds_void, 1);
-                ck_assert_uint_eq(stats.steps_lost > 0, r + 1 == n);
+                ck_assert_int_eq(stats.steps_lost > 0, r > 0);
             }
             saved_free(&whole, &s);
             ck_assert_msg(lock_close(&whole), "%s", whole.why);
