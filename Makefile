@@ -74,7 +74,7 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
         tsan-programs fuzz-programs golden-programs mutants cross bench bench-kernels bench-collectives bench-subspace \
-        bench-linreg bench-sim bench-deps deps install uninstall clean
+        bench-linreg bench-sim bench-codecs bench-deps deps install uninstall clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
@@ -90,8 +90,8 @@ help:
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
 	@echo 'make bench           all benchmarks, results into bench/results/ (some minutes; the machine should be idle)'
-	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim    one of them; with'
-	@echo '                     BENCH_ARGS=--quick: a look; --help: what else'
+	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-codecs    one of them;'
+	@echo '                     with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean           remove build/'
@@ -152,7 +152,7 @@ BENCH = +@$(MAKE) --no-print-directory -f bench/Makefile BUILD='$(BUILD)' BENCH_
 bench:
 	$(BENCH) all
 
-bench-kernels bench-collectives bench-subspace bench-linreg bench-sim:
+bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-codecs:
 	$(BENCH) run-$(@:bench-%=%)
 
 bench-deps:
@@ -188,6 +188,17 @@ $(FUZZ): $(BUILD)/fuzz/%: tests/%.c Makefile
 $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CJSON) $(LIBS) -o $@
+
+# The codecs, while no header carries them: one for their tests alone.
+CARRIER := $(BUILD)/carrier/codec_carrier.h
+$(CARRIER): tests/carrier/codec_carrier.h src/amalgamate $(FOUNDATION)
+	@rm -rf $(BUILD)/carrier && mkdir -p $(BUILD)/carrier/src && cp -R src/weft $(BUILD)/carrier/src/
+	@cp tests/carrier/codec_carrier.h $(BUILD)/carrier/src/
+	src/amalgamate $(BUILD)/carrier/src/codec_carrier.h > $@
+
+CARRIED := $(foreach p,$(UNIT) $(ASAN_UNIT) $(FUZZ) $(GOLDEN),$(if $(findstring codec,$(notdir $p)),$p))
+$(CARRIED): $(CARRIER)
+$(CARRIED): INC += -I$(BUILD)/carrier
 
 unit-programs: $(UNIT) $(UNIT_AGAIN)
 asan-programs: $(ASAN_UNIT)

@@ -78,6 +78,21 @@ WIDE_FN(wide_i, wide_i_greater, (wide_i a, wide_i b), (int32_t)a.l[i] > (int32_t
 WIDE_FN(wide_i, wide_i_select, (wide_i m, wide_i a, wide_i b), (m.l[i] & a.l[i]) | (~m.l[i] & b.l[i]))
 WIDE_FN(wide_f, wide_i_to_f, (wide_i a), weft_bits_f32(a.l[i]))
 WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
+WIDE_FN(wide_i, wide_i_xor, (wide_i a, wide_i b), a.l[i] ^ b.l[i])
+WIDE_FN(wide_i, wide_i_mul, (wide_i a, wide_i b), a.l[i] * b.l[i])
+WIDE_FN(wide_i, wide_i_sra, (wide_i a, int n), a.l[i] >> n | (0u - (a.l[i] >> 31)) << (32 - n))
+WIDE_FN(wide_i, wide_i_max, (wide_i a, wide_i b), a.l[i] > b.l[i] ? a.l[i] : b.l[i])
+WIDE_FN(wide_i, wide_i_load8, (const uint8_t *p), ((uint32_t)p[i] ^ 0x80u) - 0x80u)
+WIDE_FN(wide_i, wide_i_from_f, (wide_f a), (uint32_t)(int32_t)a.l[i])
+WIDE_FN(wide_f, wide_f_from_i, (wide_i a), (float)(int32_t)a.l[i])
+WIDE_STORE(wide_i_store8, wide_i, uint8_t, (uint8_t))
+
+static inline unsigned wide_i_mask(wide_i m) {
+    unsigned bits = 0;
+    size_t i;
+    for (i = 0; i < WIDE; i++) bits |= (m.l[i] >> 31) << i;
+    return bits;
+}
 
 #define WEFT_SET_NAME(element, kernel) weft_wide_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
@@ -124,6 +139,15 @@ WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
 #define WEFT_I_GREATER wide_i_greater
 #define WEFT_I_SELECT wide_i_select
 #define WEFT_I_TO_F wide_i_to_f
+#define WEFT_I_XOR wide_i_xor
+#define WEFT_I_MUL wide_i_mul
+#define WEFT_I_SRA wide_i_sra
+#define WEFT_I_LOAD8 wide_i_load8
+#define WEFT_I_STORE8 wide_i_store8
+#define WEFT_I_FROM_F wide_i_from_f
+#define WEFT_F_FROM_I wide_f_from_i
+#define WEFT_I_MAX wide_i_max
+#define WEFT_I_MASK wide_i_mask
 
 #include "../src/weft/fp_begin.h"
 #define WEFT_ELEMENT 32
@@ -133,5 +157,8 @@ WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
 #include "../src/weft/fp_end.h"
 
 WEFT_SET_TABLES(wide, WEFT_ISA_SERIAL, NULL)
+#ifdef WEFT_CODEC_TABLES
+WEFT_CODEC_TABLES(wide)
+#endif
 
 #include "../src/weft/kernels/vocabulary_end.h"

@@ -63,6 +63,20 @@
 #define WEFT_I_GREATER(a, b) ((a) > (b))
 #define WEFT_I_SELECT(mask, a, b) ((mask) ? (a) : (b))
 #define WEFT_I_TO_F(v) weft_bits_f32(v)
+/*==== WITH codec.h ====*/
+/* For codecs. I_LOAD8, I_STORE8: signed 8-bit integers. I_MASK: bit i is lane i of what I_GREATER says. I_MAX: of
+ * values below 2^31. I_FROM_F: towards zero, called with what fits; F_FROM_I: of signed integers, exact up to 2^24.
+ * I_SRA: with the sign. I_MUL: the low 32 bits. */
+#define WEFT_I_XOR(a, b) ((a) ^ (b))
+#define WEFT_I_MUL(a, b) ((a) * (b))
+#define WEFT_I_SRA(a, n) ((a) >> (n) | (0u - ((a) >> 31)) << (32 - (n)))
+#define WEFT_I_LOAD8(p) (((uint32_t)*(p) ^ 0x80u) - 0x80u)
+#define WEFT_I_STORE8(p, v) (void)(*(p) = (uint8_t)((v) & 0xFFu))
+#define WEFT_I_FROM_F(v) ((uint32_t)(int32_t)(v))
+#define WEFT_F_FROM_I(v) ((float)(int32_t)(v))
+#define WEFT_I_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define WEFT_I_MASK(mask) ((mask) ? 1u : 0u)
+/*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
 #include "body.h"
@@ -70,5 +84,8 @@
 #include "body.h"
 
 WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
+/*==== WITH codec.h ====*/
+WEFT_CODEC_TABLES(serial)
+/*==== END WITH ====*/
 
 #include "vocabulary_end.h"

@@ -46,3 +46,14 @@
 #undef WEFT_I_GREATER
 #undef WEFT_I_SELECT
 #undef WEFT_I_TO_F
+/*==== WITH codec.h ====*/
+#undef WEFT_I_XOR
+#undef WEFT_I_MUL
+#undef WEFT_I_SRA
+#undef WEFT_I_LOAD8
+#undef WEFT_I_STORE8
+#undef WEFT_I_FROM_F
+#undef WEFT_F_FROM_I
+#undef WEFT_I_MAX
+#undef WEFT_I_MASK
+/*==== END WITH ====*/

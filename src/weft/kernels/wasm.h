@@ -55,6 +55,22 @@
 #define WEFT_I_GREATER(a, b) wasm_u32x4_gt(a, b)
 #define WEFT_I_SELECT(mask, a, b) wasm_v128_bitselect(a, b, mask)
 #define WEFT_I_TO_F(v) (v)
+/*==== WITH codec.h ====*/
+#define WEFT_I_XOR(a, b) wasm_v128_xor(a, b)
+#define WEFT_I_MUL(a, b) wasm_i32x4_mul(a, b)
+#define WEFT_I_SRA(a, n) wasm_i32x4_shr(a, n)
+#define WEFT_I_LOAD8(p) wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(p)))
+#define WEFT_I_STORE8(p, v) weft_wasm_store8(p, v)
+#define WEFT_I_FROM_F(v) wasm_i32x4_trunc_sat_f32x4(v)
+#define WEFT_F_FROM_I(v) wasm_f32x4_convert_i32x4(v)
+#define WEFT_I_MAX(a, b) wasm_u32x4_max(a, b)
+#define WEFT_I_MASK(mask) (unsigned)wasm_i32x4_bitmask(mask)
+
+WEFT_KERNEL void weft_wasm_store8(uint8_t *p, v128_t v) {
+    v = wasm_i16x8_narrow_i32x4(v, v);
+    wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(v, v), 0);
+}
+/*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
 #include "body.h"
@@ -62,5 +78,8 @@
 #include "body.h"
 
 WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
+/*==== WITH codec.h ====*/
+WEFT_CODEC_TABLES(wasm)
+/*==== END WITH ====*/
 
 #include "vocabulary_end.h"
