@@ -48,7 +48,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 
 UNIT_SRC := $(sort $(wildcard tests/test_*.c))
 # tests in which threads really run beside each other
-TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests/test_subspace_threads.c \
+TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests/test_subspace_threads.c tests/test_hpsgd_threads.c \
                tests/test_dsgd_aau_threads.c
 TSAN_SRC := $(filter $(TSAN_TESTS),$(UNIT_SRC))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
@@ -74,7 +74,7 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
         tsan-programs fuzz-programs golden-programs mutants cross bench bench-kernels bench-collectives bench-subspace \
-        bench-linreg bench-sim bench-codecs bench-deps deps install uninstall clean
+        bench-linreg bench-sim bench-stragglers bench-codecs bench-deps deps install uninstall clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
@@ -90,8 +90,8 @@ help:
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
 	@echo 'make bench           all benchmarks, results into bench/results/ (some minutes; the machine should be idle)'
-	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-codecs    one of them;'
-	@echo '                     with BENCH_ARGS=--quick: a look; --help: what else'
+	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-codecs'
+	@echo '                     one of them; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean           remove build/'
@@ -152,7 +152,7 @@ BENCH = +@$(MAKE) --no-print-directory -f bench/Makefile BUILD='$(BUILD)' BENCH_
 bench:
 	$(BENCH) all
 
-bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-codecs:
+bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-codecs:
 	$(BENCH) run-$(@:bench-%=%)
 
 bench-deps:

@@ -1232,6 +1232,27 @@ typedef struct weft_wide_set {
     void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
 } weft_wide_set;
 
+/* Of a replica's phase. Scalars are rounded to the element type before use. */
+typedef struct weft_phase {
+    double count;   /* divisor of the sum */
+    double carry;   /* of the phase that begins: x = w + carry * d */
+    double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
+    int progress;   /* merge: keep x - a */
+    int again;      /* merge: and put own, whose round is void, back */
+} weft_phase;
+
+/* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
+ * stays as it is. `own` NULL: carried does not matter. out may be sum or own. Elements: left to right, as written. */
+typedef struct weft_replica_set {
+    /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
+    uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
+                       int stream);
+    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d; without progress: x = w */
+    void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
+    /* x = (w + carry * q) + (d - q): q is what was sent of d */
+    void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
+} weft_replica_set;
+
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
     weft_isa isa;
@@ -1253,6 +1274,11 @@ typedef struct weft_wide_kernels {
     const weft_kernels *core; /* of the same instruction set */
     weft_wide_set f32, f64;
 } weft_wide_kernels;
+
+typedef struct weft_replica_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_replica_set f32, f64;
+} weft_replica_kernels;
 
 /* What the vocabulary of an instruction set and the kernels over it have in common. */
 #define WEFT_LANES_OF_A_BLOCK 16
@@ -1333,6 +1359,8 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
         WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, gram_block),                         \
             WEFT_SET_NAME(e, dots_block)                                                                               \
     }
+#define WEFT_REPLICA_SET(e)                                                                                            \
+    { WEFT_SET_NAME(e, replica_launch), WEFT_SET_NAME(e, replica_merge), WEFT_SET_NAME(e, replica_residual) }
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
@@ -1341,7 +1369,10 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
         {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
     static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
         {&weft_kernels_##set[0], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)},                                              \
-        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};
+        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};                                             \
+    static WEFT_UNUSED const weft_replica_kernels weft_replica_kernels_##set[2] = {                                    \
+        {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
+        {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
 
 /* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
  * body.h for each element type, take the vocabulary back.
@@ -1351,8 +1382,8 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
  *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
  *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
  *
- * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
- * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
+ * Loads and stores are unaligned. ADD, SUB, MUL and DIV round each time. F_NONFINITE, D_NONFINITE: how many lanes are
+ * NaN or infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
  * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
  * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
  * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
@@ -1370,6 +1401,7 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_F_ADD(a, b) ((a) + (b))
 #define WEFT_F_SUB(a, b) ((a) - (b))
 #define WEFT_F_MUL(a, b) ((a) * (b))
+#define WEFT_F_DIV(a, b) ((a) / (b))
 #define WEFT_F_NONFINITE(v) weft_f32_nonfinite(v)
 #define WEFT_F_TO_I(v) weft_f32_bits(v)
 
@@ -1383,6 +1415,7 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
 #define WEFT_D_ADD(a, b) ((a) + (b))
 #define WEFT_D_SUB(a, b) ((a) - (b))
 #define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_DIV(a, b) ((a) / (b))
 #define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
 #define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
 
@@ -1427,6 +1460,7 @@ WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
+#undef WEFT_F_DIV
 #undef WEFT_F_NONFINITE
 #undef WEFT_F_TO_I
 #undef WEFT_D
@@ -1441,6 +1475,7 @@ WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_DIV
 #undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
@@ -1495,6 +1530,7 @@ WEFT_FN void weft_x86_fence(void) {
 #define WEFT_F_ADD(a, b) _mm_add_ps(a, b)
 #define WEFT_F_SUB(a, b) _mm_sub_ps(a, b)
 #define WEFT_F_MUL(a, b) _mm_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm_div_ps(a, b)
 #define WEFT_F_NONFINITE(v)                                                                                            \
     WEFT_SSE2_COUNT(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(                                                  \
         _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7F800000)), _mm_set1_epi32(0x7F800000)))))
@@ -1511,6 +1547,7 @@ WEFT_FN void weft_x86_fence(void) {
 #define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm_div_pd(a, b)
 #define WEFT_D_MADD(sum, a, b) _mm_add_pd(sum, _mm_mul_pd(a, b))
 #define WEFT_D_NONFINITE(v)                                                                                            \
     WEFT_SSE2_COUNT(_mm_movemask_pd(_mm_castsi128_pd(                                                                  \
@@ -1565,6 +1602,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
+#undef WEFT_F_DIV
 #undef WEFT_F_NONFINITE
 #undef WEFT_F_TO_I
 #undef WEFT_D
@@ -1579,6 +1617,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_DIV
 #undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
@@ -1624,6 +1663,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #define WEFT_F_ADD(a, b) _mm256_add_ps(a, b)
 #define WEFT_F_SUB(a, b) _mm256_sub_ps(a, b)
 #define WEFT_F_MUL(a, b) _mm256_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm256_div_ps(a, b)
 #define WEFT_F_NONFINITE(v)                                                                                            \
     (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(                      \
         _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))
@@ -1643,6 +1683,7 @@ WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
 #define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
 #define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
 
 #define WEFT_U __m256i
@@ -1692,6 +1733,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
+#undef WEFT_F_DIV
 #undef WEFT_F_NONFINITE
 #undef WEFT_F_TO_I
 #undef WEFT_D
@@ -1706,6 +1748,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_DIV
 #undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
@@ -1749,6 +1792,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #define WEFT_F_ADD(a, b) _mm512_add_ps(a, b)
 #define WEFT_F_SUB(a, b) _mm512_sub_ps(a, b)
 #define WEFT_F_MUL(a, b) _mm512_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm512_div_ps(a, b)
 /* 0x99: NaN of either kind, infinity of either sign */
 #define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
 #define WEFT_F_TO_I(v) _mm512_castps_si512(v)
@@ -1767,6 +1811,7 @@ WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
 #define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
 #define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
 
 #define WEFT_U __m256i
@@ -1811,6 +1856,7 @@ WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
+#undef WEFT_F_DIV
 #undef WEFT_F_NONFINITE
 #undef WEFT_F_TO_I
 #undef WEFT_D
@@ -1825,6 +1871,7 @@ WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_DIV
 #undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
@@ -1900,6 +1947,7 @@ WEFT_FN size_t weft_x86_cache(void) {
 #define WEFT_F_ADD(a, b) vaddq_f32(a, b)
 #define WEFT_F_SUB(a, b) vsubq_f32(a, b)
 #define WEFT_F_MUL(a, b) vmulq_f32(a, b)
+#define WEFT_F_DIV(a, b) vdivq_f32(a, b)
 #define WEFT_F_NONFINITE(v) weft_neon_f_nonfinite(v)
 #define WEFT_F_TO_I(v) vreinterpretq_u32_f32(v)
 
@@ -1913,6 +1961,7 @@ WEFT_FN size_t weft_x86_cache(void) {
 #define WEFT_D_ADD(a, b) vaddq_f64(a, b)
 #define WEFT_D_SUB(a, b) vsubq_f64(a, b)
 #define WEFT_D_MUL(a, b) vmulq_f64(a, b)
+#define WEFT_D_DIV(a, b) vdivq_f64(a, b)
 #define WEFT_D_MADD(sum, a, b) vfmaq_f64(sum, a, b)
 #define WEFT_D_NONFINITE(v) weft_neon_d_nonfinite(v)
 
@@ -1974,6 +2023,7 @@ WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
+#undef WEFT_F_DIV
 #undef WEFT_F_NONFINITE
 #undef WEFT_F_TO_I
 #undef WEFT_D
@@ -1988,6 +2038,7 @@ WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_DIV
 #undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
@@ -2026,6 +2077,7 @@ WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
 #define WEFT_F_ADD(a, b) wasm_f32x4_add(a, b)
 #define WEFT_F_SUB(a, b) wasm_f32x4_sub(a, b)
 #define WEFT_F_MUL(a, b) wasm_f32x4_mul(a, b)
+#define WEFT_F_DIV(a, b) wasm_f32x4_div(a, b)
 #define WEFT_F_NONFINITE(v)                                                                                            \
     ((unsigned)__builtin_popcount((unsigned)wasm_i32x4_bitmask(                                                        \
         wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0x7F800000)), wasm_i32x4_splat(0x7F800000)))))
@@ -2041,6 +2093,7 @@ WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
 #define WEFT_D_ADD(a, b) wasm_f64x2_add(a, b)
 #define WEFT_D_SUB(a, b) wasm_f64x2_sub(a, b)
 #define WEFT_D_MUL(a, b) wasm_f64x2_mul(a, b)
+#define WEFT_D_DIV(a, b) wasm_f64x2_div(a, b)
 #define WEFT_D_MADD(sum, a, b) wasm_f64x2_add(sum, wasm_f64x2_mul(a, b))
 #define WEFT_D_NONFINITE(v)                                                                                            \
     ((unsigned)__builtin_popcount((unsigned)wasm_i64x2_bitmask(                                                        \
@@ -2089,6 +2142,7 @@ WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
+#undef WEFT_F_DIV
 #undef WEFT_F_NONFINITE
 #undef WEFT_F_TO_I
 #undef WEFT_D
@@ -2103,6 +2157,7 @@ WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_DIV
 #undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U
@@ -2225,6 +2280,25 @@ WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t b
     case WEFT_ISA_WASM: return &weft_wide_kernels_wasm[core->stream];
 #endif
     default: return &weft_wide_kernels_serial[core->stream];
+    }
+}
+
+WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_replica_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_replica_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_replica_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_replica_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_replica_kernels_wasm[core->stream];
+#endif
+    default: return &weft_replica_kernels_serial[core->stream];
     }
 }
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
@@ -2627,6 +2701,89 @@ WEFT_FN uint64_t weft_run_hash(const weft_kernels *k, const weft_pool *pool, wef
     j.first = first;
     weft_work_run(&j, pool, total);
     return total[0].count;
+}
+
+/* ---- a pass over a replica ---- */
+typedef struct weft_replica {
+    const weft_replica_kernels *kernels;
+    weft_phase phase;
+    weft_dtype dtype, payload; /* of x and w: f32 or f64; of sum, own and out: the same, or bf16 beside f32 */
+    int launch;                /* 0: merge */
+    const void *sum, *own;
+    void *w, *x, *out;
+} weft_replica;
+
+/* bf16 payloads go through f32 on the stack; what rounding takes from d stays in x. */
+WEFT_FN uint64_t weft_replica_bf16(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = &r->kernels->f32;
+    const weft_kernels *c = r->kernels->core;
+    const uint16_t *sum16 = (const uint16_t *)r->sum, *own16 = (const uint16_t *)r->own;
+    uint16_t *out = (uint16_t *)r->out;
+    float sum[WEFT_GROUP], own[WEFT_GROUP], d[WEFT_GROUP], *w = (float *)r->w, *x = (float *)r->x;
+    uint64_t bad = 0;
+    size_t m;
+    for (; n; n -= m, at += m) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        if (sum16) c->bf16_to_f32(m, sum16 + at, sum);
+        if (own16) c->bf16_to_f32(m, own16 + at, own);
+        if (!r->launch) {
+            k->merge(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at);
+            continue;
+        }
+        k->launch(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at, d, 0);
+        c->f32_to_bf16(m, d, out + at);
+        c->bf16_to_f32(m, out + at, own);
+        bad += c->f32.count_nonfinite(m, own);
+        k->residual(m, &r->phase, w + at, d, own, x + at);
+    }
+    return bad;
+}
+
+WEFT_FN uint64_t weft_replica_part(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = r->dtype == WEFT_F64 ? &r->kernels->f64 : &r->kernels->f32;
+    const size_t past = at * weft_dtype_bytes(r->dtype);
+    const void *sum = r->sum ? (const unsigned char *)r->sum + past : NULL;
+    const void *own = r->own ? (const unsigned char *)r->own + past : NULL;
+    unsigned char *w = (unsigned char *)r->w + past, *x = (unsigned char *)r->x + past;
+    if (r->payload == WEFT_BF16) return weft_replica_bf16(r, at, n);
+    if (r->launch)
+        return k->launch(n, &r->phase, sum, own, w, x, (unsigned char *)r->out + past,
+                         r->kernels->core->stream && r->out != r->sum && r->out != r->own);
+    k->merge(n, &r->phase, sum, own, w, x);
+    return 0;
+}
+
+#define WEFT_REPLICA_PIECE (WEFT_PIECE_BLOCKS * WEFT_BLOCK)
+enum { WEFT_REPLICA_WAVE = 64 }; /* pieces */
+
+typedef struct weft_replica_wave {
+    const weft_replica *replica;
+    size_t at, n;
+    uint64_t bad[WEFT_REPLICA_WAVE];
+} weft_replica_wave;
+
+WEFT_FN void weft_replica_piece(void *arg, size_t index) {
+    weft_replica_wave *v = (weft_replica_wave *)arg;
+    const weft_kernels *k = v->replica->kernels->core;
+    const size_t at = v->at + index * WEFT_REPLICA_PIECE, left = v->n - at;
+    v->bad[index] = weft_replica_part(v->replica, at, left < WEFT_REPLICA_PIECE ? left : WEFT_REPLICA_PIECE);
+    if (k->stream && k->fence) k->fence();
+}
+
+/* Over n elements; returns how many changes, as they are sent, are not finite (launch), or 0. */
+WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, size_t n) {
+    weft_replica_wave v;
+    uint64_t bad = 0;
+    size_t pieces, i;
+    v.replica = r;
+    v.n = n;
+    for (v.at = 0; v.at < n; v.at += pieces * WEFT_REPLICA_PIECE) {
+        pieces = (n - v.at - 1) / WEFT_REPLICA_PIECE + 1;
+        if (pieces > WEFT_REPLICA_WAVE) pieces = WEFT_REPLICA_WAVE;
+        weft_parallel_for(pool, pieces, weft_replica_piece, &v);
+        for (i = 0; i < pieces; i++) bad += v.bad[i];
+    }
+    return bad;
 }
 
 #endif /* WEFT_KERNELS_IMPLEMENTATION */
@@ -6695,6 +6852,7 @@ GRAWA_API void grawa_close(grawa *g) {
 #define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
 #define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
 #define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
+#define WEFT_DIV(a, b) WEFT_F_DIV(a, b)
 #define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD32(p)
 #define WEFT_NARROW(p, v) WEFT_D_STORE32(p, v)
@@ -6717,6 +6875,7 @@ GRAWA_API void grawa_close(grawa *g) {
 #define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
 #define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
 #define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
+#define WEFT_DIV(a, b) WEFT_D_DIV(a, b)
 #define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
 #define WEFT_WIDE(p) WEFT_D_LOAD(p)
 #define WEFT_NARROW(p, v) WEFT_D_STORE(p, v)
@@ -6851,6 +7010,92 @@ WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *x
         STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
     }
     WEFT_EACH_OUT(backup)
+#undef WEFT_STEP
+}
+
+/* ---- replicas: x = the replica, w = the global model, a = w + carried * own = where this phase began ---- */
+
+WEFT_KERNEL uint64_t WEFT_K(replica_launch)(size_t n, const weft_phase *o, const void *sums, const void *owns, void *ws,
+                                            void *xs, void *outs, int stream) {
+    const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
+    WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs, *out = (WEFT_T *)outs;
+    const WEFT_T carry = (WEFT_T)o->carry;
+    const WEFT_V count = WEFT_SET((WEFT_T)o->count), beta = WEFT_SET(carry), carried = WEFT_SET((WEFT_T)o->carried);
+    uint64_t bad = 0;
+    size_t i;
+    if (sum && !own && carry == 0) { /* as a rule */
+#define WEFT_STEP(LOAD, STORE, OUT)                                                                                    \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(w + i), d = WEFT_SUB(LOAD(x + i), was);                                                \
+        const WEFT_V now = WEFT_ADD(was, WEFT_DIV(LOAD(sum + i), count));                                              \
+        STORE(w + i, now);                                                                                             \
+        STORE(x + i, now);                                                                                             \
+        OUT(out + i, d);                                                                                               \
+        bad += WEFT_NONFINITE(d);                                                                                      \
+    }
+        WEFT_EACH_OUT(out)
+#undef WEFT_STEP
+        return bad;
+    }
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        WEFT_V now = LOAD(w + i), from = now, d;                                                                       \
+        if (own) from = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                               \
+        d = WEFT_SUB(LOAD(x + i), from);                                                                               \
+        if (sum) {                                                                                                     \
+            now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
+            STORE(w + i, now);                                                                                         \
+        }                                                                                                              \
+        if (carry != 0) now = WEFT_ADD(now, WEFT_MUL(beta, d));                                                        \
+        STORE(x + i, now);                                                                                             \
+        STORE(out + i, d);                                                                                             \
+        bad += WEFT_NONFINITE(d);                                                                                      \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+    return bad;
+}
+
+WEFT_KERNEL void WEFT_K(replica_merge)(size_t n, const weft_phase *o, const void *sums, const void *owns, void *ws,
+                                       void *xs) {
+    const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
+    WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs;
+    const WEFT_V count = WEFT_SET((WEFT_T)o->count), carried = WEFT_SET((WEFT_T)o->carried);
+    const int progress = o->progress, again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        WEFT_V now = LOAD(w + i), d = now;                                                                             \
+        if (progress) {                                                                                                \
+            if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                         \
+            d = WEFT_SUB(LOAD(x + i), d);                                                                              \
+            if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                 \
+        }                                                                                                              \
+        if (sum) {                                                                                                     \
+            now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
+            STORE(w + i, now);                                                                                         \
+        }                                                                                                              \
+        STORE(x + i, progress ? WEFT_ADD(now, d) : now);                                                               \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(replica_residual)(size_t n, const weft_phase *o, const void *ws, const void *ds, const void *qs,
+                                          void *xs) {
+    const WEFT_T *w = (const WEFT_T *)ws, *d = (const WEFT_T *)ds, *q = (const WEFT_T *)qs;
+    WEFT_T *x = (WEFT_T *)xs;
+    const WEFT_T carry = (WEFT_T)o->carry;
+    const WEFT_V beta = WEFT_SET(carry);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V sent = LOAD(q + i);                                                                               \
+        WEFT_V from = LOAD(w + i);                                                                                     \
+        if (carry != 0) from = WEFT_ADD(from, WEFT_MUL(beta, sent));                                                   \
+        STORE(x + i, WEFT_ADD(from, WEFT_SUB(LOAD(d + i), sent)));                                                     \
+    }
+    WEFT_EACH
 #undef WEFT_STEP
 }
 
@@ -7492,6 +7737,7 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_ADD
 #undef WEFT_SUB
 #undef WEFT_MUL
+#undef WEFT_DIV
 #undef WEFT_NONFINITE
 #undef WEFT_WIDE
 #undef WEFT_NARROW

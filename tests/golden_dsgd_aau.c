@@ -6,98 +6,21 @@
 #define DSGD_AAU_IMPLEMENTATION
 #include "../dsgd_aau.h"
 
-#include <cJSON.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
+#define GOLDEN_NAME "dsgd_aau"
+#define GOLDEN_USAGE                                                                                                   \
+    "Replays golden vectors (JSON) of DSGD-AAU: trace_* through dsgd_aau_pathsearch and dsgd_aau_weights, proto_*\n"   \
+    "through the protocol machine of dsgd_aau.h, every action to the letter. Tolerance: 1e-12.\n"
+#define GOLDEN_FIELDS                                                                                                  \
+    size_t workers, dim;                                                                                               \
+    weft_graph graph;                                                                                                  \
+    void *graph_memory;                                                                                                \
+    double eta, *h, *b, *x;                                                                                            \
+    uint64_t iterations, actions;
+#include "golden.h"
 
-#define MOST_BYTES (256u << 20) /* of a file */
 #define MOST_WORKERS 1024u
 #define MOST_DIM 4096u
 #define NEAR 1e-12
-
-typedef struct golden {
-    const char *path;
-    cJSON *doc;
-    size_t workers, dim;
-    weft_graph graph;
-    void *graph_memory;
-    double eta, *h, *b, *x;
-    uint64_t checks, misses, iterations, actions;
-    double worst; /* in tolerances */
-    char why[600];
-} golden;
-
-/* Remembers the first thing that is wrong; always 0. */
-static int bad(golden *g, const char *format, ...) {
-    va_list ap;
-    g->misses++;
-    if (g->why[0]) return 0;
-    va_start(ap, format);
-    vsnprintf(g->why, sizeof g->why, format, ap);
-    va_end(ap);
-    return 0;
-}
-
-static void *room(size_t n, size_t each) {
-    void *p = calloc(n + 1, each);
-    if (!p) {
-        fputs("golden-dsgd_aau: no memory\n", stderr);
-        exit(2);
-    }
-    return p;
-}
-
-/* ---- reading what may be anything ---- */
-
-static const cJSON *item(const cJSON *o, const char *key) {
-    return o ? cJSON_GetObjectItemCaseSensitive(o, key) : NULL;
-}
-
-/* Every key of an object is one of `keys` (separated by blanks). */
-static int known(golden *g, const cJSON *o, const char *where, const char *keys) {
-    const cJSON *k;
-    if (!cJSON_IsObject(o)) return bad(g, "%s is not an object", where);
-    cJSON_ArrayForEach(k, o) {
-        const char *at = keys;
-        size_t n = k->string && !strchr(k->string, ' ') ? strlen(k->string) : 0;
-        for (;;) {
-            at = n ? strstr(at, k->string) : NULL;
-            if (!at) return bad(g, "unknown key \"%.60s\" in %s", k->string ? k->string : "", where);
-            if ((at == keys || at[-1] == ' ') && (at[n] == ' ' || !at[n])) break;
-            at++;
-        }
-    }
-    return 1;
-}
-
-static int whole(golden *g, const cJSON *j, const char *what, double hi, size_t *out) {
-    if (!cJSON_IsNumber(j) || !(j->valuedouble >= 0 && j->valuedouble <= hi) || j->valuedouble != floor(j->valuedouble))
-        return bad(g, "%s: a whole number up to %g is expected", what, hi);
-    *out = (size_t)j->valuedouble;
-    return 1;
-}
-
-static int numbers(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
-    const cJSON *e;
-    if (!cJSON_IsArray(j) || (size_t)cJSON_GetArraySize(j) != n)
-        return bad(g, "%s: an array of %zu is expected", what, n);
-    cJSON_ArrayForEach(e, j) {
-        if (!cJSON_IsNumber(e) || !isfinite(e->valuedouble)) return bad(g, "%s: a number is expected", what);
-        *out++ = e->valuedouble;
-    }
-    return 1;
-}
-
-static int rows(golden *g, const cJSON *j, size_t n, size_t each, const char *what, double *out) {
-    const cJSON *e;
-    if (!cJSON_IsArray(j) || (size_t)cJSON_GetArraySize(j) != n) return bad(g, "%s: %zu rows are expected", what, n);
-    cJSON_ArrayForEach(e, j) {
-        if (!numbers(g, e, each, what, out)) return 0;
-        out += each;
-    }
-    return 1;
-}
 
 static int yes(golden *g, const cJSON *j, const char *what, int want) {
     g->checks++;
@@ -149,35 +72,6 @@ static int same_edges(golden *g, const cJSON *j, const char *what, size_t index,
         i++;
     }
     return 1;
-}
-
-static cJSON *parse(golden *g, const char *path) {
-    FILE *f = fopen(path, "rb");
-    char *text = NULL;
-    size_t bytes = 0, n;
-    cJSON *doc = NULL;
-    if (!f) {
-        bad(g, "%s cannot be opened", path);
-        return NULL;
-    }
-    do {
-        char *p = bytes < MOST_BYTES ? (char *)realloc(text, bytes + 65536 + 1) : NULL;
-        if (!p) {
-            bad(g, "%s is too large", path);
-            goto end;
-        }
-        text = p;
-        n = fread(text + bytes, 1, 65536, f);
-        bytes += n;
-    } while (n == 65536);
-    if (ferror(f))
-        bad(g, "%s cannot be read", path);
-    else if (!(doc = cJSON_ParseWithLength(text, bytes)))
-        bad(g, "%s is not JSON", path);
-end:
-    free(text);
-    fclose(f);
-    return doc;
 }
 
 static int make_graph(golden *g, const weft_edge *edge, size_t count) {
@@ -340,7 +234,7 @@ static int trace_events(golden *g, ideal *s) {
             size_t who;
             if (t > last && due(g, s)) ok = bad(g, "event %zu: an iteration was due before it", index);
             ok = ok && known(g, e, "a finish", "type t worker x") &&
-                 whole(g, item(e, "worker"), "worker", (double)(g->workers - 1), &who);
+                 whole(g, item(e, "worker"), "worker", 0, (double)(g->workers - 1), &who);
             if (ok && (s->available[who] || fabs(s->next[who] - t) > 1e-9))
                 ok = bad(g, "event %zu: worker %zu does not finish now, but at %.17g", index, who, s->next[who]);
             if (ok) {
@@ -435,7 +329,7 @@ static int trace_naive(golden *g) {
         parts += labels[i] == i;
         ok = ok && end[i]; /* so no edge has an end that is new, */
     }
-    ok = ok && whole(g, item(o, "components"), "components", 1e6, &components) && components == parts && parts > 1;
+    ok = ok && whole(g, item(o, "components"), "components", 0, 1e6, &components) && components == parts && parts > 1;
     memset(end, 1, g->workers); /* while ours finds what joins them */
     ok = ok && dsgd_aau_pathsearch(&g->graph, end, labels, NULL, 0) == parts - 1;
     free(labels);
@@ -453,7 +347,7 @@ static void trace(golden *g) {
     if (!known(g, g->doc, "the file",
                "name about rule release ties N dim edges eta h b x0 durations durations_note events epochs x_final "
                "naive_rule dsgd_final dsgd_equal") ||
-        !whole(g, item(g->doc, "N"), "N", MOST_WORKERS, &g->workers) || !g->workers || !cJSON_IsArray(list))
+        !whole(g, item(g->doc, "N"), "N", 0, MOST_WORKERS, &g->workers) || !g->workers || !cJSON_IsArray(list))
         return;
     edge = (weft_edge *)room((size_t)cJSON_GetArraySize(list), sizeof *edge);
     cJSON_ArrayForEach(e, list) {
@@ -464,7 +358,7 @@ static void trace(golden *g) {
     }
     if (!g->misses) make_graph(g, edge, n);
     free(edge);
-    if (g->misses || !read_problem(g) || !whole(g, item(g->doc, "dim"), "dim", MOST_DIM, &dim)) return;
+    if (g->misses || !read_problem(g) || !whole(g, item(g->doc, "dim"), "dim", 0, MOST_DIM, &dim)) return;
     if (dim != g->dim) {
         bad(g, "dim: x0 has %zu", g->dim);
         return;
@@ -584,7 +478,7 @@ static int u32_list(golden *g, const cJSON *j, size_t n, const char *what, uint3
         return bad(g, "%s: an array of %zu is expected", what, n);
     cJSON_ArrayForEach(e, j) {
         size_t v;
-        if (!whole(g, e, what, 4294967295.0, &v)) return 0;
+        if (!whole(g, e, what, 0, 4294967295.0, &v)) return 0;
         *out++ = (uint32_t)v;
     }
     return 1;
@@ -605,7 +499,7 @@ static int feed_message(golden *g, actor *a, size_t from, const cJSON *m) {
                  *labels = (uint32_t *)room(g->workers, sizeof *labels);
         size_t i;
         int ok = u32_list(g, cJSON_GetArrayItem(m, 1), g->graph.edges, "view", view) &&
-                 whole(g, cJSON_GetArrayItem(m, 2), "epoch", 1e15, &epoch) &&
+                 whole(g, cJSON_GetArrayItem(m, 2), "epoch", 0, 1e15, &epoch) &&
                  u32_list(g, cJSON_GetArrayItem(m, 3), g->workers, "labels", labels);
         for (i = 0; ok && i < g->workers; i++)
             if (labels[i] >= g->workers) ok = bad(g, "record %zu: a label that is no worker", a->index);
@@ -614,8 +508,9 @@ static int feed_message(golden *g, actor *a, size_t from, const cJSON *m) {
         free(labels);
         return ok;
     }
-    if (kind != DSGD_AAU_BUSY && !whole(g, cJSON_GetArrayItem(m, 1), "transaction or session", 4e9, &id)) return 0;
-    if (kind == DSGD_AAU_COMMIT && !whole(g, cJSON_GetArrayItem(m, 2), "leaves", (double)g->workers, &count)) return 0;
+    if (kind != DSGD_AAU_BUSY && !whole(g, cJSON_GetArrayItem(m, 1), "transaction or session", 0, 4e9, &id)) return 0;
+    if (kind == DSGD_AAU_COMMIT && !whole(g, cJSON_GetArrayItem(m, 2), "leaves", 0, (double)g->workers, &count))
+        return 0;
     if ((kind == DSGD_AAU_ACCEPT || kind == DSGD_AAU_COMMIT) && !a->payload)
         return bad(g, "record %zu: a message without its payload", a->index);
     dsgd_aau_hear(&a->core, slot, kind, (uint32_t)id, (uint32_t)count);
@@ -632,11 +527,11 @@ static int feed(golden *g, actor *a, const cJSON *event) {
         return 1;
     }
     if (!strcmp(what->valuestring, "recv"))
-        return whole(g, cJSON_GetArrayItem(event, 1), "sender", (double)(g->workers - 1), &n) &&
+        return whole(g, cJSON_GetArrayItem(event, 1), "sender", 0, (double)(g->workers - 1), &n) &&
                feed_message(g, a, n, cJSON_GetArrayItem(event, 2));
     if (!strcmp(what->valuestring, "timer")) {
         tag = cJSON_GetArrayItem(event, 1);
-        if (!whole(g, cJSON_GetArrayItem(tag, 1), "session of the timer", 4e9, &n)) return 0;
+        if (!whole(g, cJSON_GetArrayItem(tag, 1), "session of the timer", 0, 4e9, &n)) return 0;
         dsgd_aau_linger(&a->core, (uint32_t)n);
         return 1;
     }
@@ -652,9 +547,9 @@ static int proto_record(golden *g, actor *all, const cJSON *r, size_t index) {
     int ok;
     if (!known(g, r, "a record", "t worker event payload actions after") ||
         !known(g, after, "after", "st session released view epoch labels x") ||
-        !whole(g, item(r, "worker"), "worker", (double)(g->workers - 1), &who) ||
-        !whole(g, item(after, "session"), "session", 4e9, &session) ||
-        !whole(g, item(after, "epoch"), "epoch", 1e15, &epoch))
+        !whole(g, item(r, "worker"), "worker", 0, (double)(g->workers - 1), &who) ||
+        !whole(g, item(after, "session"), "session", 0, 4e9, &session) ||
+        !whole(g, item(after, "epoch"), "epoch", 0, 1e15, &epoch))
         return 0;
     a = &all[who];
     a->index = index;
@@ -746,8 +641,6 @@ static void proto(golden *g) {
 /* ---- all files ---- */
 
 static void replay_file(golden *g) {
-    g->doc = parse(g, g->path);
-    if (!g->doc) return;
     if (item(g->doc, "events"))
         trace(g);
     else if (item(g->doc, "records"))
@@ -757,45 +650,17 @@ static void replay_file(golden *g) {
     if (!g->misses && !g->iterations && !g->actions) bad(g, "compares nothing");
 }
 
-static int usage(FILE *to, int status) {
-    fputs(
-        "usage: golden-dsgd_aau FILE...\n"
-        "Replays golden vectors (JSON) of DSGD-AAU: trace_* through dsgd_aau_pathsearch and dsgd_aau_weights, proto_*\n"
-        "through the protocol machine of dsgd_aau.h, every action to the letter. Prints a line for each file: how "
-        "many\n"
-        "numbers were compared, and the worst error in units of its tolerance (1e-12; 1 is the limit).\n"
-        "Exit status: 0 all agree, 1 a miss, an unknown key or a file that compares nothing, 2 bad usage.\n",
-        to);
-    return status;
+static void forget_file(golden *g) {
+    free(g->graph_memory);
+    free(g->h);
+    free(g->b);
+    free(g->x);
+}
+
+static void tell_file(const golden *g) {
+    printf("; %llu iterations, %llu actions", (unsigned long long)g->iterations, (unsigned long long)g->actions);
 }
 
 int main(int argc, char **argv) {
-    int i, failed = 0;
-    if (argc < 2) return usage(stderr, 2);
-    for (i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return usage(stdout, 0);
-        if (argv[i][0] == '-' && argv[i][1]) {
-            fprintf(stderr, "golden-dsgd_aau: unknown option %s\n", argv[i]);
-            return usage(stderr, 2);
-        }
-    }
-    printf("%-42s %9s  %s\n", "file", "compared", "worst error / tolerance");
-    for (i = 1; i < argc; i++) {
-        golden g;
-        const char *slash = strrchr(argv[i], '/');
-        memset(&g, 0, sizeof g);
-        g.path = argv[i];
-        replay_file(&g);
-        printf("%-42s %9llu  %.3g  %s%s; %llu iterations, %llu actions\n", slash ? slash + 1 : argv[i],
-               (unsigned long long)g.checks, g.worst, g.misses ? "FAILED: " : "ok", g.why,
-               (unsigned long long)g.iterations, (unsigned long long)g.actions);
-        failed += g.misses != 0;
-        cJSON_Delete(g.doc);
-        free(g.graph_memory);
-        free(g.h);
-        free(g.b);
-        free(g.x);
-    }
-    printf("%d of %d files agree\n", argc - 1 - failed, argc - 1);
-    return failed != 0;
+    return golden_main(argc, argv, replay_file, forget_file, tell_file);
 }

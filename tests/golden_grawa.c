@@ -12,43 +12,25 @@
 #include "grawa_model.h"
 #include "train/elastic.h"
 
-#include <cJSON.h>
-#include <stdio.h>
+#define GOLDEN_NAME "grawa"
+#define GOLDEN_USAGE "Replays golden vectors (JSON) of GRAWA, EASGD and LSGD through grawa.h.\n"
+/* inputs_doc: the file whose inputs a file without any refers to. may_be_nan: the published code has divided by zero:
+ * its values say nothing any more. */
+#define GOLDEN_FIELDS                                                                                                  \
+    cJSON *inputs_doc;                                                                                                 \
+    uint32_t workers;                                                                                                  \
+    size_t layers, elements;                                                                                           \
+    size_t *count, *start;                                                                                             \
+    double c1, c2, p2, lr, mom, wd, ema_mu, step_beta;                                                                 \
+    int prox, l_comm, g_comm, has_mu;                                                                                  \
+    long tau;                                                                                                          \
+    double abs, rel;                                                                                                   \
+    double *init, *center;                                                                                             \
+    int may_be_nan;
+#include "golden.h"
 
-#define MOST_BYTES (256u << 20) /* of a file */
 #define MOST_WORKERS 256u
 #define MOST_ELEMENTS 10000000u
-
-/* ---- one file ---- */
-
-typedef struct golden {
-    const char *path;
-    cJSON *doc, *inputs_doc; /* inputs_doc: the file whose inputs a file without any refers to */
-    uint32_t workers;
-    size_t layers, elements;
-    size_t *count, *start;
-    double c1, c2, p2, lr, mom, wd, ema_mu, step_beta;
-    int prox, l_comm, g_comm, has_mu;
-    long tau;
-    double abs, rel;
-    double *init, *center;
-    int may_be_nan; /* the published code has divided by zero: its values say nothing any more */
-    /* what came of it */
-    uint64_t checks, misses;
-    double worst; /* in tolerances */
-    char why[600];
-} golden;
-
-/* Remembers the first thing that is wrong; always 0. */
-static int bad(golden *g, const char *format, ...) {
-    va_list ap;
-    g->misses++;
-    if (g->why[0]) return 0;
-    va_start(ap, format);
-    vsnprintf(g->why, sizeof g->why, format, ap);
-    va_end(ap);
-    return 0;
-}
 
 /* |got - want| <= abs + rel |want|; NaN and infinity must be the same. */
 static int near(golden *g, const char *what, long round, long worker, double got, double want, double abs, double rel) {
@@ -72,45 +54,10 @@ static int exactly(golden *g, const char *what, long round, long worker, double 
     return bad(g, "%s, round %ld, worker %ld: %.9g instead of %.9g", what, round + 1, worker, got, want);
 }
 
-/* ---- reading what may be anything ---- */
-
-/* Every key of an object is one of `keys` (separated by blanks). */
-static int known(golden *g, const cJSON *o, const char *where, const char *keys) {
-    const cJSON *k;
-    if (!cJSON_IsObject(o)) return bad(g, "%s is not an object", where);
-    cJSON_ArrayForEach(k, o) {
-        const char *at = keys;
-        size_t n = k->string && !strchr(k->string, ' ') ? strlen(k->string) : 0;
-        for (;;) {
-            at = n ? strstr(at, k->string) : NULL;
-            if (!at) return bad(g, "unknown key \"%.60s\" in %s", k->string ? k->string : "", where);
-            if ((at == keys || at[-1] == ' ') && (at[n] == ' ' || !at[n])) break;
-            at++;
-        }
-    }
-    return 1;
-}
-
-static const cJSON *item(const cJSON *o, const char *key) {
-    return o ? cJSON_GetObjectItemCaseSensitive(o, key) : NULL;
-}
-
-static int number(golden *g, const cJSON *j, const char *what, double *out) {
-    if (cJSON_IsNumber(j))
-        *out = j->valuedouble;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "nan"))
-        *out = MODEL_NAN;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "inf"))
-        *out = MODEL_INFINITY;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "-inf"))
-        *out = -MODEL_INFINITY;
-    else
-        return bad(g, "%s: a number is expected", what);
-    return 1;
-}
+/* ---- reading ---- */
 
 /* A finite number of an object; `fallback` if the key is absent, which is an error if that is NaN. */
-static int field(golden *g, const cJSON *o, const char *key, double fallback, double *out) {
+static int optional(golden *g, const cJSON *o, const char *key, double fallback, double *out) {
     const cJSON *j = item(o, key);
     *out = fallback;
     if (!j) return isnan(fallback) ? bad(g, "%s is missing", key) : 1;
@@ -121,31 +68,9 @@ static int field(golden *g, const cJSON *o, const char *key, double fallback, do
 
 static int integer(golden *g, const cJSON *o, const char *key, double lo, double hi, long fallback, long *out) {
     double v;
-    if (!field(g, o, key, fallback < 0 ? MODEL_NAN : (double)fallback, &v)) return 0;
+    if (!optional(g, o, key, fallback < 0 ? MODEL_NAN : (double)fallback, &v)) return 0;
     if (v != floor(v) || v < lo || v > hi) return bad(g, "%s: %g is not a whole number from %g to %g", key, v, lo, hi);
     *out = (long)v;
-    return 1;
-}
-
-/* An array of exactly n, or NULL. */
-static const cJSON *array(golden *g, const cJSON *j, size_t n, const char *what) {
-    if (!cJSON_IsArray(j)) {
-        bad(g, "%s: an array is expected", what);
-        return NULL;
-    }
-    if ((size_t)cJSON_GetArraySize(j) != n) {
-        bad(g, "%s: %zu entries are expected, there are %d", what, n, cJSON_GetArraySize(j));
-        return NULL;
-    }
-    return j;
-}
-
-static int numbers(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
-    const cJSON *e;
-    if (!array(g, j, n, what)) return 0;
-    cJSON_ArrayForEach(e, j) {
-        if (!number(g, e, what, out++)) return 0;
-    }
     return 1;
 }
 
@@ -173,67 +98,12 @@ static int all_layers(golden *g, const cJSON *j, const char *what, double *out) 
 }
 
 /* [worker][n] */
-static int rows(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
-    const cJSON *e;
-    if (!array(g, j, g->workers, what)) return 0;
-    cJSON_ArrayForEach(e, j) {
-        if (!numbers(g, e, n, what, out)) return 0;
-        out += n;
-    }
-    return 1;
+static int worker_rows(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
+    return rows(g, j, g->workers, n, what, out);
 }
 
-static double *room(size_t n) {
-    double *p = (double *)calloc(n + 1, sizeof *p);
-    if (!p) {
-        fputs("golden-grawa: no memory\n", stderr);
-        exit(2);
-    }
-    return p;
-}
-
-static char *slurp(golden *g, const char *path, size_t *bytes) {
-    FILE *f = fopen(path, "rb");
-    char *text = NULL;
-    *bytes = 0;
-    if (!f) {
-        bad(g, "%s cannot be opened", path);
-        return NULL;
-    }
-    for (;;) {
-        size_t n;
-        char *p = *bytes < MOST_BYTES ? (char *)realloc(text, *bytes + 65536 + 1) : NULL;
-        if (!p) {
-            bad(g, "%s is too large", path);
-            free(text);
-            fclose(f);
-            return NULL;
-        }
-        text = p;
-        n = fread(text + *bytes, 1, 65536, f);
-        *bytes += n;
-        if (n < 65536) break;
-    }
-    if (ferror(f)) {
-        bad(g, "%s cannot be read", path);
-        free(text);
-        text = NULL;
-    } else {
-        text[*bytes] = 0;
-    }
-    fclose(f);
-    return text;
-}
-
-static cJSON *parse(golden *g, const char *path) {
-    size_t bytes;
-    char *text = slurp(g, path, &bytes);
-    cJSON *doc;
-    if (!text) return NULL;
-    doc = cJSON_ParseWithLength(text, bytes);
-    free(text);
-    if (!doc) bad(g, "%s is not JSON", path);
-    return doc;
+static double *doubles(size_t n) {
+    return (double *)room(n, sizeof(double));
 }
 
 #define HEAD_KEYS "case provenance provenance_detail note "
@@ -252,9 +122,10 @@ static int read_head(golden *g, const cJSON *doc) {
     if (!integer(g, doc, "local_steps_per_round", 0, 1e6, -1, &g->tau)) return 0;
     if (!known(g, h, "hyper", "c1 c2 p2 prox l_comm g_comm lr mom wd ema_mu step_beta")) return 0;
     g->has_mu = item(h, "ema_mu") != NULL;
-    if (!field(g, h, "c1", 0, &g->c1) || !field(g, h, "c2", MODEL_NAN, &g->c2) || !field(g, h, "p2", 0, &g->p2) ||
-        !field(g, h, "lr", 0.1, &g->lr) || !field(g, h, "mom", 0, &g->mom) || !field(g, h, "wd", 0, &g->wd) ||
-        !field(g, h, "ema_mu", GRAWA_MODEL_MU, &g->ema_mu) || !field(g, h, "step_beta", 0.85, &g->step_beta))
+    if (!optional(g, h, "c1", 0, &g->c1) || !optional(g, h, "c2", MODEL_NAN, &g->c2) ||
+        !optional(g, h, "p2", 0, &g->p2) || !optional(g, h, "lr", 0.1, &g->lr) || !optional(g, h, "mom", 0, &g->mom) ||
+        !optional(g, h, "wd", 0, &g->wd) || !optional(g, h, "ema_mu", GRAWA_MODEL_MU, &g->ema_mu) ||
+        !optional(g, h, "step_beta", 0.85, &g->step_beta))
         return 0;
     if (item(h, "prox") && !cJSON_IsBool(item(h, "prox"))) return bad(g, "hyper.prox: true or false is expected");
     g->prox = cJSON_IsTrue(item(h, "prox"));
@@ -263,8 +134,8 @@ static int read_head(golden *g, const cJSON *doc) {
     if (!integer(g, h, "g_comm", 1, 1e6, g->tau > 0 ? g->tau : 1, &v)) return 0;
     g->g_comm = (int)v;
     g->abs = g->rel = 2e-6;
-    if (t && (!known(g, t, "tolerance", "abs rel") || !field(g, t, "abs", MODEL_NAN, &g->abs) ||
-              !field(g, t, "rel", MODEL_NAN, &g->rel)))
+    if (t && (!known(g, t, "tolerance", "abs rel") || !optional(g, t, "abs", MODEL_NAN, &g->abs) ||
+              !optional(g, t, "rel", MODEL_NAN, &g->rel)))
         return 0;
     if (g->abs < 0 || g->rel < 0) return bad(g, "a negative tolerance");
     if (!cJSON_IsArray(l)) return bad(g, "layers: an array is expected");
@@ -287,8 +158,8 @@ static int read_head(golden *g, const cJSON *doc) {
     }
     if (total * g->workers > MOST_ELEMENTS) return bad(g, "too many elements");
     g->elements = (size_t)total;
-    g->init = room(g->workers * g->elements);
-    g->center = room(g->elements);
+    g->init = doubles(g->workers * g->elements);
+    g->center = doubles(g->elements);
     if (!known(g, init, "init", "params center")) return 0;
     return all_layers(g, item(init, "params"), "init.params", g->init) &&
            layers(g, item(init, "center"), "init.center", g->center);
@@ -408,12 +279,12 @@ static int replay_open(replay *r) {
     size_t i = 0;
     double period = g->tau > 0 ? (double)g->tau : 1.0;
     r->host = (host *)calloc(g->workers, sizeof *r->host);
-    r->velocity = room(g->workers * g->elements);
-    r->step_ema = room(g->workers * g->layers);
+    r->velocity = doubles(g->workers * g->elements);
+    r->step_ema = doubles(g->workers * g->layers);
     r->step_seen = (uint64_t *)calloc(g->workers, sizeof *r->step_seen);
-    r->grad = room(g->workers * g->elements);
-    r->a = room(g->workers * g->elements);
-    r->b = room(g->workers * g->elements);
+    r->grad = doubles(g->workers * g->elements);
+    r->a = doubles(g->workers * g->elements);
+    r->b = doubles(g->workers * g->elements);
     r->center = (weft_tensors *)calloc(g->workers, sizeof *r->center);
     r->bn = (weft_tensors *)calloc(g->workers, sizeof *r->bn);
     for (w = 0; w < g->workers; w++) {
@@ -539,7 +410,7 @@ static int replay_step(replay *r, uint32_t w, const cJSON *grads, const double *
 static int replay_weights(replay *r, const cJSON *in) {
     golden *g = r->g;
     const double **p = (const double **)calloc(g->layers + 1, sizeof *p);
-    double *n = room(r->m.groups);
+    double *n = doubles(r->m.groups);
     uint32_t w;
     size_t l, i;
     (void)in;
@@ -574,15 +445,15 @@ static int replay_groups(replay *r, const cJSON *e, const char *key, long round,
     const cJSON *j = item(e, key);
     size_t k, n = r->m.groups;
     uint32_t w;
-    double *want = room(g->workers * (n > g->layers ? n : g->layers));
+    double *want = doubles(g->workers * (n > g->layers ? n : g->layers));
     int ok = 1;
     if (j && !strcmp(key, "running_norms") && r->by_model) { /* the file has them by layer, the library their sum */
-        double *by_layer = room(g->workers * g->layers);
-        ok = rows(g, j, g->layers, key, by_layer);
+        double *by_layer = doubles(g->workers * g->layers);
+        ok = worker_rows(g, j, g->layers, key, by_layer);
         for (k = 0; ok && k < g->workers * g->layers; k++) want[k / g->layers] += by_layer[k];
         free(by_layer);
     } else if (j) {
-        ok = rows(g, j, n, key, want);
+        ok = worker_rows(g, j, n, key, want);
     }
     for (w = 0; ok && j && w < g->workers; w++)
         for (k = 0; ok && k < n; k++) {
@@ -667,7 +538,7 @@ static int replay_round(replay *r, long round, const cJSON *in, const cJSON *all
                 bn = bn ? array(g, cJSON_GetArrayItem(bn, (int)w), r->bn_tensors, "bn_after_comm") : NULL;
                 if (!bn) return 0;
                 for (size_t t = 0; t < r->bn_tensors; t++) {
-                    double *v = room(r->bn_count[t]);
+                    double *v = doubles(r->bn_count[t]);
                     ok = numbers(g, cJSON_GetArrayItem(bn, (int)t), r->bn_count[t], "bn_after_comm", v);
                     for (size_t i = 0; ok && i < r->bn_count[t]; i++) cluster_set(&r->bn[w].tensor[t], i, v[i]);
                     free(v);
@@ -873,13 +744,13 @@ static int contest_open(contest *k) {
     d.count = g->count;
     d.grawa.initial = GRAWA_INITIAL_KEEP;
     k->e = (elastic *)calloc(g->workers, sizeof *k->e);
-    k->weight = room(g->workers);
+    k->weight = doubles(g->workers);
     k->rank = (uint32_t *)calloc(g->workers, sizeof *k->rank);
-    k->x = room(g->workers * g->elements);
-    k->velocity = room(g->workers * g->elements);
-    k->anchor = room(g->elements);
-    k->in = room(g->workers * (g->elements > g->workers ? g->elements : g->workers));
-    k->want = room(g->workers * g->elements);
+    k->x = doubles(g->workers * g->elements);
+    k->velocity = doubles(g->workers * g->elements);
+    k->anchor = doubles(g->elements);
+    k->in = doubles(g->workers * (g->elements > g->workers ? g->elements : g->workers));
+    k->want = doubles(g->workers * g->elements);
     k->doing = (weft_collective **)calloc(g->workers, sizeof *k->doing);
     memcpy(k->x, g->init, g->workers * g->elements * sizeof *k->x);
     memcpy(k->anchor, g->center, g->elements * sizeof *k->anchor);
@@ -1004,7 +875,7 @@ static int lsgd_round(contest *k, long round, const cJSON *in, const cJSON *e, i
         global = !groups || (round + 1) % (g->g_comm > g->l_comm ? g->g_comm / g->l_comm : 1) == 0;
     uint32_t w, i, leader = 0;
     uint32_t *members = (uint32_t *)calloc(g->workers, sizeof *members);
-    double *losses = k->in, *seen = room(g->workers);
+    double *losses = k->in, *seen = doubles(g->workers);
     int ok = numbers(g, item(in, "losses"), g->workers, "losses", losses);
     for (w = 0; ok && w < g->workers; w++) {
         memset(k->e[w].loss, 0, g->workers * sizeof(float));
@@ -1195,11 +1066,11 @@ static void server_replay(golden *g) {
     if (!known(g, doc, "the file", HEAD_KEYS "workers tau period_seconds answer_codes request_times expected_answers"))
         return;
     if (!integer(g, doc, "workers", 1, MOST_WORKERS, -1, &workers) || !integer(g, doc, "tau", 1, 1e6, -1, &tau) ||
-        !field(g, doc, "period_seconds", MODEL_NAN, &budget))
+        !optional(g, doc, "period_seconds", MODEL_NAN, &budget))
         return;
     n = cJSON_IsArray(item(doc, "request_times")) ? (size_t)cJSON_GetArraySize(item(doc, "request_times")) : 0;
-    time = room(n);
-    answer = room(n);
+    time = doubles(n);
+    answer = doubles(n);
     fresh = (unsigned char *)malloc((size_t)workers);
     if (!numbers(g, item(doc, "request_times"), n, "request_times", time) ||
         !numbers(g, item(doc, "expected_answers"), n, "expected_answers", answer)) {
@@ -1293,7 +1164,7 @@ static void async_replay(golden *g) {
     memset(&c, 0, sizeof c);
     if (!known(g, doc, "the file", HEAD_KEYS "workers tau step_seconds collective_seconds rounds")) return;
     if (!integer(g, doc, "workers", 2, MOST_WORKERS, -1, &workers) || !integer(g, doc, "tau", 1, 1e6, -1, &tau) ||
-        !field(g, doc, "collective_seconds", MODEL_NAN, &collective))
+        !optional(g, doc, "collective_seconds", MODEL_NAN, &collective))
         return;
     if (!(collective >= 0) || collective > 1e4) {
         bad(g, "collective_seconds: 0 to 10000 is expected");
@@ -1328,7 +1199,7 @@ static void async_replay(golden *g) {
         if (g->misses || !known(g, rd, "a round", "local_steps wait collective_starts") ||
             !numbers(g, item(rd, "local_steps"), (size_t)workers, "local_steps", steps) ||
             !numbers(g, item(rd, "wait"), (size_t)workers, "wait", wait) ||
-            !field(g, rd, "collective_starts", MODEL_NAN, &starts))
+            !optional(g, rd, "collective_starts", MODEL_NAN, &starts))
             break;
         for (w = 0; w < c.size; w++)
             if (joined[w] > start) start = joined[w];
@@ -1366,8 +1237,6 @@ static int find_inputs(golden *g) {
 static void replay_file(golden *g) {
     const cJSON *algorithm;
     const char *a;
-    g->doc = parse(g, g->path);
-    if (!g->doc) return;
     if (!cJSON_IsObject(g->doc)) {
         bad(g, "not an object");
         return;
@@ -1394,7 +1263,7 @@ static void replay_file(golden *g) {
         const cJSON *h = item(g->doc, "hyper");
         long workers = 0;
         if (!integer(g, g->doc, "workers", 1, MOST_WORKERS, -1, &workers) || !known(g, h, "hyper", "c2 ema_mu") ||
-            !field(g, h, "c2", MODEL_NAN, &g->c2) || !field(g, h, "ema_mu", GRAWA_MODEL_MU, &g->ema_mu))
+            !optional(g, h, "c2", MODEL_NAN, &g->c2) || !optional(g, h, "ema_mu", GRAWA_MODEL_MU, &g->ema_mu))
             return;
         if ((uint32_t)workers != g->workers || cJSON_GetArraySize(item(g->inputs_doc, "rounds")) != 1) {
             bad(g, "the inputs do not fit");
@@ -1409,44 +1278,14 @@ static void replay_file(golden *g) {
         bad(g, "unknown algorithm \"%.40s\"", a);
 }
 
-static int usage(FILE *to, int status) {
-    fputs("usage: golden-grawa FILE...\n"
-          "Replays golden vectors (JSON) of GRAWA, EASGD and LSGD through grawa.h and prints a line for each file: how "
-          "many\n"
-          "numbers were compared, and the worst error, in units of the file's tolerance (1 is the limit).\n"
-          "Exit status: 0 all agree, 1 a miss, an unknown key or a file that compares nothing, 2 bad usage.\n",
-          to);
-    return status;
+static void forget_file(golden *g) {
+    if (g->inputs_doc != g->doc) cJSON_Delete(g->inputs_doc);
+    free(g->count);
+    free(g->start);
+    free(g->init);
+    free(g->center);
 }
 
 int main(int argc, char **argv) {
-    int i, failed = 0;
-    if (argc < 2) return usage(stderr, 2);
-    for (i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return usage(stdout, 0);
-        if (argv[i][0] == '-' && argv[i][1]) {
-            fprintf(stderr, "golden-grawa: unknown option %s\n", argv[i]);
-            return usage(stderr, 2);
-        }
-    }
-    printf("%-42s %9s  %s\n", "file", "compared", "worst error / tolerance");
-    for (i = 1; i < argc; i++) {
-        golden g;
-        const char *slash = strrchr(argv[i], '/');
-        memset(&g, 0, sizeof g);
-        g.path = argv[i];
-        replay_file(&g);
-        if (!g.misses && !g.checks) bad(&g, "compares nothing");
-        printf("%-42s %9llu  %.3g  %s%s\n", slash ? slash + 1 : argv[i], (unsigned long long)g.checks, g.worst,
-               g.misses ? "FAILED: " : "ok", g.why);
-        failed += g.misses != 0;
-        cJSON_Delete(g.doc);
-        if (g.inputs_doc != g.doc) cJSON_Delete(g.inputs_doc);
-        free(g.count);
-        free(g.start);
-        free(g.init);
-        free(g.center);
-    }
-    printf("%d of %d files agree\n", argc - 1 - failed, argc - 1);
-    return failed != 0;
+    return golden_main(argc, argv, replay_file, forget_file, NULL);
 }

@@ -14,45 +14,27 @@
 #include "subspace_model.h"
 #include "subspace_team.h"
 
-#include <cJSON.h>
-#include <float.h>
-#include <stdio.h>
+#define GOLDEN_NAME "subspace"
+#define GOLDEN_USAGE                                                                                                   \
+    "Replays golden vectors (JSON) of AdaCons through subspace.h, and says which documented rule took over where "     \
+    "the\n"                                                                                                            \
+    "published code yields NaN. Files of training runs (linreg-reference-1) are no vectors: they are skipped.\n"
+#define GOLDEN_FIELDS                                                                                                  \
+    uint32_t workers;                                                                                                  \
+    size_t tensors, elements;                                                                                          \
+    size_t *count;                                                                                                     \
+    double momentum, epsilon;                                                                                          \
+    int zero_sum, excluded, rejected; /* guards that were seen */
+#include "golden.h"
 
-#define MOST_BYTES (256u << 20) /* of a file */
+#include <float.h>
+
 #define MOST_WORKERS 64u
 #define MOST_ELEMENTS 10000000u
 #define MOST_TENSORS 1000u
 
 #define NEAR_OWN 1e-12 /* own64: everything is f64 in the library, too */
 #define NEAR_REF 5e-6  /* what the published code computes in f32 */
-
-/* ---- one file ---- */
-
-typedef struct golden {
-    const char *path;
-    cJSON *doc;
-    uint32_t workers;
-    size_t tensors, elements;
-    size_t *count;
-    double momentum, epsilon;
-    /* what came of it */
-    uint64_t checks, misses;
-    double worst; /* in tolerances */
-    int skipped;
-    int zero_sum, excluded, rejected; /* guards that were seen */
-    char why[600];
-} golden;
-
-/* Remembers the first thing that is wrong; always 0. */
-static int bad(golden *g, const char *format, ...) {
-    va_list ap;
-    g->misses++;
-    if (g->why[0]) return 0;
-    va_start(ap, format);
-    vsnprintf(g->why, sizeof g->why, format, ap);
-    va_end(ap);
-    return 0;
-}
 
 /* |got - want| <= allowed; NaN and infinity must be the same. */
 static int near(golden *g, const char *how, const char *what, long step, long index, double got, double want,
@@ -101,119 +83,22 @@ static double f32_ulp(double v) {
     return ldexp(1, (e < -125 ? -125 : e) - 24);
 }
 
-/* ---- reading what may be anything ---- */
-
-/* Every key of an object is one of `keys` (separated by blanks). */
-static int known(golden *g, const cJSON *o, const char *where, const char *keys) {
-    const cJSON *k;
-    if (!cJSON_IsObject(o)) return bad(g, "%s is not an object", where);
-    cJSON_ArrayForEach(k, o) {
-        const char *at = keys;
-        size_t n = k->string && !strchr(k->string, ' ') ? strlen(k->string) : 0;
-        for (;;) {
-            at = n ? strstr(at, k->string) : NULL;
-            if (!at) return bad(g, "unknown key \"%.60s\" in %s", k->string ? k->string : "", where);
-            if ((at == keys || at[-1] == ' ') && (at[n] == ' ' || !at[n])) break;
-            at++;
-        }
-    }
-    return 1;
-}
-
-static const cJSON *item(const cJSON *o, const char *key) {
-    return o ? cJSON_GetObjectItemCaseSensitive(o, key) : NULL;
-}
-
-static int number(golden *g, const cJSON *j, const char *what, double *out) {
-    if (cJSON_IsNumber(j))
-        *out = j->valuedouble;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "nan"))
-        *out = (double)NAN;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "inf"))
-        *out = (double)INFINITY;
-    else if (cJSON_IsString(j) && !strcmp(j->valuestring, "-inf"))
-        *out = -(double)INFINITY;
-    else
-        return bad(g, "%s: a number is expected", what);
-    return 1;
-}
-
-static int field(golden *g, const cJSON *o, const char *key, double lo, double hi, double *out) {
-    const cJSON *j = item(o, key);
-    if (!cJSON_IsNumber(j) || !(j->valuedouble >= lo && j->valuedouble <= hi))
-        return bad(g, "%s: a number from %g to %g is expected", key, lo, hi);
-    *out = j->valuedouble;
-    return 1;
-}
+/* ---- reading ---- */
 
 static int integer(golden *g, const cJSON *o, const char *key, double lo, double hi, size_t *out) {
-    double v;
-    if (!field(g, o, key, lo, hi, &v)) return 0;
-    if (v != floor(v)) return bad(g, "%s: a whole number is expected", key);
-    *out = (size_t)v;
-    return 1;
-}
-
-static int numbers(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
-    const cJSON *e;
-    if (!cJSON_IsArray(j) || (size_t)cJSON_GetArraySize(j) != n)
-        return bad(g, "%s: an array of %zu is expected", what, n);
-    cJSON_ArrayForEach(e, j) {
-        if (!number(g, e, what, out++)) return 0;
-    }
-    return 1;
+    return whole(g, item(o, key), key, lo, hi, out);
 }
 
 /* [worker][n], f32 each, written as short as that allows */
-static int rows(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
-    const cJSON *e;
+static int f32_rows(golden *g, const cJSON *j, size_t n, const char *what, double *out) {
     size_t i;
-    if (!cJSON_IsArray(j) || (size_t)cJSON_GetArraySize(j) != g->workers)
-        return bad(g, "%s: a row for each of %u workers is expected", what, g->workers);
-    cJSON_ArrayForEach(e, j) {
-        if (!numbers(g, e, n, what, out)) return 0;
-        for (i = 0; i < n; i++) out[i] = (double)(float)out[i];
-        out += n;
-    }
+    if (!rows(g, j, g->workers, n, what, out)) return 0;
+    for (i = 0; i < n * g->workers; i++) out[i] = (double)(float)out[i];
     return 1;
 }
 
-static double *room(size_t n) {
-    double *p = (double *)calloc(n + 1, sizeof *p);
-    if (!p) {
-        fputs("golden-subspace: no memory\n", stderr);
-        exit(2);
-    }
-    return p;
-}
-
-static cJSON *parse(golden *g, const char *path) {
-    FILE *f = fopen(path, "rb");
-    char *text = NULL;
-    size_t bytes = 0, n;
-    cJSON *doc = NULL;
-    if (!f) {
-        bad(g, "%s cannot be opened", path);
-        return NULL;
-    }
-    do {
-        char *p = bytes < MOST_BYTES ? (char *)realloc(text, bytes + 65536 + 1) : NULL;
-        if (!p) {
-            bad(g, "%s is too large", path);
-            goto end;
-        }
-        text = p;
-        n = fread(text + bytes, 1, 65536, f);
-        bytes += n;
-    } while (n == 65536);
-    if (ferror(f))
-        bad(g, "%s cannot be read", path);
-    else if (!(doc = cJSON_ParseWithLength(text, bytes)))
-        bad(g, "%s is not JSON", path);
-end:
-    free(text);
-    fclose(f);
-    return doc;
+static double *doubles(size_t n) {
+    return (double *)room(n, sizeof(double));
 }
 
 /* ---- one way of carrying a sequence out ---- */
@@ -306,11 +191,11 @@ typedef struct step {
 } step;
 
 static void expected_open(expected *e, const golden *g) {
-    e->alpha = room(g->workers);
-    e->state = room(g->workers);
-    e->weight = room(g->workers);
-    e->coef = room(g->workers);
-    e->out = room(g->elements);
+    e->alpha = doubles(g->workers);
+    e->state = doubles(g->workers);
+    e->weight = doubles(g->workers);
+    e->coef = doubles(g->workers);
+    e->out = doubles(g->elements);
 }
 
 static void expected_close(expected *e) {
@@ -339,17 +224,18 @@ static int step_read(golden *g, const cJSON *o, step *s) {
         !known(g, item(o, "own64"), "own64", "alpha state weight coef out") ||
         !known(g, item(o, "own64_inverse"), "own64_inverse", "weight coef out"))
         return 0;
-    if (!rows(g, item(o, "g"), g->elements, "g", s->g) || !numbers(g, item(ref, "dot"), g->workers, "dot", s->dot) ||
+    if (!f32_rows(g, item(o, "g"), g->elements, "g", s->g) ||
+        !numbers(g, item(ref, "dot"), g->workers, "dot", s->dot) ||
         !numbers(g, item(ref, "normsq"), g->workers, "normsq", s->square) || !expected_read(g, ref, 1, &s->ref) ||
         !expected_read(g, item(o, "own64"), 1, &s->own) || !expected_read(g, item(o, "own64_inverse"), 0, &s->inverse))
         return 0;
     memcpy(s->inverse.alpha, s->own.alpha, g->workers * sizeof(double));
     memcpy(s->inverse.state, s->own.state, g->workers * sizeof(double));
     if (item(o, "g_first_backward")) { /* accumulated locally, in f32 as a trainer would */
-        double *first = room(n), *second = room(n);
+        double *first = doubles(n), *second = doubles(n);
         size_t i;
-        if (rows(g, item(o, "g_first_backward"), g->elements, "g_first_backward", first) &&
-            rows(g, item(o, "g_second_backward"), g->elements, "g_second_backward", second))
+        if (f32_rows(g, item(o, "g_first_backward"), g->elements, "g_first_backward", first) &&
+            f32_rows(g, item(o, "g_second_backward"), g->elements, "g_second_backward", second))
             for (i = 0; i < n; i++) {
                 double sum = (double)((float)first[i] + (float)second[i]);
                 if (sum != s->g[i]) {
@@ -401,7 +287,7 @@ static int compare_numbers(golden *g, const way *w, subspace *a, long k, const e
 
 static int compare_out(golden *g, const way *w, long k, const weft_tensors *got, const double *want, const char *what,
                        double allowed) {
-    double *out = room(g->elements);
+    double *out = doubles(g->elements);
     int ok;
     team_flat(got, out);
     ok = near_all(g, w->name, what, k, out, want, g->elements, 0, allowed);
@@ -427,7 +313,7 @@ static int adacons_step(golden *g, play *p, model *m, const step *s, long k) {
     st = play_step(p, s->g);
     subspace_stats(play_object(p, 0), &after);
     if (ill && w->guard == SUBSPACE_GUARD_REJECT) {
-        double *flat = room(g->elements);
+        double *flat = doubles(g->elements);
         if (st != WEFT_ERR_NONFINITE) bad(g, "%s: step %ld: %s", w->name, k, weft_strerror(st));
         if (after.rounds != before.rounds || after.rounds_abandoned != before.rounds_abandoned + 1)
             bad(g, "%s: step %ld: a rejected round is counted wrongly", w->name, k);
@@ -520,9 +406,9 @@ static void adacons(golden *g) {
         bad(g, "no steps");
         return;
     }
-    s.g = room(g->workers * g->elements);
-    s.dot = room(g->workers);
-    s.square = room(g->workers);
+    s.g = doubles(g->workers * g->elements);
+    s.dot = doubles(g->workers);
+    s.square = doubles(g->workers);
     expected_open(&s.ref, g);
     expected_open(&s.own, g);
     expected_open(&s.inverse, g);
@@ -624,10 +510,10 @@ static void comparison(golden *g) {
             total += g->count[i++];
         }
         g->elements = total;
-        in = room(g->workers * total);
-        mean = room(total);
-        shift = room(total);
-        if (rows(g, item(o, "g"), total, "g", in))
+        in = doubles(g->workers * total);
+        mean = doubles(total);
+        shift = doubles(total);
+        if (f32_rows(g, item(o, "g"), total, "g", in))
             for (i = 0; i < sizeof ways / sizeof *ways && !g->misses; i++) {
                 subspace_desc d;
                 memset(&d, 0, sizeof d);
@@ -682,8 +568,6 @@ static void index_of(golden *g) {
 static void replay_file(golden *g) {
     const cJSON *format;
     const char *f;
-    g->doc = parse(g, g->path);
-    if (!g->doc) return;
     format = item(g->doc, "format");
     f = cJSON_IsString(format) ? format->valuestring : "";
     if (!strcmp(f, "adacons-golden-1"))
@@ -698,48 +582,15 @@ static void replay_file(golden *g) {
         bad(g, "unknown format \"%.40s\"", f);
 }
 
-static int usage(FILE *to, int status) {
-    fputs("usage: golden-subspace FILE...\n"
-          "Replays golden vectors (JSON) of AdaCons through subspace.h and prints a line for each file: how many "
-          "numbers\n"
-          "were compared, the worst error in units of its tolerance (1 is the limit), and which documented rule took "
-          "over\n"
-          "where the published code yields NaN. Files of training runs (linreg-reference-1) are no vectors: they are "
-          "skipped.\n"
-          "Exit status: 0 all agree, 1 a miss, an unknown key or a file that compares nothing, 2 bad usage.\n",
-          to);
-    return status;
+static void forget_file(golden *g) {
+    free(g->count);
+}
+
+static void tell_file(const golden *g) {
+    printf("%s%s%s", g->zero_sum ? "; zero sum: equal weights" : "", g->excluded ? "; not finite: left out" : "",
+           g->rejected ? ", or rejected" : "");
 }
 
 int main(int argc, char **argv) {
-    int i, failed = 0, skipped = 0;
-    if (argc < 2) return usage(stderr, 2);
-    for (i = 1; i < argc; i++) {
-        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) return usage(stdout, 0);
-        if (argv[i][0] == '-' && argv[i][1]) {
-            fprintf(stderr, "golden-subspace: unknown option %s\n", argv[i]);
-            return usage(stderr, 2);
-        }
-    }
-    printf("%-45s %9s  %s\n", "file", "compared", "worst error / tolerance");
-    for (i = 1; i < argc; i++) {
-        golden g;
-        const char *slash = strrchr(argv[i], '/');
-        memset(&g, 0, sizeof g);
-        g.path = argv[i];
-        replay_file(&g);
-        if (!g.misses && !g.checks && !g.skipped) bad(&g, "compares nothing");
-        if (g.skipped && !g.misses)
-            printf("%-45s %9s  not vectors\n", slash ? slash + 1 : argv[i], "skipped");
-        else
-            printf("%-45s %9llu  %.3g  %s%s%s%s%s\n", slash ? slash + 1 : argv[i], (unsigned long long)g.checks,
-                   g.worst, g.misses ? "FAILED: " : "ok", g.why, g.zero_sum ? "; zero sum: equal weights" : "",
-                   g.excluded ? "; not finite: left out" : "", g.rejected ? ", or rejected" : "");
-        failed += g.misses != 0;
-        skipped += g.skipped;
-        cJSON_Delete(g.doc);
-        free(g.count);
-    }
-    printf("%d of %d files agree\n", argc - 1 - failed - skipped, argc - 1 - skipped);
-    return failed != 0;
+    return golden_main(argc, argv, replay_file, forget_file, tell_file);
 }

@@ -193,7 +193,7 @@ static aau_desc drawn(uint64_t seed, const weft_graph *g) {
     d.sim = weft_sim_torture(seed, g->workers);
     d.d.fan = 1 + (uint32_t)(seed % 4);
     d.deaf = seed % 3 == 0;
-    d.d.grace_ns = seed % 5 == 0 ? 20000 : seed % 5 == 1 ? DSGD_AAU_NO_GRACE : 0;
+    d.d.grace_ns = seed % 5 == 0 ? 20000 : seed % 5 == 1 ? 0 : DSGD_AAU_NO_GRACE;
     d.d.coalesce_ns = seed % 7 == 0 ? 30000 : 0;
     d.sim.max_message_bytes = seed % 4 == 1 ? 256 : 0;
     d.straggle = 0.1;

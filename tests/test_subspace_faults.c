@@ -1160,7 +1160,11 @@ int main(void) {
     tcase_add_loop_test(t, no_faults, 0, VARIANTS);
     tcase_add_loop_test(t, every_call_fails, 0, 24);
     t = part(runner, "losses");
-    tcase_add_loop_test(t, lost_at_every_message, 0, 39);
+    tcase_add_test(t, submitted_after_a_loss); /* the quick ones first */
+    tcase_add_test(t, the_average_survives_a_rejection);
+    tcase_add_test(t, parts_while_a_view_settles);
+    tcase_add_test(t, what_is_open_is_not_lost);
+    tcase_add_test(t, what_comes_late_restores_nothing);
     tcase_add_loop_test(t, host_says_lost, 0, 4);
     tcase_add_loop_test(t, comes_back, 0, 6);
     tcase_add_loop_test(t, one_comes_and_one_goes, 0, 9);
@@ -1168,11 +1172,7 @@ int main(void) {
     tcase_add_loop_test(t, cascaded, 0, 6);
     tcase_add_loop_test(t, last_one_goes_on, 0, VARIANTS);
     tcase_add_loop_test(t, views_without_a_loss, 0, VARIANTS);
-    tcase_add_test(t, submitted_after_a_loss);
-    tcase_add_test(t, the_average_survives_a_rejection);
-    tcase_add_test(t, parts_while_a_view_settles);
-    tcase_add_test(t, what_is_open_is_not_lost);
-    tcase_add_test(t, what_comes_late_restores_nothing);
+    tcase_add_loop_test(t, lost_at_every_message, 0, 39);
     t = part(runner, "leaving");
     tcase_add_loop_test(t, leaves, 0, 7);
     tcase_add_test(t, leaves_at_once);

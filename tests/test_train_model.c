@@ -10,6 +10,7 @@
 #include "train/optim.c"
 #include "train/options.c"
 #include "train/util.c"
+#include "train/values.c"
 
 #include <check.h>
 #include <sys/stat.h>

@@ -43,6 +43,7 @@ WIDE_FN(wide_f, wide_f_load, (const float *p), p[i])
 WIDE_FN(wide_f, wide_f_add, (wide_f a, wide_f b), a.l[i] + b.l[i])
 WIDE_FN(wide_f, wide_f_sub, (wide_f a, wide_f b), a.l[i] - b.l[i])
 WIDE_FN(wide_f, wide_f_mul, (wide_f a, wide_f b), a.l[i] * b.l[i])
+WIDE_FN(wide_f, wide_f_div, (wide_f a, wide_f b), a.l[i] / b.l[i])
 WIDE_FN(wide_i, wide_f_to_i, (wide_f a), weft_f32_bits(a.l[i]))
 WIDE_STORE(wide_f_store, wide_f, float, )
 WIDE_COUNT(wide_f_nonfinite, wide_f, weft_f32_nonfinite)
@@ -53,6 +54,7 @@ WIDE_FN(wide_d, wide_d_load32, (const float *p), (double)p[i])
 WIDE_FN(wide_d, wide_d_add, (wide_d a, wide_d b), a.l[i] + b.l[i])
 WIDE_FN(wide_d, wide_d_sub, (wide_d a, wide_d b), a.l[i] - b.l[i])
 WIDE_FN(wide_d, wide_d_mul, (wide_d a, wide_d b), a.l[i] * b.l[i])
+WIDE_FN(wide_d, wide_d_div, (wide_d a, wide_d b), a.l[i] / b.l[i])
 WIDE_STORE(wide_d_store, wide_d, double, )
 WIDE_STORE(wide_d_store32, wide_d, float, (float))
 WIDE_COUNT(wide_d_nonfinite, wide_d, weft_f64_nonfinite)
@@ -104,6 +106,7 @@ static inline unsigned wide_i_mask(wide_i m) {
 #define WEFT_F_ADD wide_f_add
 #define WEFT_F_SUB wide_f_sub
 #define WEFT_F_MUL wide_f_mul
+#define WEFT_F_DIV wide_f_div
 #define WEFT_F_NONFINITE wide_f_nonfinite
 #define WEFT_F_TO_I wide_f_to_i
 #define WEFT_D wide_d
@@ -116,6 +119,7 @@ static inline unsigned wide_i_mask(wide_i m) {
 #define WEFT_D_ADD wide_d_add
 #define WEFT_D_SUB wide_d_sub
 #define WEFT_D_MUL wide_d_mul
+#define WEFT_D_DIV wide_d_div
 #define WEFT_D_MADD(sum, a, b) wide_d_add(sum, wide_d_mul(a, b))
 #define WEFT_D_NONFINITE wide_d_nonfinite
 #define WEFT_U wide_u

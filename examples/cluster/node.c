@@ -2,9 +2,11 @@
  * node.c: the file of this program that implements the library's headers. */
 #define GRAWA_IMPLEMENTATION
 #define SUBSPACE_IMPLEMENTATION
+#define HPSGD_IMPLEMENTATION
 #define DSGD_AAU_IMPLEMENTATION
 #include "grawa.h"
 #include "subspace.h"
+#include "hpsgd.h"
 #include "dsgd_aau.h"
 
 #include "node.h"
@@ -71,6 +73,18 @@ static void open_subspace(node *n) {
     refused(n, subspace_init_detail(&n->subspace, &d, n->memory, n->bytes, &why), &why);
 }
 
+static void open_hpsgd(node *n) {
+    hpsgd_desc d = {.struct_size = sizeof d};
+    weft_detail why;
+    d.params = view_of(&n->of->task->model, &n->params, n->param);
+    d.transport = &n->net;
+    d.carry = n->of->o->beta;
+    d.max_steps = (uint32_t)n->of->o->most_steps;
+    n->bytes = hpsgd_memory(&d, NULL);
+    n->memory = new_array(n->bytes, 1);
+    refused(n, hpsgd_init_detail(&n->hpsgd, &d, n->memory, n->bytes, &why), &why);
+}
+
 void node_open(node *n, bool comes_back) {
     const model *m = &n->of->task->model;
     n->params = tensors_new(m);
@@ -82,6 +96,7 @@ void node_open(node *n, bool comes_back) {
     case METHOD_DSGD_AAU: open_aau(n, comes_back); break;
     case METHOD_MGRAWA:
     case METHOD_LGRAWA: open_grawa(n); break;
+    case METHOD_HPSGD: open_hpsgd(n); break;
     default: open_subspace(n); break;
     }
 }
@@ -90,9 +105,11 @@ void node_close(node *n) {
     if (n->aau) dsgd_aau_close(n->aau);
     if (n->grawa) grawa_close(n->grawa);
     if (n->subspace) subspace_close(n->subspace);
+    if (n->hpsgd) hpsgd_close(n->hpsgd);
     n->aau = NULL;
     n->grawa = NULL;
     n->subspace = NULL;
+    n->hpsgd = NULL;
     free(n->memory);
     n->memory = NULL;
 }
@@ -106,8 +123,16 @@ void node_free(node *n) {
     if (n->of->task->kind != TASK_QUADRATIC) sampler_free(&n->sampler);
 }
 
+const tensor_list *node_model(node *n, tensor_list *room) {
+    weft_tensor view[MAX_TENSORS];
+    const weft_tensors all = view_of(&n->of->task->model, room, view);
+    if (n->hpsgd && hpsgd_model(n->hpsgd, &all) == WEFT_OK) return room;
+    return &n->params;
+}
+
 weft_status node_start(node *n) {
     if (n->aau) return dsgd_aau_start(n->aau);
+    if (n->hpsgd) return hpsgd_start(n->hpsgd);
     return n->grawa ? grawa_start(n->grawa) : WEFT_OK;
 }
 
@@ -134,12 +159,14 @@ weft_status node_gradient(node *n) {
     if (n->subspace) return after_aggregate(n, submit_all(n));
     local_step(n, grads);
     if (n->aau) return dsgd_aau_step(n->aau);
+    if (n->hpsgd) return hpsgd_step(n->hpsgd);
     const weft_tensors all = view_of(&n->of->task->model, grads, view);
     return grawa_step(n->grawa, &all);
 }
 
 weft_status node_poll(node *n) {
     if (n->aau) return dsgd_aau_poll(n->aau);
+    if (n->hpsgd) return hpsgd_poll(n->hpsgd);
     if (n->grawa) return grawa_poll(n->grawa);
     return after_aggregate(n, subspace_poll(n->subspace));
 }
@@ -147,6 +174,7 @@ weft_status node_poll(node *n) {
 weft_status node_regroup(node *n, uint32_t epoch, const uint32_t *members, uint32_t count) {
     const weft_view v = {sizeof v, epoch, count, members};
     n->epoch = epoch;
+    if (n->hpsgd) return hpsgd_regroup(n->hpsgd, &v);
     return n->grawa ? grawa_regroup(n->grawa, &v) : after_aggregate(n, subspace_regroup(n->subspace, &v));
 }
 
@@ -155,11 +183,16 @@ uint64_t node_wake_ns(const node *n) {
 }
 
 bool node_listens(const node *n) {
-    return n->aau && !n->of->o->deaf;
+    return (n->aau || n->hpsgd) && !n->of->o->deaf;
+}
+
+weft_status node_listen(node *n) {
+    return n->aau ? dsgd_aau_poll(n->aau) : hpsgd_progress(n->hpsgd);
 }
 
 const weft_detail *node_detail(const node *n) {
     if (n->aau) return dsgd_aau_detail(n->aau);
+    if (n->hpsgd) return hpsgd_detail(n->hpsgd);
     return n->grawa ? grawa_detail(n->grawa) : subspace_detail(n->subspace);
 }
 
@@ -169,6 +202,10 @@ void node_read(const node *n, node_stats *out) {
         dsgd_aau_stats_t s;
         dsgd_aau_stats(n->aau, &s);
         *out = (node_stats){s.epochs, s.led + s.followed, s.partners, s.alone, s.traffic};
+    } else if (n->hpsgd) {
+        hpsgd_stats_t s;
+        hpsgd_stats(n->hpsgd, &s);
+        *out = (node_stats){s.rounds, s.rounds, 0, 0, s.traffic};
     } else if (n->grawa) {
         grawa_stats_t s;
         grawa_stats(n->grawa, &s);

@@ -10,6 +10,7 @@
 
 #include "dsgd_aau.h"
 #include "grawa.h"
+#include "hpsgd.h"
 #include "subspace.h"
 
 /* What all nodes of a run share. */
@@ -33,6 +34,7 @@ typedef struct node {
     dsgd_aau *aau;
     grawa *grawa;
     subspace *subspace;
+    hpsgd *hpsgd;
     void *memory;
     size_t bytes;   /* of memory */
     uint64_t steps; /* gradients */
@@ -46,18 +48,24 @@ void node_open(node *n, bool comes_back);
 void node_close(node *n);
 void node_free(node *n);
 
+/* The model that it would give away now: its parameters, but with hpsgd, where they are a replica that will be put back,
+ * the global model. `room` is used if it has to be copied. */
+const tensor_list *node_model(node *n, tensor_list *room);
+
 /* First contact, where the library has such a verb. The following return what the library says: WEFT_OK, WEFT_AGAIN
  * (node_poll it), or an error. */
 weft_status node_start(node *n);
 /* The time of a gradient is over: computes it, and does with it what the method does. */
 weft_status node_gradient(node *n);
-/* Goes on with what is in progress. */
+/* Goes on with what is in progress. WEFT_STALL: the network is behind, no next step yet. */
 weft_status node_poll(node *n);
+/* In the middle of a gradient: messages are moved and others are answered. */
+weft_status node_listen(node *n);
 /* Somebody is lost: from now on these are the members. */
 weft_status node_regroup(node *n, uint32_t epoch, const uint32_t *members, uint32_t count);
 /* When to poll at the latest, ns; UINT64_MAX: when something happens. */
 uint64_t node_wake_ns(const node *n);
-/* May be asked while it computes? Then node_poll answers. */
+/* Does it look at messages while it computes? */
 bool node_listens(const node *n);
 
 const weft_detail *node_detail(const node *n);

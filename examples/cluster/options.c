@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const METHOD_NAME[METHODS] = {"dsgd_aau", "mean", "subspace", "mgrawa", "lgrawa"};
+const char *const METHOD_NAME[METHODS] = {"dsgd_aau", "mean", "subspace", "mgrawa", "lgrawa", "hpsgd"};
 const char *const TASK_NAME[TASK_KINDS] = {"softmax", "mlp", "cnn", "quadratic"};
 
 static const char USAGE[] =
@@ -18,7 +18,7 @@ static const char USAGE[] =
     "library's own code runs; network, stragglers and faults are drawn from a seed. The same line gives the same\n"
     "output, byte for byte. All times are seconds of virtual time.\n"
     "\n"
-    "  --algorithm NAME,...   dsgd_aau (default), mean, subspace, mgrawa, lgrawa, or all\n"
+    "  --algorithm NAME,...   dsgd_aau (default), mean, subspace, mgrawa, lgrawa, hpsgd, or all\n"
     "  --workers N            (16; up to 10,000 with dsgd_aau, up to 256 with the others)\n"
     "  --seconds S            how long (60)\n"
     "  --seed N               (1)\n"
@@ -38,7 +38,7 @@ static const char USAGE[] =
     "                         (uniform:1:0.1)\n"
     "  --stragglers PxS       each step, with probability P, takes S times as long (0.1x10)\n"
     "  --slow COUNT:FACTOR    the first COUNT workers' steps always take FACTOR times as long\n"
-    "  --deaf                 nobody looks at messages while computing (dsgd_aau answers later then)\n"
+    "  --deaf                 nobody looks at messages while computing (dsgd_aau and hpsgd; the others never do)\n"
     "\n"
     "the network\n"
     "  --topology NAME        dsgd_aau: ring, chain, star, complete, torus[:RxC], hypercube, exponential (default),\n"
@@ -57,6 +57,9 @@ static const char USAGE[] =
     "\n"
     "algorithms\n"
     "  --period N             grawa: local steps between two rounds (8)\n"
+    "  --beta X               hpsgd: how much of its own change that is still under way a worker goes on with,\n"
+    "                         0 (as published) to 1 (0.5)\n"
+    "  --max-steps N          hpsgd: local steps without a result, at most (16)\n"
     "  --fan N                dsgd_aau: most neighbours in one averaging (8)\n"
     "  --grace S              dsgd_aau: how long a released worker waits for a leader (a 32nd of a step's time)\n"
     "  --coalesce S           dsgd_aau: news wait so long for a message to travel with (0)\n"
@@ -79,7 +82,7 @@ static void methods(const char *text, bool run[METHODS]) {
             for (int i = 0; i < METHODS; i++) run[i] = true;
         else
             run[value_name("--algorithm", text, length, METHOD_NAME, METHODS,
-                           "dsgd_aau, mean, subspace, mgrawa, lgrawa or all")] = true;
+                           "dsgd_aau, mean, subspace, mgrawa, lgrawa, hpsgd or all")] = true;
         if (!text[length]) return;
         text += length + 1;
     }
@@ -161,6 +164,8 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--restart")) add_fault(o, option, v, FAULT_RESTART);
     else if (IS("--partition")) add_fault(o, option, v, FAULT_PARTITION);
     else if (IS("--period")) o->period = value_count(option, v, 1, 1000000);
+    else if (IS("--beta")) o->beta = value_number(option, v, 0.0, 1.0);
+    else if (IS("--max-steps")) o->most_steps = value_count(option, v, 1, 1000000);
     else if (IS("--fan")) o->fan = (uint32_t)value_whole(option, v, 1, MOST_WORKERS);
     else if (IS("--grace")) o->grace = value_number(option, v, 0.0, 1e6);
     else if (IS("--coalesce")) o->coalesce = value_number(option, v, 0.0, 1e6);
@@ -187,14 +192,21 @@ static void check(const options *o) {
                 bad_input("--restart: expected dsgd_aau alone, got %s (which needs somebody who says when)",
                           METHOD_NAME[m]);
     }
+    bool killed[MOST_WORKERS] = {false};
+    size_t kills = 0;
     for (size_t i = 0; i < o->faults; i++) {
         const planned_fault *f = &o->fault[i];
+        if (f->kind == FAULT_KILL && f->rank < o->workers && !killed[f->rank]) {
+            killed[f->rank] = true;
+            kills++;
+        }
         if (f->kind == FAULT_PARTITION && f->count >= o->workers)
             bad_input("--partition: expected fewer than %zu workers on one side, got %lu", o->workers,
                       (unsigned long)f->count);
         if (f->kind != FAULT_PARTITION && f->rank >= o->workers)
             bad_input("--kill and --restart: expected a rank below %zu, got %lu", o->workers, (unsigned long)f->rank);
     }
+    if (kills == o->workers) bad_input("--kill: somebody must be left, got all %zu workers", o->workers);
     if (o->run[METHOD_DSGD_AAU]) {
         memory = weft_topology_make(o->topology, (uint32_t)o->workers, o->seed, &graph, why, sizeof why);
         if (!memory) bad_input("--topology: %s", why);
@@ -222,6 +234,8 @@ void options_parse(options *o, int argc, char **argv) {
     o->latency = 0.001;
     o->bandwidth = 1e9;
     o->detect = 0.5;
+    o->beta = 0.5;
+    o->most_steps = 16;
     o->fan = 8;
     o->grace = -1.0;
     for (int i = 1; i < argc; i++) {

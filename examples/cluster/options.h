@@ -20,6 +20,7 @@ typedef enum method {
     METHOD_SUBSPACE, /* subspace.h: AdaCons */
     METHOD_MGRAWA,   /* grawa.h, one weight a worker */
     METHOD_LGRAWA,   /* grawa.h, one weight a worker and tensor */
+    METHOD_HPSGD,    /* hpsgd.h */
     METHODS
 } method;
 
@@ -43,6 +44,8 @@ typedef struct options {
     double seconds, latency, jitter, bandwidth, detect;
     double loss, duplicate, reorder; /* of packets, 0 .. 1 */
     double rate, momentum, alpha;
+    double beta;       /* hpsgd */
+    size_t most_steps; /* hpsgd: local steps without a result, at most */
     const char *topology;
     weft_pace pace;
     double grace, coalesce, patience; /* grace < 0: not said */

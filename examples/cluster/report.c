@@ -93,8 +93,8 @@ static size_t marks_of(const options *o, plot_mark *mark, label *text) {
 }
 
 void report_picture(const char *file, const char *title, const options *o, size_t runs, const run_result *run) {
-    static const int colour[METHODS] = {
-        [METHOD_DSGD_AAU] = 9, [METHOD_MEAN] = 0, [METHOD_SUBSPACE] = 7, [METHOD_MGRAWA] = 2, [METHOD_LGRAWA] = 3};
+    static const int colour[METHODS] = {[METHOD_DSGD_AAU] = 9, [METHOD_MEAN] = 0,   [METHOD_SUBSPACE] = 7,
+                                        [METHOD_MGRAWA] = 2,   [METHOD_LGRAWA] = 3, [METHOD_HPSGD] = 10};
     double(*x)[POINTS] = new_array(runs, sizeof *x), (*y)[POINTS] = new_array(runs, sizeof *y);
     plot_series *series = new_array(runs, sizeof *series);
     plot_block *block = new_array(runs, sizeof *block);

@@ -114,7 +114,11 @@ static int step(void *user, uint32_t rank) {
     for (;;) {
         weft_status s;
         if (w->phase == COMPUTING && weft_sim_now(&r->sim) < w->due) { /* news in the middle of it */
-            if (node_listens(&w->node)) look(w, node_poll(&w->node));
+            /* a loss that shows here shows again at the end of the step */
+            if (node_listens(&w->node)) {
+                const weft_status told = node_listen(&w->node);
+                if (told != WEFT_ERR_PEER_LOST || !method_has_members(r->setting.method)) look(w, told);
+            }
             call_again(w, w->due);
             return 0;
         }
@@ -128,7 +132,7 @@ static int step(void *user, uint32_t rank) {
             enter(w, REGROUPING);
             s = node_regroup(&w->node, r->epoch, r->member, r->members);
         }
-        if (look(w, s) != WEFT_OK) {
+        if (look(w, s) != WEFT_OK) { /* WEFT_AGAIN, or the network is behind: WEFT_STALL */
             call_again(w, UINT64_MAX);
             return 0;
         }
@@ -249,27 +253,33 @@ static size_t plan_faults(run *r, appointment *list) {
 
 static void measure(run *r, run_point *p) {
     const model *m = &r->setting.task->model;
-    tensor_list mean = tensors_new(m);
+    tensor_list mean = tensors_new(m), *room = new_array(r->size, sizeof *room);
+    const tensor_list **x = new_array(r->size, sizeof *x);
     double square = 0.0, n = 0.0;
     p->seconds = seconds_of(weft_sim_now(&r->sim));
     p->steps = 0;
     for (uint32_t i = 0; i < r->size; i++) {
         p->steps += r->worker[i].node.steps;
         n += weft_sim_alive(&r->sim, i);
+        if (r->worker[i].node.hpsgd) room[i] = tensors_new(m);
+        x[i] = node_model(&r->worker[i].node, &room[i]);
     }
     for (size_t t = 0; t < m->tensors; t++)
         for (size_t j = 0; j < m->tensor[t].count; j++) {
             double sum = 0.0;
             for (uint32_t i = 0; i < r->size; i++)
-                if (weft_sim_alive(&r->sim, i)) sum += (double)r->worker[i].node.params.tensor[t][j];
+                if (weft_sim_alive(&r->sim, i)) sum += (double)x[i]->tensor[t][j];
             for (uint32_t i = 0; i < r->size; i++) {
-                const double d = (double)r->worker[i].node.params.tensor[t][j] - sum / n;
+                const double d = (double)x[i]->tensor[t][j] - sum / n;
                 if (weft_sim_alive(&r->sim, i)) square += d * d;
             }
             mean.tensor[t][j] = (float)(sum / n);
         }
     p->distance = sqrt(square / n);
     task_measure(r->setting.task, &mean, &p->loss, &p->accuracy);
+    for (uint32_t i = 0; i < r->size; i++) tensors_free(m, &room[i]);
+    free(room);
+    free(x);
     tensors_free(m, &mean);
 }
 

@@ -5,6 +5,7 @@
 #     examples/data/get.sh                      Fashion-MNIST into build/data/fashion-mnist
 #     examples/data/get.sh fashion-mnist DIR    the same into DIR
 #     examples/data/get.sh cifar10 [DIR]        CIFAR-10 into DIR, default build/data/cifar10 (from local files only)
+#     examples/data/get.sh tinyshakespeare      text, for bench-stragglers, into build/data/tinyshakespeare (likewise)
 #     examples/data/get.sh NAME DIR FROM        unpacks what lies in FROM (.xz, .gz or plain) instead of fetching
 #
 # Without FROM, a folder ../shared/data/NAME beside the repository is used if there is one. Otherwise Fashion-MNIST is
@@ -21,8 +22,9 @@ name=${1:-fashion-mnist}
 case $name in
 fashion-mnist) files='train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte' ;;
 cifar10) files='data_batch_1.bin data_batch_2.bin data_batch_3.bin data_batch_4.bin data_batch_5.bin test_batch.bin' ;;
--h | --help) sed -n '3,12s/^# \{0,1\}//p' examples/data/get.sh; exit 0 ;;
-*) echo "get.sh: unknown data set '$name' (fashion-mnist, cifar10)" >&2; exit 2 ;;
+tinyshakespeare) files=input.txt ;;
+-h | --help) sed -n '3,13s/^# \{0,1\}//p' examples/data/get.sh; exit 0 ;;
+*) echo "get.sh: unknown data set '$name' (fashion-mnist, cifar10, tinyshakespeare)" >&2; exit 2 ;;
 esac
 # paths given are the caller's, the default ones the repository's
 path() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
@@ -41,6 +43,7 @@ size_of() {
     t10k-images*) echo 7840016 ;;
     t10k-labels*) echo 10008 ;;
     *.bin) echo 30730000 ;;
+    input.txt) echo 1115394 ;;
     esac
 }
 whole() { [ -f "$1" ] && [ "$(wc -c <"$1" | tr -d ' ')" = "$(size_of "${1##*/}")" ]; }
@@ -73,7 +76,7 @@ if [ -n "$from" ]; then
 fi
 
 [ "$name" = fashion-mnist ] ||
-    die "$name is not fetched: unpack its binary version yourself and call: get.sh $name $dir FOLDER"
+    die "$name is not fetched: get it yourself, unpacked (CIFAR-10: the binary version), and call: get.sh $name $dir FOLDER"
 url=https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion
 if command -v curl >/dev/null 2>&1; then fetch() { curl -fsSL --retry 3 -o "$2" "$1"; }
 elif command -v wget >/dev/null 2>&1; then fetch() { wget -q -O "$2" "$1"; }

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const ALGORITHM_NAME[ALGORITHMS] = {"single", "mean",    "subspace", "adasum", "mgrawa",
-                                                "lgrawa", "uniform", "easgd",    "lsgd",   "dsgd_aau"};
+const char *const ALGORITHM_NAME[ALGORITHMS] = {"single",  "mean",  "subspace", "adasum", "mgrawa",  "lgrawa",
+                                                "uniform", "easgd", "lsgd",     "hpsgd",  "dsgd_aau"};
 const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
 const char *const OPTIMISER_NAME[] = {"sgd", "adam"};
 
@@ -25,8 +25,10 @@ static const char USAGE[] =
     "\n"
     "  --data DIR            Fashion-MNIST or MNIST (IDX files, also .gz) or CIFAR-10 (binary version);\n"
     "                        without it: glyphs that the program draws itself\n"
-    "  --algorithm NAME,...  single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, dsgd_aau, or all\n"
+    "  --algorithm NAME,...  single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, hpsgd,\n"
+    "                        dsgd_aau, or all\n"
     "                        (default); mean, subspace (AdaCons) and adasum put gradients together at every step;\n"
+    "                        hpsgd trains on while the changes of before are summed up;\n"
     "                        dsgd_aau averages after every step with the neighbours that are ready, and waits for\n"
     "                        nobody slow\n"
     "  --model NAME          softmax, mlp (default) or cnn\n"
@@ -46,6 +48,9 @@ static const char USAGE[] =
     "  --subspace-momentum X average of subspace's weights over steps, 0 (none) to below 1 (0.99)\n"
     "  --trigger NAME        when grawa's rounds are. fixed: after `period` steps of each worker (default);\n"
     "                        total: after workers x period steps of all together: the fast do more\n"
+    "  --beta X              hpsgd: how much of its own change that is still under way a worker goes on with,\n"
+    "                        0 (as published) to 1 (0.5)\n"
+    "  --max-steps N         hpsgd: local steps without a result, at most (16)\n"
     "  --topology NAME       who talks to whom in dsgd_aau: ring, chain, star, complete, torus[:RxC], hypercube,\n"
     "                        exponential (default), er:P (random, each edge with probability P), small:DEGREE:P\n"
     "  --patience S          dsgd_aau: who has waited so many seconds for a neighbour goes on alone; 0: no such bound\n"
@@ -71,8 +76,8 @@ static void algorithms(const char *text, bool run[ALGORITHMS]) {
             for (int i = 0; i < ALGORITHMS; i++) run[i] = true;
         else
             run[value_name("--algorithm", text, length, ALGORITHM_NAME, ALGORITHMS,
-                           "single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, dsgd_aau or all")] =
-                true;
+                           "single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, hpsgd, dsgd_aau or "
+                           "all")] = true;
         if (!text[length]) return;
         text += length + 1;
     }
@@ -119,6 +124,8 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--pull")) o->pull = value_number(option, v, 0.0, 1.0);
     else if (IS("--subspace-momentum")) o->subspace_momentum = value_number(option, v, 0.0, 0.999999);
     else if (IS("--trigger")) o->trigger = (trigger)value_name(option, v, strlen(v), triggers, 2, "fixed or total");
+    else if (IS("--beta")) o->beta = value_number(option, v, 0.0, 1.0);
+    else if (IS("--max-steps")) o->most_steps = value_count(option, v, 1, 1000000);
     else if (IS("--topology")) o->topology = v;
     else if (IS("--patience")) o->patience = value_number(option, v, 0.0, 1e6);
     else if (IS("--stragglers")) stragglers(option, v, &o->pace);
@@ -165,6 +172,8 @@ void options_parse(options *o, int argc, char **argv) {
     o->weight_decay = 1e-4;
     o->pull = 0.5;
     o->seed = 1;
+    o->beta = 0.5;
+    o->most_steps = 16;
     o->topology = "exponential";
     o->pace = weft_pace_default();
     for (int i = 0; i < ALGORITHMS; i++) o->run[i] = true;

@@ -24,6 +24,7 @@ typedef enum algorithm {
     ALGORITHM_UNIFORM,  /* grawa.h with equal weights: what the pull does without the weighting */
     ALGORITHM_EASGD,    /* elastic averaging, for comparison */
     ALGORITHM_LSGD,     /* pull towards the worker with the lowest loss, for comparison */
+    ALGORITHM_HPSGD,    /* hpsgd.h: replicas train on while their changes are summed up */
     ALGORITHM_DSGD_AAU, /* dsgd_aau.h: after every step, with whichever neighbours are ready */
     ALGORITHMS
 } algorithm;
@@ -46,6 +47,8 @@ typedef struct options {
     trigger trigger;
     const char *csv, *svg;
     bool demo;
+    double beta;              /* hpsgd: how much of its own change under way a replica keeps */
+    size_t most_steps;        /* hpsgd: steps without a result, at most */
     const char *topology;     /* who talks to whom in dsgd_aau */
     double patience;          /* seconds after which it waits for nobody; 0: no such bound */
     weft_pace pace;           /* stragglers: how many times as long the steps take, at random */

@@ -10,8 +10,8 @@
 
 /* ---- Colours: told apart by most eyes, and on paper ---- */
 
-static const char *const COLOUR[] = {"#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#aa4499",
-                                     "#e69f00", "#56b4e9", "#000000", "#8c564b", "#e0218a"};
+static const char *const COLOUR[] = {"#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00",
+                                     "#56b4e9", "#000000", "#8c564b", "#e0218a", "#6a51a3"};
 enum { COLOURS = sizeof COLOUR / sizeof *COLOUR };
 
 static const char *const KIND_COLOUR[STRIP_KINDS] = {"#5aa786", "#f2c879", "#2f5d9b", "#4a4a4a"};
@@ -100,7 +100,9 @@ static void draw_x_axis(svg *s, const scale *x, double top, double bottom, const
 
 static void draw_y_axis(svg *s, const scale *y, double left, double right, const char *label) {
     double distance = tick_distance(y->upto - y->from, 6.0);
-    for (double v = ceil(y->from / distance) * distance; v <= y->upto * 1.0001; v += distance) {
+    const double last = y->upto + 1e-4 * fabs(y->upto);
+    for (double i = ceil(y->from / distance); i * distance <= last; i++) { /* not added up: 0 shall be 0 */
+        const double v = i * distance;
         char text[32];
         tick_label(text, sizeof text, v);
         svg_line(s, left, on(y, v), right, on(y, v), STYLE_GRID);

@@ -68,9 +68,9 @@ static plot_series series_of(const run_result *r, abscissa a) {
     }
     /* The colour belongs to the algorithm, whichever others are in the picture; the mean is the grey one. */
     static const int colour[ALGORITHMS] = {
-        [ALGORITHM_MEAN] = 0,    [ALGORITHM_SINGLE] = 1,  [ALGORITHM_MGRAWA] = 2, [ALGORITHM_LGRAWA] = 3,
-        [ALGORITHM_UNIFORM] = 4, [ALGORITHM_EASGD] = 5,   [ALGORITHM_LSGD] = 6,   [ALGORITHM_SUBSPACE] = 7,
-        [ALGORITHM_ADASUM] = 8,  [ALGORITHM_DSGD_AAU] = 9};
+        [ALGORITHM_MEAN] = 0,    [ALGORITHM_SINGLE] = 1,   [ALGORITHM_MGRAWA] = 2, [ALGORITHM_LGRAWA] = 3,
+        [ALGORITHM_UNIFORM] = 4, [ALGORITHM_EASGD] = 5,    [ALGORITHM_LSGD] = 6,   [ALGORITHM_SUBSPACE] = 7,
+        [ALGORITHM_ADASUM] = 8,  [ALGORITHM_DSGD_AAU] = 9, [ALGORITHM_HPSGD] = 10};
     return (plot_series){ALGORITHM_NAME[r->algorithm], colour[r->algorithm], r->points, x, y};
 }
 

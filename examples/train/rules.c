@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT
- * rules.c: this file is the one that implements grawa.h, subspace.h and dsgd_aau.h, and it shows both ways of using
+ * rules.c: this file is the one that implements grawa.h, subspace.h, hpsgd.h and dsgd_aau.h, and it shows both ways of using
  * them: the algorithms themselves, and the collectives underneath (weft_collective), of which rules for comparison are
  * made. */
 #define _POSIX_C_SOURCE 200809L
 #define GRAWA_IMPLEMENTATION
 #define SUBSPACE_IMPLEMENTATION
+#define HPSGD_IMPLEMENTATION
 #define DSGD_AAU_IMPLEMENTATION
 #include "grawa.h"
 #include "subspace.h"
+#include "hpsgd.h"
 #include "dsgd_aau.h"
+#include "pool/weft_pthread_pool.h"
 #include "weft_threads.h"
 #include "weft_topology.h"
 
@@ -26,21 +29,22 @@ static const uint64_t MOMENT_NS = UINT64_C(1000000);
 /* EASGD and LSGD were published with much shorter periods than GRAWA (4 steps against 32). */
 enum { PERIODS_SHORTER = 8 };
 
+static bool is_grawa(algorithm a) {
+    return a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM;
+}
+
 size_t rule_period(algorithm a, const options *o) {
-    if (a == ALGORITHM_DSGD_AAU || a == ALGORITHM_SINGLE || a == ALGORITHM_MEAN || a == ALGORITHM_SUBSPACE ||
-        a == ALGORITHM_ADASUM)
-        return 1;
     if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD) return (o->period + PERIODS_SHORTER - 1) / PERIODS_SHORTER;
-    return o->period;
+    return is_grawa(a) ? o->period : 1;
 }
 
 bool rule_has_meetings(algorithm a) {
-    return a != ALGORITHM_DSGD_AAU;
+    return a != ALGORITHM_DSGD_AAU && a != ALGORITHM_HPSGD;
 }
 
 bool rule_is_free(algorithm a, const options *o) {
-    if (a == ALGORITHM_DSGD_AAU) return true;
-    return o->trigger == TRIGGER_TOTAL && (a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM);
+    if (a == ALGORITHM_DSGD_AAU || a == ALGORITHM_HPSGD) return true;
+    return o->trigger == TRIGGER_TOTAL && is_grawa(a);
 }
 
 /* ---- The network, and who is in it ---- */
@@ -157,10 +161,12 @@ struct rule {
     weft_tensors params, grads; /* views of the trainer's own memory */
     uint64_t steps;
 
-    grawa *grawa;       /* MGRAWA, LGRAWA, uniform; otherwise NULL */
-    subspace *subspace; /* AdaCons; otherwise NULL */
-    dsgd_aau *aau;      /* DSGD-AAU; otherwise NULL */
-    void *memory;       /* of one of them */
+    grawa *grawa;             /* MGRAWA, LGRAWA, uniform; otherwise NULL */
+    subspace *subspace;       /* AdaCons; otherwise NULL */
+    hpsgd *hpsgd;             /* HPSGD; otherwise NULL */
+    weft_pthread_pool beside; /* its rounds run there */
+    dsgd_aau *aau;            /* DSGD-AAU; otherwise NULL */
+    void *memory;             /* of one of them */
 
     /* The others. SUM: of gradients (mean), or of `other` (EASGD, LSGD, Adasum). VOTE: everybody's loss (LSGD). */
     weft_collective *collective[COLLECTIVES];
@@ -191,22 +197,31 @@ static _Noreturn void give_up(const rule *r, weft_status s, const weft_detail *d
            (unsigned long long)d->got);
 }
 
-/* ---- The verbs that both headers have ---- */
+/* ---- The verbs that the headers with rounds have ---- */
 
 static weft_status rule_wait(rule *r) {
+    if (r->hpsgd) return hpsgd_wait(r->hpsgd);
     return r->grawa ? grawa_wait(r->grawa) : subspace_wait(r->subspace);
 }
 
 static weft_status rule_poll(rule *r) {
+    if (r->hpsgd) return hpsgd_poll(r->hpsgd);
     return r->grawa ? grawa_poll(r->grawa) : subspace_poll(r->subspace);
 }
 
 static weft_status rule_regroup(rule *r, const weft_view *v) {
+    if (r->hpsgd) return hpsgd_regroup(r->hpsgd, v);
     return r->grawa ? grawa_regroup(r->grawa, v) : subspace_regroup(r->subspace, v);
 }
 
 static const weft_detail *rule_detail(const rule *r) {
+    if (r->hpsgd) return hpsgd_detail(r->hpsgd);
     return r->grawa ? grawa_detail(r->grawa) : subspace_detail(r->subspace);
+}
+
+static weft_status rule_say_goodbye(rule *r) {
+    if (r->hpsgd) return hpsgd_leave(r->hpsgd);
+    return r->grawa ? grawa_leave(r->grawa) : subspace_leave(r->subspace);
 }
 
 /* Sees a verb through: waits while it is in progress, and goes on with the survivors when somebody has died. */
@@ -214,7 +229,7 @@ static weft_status finish(rule *r, weft_status s) {
     uint32_t epoch = 0;
     for (;;) {
         uint32_t member[MAX_WORKERS];
-        if (s == WEFT_AGAIN) {
+        if (s == WEFT_AGAIN || s == WEFT_STALL) {
             s = rule_wait(r);
         } else if (s == WEFT_ERR_PEER_LOST) {
             weft_view v = team_view(r->team, member);
@@ -233,7 +248,7 @@ static weft_status finish(rule *r, weft_status s) {
  * said. */
 static void go(rule *r) {
     while (!team_may_leave(r->team, r->rank)) finish(r, WEFT_ERR_PEER_LOST);
-    weft_status s = r->grawa ? grawa_leave(r->grawa) : subspace_leave(r->subspace);
+    weft_status s = rule_say_goodbye(r);
     while (s == WEFT_AGAIN && team_is_settled(r->team, r->rank)) {
         r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + MOMENT_NS);
         s = rule_poll(r);
@@ -293,6 +308,34 @@ static uint64_t subspace_gradient(rule *r) {
     while (finish(r, subspace_aggregate(r->subspace)) == WEFT_WANT_GRADIENT) continue;
     subspace_stats(r->subspace, &stats);
     return stats.rounds;
+}
+
+/* ---- HPSGD: rounds run on a thread of their own, beside training ---- */
+
+static void hpsgd_new(rule *r) {
+    hpsgd_desc d = {.struct_size = sizeof d};
+    weft_detail why;
+    if (weft_pthread_pool_create(&r->beside, 2) != WEFT_OK) broken("cannot start a thread");
+    d.params = r->params;
+    d.transport = &r->net;
+    d.pool = &r->beside.pool;
+    d.carry = r->o->beta;
+    d.max_steps = (uint32_t)r->o->most_steps;
+    d.timeout_ns = PATIENCE_NS;
+    size_t bytes = hpsgd_memory(&d, NULL);
+    r->memory = new_array(bytes, 1);
+    weft_status s = hpsgd_init_detail(&r->hpsgd, &d, r->memory, bytes, &why);
+    if (s != WEFT_OK) give_up(r, s, &why);
+    finish(r, hpsgd_start(r->hpsgd));
+}
+
+/* Returns a number only if the worker has had to wait for the network. */
+static uint64_t hpsgd_after_step(rule *r) {
+    weft_status s = hpsgd_step(r->hpsgd);
+    r->steps++;
+    if (s == WEFT_OK) return 0;
+    finish(r, s);
+    return r->steps;
 }
 
 /* ---- DSGD-AAU: after every step, with whichever neighbours are ready ---- */
@@ -480,10 +523,6 @@ static uint64_t lsgd_after_step(rule *r, double loss) {
 
 /* ---- The rule, as the trainer sees it ---- */
 
-static bool is_grawa(algorithm a) {
-    return a == ALGORITHM_MGRAWA || a == ALGORITHM_LGRAWA || a == ALGORITHM_UNIFORM;
-}
-
 rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
                tensor_list *grads) {
     rule *r = new_array(1, sizeof *r);
@@ -500,6 +539,7 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     weft_threads_transport(&t->threads, (uint32_t)rank, &r->net);
     if (is_grawa(a)) grawa_new(r);
     if (a == ALGORITHM_SUBSPACE) subspace_new(r);
+    if (a == ALGORITHM_HPSGD) hpsgd_new(r);
     if (a == ALGORITHM_DSGD_AAU) aau_new(r);
     if (a == ALGORITHM_MEAN) collective_new(r, SUM, r->grads);
     if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD || a == ALGORITHM_ADASUM) {
@@ -527,10 +567,21 @@ uint64_t rule_gradient(rule *r) {
 
 uint64_t rule_step(rule *r, double loss) {
     if (r->grawa) return grawa_after_step(r);
+    if (r->hpsgd) return hpsgd_after_step(r);
     if (r->aau) return aau_after_step(r);
     if (r->algorithm == ALGORITHM_EASGD) return easgd_after_step(r);
     if (r->algorithm == ALGORITHM_LSGD) return lsgd_after_step(r, loss);
     return 0;
+}
+
+void rule_model(rule *r, tensor_list *into) {
+    weft_tensor view[MAX_TENSORS];
+    const weft_tensors all = view_of(r->model, into, view);
+    if (!r->hpsgd)
+        for (size_t i = 0; i < r->params.count; i++)
+            memcpy(into->tensor[i], r->param[i].data, r->param[i].count * sizeof(float));
+    else if (hpsgd_model(r->hpsgd, &all) != WEFT_OK)
+        give_up(r, WEFT_ERR_ORDER, hpsgd_detail(r->hpsgd));
 }
 
 void rule_idle(rule *r, uint64_t ns) {
@@ -545,7 +596,8 @@ void rule_leave(rule *r) {
         aau_finish(r, dsgd_aau_leave(r->aau));
         return;
     }
-    if (r->grawa || r->subspace) {
+    if (r->hpsgd) finish(r, hpsgd_drain(r->hpsgd));
+    if (r->grawa || r->subspace || r->hpsgd) {
         go(r);
         return;
     }
@@ -568,6 +620,11 @@ void rule_read_stats(const rule *r, rule_stats *out) {
         subspace_stats(r->subspace, &s);
         *out = (rule_stats){s.rounds, s.traffic.payload_sent};
     }
+    if (r->hpsgd) {
+        hpsgd_stats_t s;
+        hpsgd_stats(r->hpsgd, &s);
+        *out = (rule_stats){s.rounds, s.traffic.payload_sent};
+    }
     if (r->aau) {
         dsgd_aau_stats_t s;
         dsgd_aau_stats(r->aau, &s);
@@ -581,6 +638,10 @@ void rule_read_stats(const rule *r, rule_stats *out) {
 void rule_free(rule *r) {
     if (r->grawa) grawa_close(r->grawa);
     if (r->subspace) subspace_close(r->subspace);
+    if (r->hpsgd) {
+        hpsgd_close(r->hpsgd);
+        weft_pthread_pool_destroy(&r->beside);
+    }
     if (r->aau) dsgd_aau_close(r->aau);
     free(r->memory);
     for (int i = 0; i < COLLECTIVES; i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step; what is
- * behind them is grawa.h, subspace.h, dsgd_aau.h, or one of the rules they are compared with. */
+ * behind them is grawa.h, subspace.h, hpsgd.h, dsgd_aau.h, or one of the rules they are compared with. */
 #ifndef TRAIN_RULES_H
 #define TRAIN_RULES_H
 
@@ -41,6 +41,10 @@ uint64_t rule_gradient(rule *r);
 
 /* After the optimiser's step on a batch of this mean loss: the parameters may move. Returns as above. */
 uint64_t rule_step(rule *r, double loss);
+
+/* The model that this worker would give away now: its parameters, but with hpsgd, where they are a replica that will
+ * be put back, the global model. */
+void rule_model(rule *r, tensor_list *into);
 
 /* In place of a sleep of so long: where the rule allows it, others are answered meanwhile. */
 void rule_idle(rule *r, uint64_t ns);

@@ -108,12 +108,12 @@ static bool take_step(run *r, uint64_t step, double *progress) {
 /* ---- A worker's life ---- */
 
 /* Copies the model for every moment that has come. */
-static void keep(worker *w, const tensor_list *params, uint64_t steps, double progress) {
+static void keep(worker *w, rule *ru, uint64_t steps, double progress) {
     const model *m = w->run->m;
     while (w->next_point < POINTS && progress >= (double)w->next_point / (POINTS - 1)) {
         cell *c = &w->cell[w->next_point++];
         c->model = tensors_new(m);
-        tensors_copy(m, &c->model, params);
+        rule_model(ru, &c->model);
         c->seconds = seconds_since(w->run->started);
         c->steps = steps;
         atomic_store(&c->ready, true);
@@ -194,7 +194,7 @@ static void train(worker *w, trainer *t, rule *ru) {
     const options *o = r->o;
     uint64_t step = 0;
     double progress;
-    keep(w, &t->params, 0, 0.0);
+    keep(w, ru, 0, 0.0);
     for (; take_step(r, step, &progress); step++) {
         size_t right = 0;
         if (progress >= o->kill[w->rank] && r->workers > 1) {
@@ -219,11 +219,11 @@ static void train(worker *w, trainer *t, rule *ru) {
         atomic_fetch_add_explicit(&w->right, right, memory_order_relaxed);
         if (loss < 1e12) /* not NaN, and fits */
             atomic_fetch_add_explicit(&w->micro_loss, (uint64_t)(loss * 1e6), memory_order_relaxed);
-        if (progress < 1.0) keep(w, &t->params, step + 1, progress); /* the last point is for after the last step */
+        if (progress < 1.0) keep(w, ru, step + 1, progress); /* the last point is for after the last step */
     }
     rule_leave(ru);
     w->ended = seconds_since(r->started);
-    keep(w, &t->params, step, 1.0);
+    keep(w, ru, step, 1.0);
 }
 
 static void *work(void *arg) {

@@ -124,6 +124,27 @@ typedef struct weft_wide_set {
     void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
 } weft_wide_set;
 
+/* Of a replica's phase. Scalars are rounded to the element type before use. */
+typedef struct weft_phase {
+    double count;   /* divisor of the sum */
+    double carry;   /* of the phase that begins: x = w + carry * d */
+    double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
+    int progress;   /* merge: keep x - a */
+    int again;      /* merge: and put own, whose round is void, back */
+} weft_phase;
+
+/* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
+ * stays as it is. `own` NULL: carried does not matter. out may be sum or own. Elements: left to right, as written. */
+typedef struct weft_replica_set {
+    /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
+    uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
+                       int stream);
+    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d; without progress: x = w */
+    void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
+    /* x = (w + carry * q) + (d - q): q is what was sent of d */
+    void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
+} weft_replica_set;
+
 /*==== WITH codec.h ====*/
 /* Of the codecs (codec.h): f32 only, at most WEFT_GROUP elements a call. `t` has room for WEFT_GROUP. */
 typedef struct weft_codec_set {
@@ -163,6 +184,11 @@ typedef struct weft_wide_kernels {
     const weft_kernels *core; /* of the same instruction set */
     weft_wide_set f32, f64;
 } weft_wide_kernels;
+
+typedef struct weft_replica_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_replica_set f32, f64;
+} weft_replica_kernels;
 
 /*==== WITH codec.h ====*/
 typedef struct weft_codec_kernels {
@@ -266,6 +292,8 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
         WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, gram_block),                         \
             WEFT_SET_NAME(e, dots_block)                                                                               \
     }
+#define WEFT_REPLICA_SET(e)                                                                                            \
+    { WEFT_SET_NAME(e, replica_launch), WEFT_SET_NAME(e, replica_merge), WEFT_SET_NAME(e, replica_residual) }
 /*==== WITH codec.h ====*/
 #define WEFT_CODEC_SET                                                                                                 \
     {                                                                                                                  \
@@ -284,7 +312,10 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
         {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
     static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
         {&weft_kernels_##set[0], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)},                                              \
-        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};
+        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};                                             \
+    static WEFT_UNUSED const weft_replica_kernels weft_replica_kernels_##set[2] = {                                    \
+        {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
+        {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
 
 #include "kernels/serial.h"
 #include "kernels/dispatch.h"

@@ -20,6 +20,7 @@
 #define WEFT_F_ADD(a, b) _mm256_add_ps(a, b)
 #define WEFT_F_SUB(a, b) _mm256_sub_ps(a, b)
 #define WEFT_F_MUL(a, b) _mm256_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm256_div_ps(a, b)
 #define WEFT_F_NONFINITE(v)                                                                                            \
     (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(                      \
         _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))

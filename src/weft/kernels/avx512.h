@@ -12,6 +12,7 @@
 #define WEFT_F_ADD(a, b) _mm512_add_ps(a, b)
 #define WEFT_F_SUB(a, b) _mm512_sub_ps(a, b)
 #define WEFT_F_MUL(a, b) _mm512_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm512_div_ps(a, b)
 /* 0x99: NaN of either kind, infinity of either sign */
 #define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
 #define WEFT_F_TO_I(v) _mm512_castps_si512(v)

@@ -12,6 +12,7 @@
 #define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
 #define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
 
 #define WEFT_U __m256i

@@ -399,3 +399,86 @@ WEFT_FN uint64_t weft_run_hash(const weft_kernels *k, const weft_pool *pool, wef
     weft_work_run(&j, pool, total);
     return total[0].count;
 }
+
+/* ---- a pass over a replica ---- */
+typedef struct weft_replica {
+    const weft_replica_kernels *kernels;
+    weft_phase phase;
+    weft_dtype dtype, payload; /* of x and w: f32 or f64; of sum, own and out: the same, or bf16 beside f32 */
+    int launch;                /* 0: merge */
+    const void *sum, *own;
+    void *w, *x, *out;
+} weft_replica;
+
+/* bf16 payloads go through f32 on the stack; what rounding takes from d stays in x. */
+WEFT_FN uint64_t weft_replica_bf16(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = &r->kernels->f32;
+    const weft_kernels *c = r->kernels->core;
+    const uint16_t *sum16 = (const uint16_t *)r->sum, *own16 = (const uint16_t *)r->own;
+    uint16_t *out = (uint16_t *)r->out;
+    float sum[WEFT_GROUP], own[WEFT_GROUP], d[WEFT_GROUP], *w = (float *)r->w, *x = (float *)r->x;
+    uint64_t bad = 0;
+    size_t m;
+    for (; n; n -= m, at += m) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        if (sum16) c->bf16_to_f32(m, sum16 + at, sum);
+        if (own16) c->bf16_to_f32(m, own16 + at, own);
+        if (!r->launch) {
+            k->merge(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at);
+            continue;
+        }
+        k->launch(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at, d, 0);
+        c->f32_to_bf16(m, d, out + at);
+        c->bf16_to_f32(m, out + at, own);
+        bad += c->f32.count_nonfinite(m, own);
+        k->residual(m, &r->phase, w + at, d, own, x + at);
+    }
+    return bad;
+}
+
+WEFT_FN uint64_t weft_replica_part(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = r->dtype == WEFT_F64 ? &r->kernels->f64 : &r->kernels->f32;
+    const size_t past = at * weft_dtype_bytes(r->dtype);
+    const void *sum = r->sum ? (const unsigned char *)r->sum + past : NULL;
+    const void *own = r->own ? (const unsigned char *)r->own + past : NULL;
+    unsigned char *w = (unsigned char *)r->w + past, *x = (unsigned char *)r->x + past;
+    if (r->payload == WEFT_BF16) return weft_replica_bf16(r, at, n);
+    if (r->launch)
+        return k->launch(n, &r->phase, sum, own, w, x, (unsigned char *)r->out + past,
+                         r->kernels->core->stream && r->out != r->sum && r->out != r->own);
+    k->merge(n, &r->phase, sum, own, w, x);
+    return 0;
+}
+
+#define WEFT_REPLICA_PIECE (WEFT_PIECE_BLOCKS * WEFT_BLOCK)
+enum { WEFT_REPLICA_WAVE = 64 }; /* pieces */
+
+typedef struct weft_replica_wave {
+    const weft_replica *replica;
+    size_t at, n;
+    uint64_t bad[WEFT_REPLICA_WAVE];
+} weft_replica_wave;
+
+WEFT_FN void weft_replica_piece(void *arg, size_t index) {
+    weft_replica_wave *v = (weft_replica_wave *)arg;
+    const weft_kernels *k = v->replica->kernels->core;
+    const size_t at = v->at + index * WEFT_REPLICA_PIECE, left = v->n - at;
+    v->bad[index] = weft_replica_part(v->replica, at, left < WEFT_REPLICA_PIECE ? left : WEFT_REPLICA_PIECE);
+    if (k->stream && k->fence) k->fence();
+}
+
+/* Over n elements; returns how many changes, as they are sent, are not finite (launch), or 0. */
+WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, size_t n) {
+    weft_replica_wave v;
+    uint64_t bad = 0;
+    size_t pieces, i;
+    v.replica = r;
+    v.n = n;
+    for (v.at = 0; v.at < n; v.at += pieces * WEFT_REPLICA_PIECE) {
+        pieces = (n - v.at - 1) / WEFT_REPLICA_PIECE + 1;
+        if (pieces > WEFT_REPLICA_WAVE) pieces = WEFT_REPLICA_WAVE;
+        weft_parallel_for(pool, pieces, weft_replica_piece, &v);
+        for (i = 0; i < pieces; i++) bad += v.bad[i];
+    }
+    return bad;
+}

@@ -14,6 +14,7 @@
 #define WEFT_F_ADD(a, b) vaddq_f32(a, b)
 #define WEFT_F_SUB(a, b) vsubq_f32(a, b)
 #define WEFT_F_MUL(a, b) vmulq_f32(a, b)
+#define WEFT_F_DIV(a, b) vdivq_f32(a, b)
 #define WEFT_F_NONFINITE(v) weft_neon_f_nonfinite(v)
 #define WEFT_F_TO_I(v) vreinterpretq_u32_f32(v)
 
@@ -27,6 +28,7 @@
 #define WEFT_D_ADD(a, b) vaddq_f64(a, b)
 #define WEFT_D_SUB(a, b) vsubq_f64(a, b)
 #define WEFT_D_MUL(a, b) vmulq_f64(a, b)
+#define WEFT_D_DIV(a, b) vdivq_f64(a, b)
 #define WEFT_D_MADD(sum, a, b) vfmaq_f64(sum, a, b)
 #define WEFT_D_NONFINITE(v) weft_neon_d_nonfinite(v)
 

@@ -6,8 +6,8 @@
  *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
  *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
  *
- * Loads and stores are unaligned. ADD, SUB and MUL round each time. F_NONFINITE, D_NONFINITE: how many lanes are NaN or
- * infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
+ * Loads and stores are unaligned. ADD, SUB, MUL and DIV round each time. F_NONFINITE, D_NONFINITE: how many lanes are
+ * NaN or infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
  * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
  * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
  * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
@@ -25,6 +25,7 @@
 #define WEFT_F_ADD(a, b) ((a) + (b))
 #define WEFT_F_SUB(a, b) ((a) - (b))
 #define WEFT_F_MUL(a, b) ((a) * (b))
+#define WEFT_F_DIV(a, b) ((a) / (b))
 #define WEFT_F_NONFINITE(v) weft_f32_nonfinite(v)
 #define WEFT_F_TO_I(v) weft_f32_bits(v)
 
@@ -38,6 +39,7 @@
 #define WEFT_D_ADD(a, b) ((a) + (b))
 #define WEFT_D_SUB(a, b) ((a) - (b))
 #define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_DIV(a, b) ((a) / (b))
 #define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
 #define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
 

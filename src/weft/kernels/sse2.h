@@ -22,6 +22,7 @@
 #define WEFT_F_ADD(a, b) _mm_add_ps(a, b)
 #define WEFT_F_SUB(a, b) _mm_sub_ps(a, b)
 #define WEFT_F_MUL(a, b) _mm_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm_div_ps(a, b)
 #define WEFT_F_NONFINITE(v)                                                                                            \
     WEFT_SSE2_COUNT(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(                                                  \
         _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7F800000)), _mm_set1_epi32(0x7F800000)))))
@@ -38,6 +39,7 @@
 #define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
 #define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
 #define WEFT_D_MUL(a, b) _mm_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm_div_pd(a, b)
 #define WEFT_D_MADD(sum, a, b) _mm_add_pd(sum, _mm_mul_pd(a, b))
 #define WEFT_D_NONFINITE(v)                                                                                            \
     WEFT_SSE2_COUNT(_mm_movemask_pd(_mm_castsi128_pd(                                                                  \

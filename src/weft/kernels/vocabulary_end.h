@@ -9,6 +9,7 @@
 #undef WEFT_F_ADD
 #undef WEFT_F_SUB
 #undef WEFT_F_MUL
+#undef WEFT_F_DIV
 #undef WEFT_F_NONFINITE
 #undef WEFT_F_TO_I
 #undef WEFT_D
@@ -23,6 +24,7 @@
 #undef WEFT_D_ADD
 #undef WEFT_D_SUB
 #undef WEFT_D_MUL
+#undef WEFT_D_DIV
 #undef WEFT_D_MADD
 #undef WEFT_D_NONFINITE
 #undef WEFT_U

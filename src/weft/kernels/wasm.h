@@ -11,6 +11,7 @@
 #define WEFT_F_ADD(a, b) wasm_f32x4_add(a, b)
 #define WEFT_F_SUB(a, b) wasm_f32x4_sub(a, b)
 #define WEFT_F_MUL(a, b) wasm_f32x4_mul(a, b)
+#define WEFT_F_DIV(a, b) wasm_f32x4_div(a, b)
 #define WEFT_F_NONFINITE(v)                                                                                            \
     ((unsigned)__builtin_popcount((unsigned)wasm_i32x4_bitmask(                                                        \
         wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0x7F800000)), wasm_i32x4_splat(0x7F800000)))))
@@ -26,6 +27,7 @@
 #define WEFT_D_ADD(a, b) wasm_f64x2_add(a, b)
 #define WEFT_D_SUB(a, b) wasm_f64x2_sub(a, b)
 #define WEFT_D_MUL(a, b) wasm_f64x2_mul(a, b)
+#define WEFT_D_DIV(a, b) wasm_f64x2_div(a, b)
 #define WEFT_D_MADD(sum, a, b) wasm_f64x2_add(sum, wasm_f64x2_mul(a, b))
 #define WEFT_D_NONFINITE(v)                                                                                            \
     ((unsigned)__builtin_popcount((unsigned)wasm_i64x2_bitmask(                                                        \

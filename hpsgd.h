@@ -1,0 +1,7531 @@
+/* SPDX-License-Identifier: MIT
+ * Generated from src/ by `make headers`: edit the files there, never this one.
+ * hpsgd.h: hierarchical parallel SGD (HPSGD): training goes on while the workers' changes are summed up. In plain C,
+ * for training processes of any framework.
+ *
+ * Every worker trains a replica x of one global model W. Every few steps it hands the change of its replica,
+ * D = x - W, to an all-reduce that runs beside the next steps, and puts the replica back to W. When the sum is there,
+ * at a step boundary, W <- W + mean of all D: the same W on all workers, round by round. No change enters W unaveraged,
+ * none is lost; it comes one round late.
+ * "HPSGD: Hierarchical Parallel SGD ...", ICONIP 2020, arXiv 2009.02701 (first as HLSGD); where it is
+ * silent, the authors' published code decides, but for its faults (a race at every barrier, gradients lost and doubled
+ * at the end of an epoch). "Hierarchical" means two activities in each worker, training and synchronising, that run at
+ * once; not a tree of nodes.
+ *
+ * ---- Quick start ----
+ *
+ *   #define HPSGD_IMPLEMENTATION            // in exactly one source file
+ *   #include "hpsgd.h"
+ *
+ *   weft_tensor t[] = { {w1, n1, WEFT_F32}, {b1, h, WEFT_F32} };    // your parameters, where they are
+ *   weft_tensors params = {t, 2};
+ *   weft_transport net = weft_transport_make(&my_net, rank, size, my_send, my_recv, my_test, my_cancel, my_now);
+ *
+ *   hpsgd_desc d = {sizeof d};              // zero is the default everywhere
+ *   d.params = params; d.transport = &net; d.max_steps = 16; d.carry = 0.5;
+ *   size_t bytes = hpsgd_memory(&d, NULL);  // exact; a report names every buffer
+ *   hpsgd *h; weft_status s = hpsgd_init(&h, &d, malloc(bytes), bytes);
+ *   if (s < 0) return fail(weft_strerror(s), NULL);
+ *
+ *   for (;;) {
+ *       train_one_step(model);              // forward, backward, optimiser: your own, on the replica
+ *       while ((s = hpsgd_step(h)) == WEFT_STALL) idle();   // the network is behind: do not step; ask again
+ *       if (s < 0) return fail(weft_strerror(s), hpsgd_detail(h));
+ *   }
+ *   hpsgd_drain(h); hpsgd_wait(h);          // epoch end, checkpoint: the parameters are W, the same on all workers
+ *   hpsgd_leave(h); hpsgd_wait(h); hpsgd_close(h);
+ *
+ * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
+ *
+ * ---- The verbs ----
+ *
+ * Call them at step boundaries only: after the optimiser has written the parameters and before the next forward pass
+ * reads them. hpsgd_step says that a local step is done; it takes a result that has come into W, puts the replica on
+ * the new W, and sends off what the replica has learnt. WEFT_OK: train on. WEFT_STALL: take no step, call hpsgd_step
+ * again (that counts no further step) or hpsgd_wait. hpsgd_progress is for the middle of a step: it moves messages and
+ * touches neither parameters nor W. hpsgd_start, hpsgd_drain, hpsgd_regroup and hpsgd_leave return WEFT_AGAIN until
+ * they are done: poll or wait. An error (< 0) is explained by hpsgd_detail; a local step whose verb returned one has
+ * been counted. hpsgd_state tells which verbs are legal; a wrong one is WEFT_ERR_ORDER and changes nothing. One object
+ * belongs to one thread at a time. No verb allocates, prints or reads the environment.
+ *
+ * ---- When a round happens ----
+ *
+ * HPSGD_FREE (default): whenever the last round is over and min_steps (1) are done. If max_steps (16) are done and it
+ *   is not over, WEFT_STALL. As many steps a round as fit into one all-reduce; timing decides, no two runs are alike.
+ *   With a network without delay this is synchronous SGD.
+ * HPSGD_FIXED: every max_steps steps. A result is taken in at the end of the phase, never before: the same bits in
+ *   every run, whatever the network does.
+ * HPSGD_BLOCKING: every min_steps steps, and the worker waits for the result: local SGD with H = min_steps; with 1,
+ *   synchronous SGD.
+ *
+ * ---- carry: three methods in one ----
+ *
+ * The next phase begins at W + carry * D, D being the worker's own change that is still under way: 0 is HPSGD as
+ * published, 1 / N "eager" updates, 1 CoCoD-SGD. With curvature h, step size eta and s steps a phase let
+ * c = 1 - (1 - eta h)^s: errors shrink by the roots of z^2 - (1 - c carry) z + c (1 - carry). carry = 0 does not
+ * converge where c comes near 1 and diverges beyond; long phases and large learning rates want carry = 0.5, which in
+ * our simulations was never behind. Keep eta h max_steps below 0.5 with carry = 0.
+ *
+ * ---- Extra memory ----
+ *
+ * W, one payload, and the room in which the sum is formed: three copies of the parameters, with your own four. The
+ * payload is your own change, kept until the round is over: it makes requeue, carry and saving in flight possible.
+ * keep_delta = WEFT_ZERO gives it up: the sum is then formed in place, a 32nd of the payload at a time, two copies
+ * and a 32nd. With a bf16 payload, two bytes instead of four for payload and sum. Models of up to 8 KB take a copy a
+ * worker for the sum. hpsgd_memory names every buffer.
+ *
+ * ---- On the wire ----
+ *
+ * A round moves 2 (N-1)/N times the payload per worker, three messages to each peer besides; divide by the steps of a
+ * round. HPSGD_PAYLOAD_BF16 halves it: what rounding takes from a change stays in the replica and is part of the next
+ * one, so that nothing is lost. (The sum itself is rounded once more, alike for all.)
+ *
+ * ---- With your trainer ----
+ *
+ * learning rate     as for one worker: a phase of s steps moves W about as far as s local steps. No scaling with N.
+ * momentum          local momentum sees gradients of a path that is thrown back; with carry = 0 it does harm (in our
+ *                   simulations worse than none), with carry 0.5 or 1 less so. Adam: legal, untried.
+ * evaluation        of W, not of the replica: hpsgd_model copies it out; after a drain both are the same.
+ * BatchNorm         statistics are not parameters: they stay local. Average them over the workers at a drain.
+ * 16-bit weights    x - W would round small steps away, so bf16 and f16 parameters are refused, unless `master` names
+ *                   the f32 weights that the optimiser steps on; the 16-bit ones are then written whenever W moves x.
+ * weight decay, clipping, schedules    your own. A skipped step (loss scaling): call hpsgd_step or not, as you like.
+ * tied weights      list the tensor once; listing the same memory twice is refused.
+ * BESIDE            with a pool that has `submit` rounds are driven on one of its threads while you train; in
+ *                   HPSGD_FIXED with the same bits. The transport (and trace) is then called there, by one thread at a
+ *                   time. `polling` = 1: at your step boundaries (and hpsgd_progress) only.
+ *
+ * ---- What is guaranteed when things fail ----
+ *
+ * A round is done or void, by the same decision on all workers, and W is untouched until it is done. Crash-stop faults:
+ * a lost worker shows as WEFT_ERR_PEER_LOST; the host gives every survivor the same new view with a higher epoch,
+ * hpsgd_regroup, and polls: if any survivor had the round done, it is done for all; else it is void. The change of a
+ * void round goes back into the replica (HPSGD_REQUEUE) or is dropped and counted (steps_lost). The divisor is the
+ * number of workers in the round, never a constant. A sum that is not finite voids its round by itself, alike for all;
+ * the worker that caused it goes back to W and loses its steps. A worker that comes later takes over W. */
+
+#ifndef WEFT_ELEMENT /* defined only while this file includes itself: see its end */
+
+/* What this file is called, if you rename it: it includes itself by this name. */
+#ifndef HPSGD_HEADER
+#define HPSGD_HEADER "hpsgd.h"
+#endif
+
+#if defined WEFT_VERSION && WEFT_VERSION != 100
+#error "two versions of weft in one unit"
+#endif
+
+#ifndef HPSGD_H
+#define HPSGD_H
+
+/* ---- src/weft/base.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_BASE_API
+#define WEFT_BASE_API
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* 10,000 x major + 100 x minor + patch. All five headers of one release carry the same number. */
+#define WEFT_VERSION 100
+
+/* What X_init compares with the unit that implements it: the version, and what the two compilers must agree on. */
+#define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t))
+
+#if defined __GNUC__ || defined __clang__
+#define WEFT_UNUSED __attribute__((unused))
+#define WEFT_RESTRICT __restrict
+#elif defined _MSC_VER
+#define WEFT_UNUSED
+#define WEFT_RESTRICT __restrict
+#else
+#define WEFT_UNUSED
+#define WEFT_RESTRICT
+#endif
+/* Foundation functions have internal linkage, so that any number of headers and versions can live in one program. */
+#define WEFT_INLINE static inline WEFT_UNUSED
+#define WEFT_FN static WEFT_UNUSED
+
+/* Descriptor fields where zero means "the default" but is also a legal setting: WEFT_ZERO asks for zero itself.
+ * Other negative values of such a field are errors. */
+#define WEFT_ZERO (-1)
+
+/* A worker that is nobody: where a rank is expected and none applies. */
+#define WEFT_NO_RANK UINT32_MAX
+
+/* In what follows X_ stands for the prefix of the algorithm: X_memory is grawa_memory, and so on.
+ *
+ * What every verb returns. Zero: done. Positive: a wish. Negative: an error; X_detail names who, where, and both
+ * values. The numbers are stable across versions. */
+typedef enum weft_status {
+    WEFT_OK = 0,
+    WEFT_AGAIN = 1,         /* in progress: call X_poll later; the tensors stay lent to the library until WEFT_OK */
+    WEFT_STALL = 2,         /* the library cannot take another step yet (HPSGD: h_max reached) */
+    WEFT_WANT_GRADIENT = 3, /* the library wants a gradient before it goes on */
+
+    WEFT_ERR_ARGUMENT = -1,     /* an argument or a field of a descriptor is not legal; detail.field names it */
+    WEFT_ERR_ABI = -2,          /* struct size or header version of the caller differ from the implementation's */
+    WEFT_ERR_MEMORY = -3,       /* the memory given is smaller than X_memory asked for */
+    WEFT_ERR_OVERFLOW = -4,     /* a size does not fit size_t on this machine */
+    WEFT_ERR_ORDER = -5,        /* this verb is not legal now; X_state tells which are */
+    WEFT_ERR_REENTRY = -6,      /* a callback called back into the object that called it */
+    WEFT_ERR_FLOAT_ENV = -7,    /* flush-to-zero, contraction or a rounding mode other than nearest is in force */
+    WEFT_ERR_TRANSPORT = -8,    /* a transport callback failed for a reason of its own */
+    WEFT_ERR_PEER_LOST = -9,    /* a worker of the view is gone; X_regroup is the way on */
+    WEFT_ERR_TIMEOUT = -10,     /* no progress for timeout_ns; nothing is lost, polling may go on */
+    WEFT_ERR_TRUNCATED = -11,   /* a message is longer than the receive posted for it */
+    WEFT_ERR_PROTOCOL = -12,    /* a peer's message is malformed, or impossible at this point */
+    WEFT_ERR_MISMATCH = -13,    /* a peer runs with other settings; detail.field, expected (here), got (there) */
+    WEFT_ERR_CHECKSUM = -14,    /* a checksum does not fit the bytes */
+    WEFT_ERR_VERSION = -15,     /* a message or blob of a version that this code does not read */
+    WEFT_ERR_NONFINITE = -16,   /* NaN or infinity where the descriptor says that this rejects the round */
+    WEFT_ERR_UNSUPPORTED = -17, /* legal, but not available in this configuration */
+    WEFT_ERR_CAPACITY = -18     /* the buffer given is too small; detail.expected bytes are needed */
+} weft_status;
+
+/* The last error (or wish) of an object, as data. Ranks are WEFT_NO_RANK, strings NULL, where they do not apply. */
+typedef struct weft_detail {
+    weft_status status;
+    uint32_t peer;     /* rank of the other worker */
+    uint64_t round;    /* communication round */
+    const char *phase; /* what was being done: static text */
+    const char *field; /* the argument, descriptor field or message field at fault: static text */
+    uint64_t expected; /* here (floats: their bits, widened to double) */
+    uint64_t got;      /* there */
+} weft_detail;
+
+/* One named buffer of an object. */
+typedef struct weft_memory_entry {
+    const char *name; /* static text */
+    size_t offset;    /* from the aligned start of the object's memory */
+    size_t bytes;
+} weft_memory_entry;
+
+#define WEFT_MEMORY_ENTRIES 32
+
+/* What X_memory reports besides the total: every buffer by name, and why a descriptor was refused. */
+typedef struct weft_memory_report {
+    size_t total_bytes; /* what X_init needs, alignment slack included; 0 if the descriptor is refused */
+    size_t count;       /* entries used */
+    weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
+    uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
+    weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
+} weft_memory_report;
+
+/* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
+WEFT_INLINE const char *weft_strerror(weft_status status) {
+#ifdef WEFT_NO_STRINGS
+    (void)status;
+    return "";
+#else
+    switch (status) {
+    case WEFT_OK: return "ok";
+    case WEFT_AGAIN: return "in progress, poll again";
+    case WEFT_STALL: return "stalled, the network is behind";
+    case WEFT_WANT_GRADIENT: return "a gradient is wanted";
+    case WEFT_ERR_ARGUMENT: return "illegal argument or descriptor field";
+    case WEFT_ERR_ABI: return "header and implementation differ in version or layout";
+    case WEFT_ERR_MEMORY: return "the memory given is too small";
+    case WEFT_ERR_OVERFLOW: return "a size does not fit this machine";
+    case WEFT_ERR_ORDER: return "this call is not legal now";
+    case WEFT_ERR_REENTRY: return "called from inside its own callback";
+    case WEFT_ERR_FLOAT_ENV: return "the floating-point environment breaks the arithmetic contract";
+    case WEFT_ERR_TRANSPORT: return "the transport failed";
+    case WEFT_ERR_PEER_LOST: return "a worker of the view is lost";
+    case WEFT_ERR_TIMEOUT: return "no progress within the time-out";
+    case WEFT_ERR_TRUNCATED: return "a message is longer than its receive";
+    case WEFT_ERR_PROTOCOL: return "a message is malformed or out of place";
+    case WEFT_ERR_MISMATCH: return "workers run with different settings";
+    case WEFT_ERR_CHECKSUM: return "checksum mismatch";
+    case WEFT_ERR_VERSION: return "unknown version";
+    case WEFT_ERR_NONFINITE: return "a value is not finite";
+    case WEFT_ERR_UNSUPPORTED: return "not available in this configuration";
+    case WEFT_ERR_CAPACITY: return "the buffer given is too small";
+    }
+    return "unknown status";
+#endif
+}
+
+#endif /* WEFT_BASE_API */
+
+/* ---- src/weft/tensor.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_TENSOR_API
+#define WEFT_TENSOR_API
+
+/* Element types. The 16-bit ones are storage and wire formats: computed in f32, rounded once (nearest even). */
+typedef enum weft_dtype {
+    WEFT_F32 = 0,
+    WEFT_F64 = 1,
+    WEFT_BF16 = 2, /* the upper half of an f32 */
+    WEFT_F16 = 3   /* IEEE 754 binary16 */
+} weft_dtype;
+
+/* One tensor of the host: `count` elements at `data`, contiguous, aligned for its element type; it stays the host's.
+ * In a view of gradients, data == NULL says "no gradient for this tensor in this step" (frozen, unused): `count` is
+ * still that of the parameter. */
+typedef struct weft_tensor {
+    void *data;
+    size_t count;
+    weft_dtype dtype;
+} weft_tensor;
+
+/* A list of tensors. The list and the tensors stay the host's; both must outlive the object that was given them. */
+typedef struct weft_tensors {
+    const weft_tensor *tensor;
+    size_t count;
+} weft_tensors;
+
+/* Bytes of one element, 0 for an unknown type. */
+WEFT_INLINE size_t weft_dtype_bytes(weft_dtype dtype) {
+    switch (dtype) {
+    case WEFT_F32: return 4;
+    case WEFT_F64: return 8;
+    case WEFT_BF16:
+    case WEFT_F16: return 2;
+    }
+    return 0;
+}
+
+#endif /* WEFT_TENSOR_API */
+
+/* ---- src/weft/pool.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_POOL_API
+#define WEFT_POOL_API
+
+typedef void (*weft_pool_body)(void *arg, size_t index);
+typedef void (*weft_pool_task)(void *arg);
+
+/* The results of the library are bit-identical with and without a pool, for any number of threads. Those run in the
+ * default floating-point environment: init can only probe the thread that it is called on. */
+typedef struct weft_pool {
+    void *ctx;
+    /* Calls body(arg, i) once for every i in [0, n), in any order, on any threads, and returns when all are done.
+     * The bodies are independent and never call back into the library or the pool. NULL: serial. */
+    void (*parallel_for)(void *ctx, size_t n, weft_pool_body body, void *arg);
+    /* Starts task(arg) on another thread and returns at once; an error says that it was not started. NULL: not
+     * available. Everything written before submit is visible to the task. */
+    weft_status (*submit)(void *ctx, weft_pool_task task, void *arg);
+} weft_pool;
+
+#endif /* WEFT_POOL_API */
+
+/* ---- src/weft/kernels.h: API ----------------------------------------------------------------- */
+#ifndef WEFT_KERNELS_API
+#define WEFT_KERNELS_API
+
+/* ---- The arithmetic contract ----
+ *
+ * Results are bit-identical for any instruction set, thread count, chunk size and arrival order:
+ * - Element-wise kernels: f32 tensors in f32, f64 tensors in f64, evaluated exactly as the formula beside each
+ *   kernel is written, left to right, no contraction into FMA, round to nearest even. Scalars are rounded once to
+ *   the element type.
+ * - 16-bit types are storage: widened to f32 (exact), computed there, rounded once.
+ * - Reductions: products and sums in f64 (f32 products are exact in f64). WEFT_BLOCK elements make a block, blocks
+ *   restart at each tensor; inside a block element i goes to lane i % 16, each lane adds in index order from +0.0,
+ *   tails are padded with zeros; the 16 lanes are combined in a pairwise tree (l[i] + l[i + 8], then + 4, + 2, + 1);
+ *   block sums are added in index order from +0.0, whoever computed them.
+ * - NaN payloads are excepted. */
+#define WEFT_BLOCK ((size_t)4096)
+
+/* Which instruction set to use. WEFT_ISA_AUTO takes the best that compiler and machine have, found at run time: no
+ * compiler flags are needed. One that is not there is refused with WEFT_ERR_UNSUPPORTED. The results are the same. */
+typedef enum weft_isa {
+    WEFT_ISA_AUTO = 0,
+    WEFT_ISA_SERIAL = 1, /* plain C; all there is with WEFT_NO_SIMD */
+    WEFT_ISA_SSE2 = 2,   /* x86-64 */
+    WEFT_ISA_AVX2 = 3,   /* with FMA */
+    WEFT_ISA_AVX512 = 4, /* F, DQ and VL */
+    WEFT_ISA_NEON = 5,   /* aarch64, little-endian */
+    WEFT_ISA_WASM = 6    /* simd128, where the module is compiled with it */
+} weft_isa;
+
+#define WEFT_ISA_COUNT 7
+
+/* "serial", "avx2", ...; "auto" for WEFT_ISA_AUTO, NULL for what is none. */
+WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
+    switch (isa) {
+    case WEFT_ISA_AUTO: return "auto";
+    case WEFT_ISA_SERIAL: return "serial";
+    case WEFT_ISA_SSE2: return "sse2";
+    case WEFT_ISA_AVX2: return "avx2";
+    case WEFT_ISA_AVX512: return "avx512";
+    case WEFT_ISA_NEON: return "neon";
+    case WEFT_ISA_WASM: return "wasm";
+    }
+    return NULL;
+}
+
+#endif /* WEFT_KERNELS_API */
+
+/* ---- src/weft/transport.h: API --------------------------------------------------------------- */
+#ifndef WEFT_TRANSPORT_API
+#define WEFT_TRANSPORT_API
+
+/* ---- The transport contract, on one page ----
+ *
+ * A transport carries messages between `size` workers with ranks 0 .. size-1. It is point to point, non-blocking,
+ * tagged, and delivers into posted buffers, so it maps one to one onto MPI, UCX, libfabric, NCCL, sockets, or shared
+ * memory.
+ *
+ * Order. For each (sender, receiver, tag): reliable, exactly once, in order; the n-th message matches the n-th receive
+ *   posted for that peer and tag. Nothing is promised between different tags or peers.
+ * Sizes. A receive may be longer than its message (request.bytes then tells the length). A receive shorter than its
+ *   message completes with WEFT_ERR_TRUNCATED, request.bytes being the length of the message; what then stands in the
+ *   buffer is undefined. Zero bytes are a message. No message exceeds max_message_bytes, if that is not 0.
+ * Progress. send and recv return at once: WEFT_OK when the request is under way (or done), or an error. test returns
+ *   WEFT_OK once when the request is done, WEFT_AGAIN before, or an error; after WEFT_OK or an error the request is
+ *   over. A send whose receive is not posted yet may stay pending, but blocks no other message (of another tag or
+ *   peer, or a receive).
+ *   Bytes may only move inside callbacks; then every one of them moves all links, also those whose sends are over.
+ * Ownership. From send or recv until test says that it is over, or cancel returns, request and buffer belong to the
+ *   transport: the request does not move, the buffer is neither written (send, recv) nor read (recv) by the library.
+ *   Nobody sends to itself. request.bytes is looked at for receives only.
+ * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
+ *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
+ *   already.
+ * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
+ *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ *   called it (they answer WEFT_ERR_REENTRY).
+ * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
+ *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
+ *   left. Any other negative status is a failure of the transport: WEFT_ERR_TRANSPORT, the status in detail.got.
+ * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
+ *   up to WEFT_CHANNELS objects share one transport.
+ * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
+ * Time. now is monotonic, in nanoseconds; only differences matter. It is called only where a deadline is asked for.
+ * Sums. all_reduce is optional, and the host's own: out = the sum of weight * in over all ranks, each with a weight of
+ *   its own. All call it in the same order, one at a time, with the same count and dtype; so one object a transport may
+ *   use it. out may be in; otherwise in is not written. A weight that is 0 once it is rounded to the type in which sums
+ *   are formed (f32 for 16-bit types) keeps out of the sum whatever stands in that rank's `in`. The order of summation
+ *   is the host's affair; all ranks get the same.
+ *   It returns at once; test ends it. request.bytes, which was UINT64_MAX, is then the number of elements of the whole
+ *   result that are not finite; or it still is UINT64_MAX, and the library counts them. Until then, or until cancel,
+ *   request, in and out belong to the transport. A sum that is cancelled by a rank, or loses one, comes to nothing for
+ *   the others, too: they get an error, or wait until they cancel it. No rank begins the next one before all have.
+ * Shared memory. `shared` = 1 says that all ranks live in one address space: an address of one is good at all, and what
+ *   a rank wrote before it sent is there for whoever has received. An algorithm may then read its peers' memory, and
+ *   where its header says so write it, instead of having it sent. Tensors and the memory of an object then stay where
+ *   they are until no other worker is in a round with it; those of a rank that was lost, until the others are in a
+ *   view without it.
+ *
+ * weft_transport_selftest() checks an implementation against this page. */
+
+#define WEFT_CHANNELS 16u
+#define WEFT_TAGS_PER_CHANNEL 2048u
+
+/* One message under way. The library allocates it zeroed; the words are the transport's to use. */
+typedef struct weft_request {
+    uint64_t bytes;    /* set by the transport when done: the length of the message */
+    uintptr_t word[4]; /* the transport's */
+} weft_request;
+
+typedef weft_status (*weft_send_fn)(void *ctx, uint32_t peer, uint32_t tag, const void *data, size_t bytes,
+                                    weft_request *request);
+typedef weft_status (*weft_recv_fn)(void *ctx, uint32_t peer, uint32_t tag, void *data, size_t capacity,
+                                    weft_request *request);
+typedef weft_status (*weft_test_fn)(void *ctx, weft_request *request);
+typedef void (*weft_cancel_fn)(void *ctx, weft_request *request);
+typedef uint64_t (*weft_now_fn)(void *ctx);
+typedef weft_status (*weft_all_reduce_fn)(void *ctx, double weight, const void *in, void *out, size_t count,
+                                          weft_dtype dtype, weft_request *request);
+
+typedef struct weft_transport {
+    size_t struct_size;         /* sizeof(weft_transport) where it was filled in */
+    void *ctx;                  /* handed to every callback */
+    uint32_t rank;              /* of this worker */
+    uint32_t size;              /* number of workers, >= 1 */
+    uint64_t max_message_bytes; /* 0: no limit; otherwise at least WEFT_SMALLEST_MESSAGE */
+
+    weft_send_fn send;
+    weft_recv_fn recv;
+    weft_test_fn test;
+    weft_cancel_fn cancel;
+    weft_now_fn now; /* may be NULL if no deadline is asked for */
+
+    /* Optional: sleep until something may have happened for this worker, or until `until_ns` on the clock of now
+     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
+    void (*wait)(void *ctx, uint64_t until_ns);
+
+    weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
+    uint32_t shared;               /* 1: see "Shared memory" above; 0 otherwise */
+} weft_transport;
+
+/* The smallest largest message that the library can work over: its control message. */
+#define WEFT_SMALLEST_MESSAGE 256u
+
+WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_t size, weft_send_fn send,
+                                               weft_recv_fn recv, weft_test_fn test, weft_cancel_fn cancel,
+                                               weft_now_fn now) {
+    weft_transport t;
+    t.struct_size = sizeof t;
+    t.ctx = ctx;
+    t.rank = rank;
+    t.size = size;
+    t.max_message_bytes = 0;
+    t.send = send;
+    t.recv = recv;
+    t.test = test;
+    t.cancel = cancel;
+    t.now = now;
+    t.wait = NULL;
+    t.all_reduce = NULL;
+    t.shared = 0;
+    return t;
+}
+
+#endif /* WEFT_TRANSPORT_API */
+
+/* ---- src/weft/selftest.h: API ---------------------------------------------------------------- */
+#ifndef WEFT_SELFTEST_API
+#define WEFT_SELFTEST_API
+
+/* ---- A test of your callbacks ----
+ *
+ * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
+ * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
+ * that defines an X_IMPLEMENTATION:
+ *
+ *     static weft_selftest state;
+ *     weft_selftest_report report;
+ *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) continue;
+ *     if (s != WEFT_OK) printf("%s (peer %u, tag %u)\n", report.text, report.peer, report.tag);
+ *
+ * WEFT_OK: every rule below holds, with every peer. Otherwise the report names the rule that is broken, and this worker
+ * has cancelled what it had under way; the others then find no progress. If the transport has a clock, a breach that
+ * makes the test stand still is found too, after timeout_ns (so wait no longer than that). What cannot be seen from
+ * here: callbacks that block, loss of peers, and calls on several threads. */
+
+typedef enum weft_selftest_rule {
+    WEFT_RULE_NONE = 0,
+    WEFT_RULE_CALLBACKS,   /* the struct is filled in */
+    WEFT_RULE_FAILED,      /* a callback failed: report.status */
+    WEFT_RULE_STATUS,      /* callbacks return WEFT_OK, errors, and (test only) WEFT_AGAIN, nothing else */
+    WEFT_RULE_PROGRESS,    /* a send and a receive that fit each other get over */
+    WEFT_RULE_CONTENT,     /* bytes arrive as they were sent */
+    WEFT_RULE_ORDER,       /* the n-th message matches the n-th receive of a peer and tag */
+    WEFT_RULE_ONCE,        /* a receive stays pending while there is no message for it; no message comes twice */
+    WEFT_RULE_TAGS,        /* messages go by their tag, up to the last of the channel */
+    WEFT_RULE_PEERS,       /* messages go by their sender */
+    WEFT_RULE_LONGER,      /* a receive longer than its message tells the length */
+    WEFT_RULE_SHORTER,     /* a shorter one ends in WEFT_ERR_TRUNCATED and tells the length of the message */
+    WEFT_RULE_ZERO,        /* zero bytes are a message */
+    WEFT_RULE_LARGE,       /* so is one of max_message_bytes, or what the given memory holds */
+    WEFT_RULE_PENDING,     /* a pending send blocks no other tag and no receive */
+    WEFT_RULE_PENDING_PEER,/* and no other peer */
+    WEFT_RULE_REUSE,       /* when a send is over, its buffer may be written without harm to the message */
+    WEFT_RULE_SEND_BUFFER, /* a transport does not write into the buffer of a send */
+    WEFT_RULE_BOUNDS,      /* nor outside of that of a receive, nor beside a request */
+    WEFT_RULE_CANCEL_RECV, /* a cancelled receive takes no message with it that comes later */
+    WEFT_RULE_CANCEL_TOUCH,/* and its buffer is not touched any more */
+    WEFT_RULE_CANCEL_SEND, /* a cancelled send is delivered wholly or not at all; one that is over is delivered */
+    WEFT_RULE_TIME,        /* now does not go back */
+    WEFT_RULE_ALL_REDUCE,  /* the optional all_reduce adds up, under its weights */
+    WEFT_RULE_SUM_INPUT,   /* and does not write its input */
+    WEFT_RULE_SUM_COUNT    /* and tells how many elements are not finite, or UINT64_MAX */
+} weft_selftest_rule;
+
+typedef struct weft_selftest_report {
+    weft_status status;      /* WEFT_OK, or what the test returned */
+    weft_selftest_rule rule; /* the rule that is broken */
+    const char *text;        /* its text; static */
+    uint32_t peer, tag;      /* where; WEFT_NO_RANK where it does not apply */
+    uint64_t expected, got;  /* lengths, bytes, or statuses (as 32 bits); got WEFT_AGAIN: no progress */
+    uint32_t step;           /* of the test's program, for whoever reads it */
+    uint64_t checks;         /* made until then */
+} weft_selftest_report;
+
+#define WEFT_SELFTEST_BYTES 256u
+#define WEFT_SELFTEST_EDGE 16u
+
+typedef struct weft_selftest_slot {
+    uint64_t guard_before;
+    weft_request request;
+    uint64_t guard_after;
+    unsigned char *at; /* payload; WEFT_SELFTEST_EDGE guard bytes before and after its room */
+    size_t room;
+    size_t length; /* of the payload, or capacity */
+    uint32_t peer, tag, seed;
+    uint32_t state;
+    unsigned char own[WEFT_SELFTEST_EDGE + WEFT_SELFTEST_BYTES + WEFT_SELFTEST_EDGE];
+} weft_selftest_slot;
+
+#define WEFT_SELFTEST_SLOTS 14
+
+/* Zero it. The first three may then be set, to the same on every worker. It must not move while the test runs. */
+typedef struct weft_selftest {
+    void *memory;        /* for the test of large messages (NULL: none): half for sending, half for receiving */
+    size_t memory_bytes;
+    uint64_t timeout_ns; /* without any progress; 0: ten seconds. Needs the transport's now */
+
+    uint32_t started, shift, step, stage, sync;
+    uint32_t channel;
+    int seen_cancelled, tried_over;
+    uint64_t checks, last_now, progress_now;
+    weft_selftest_report report;
+    weft_selftest_slot slot[WEFT_SELFTEST_SLOTS];
+} weft_selftest;
+
+#endif /* WEFT_SELFTEST_API */
+
+/* ---- src/weft/wire.h: API -------------------------------------------------------------------- */
+#ifndef WEFT_WIRE_API
+#define WEFT_WIRE_API
+
+/* ---- The wire format ----
+ *
+ * Control messages travel on the first tag of a channel; bulk data on the others. A control message is a header of
+ * 64 bytes, little-endian, and at most 192 bytes of payload. Data goes inline if it fits, else in bulk messages that
+ * the control message announces; its elements are in the sender's byte order, which the header names, and a receiver
+ * of another order turns them.
+ *
+ *   0 u32 magic 'weft'    4 u8 wire version, u8 order (1: big-endian), u16 kind   8 u32 epoch    12 u32 sender's rank
+ *  16 u64 round          24 u32 step           28 u32 piece    32 u64 bytes        40 u64 argument
+ *  48 u64 reserved (0)    56 u32 payload bytes in this message  60 u32 CRC-32C of the message with this field zero
+ *
+ * `bytes` is the length of the data announced; `piece` the longest bulk message the sender makes of it; `step`
+ * numbers the exchanges of a round. */
+#define WEFT_WIRE_VERSION 1u
+#define WEFT_HEADER_BYTES 64u
+#define WEFT_CONTROL_BYTES 256u
+#define WEFT_INLINE_BYTES (WEFT_CONTROL_BYTES - WEFT_HEADER_BYTES)
+
+#endif /* WEFT_WIRE_API */
+
+/* ---- src/weft/trace.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_TRACE_API
+#define WEFT_TRACE_API
+
+/* What this worker has moved. Payload: elements of tensors, and norms. Control: headers, fingerprints, HAVE, counts. */
+typedef struct weft_traffic {
+    uint64_t payload_sent, payload_received; /* bytes */
+    uint64_t control_sent, control_received; /* bytes */
+    uint64_t messages_sent, messages_received;
+    uint64_t dropped; /* messages of another epoch */
+} weft_traffic;
+
+/* Trace events, of fixed size, for a host that wants to see what happens when. */
+typedef enum weft_event_kind {
+    WEFT_EVENT_ROUND_BEGUN = 1, /* this worker has arrived in round `round` */
+    WEFT_EVENT_SENT = 2,        /* a message to `peer` is under way; value: its bytes */
+    WEFT_EVENT_RECEIVED = 3,    /* a message from `peer` has come; value: its bytes */
+    WEFT_EVENT_COMMITTED = 4,   /* round `round` is committed; value: workers in it */
+    WEFT_EVENT_ABANDONED = 5,   /* round `round` is abandoned, parameters untouched */
+    WEFT_EVENT_PEER_LOST = 6,
+    WEFT_EVENT_PEER_LEFT = 7,
+    WEFT_EVENT_VIEW = 8 /* a new view is agreed; value: its epoch */
+} weft_event_kind;
+
+typedef struct weft_event {
+    uint32_t kind; /* weft_event_kind */
+    uint32_t rank; /* of this worker */
+    uint32_t peer; /* or WEFT_NO_RANK */
+    uint64_t round;
+    uint64_t value;
+} weft_event;
+
+/* Must not call back into the object. */
+typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
+
+#endif /* WEFT_TRACE_API */
+
+/* ---- src/weft/group.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_GROUP_API
+#define WEFT_GROUP_API
+
+/* Who takes part. Given by the host: the same on all members, with a higher epoch than any view before. `members`
+ * are the ranks in ascending order; this worker is one of them. Messages of other epochs are dropped and counted. */
+typedef struct weft_view {
+    size_t struct_size; /* sizeof(weft_view) */
+    uint32_t epoch;
+    uint32_t count;
+    const uint32_t *members;
+} weft_view;
+
+#endif /* WEFT_GROUP_API */
+
+/* ---- src/weft/collective.h: API -------------------------------------------------------------- */
+#ifndef WEFT_COLLECTIVE_API
+#define WEFT_COLLECTIVE_API
+
+/* How a vector is summed over the workers. DIRECT and GATHER add in ascending rank for every element: the same bits
+ * on every transport, for every chunk size and arrival order. RING and DOUBLING have an order of their own, equal on
+ * all workers. */
+typedef enum weft_algorithm {
+    WEFT_ALGORITHM_AUTO = 0, /* GATHER up to WEFT_GATHER_BYTES, DIRECT above */
+    WEFT_ALGORITHM_DIRECT =
+        1, /* each worker owns a shard, adds its pieces in rank order, and hands it to all: 2 steps; a large shard in
+              chunks, so that one is added up while others are under way */
+    WEFT_ALGORITHM_GATHER = 2, /* everyone sends everything to all and adds it up: 1 step, for small vectors */
+    WEFT_ALGORITHM_RING = 3,   /* 2 (n - 1) steps between neighbours; shard j is added in the order j+1, j+2, ..., j */
+    WEFT_ALGORITHM_DOUBLING =
+        4 /* log2 n steps with partners at distance 1, 2, 4, ...; ranks beyond a power of two fold in first */
+} weft_algorithm;
+
+#define WEFT_GATHER_BYTES ((size_t)8192)
+#define WEFT_CHUNK_BYTES ((size_t)1 << 20) /* of a shard; more if there would be more than WEFT_CHUNKS of them */
+#define WEFT_CHUNKS 1024u
+
+/* A collective for the host's own use: plain sums of gradients, say. Its functions have internal linkage: they are
+ * there in the unit that defines an X_IMPLEMENTATION. In place over `tensors`, committed wholly or not at all. */
+typedef struct weft_collective_desc {
+    size_t struct_size;
+    weft_tensors tensors; /* the host's; read and, on commit, written */
+    const weft_transport *transport;
+    const weft_pool *pool;
+    const weft_view *view; /* NULL: all ranks, epoch 0 */
+    uint32_t channel;
+    weft_isa isa;
+    weft_algorithm algorithm;
+    int host_collectives; /* 1: the transport's own all_reduce, while all its ranks take part */
+    uint64_t timeout_ns;
+    weft_trace_fn trace;
+    void *trace_ctx;
+} weft_collective_desc;
+
+typedef struct weft_collective weft_collective;
+
+#endif /* WEFT_COLLECTIVE_API */
+
+/* ---- src/weft/state.h: API ------------------------------------------------------------------- */
+#ifndef WEFT_STATE_API
+#define WEFT_STATE_API
+
+/* ---- The saved blob ----
+ *
+ * All numbers little-endian. 0 u32 magic 'wefs'  4 u32 blob version  8 u64 fingerprint of the object's settings
+ * 16 u64 length of the whole blob  24 ... fields of the algorithm, each u64 (floating point: the bits of a double)
+ * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
+#define WEFT_BLOB_VERSION 1u
+
+#endif /* WEFT_STATE_API */
+
+/* ---- src/hpsgd.h: API ------------------------------------------------------------------------ */
+
+#ifndef HPSGD_API
+#ifdef HPSGD_STATIC
+#define HPSGD_API static WEFT_UNUSED
+#elif defined __cplusplus
+#define HPSGD_API extern "C"
+#else
+#define HPSGD_API extern
+#endif
+#endif
+
+typedef struct hpsgd hpsgd;
+
+typedef enum hpsgd_mode { HPSGD_FREE = 0, HPSGD_FIXED = 1, HPSGD_BLOCKING = 2 } hpsgd_mode;
+
+typedef enum hpsgd_payload {
+    HPSGD_PAYLOAD_FULL = 0, /* changes travel in the type of the parameters */
+    HPSGD_PAYLOAD_BF16 = 1  /* f32 parameters only */
+} hpsgd_payload;
+
+/* What becomes of this worker's change when its round is void. */
+typedef enum hpsgd_void {
+    HPSGD_REQUEUE = 0, /* back into the replica; needs keep_delta, without it: HPSGD_DROP */
+    HPSGD_DROP = 1     /* dropped; counted in steps_lost */
+} hpsgd_void;
+
+/* What a change that is not finite does. Either way that worker's replica goes back to W and its steps are lost. */
+typedef enum hpsgd_guard {
+    HPSGD_GUARD_VOID = 0, /* it makes the sum so, and all see the round void */
+    HPSGD_GUARD_SKIP = 1  /* the worker sends zeros instead (and counts in the divisor) */
+} hpsgd_guard;
+
+/* How the workers' initial parameters are settled at first contact. */
+typedef enum hpsgd_initial {
+    HPSGD_INITIAL_CHECK = 0, /* hashes must agree, else WEFT_ERR_MISMATCH with both */
+    HPSGD_INITIAL_COPY = 1   /* everyone takes over those of initial_rank; steps taken before are lost */
+} hpsgd_initial;
+
+/* What the replica does at the very first launch. */
+typedef enum hpsgd_startup {
+    HPSGD_ROLL_BACK = 0, /* as at every other */
+    HPSGD_CONTINUE = 1   /* goes on where it is, as the published code does: carry = 1 once */
+} hpsgd_startup;
+
+/* Everything hpsgd_init wants to know. Fill struct_size, params and transport; zero is the default of every other
+ * field. Pointers are to the host's memory: the descriptor itself and `view` are copied by hpsgd_init; the tensor
+ * lists, transport and pool must outlive the object. Fields marked (F) are the same on all workers. */
+typedef struct hpsgd_desc {
+    size_t struct_size;              /* sizeof(hpsgd_desc) */
+    weft_tensors params;             /* (F: shapes, types) parameters, in place: the replica */
+    const weft_transport *transport; /* the host's network */
+    const weft_pool *pool;           /* the host's threads; NULL: serial, driven by polling */
+    /* where params are 16-bit: their f32 weights, tensor for tensor (of others data may be NULL); no tensors: none */
+    weft_tensors master;
+    const weft_view *view; /* first members; NULL: all ranks, epoch 0 */
+    uint32_t channel;      /* the same on all workers: 0 .. WEFT_CHANNELS-1; objects sharing a transport differ */
+    weft_isa isa;          /* force an instruction set; hpsgd_effective tells which one is in use */
+    hpsgd_mode mode;       /* (F) */
+    uint32_t min_steps;    /* h_min, local steps a round at least; default 1; FIXED: max_steps */
+    uint32_t max_steps;    /* h_max, local steps without a result at most; default 16; BLOCKING: min_steps */
+    double carry;          /* (F) beta in [0, 1] */
+    hpsgd_payload payload; /* (F) */
+    int keep_delta;        /* default on; WEFT_ZERO: off (with carry or HPSGD_CONTINUE it is always on) */
+    hpsgd_void on_void;
+    hpsgd_guard guard;
+    hpsgd_initial initial;    /* (F) */
+    uint32_t initial_rank;    /* (F) for HPSGD_INITIAL_COPY */
+    hpsgd_startup startup;    /* (F) */
+    weft_algorithm algorithm; /* (F) of the all-reduce; default by size, with equal bits */
+    /* (F) 1: use the transport's own all_reduce while all its ranks take part: the bits are those that it promises */
+    int host_collectives;
+    int check_replicas;  /* (F) 1: compare a hash of W every round: WEFT_ERR_MISMATCH names both */
+    int polling;         /* 1: never use the pool's submit */
+    uint64_t timeout_ns; /* no progress for so long while this worker has to wait: WEFT_ERR_TIMEOUT; 0: never */
+    weft_trace_fn trace; /* may be NULL */
+    void *trace_ctx;
+} hpsgd_desc;
+
+/* Counters since hpsgd_init (or as loaded). Of this worker's steps, `steps` = steps_merged + steps_lost + those in the
+ * replica and under way (steps_pending). */
+typedef struct hpsgd_stats_t {
+    uint64_t steps;         /* local steps */
+    uint64_t steps_merged;  /* whose change is in W */
+    uint64_t steps_lost;    /* dropped: void rounds, changes that are not finite, parameters taken over */
+    uint64_t steps_pending; /* in the replica or under way */
+    uint64_t rounds;        /* merged here */
+    uint64_t rounds_void;   /* come to nothing, W untouched */
+    uint64_t nonfinite;     /* changes of this worker that were not finite */
+    uint64_t launches;
+    uint64_t stalls;       /* times that hpsgd_step had to say WEFT_STALL (asking again is the same one) */
+    uint64_t drains;       /* completed */
+    uint64_t members;      /* workers in the view now */
+    uint64_t participants; /* workers in the last round merged: the divisor */
+    uint64_t round_steps;  /* local steps of all of them in it */
+    weft_traffic traffic;  /* of this worker; as of the launch while a round runs beside training */
+} hpsgd_stats_t;
+
+/* Bits of hpsgd_state: which verbs are legal now. close, stats, detail and the like always are. */
+enum {
+    HPSGD_MAY_STEP = 1,     /* hpsgd_step, hpsgd_start, hpsgd_drain, hpsgd_leave, setters */
+    HPSGD_MAY_POLL = 2,     /* something is in progress (hpsgd_poll and hpsgd_wait are legal at any time) */
+    HPSGD_MAY_SAVE = 4,     /* hpsgd_save */
+    HPSGD_MAY_LOAD = 8,     /* hpsgd_load: after init, before anything else */
+    HPSGD_MAY_REGROUP = 16, /* hpsgd_regroup */
+    HPSGD_IN_FLIGHT = 32    /* a round is under way, or done and not merged yet */
+};
+
+/* Bits of hpsgd_events: what the last verb has done. */
+enum {
+    HPSGD_LAUNCHED = 1,
+    HPSGD_MERGED = 2, /* the parameters are on a new W */
+    HPSGD_VOIDED = 4,
+    HPSGD_STALLED = 8,
+    HPSGD_DRAINED = 16
+};
+
+/* Bytes that hpsgd_init needs for this descriptor; 0 if the descriptor is refused (report->detail says why).
+ * `report`, if not NULL, is overwritten with every buffer by name. */
+#define hpsgd_memory(desc, report) hpsgd_memory_abi((desc), (report), sizeof(hpsgd_desc), WEFT_ABI)
+HPSGD_API size_t hpsgd_memory_abi(const hpsgd_desc *desc, weft_memory_report *report, size_t desc_size, uint32_t abi);
+
+/* Makes *out inside `memory` (the caller's, any alignment, at least hpsgd_memory bytes; it must stay until
+ * hpsgd_close). Sends nothing. Errors: ARGUMENT, ABI, MEMORY, OVERFLOW, UNSUPPORTED, FLOAT_ENV; *out is then NULL and
+ * *detail, if not NULL, says why. */
+#define hpsgd_init(out, desc, memory, bytes)                                                                           \
+    hpsgd_init_abi((out), (desc), (memory), (bytes), NULL, sizeof(hpsgd_desc), WEFT_ABI)
+#define hpsgd_init_detail(out, desc, memory, bytes, detail)                                                            \
+    hpsgd_init_abi((out), (desc), (memory), (bytes), (detail), sizeof(hpsgd_desc), WEFT_ABI)
+HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *memory, size_t bytes,
+                                     weft_detail *detail, size_t desc_size, uint32_t abi);
+
+/* First contact: compares fingerprints and settles the initial parameters. Optional: without it the first hpsgd_step
+ * begins it, and training goes on meanwhile. The initial parameters are those at the time of hpsgd_start; without it
+ * those at the time of hpsgd_init. */
+HPSGD_API weft_status hpsgd_start(hpsgd *h);
+
+/* One local step is done. WEFT_OK: take the next one. WEFT_STALL: do not; call again, or wait. */
+HPSGD_API weft_status hpsgd_step(hpsgd *h);
+
+/* Goes on with whatever is in progress, at a step boundary. Never blocks. WEFT_OK: nothing keeps the host from its next
+ * step; WEFT_STALL: it must not take one; WEFT_AGAIN: start, regroup, drain or leave is in progress. */
+HPSGD_API weft_status hpsgd_poll(hpsgd *h);
+
+/* Moves messages only, in the middle of a step: neither parameters nor W are touched. */
+HPSGD_API weft_status hpsgd_progress(hpsgd *h);
+
+/* Polls until something other than WEFT_AGAIN and WEFT_STALL comes, sleeping in the transport's `wait` where there is
+ * one. Bounded by timeout_ns. */
+HPSGD_API weft_status hpsgd_wait(hpsgd *h);
+
+/* Collective: everything under way and in the replicas goes into W; WEFT_OK when the parameters are W, the same on all
+ * workers, and nothing is under way. All workers of the view must call it, with any step counts; no steps meanwhile.
+ * Calling it again while it is in progress is a poll. */
+HPSGD_API weft_status hpsgd_drain(hpsgd *h);
+
+/* Sends off what is left and says good-bye: the others go on without this worker. Poll until WEFT_OK, then close. Views
+ * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first. */
+HPSGD_API weft_status hpsgd_leave(hpsgd *h);
+
+/* W, into tensors of params' shapes and types (where there is a master: of the master's). Legal between init and close,
+ * in the middle of a step, too. */
+HPSGD_API weft_status hpsgd_model(hpsgd *h, const weft_tensors *into);
+
+/* The host has learnt that `rank` is gone, or that its link is usable again (after its loss has shown or has been
+ * reported). Communicates nothing. After the loss of a member verbs that communicate return WEFT_ERR_PEER_LOST until
+ * hpsgd_regroup. These three and close wait, if a round runs beside training, for the pool's thread to let go of it:
+ * about a millisecond. */
+HPSGD_API weft_status hpsgd_peer_lost(hpsgd *h, uint32_t rank);
+HPSGD_API weft_status hpsgd_peer_up(hpsgd *h, uint32_t rank);
+
+/* The new view, the same on all its members, with a higher epoch than any before; at a step boundary. Settles what
+ * becomes of the round under way; poll until WEFT_OK. A drain or good-bye in progress goes on. A worker that comes
+ * (back) is given the view by regroup right after init, and takes over W. */
+HPSGD_API weft_status hpsgd_regroup(hpsgd *h, const weft_view *view);
+
+/* Everything of this object that shapes the trajectory, W among it, as one blob (versioned, checksummed,
+ * endian-neutral). *bytes is set to the length; with buf NULL only that. Parameters and optimiser are the host's to
+ * save, at the same moment. With a round under way (needs keep_delta, else WEFT_AGAIN: drain, or try later) the payload
+ * is in it, too, and is sent again after loading: in HPSGD_FIXED resuming equals never having stopped, at every step;
+ * in the other modes save after a drain. Load: into a fresh object of the same descriptor, rank and number of workers,
+ * all of the same moment. Hostile blobs give an error, the object is then as before. */
+HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes);
+HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes);
+
+/* Schedules, from now on; 0 leaves as it is. In FIXED both are max_steps, in BLOCKING both are min_steps. */
+HPSGD_API weft_status hpsgd_set_steps(hpsgd *h, uint32_t min_steps, uint32_t max_steps);
+HPSGD_API weft_status hpsgd_set_void(hpsgd *h, hpsgd_void on_void);
+
+/* Reading. The descriptor comes back with defaults filled in and the setters' values. */
+HPSGD_API void hpsgd_stats(const hpsgd *h, hpsgd_stats_t *out);
+HPSGD_API void hpsgd_effective(const hpsgd *h, hpsgd_desc *out);
+HPSGD_API const weft_detail *hpsgd_detail(const hpsgd *h); /* never NULL, but for h == NULL */
+/* How many workers are in the view now (whoever has left is not); their ranks, ascending, as far as `capacity` goes. */
+HPSGD_API uint32_t hpsgd_members(const hpsgd *h, uint32_t *ranks, uint32_t capacity);
+HPSGD_API uint32_t hpsgd_state(const hpsgd *h);
+HPSGD_API uint32_t hpsgd_events(const hpsgd *h);
+
+/* Cancels every message under way. Afterwards the memory is the host's again and no verb is legal. Needs nobody's
+ * cooperation (but the pool's thread). What is still in the network must not meet a later object: use the channel again
+ * only after a barrier of your own behind every worker's close, and with a first view of a higher epoch; or take
+ * another channel. */
+HPSGD_API void hpsgd_close(hpsgd *h);
+
+#endif /* HPSGD_H */
+
+#if defined HPSGD_IMPLEMENTATION && !defined HPSGD_IMPLEMENTED
+#define HPSGD_IMPLEMENTED
+
+#include <math.h>
+#include <string.h>
+
+/* Which instruction sets this compiler can make kernels for, and their intrinsics: included before the pragmas of the
+ * implementation, which must not reach into the compiler's own headers. */
+#if !defined WEFT_NO_SIMD && !defined WEFT_SETS_KNOWN
+#define WEFT_SETS_KNOWN
+#if (defined __GNUC__ || defined __clang__) && (defined __x86_64__ || (defined __i386__ && defined __SSE2_MATH__))
+#include <cpuid.h>
+#include <immintrin.h>
+#define WEFT_HAVE_X86
+#elif defined __aarch64__ && defined __ARM_NEON && !defined __ARM_BIG_ENDIAN
+#include <arm_neon.h>
+#define WEFT_HAVE_NEON
+#elif defined __wasm_simd128__
+#include <wasm_simd128.h>
+#define WEFT_HAVE_WASM
+#endif
+#endif
+
+/* Contraction of a * b + c into one rounding would make results depend on the compiler and its flags. gcc ignores the
+ * standard's pragma and fuses in its gnu modes, hence the option; clang and MSVC have pragmas of their own. */
+#if defined __clang__
+#pragma STDC FP_CONTRACT OFF
+#pragma clang fp contract(off)
+#elif defined __GNUC__
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#elif defined _MSC_VER
+#pragma float_control(precise, on, push)
+#pragma fp_contract(off)
+#endif
+
+/* ---- src/weft/base.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_BASE_IMPLEMENTATION
+#define WEFT_BASE_IMPLEMENTATION
+
+/* The arithmetic contract (kernels.h) does not survive these; a silent difference between workers would be worse
+ * than a build that stops. */
+#if defined __FAST_MATH__ || defined __ASSOCIATIVE_MATH__
+#error "weft: -ffast-math breaks the arithmetic contract; compile the implementation without it"
+#endif
+#if defined __FLT_EVAL_METHOD__
+#if __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16
+#error "weft: float is evaluated in a wider type here (x87?); on 32-bit x86 use -msse2 -mfpmath=sse"
+#endif
+#endif
+
+/* Builds whose strings must go still need the pointers. */
+#ifdef WEFT_NO_STRINGS
+#define WEFT_TEXT(s) ""
+#else
+#define WEFT_TEXT(s) (s)
+#endif
+
+/* For what stands in many places and never in a hot one: inlined, it would be a tenth of the code. */
+#if defined __GNUC__ || defined __clang__
+#define WEFT_NOINLINE __attribute__((noinline))
+#else
+#define WEFT_NOINLINE
+#endif
+
+WEFT_FN weft_detail weft_detail_none(void) {
+    weft_detail d;
+    memset(&d, 0, sizeof d);
+    d.peer = WEFT_NO_RANK;
+    return d;
+}
+
+/* Fills `d` and hands the status through, so that a refusal is one line where it is found. */
+WEFT_FN WEFT_NOINLINE weft_status weft_refuse(weft_detail *d, weft_status status, const char *field, uint64_t expected,
+                                              uint64_t got) {
+    d->status = status;
+    d->field = field;
+    d->expected = expected;
+    d->got = got;
+    return status;
+}
+
+WEFT_FN uint64_t weft_double_bits(double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+/* A status as a value of a detail: errors as they read in two's complement. */
+WEFT_FN uint64_t weft_status_value(weft_status s) {
+    return (uint64_t)(int64_t)s;
+}
+
+WEFT_FN int weft_is_finite(double v) {
+    return (weft_double_bits(v) >> 52 & 0x7FFu) != 0x7FFu;
+}
+
+/* out = a + b and out = a * b; 0 where the result does not fit. */
+WEFT_FN int weft_add_size(size_t a, size_t b, size_t *out) {
+    if (b > SIZE_MAX - a) return 0;
+    *out = a + b;
+    return 1;
+}
+
+WEFT_FN int weft_mul_size(size_t a, size_t b, size_t *out) {
+    if (a != 0 && b > SIZE_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* Carving an object out of the caller's memory. The same code runs twice: with base == NULL it only adds up (X_memory),
+ * with the caller's memory it hands out pointers (X_init), so that the two cannot disagree. */
+#define WEFT_ALIGNMENT ((size_t)64)
+
+typedef struct weft_layout {
+    unsigned char *base; /* aligned; NULL while measuring */
+    size_t offset;
+    int overflow;
+    weft_memory_report *report; /* may be NULL */
+} weft_layout;
+
+WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, size_t each) {
+    size_t bytes = 0, end = 0, start = l->offset;
+    if (!weft_mul_size(count, each, &bytes) || !weft_add_size(bytes, WEFT_ALIGNMENT - 1, &end) ||
+        !weft_add_size(start, end / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &end)) {
+        l->overflow = 1;
+        return NULL;
+    }
+    l->offset = end;
+    if (l->report && l->report->count < WEFT_MEMORY_ENTRIES) {
+        weft_memory_entry *e = &l->report->entry[l->report->count++];
+        e->name = name;
+        e->offset = start;
+        e->bytes = bytes;
+    }
+    return l->base ? (void *)(l->base + start) : NULL;
+}
+
+/* The caller's memory may start anywhere; the slack for this is part of every size. */
+WEFT_FN unsigned char *weft_align_memory(void *memory) {
+    unsigned char *p = (unsigned char *)memory;
+    size_t past = (size_t)((uintptr_t)p % WEFT_ALIGNMENT);
+    return past ? p + (WEFT_ALIGNMENT - past) : p;
+}
+
+/* Total with slack, or 0 on overflow. */
+WEFT_FN size_t weft_layout_total(const weft_layout *l) {
+    size_t total = 0;
+    if (l->overflow || !weft_add_size(l->offset, WEFT_ALIGNMENT - 1, &total)) return 0;
+    return total;
+}
+
+#endif /* WEFT_BASE_IMPLEMENTATION */
+
+/* ---- src/weft/tensor.h: implementation ------------------------------------------------------- */
+#ifndef WEFT_TENSOR_IMPLEMENTATION
+#define WEFT_TENSOR_IMPLEMENTATION
+
+/* Is this a view that the library may compute on? Parameters need their memory; gradients may be absent (NULL).
+ * Two parameters that share memory (a tied weight listed twice) would be pulled twice, so they are refused. */
+WEFT_FN weft_status weft_tensors_check(const weft_tensors *t, int may_be_absent, weft_detail *d) {
+    size_t i, j, elements = 0;
+    if (t->count && !t->tensor) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.tensor"), 1, 0);
+    for (i = 0; i < t->count; i++) {
+        const weft_tensor *a = &t->tensor[i];
+        size_t each = weft_dtype_bytes(a->dtype), bytes = 0;
+        if (!each) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.dtype"), WEFT_F16, (uint64_t)a->dtype);
+        if (!weft_mul_size(a->count, each, &bytes) || !weft_add_size(elements, a->count, &elements) ||
+            bytes > SIZE_MAX / 2)
+            return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("tensor.count"), SIZE_MAX / 2 / each, a->count);
+        if (!a->data) {
+            if (a->count && !may_be_absent) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.data"), 1, 0);
+            continue;
+        }
+        if ((uintptr_t)a->data % each)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.data (alignment)"), 0,
+                               (uintptr_t)a->data % each);
+        for (j = 0; !may_be_absent && j < i; j++) {
+            const weft_tensor *b = &t->tensor[j];
+            uintptr_t a0 = (uintptr_t)a->data, b0 = (uintptr_t)b->data;
+            if (a->count && b->count && a0 < b0 + b->count * weft_dtype_bytes(b->dtype) && b0 < a0 + bytes)
+                return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors overlap (tied? list it once)"), j, i);
+        }
+    }
+    return WEFT_OK;
+}
+
+/* Do gradients describe the same shapes as the parameters? Names the first tensor that differs. */
+WEFT_FN weft_status weft_tensors_match(const weft_tensors *params, const weft_tensors *other, weft_detail *d) {
+    size_t i;
+    if (other->count != params->count)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.count"), params->count, other->count);
+    for (i = 0; i < params->count; i++)
+        if (other->tensor[i].count != params->tensor[i].count)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.count"), params->tensor[i].count,
+                               other->tensor[i].count);
+    return WEFT_OK;
+}
+
+WEFT_FN size_t weft_tensors_elements(const weft_tensors *t) {
+    size_t i, n = 0;
+    for (i = 0; i < t->count; i++) n += t->tensor[i].count;
+    return n;
+}
+
+#endif /* WEFT_TENSOR_IMPLEMENTATION */
+
+/* ---- src/weft/pool.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_POOL_IMPLEMENTATION
+#define WEFT_POOL_IMPLEMENTATION
+
+WEFT_FN void weft_parallel_for(const weft_pool *pool, size_t n, weft_pool_body body, void *arg) {
+    size_t i;
+    if (pool && pool->parallel_for && n > 1) {
+        pool->parallel_for(pool->ctx, n, body, arg);
+        return;
+    }
+    for (i = 0; i < n; i++) body(arg, i);
+}
+
+#endif /* WEFT_POOL_IMPLEMENTATION */
+
+/* ---- src/weft/kernels.h: implementation ------------------------------------------------------ */
+#ifndef WEFT_KERNELS_IMPLEMENTATION
+#define WEFT_KERNELS_IMPLEMENTATION
+
+/* Sums that a pass over two vectors yields: x.y, x.x, y.y. */
+typedef struct weft_dots {
+    double xy, xx, yy;
+} weft_dots;
+
+/* Options of one SGD step; all scalars are rounded to the element type before use. `momentum` 0: plain SGD. */
+typedef struct weft_sgd {
+    double learning_rate, momentum, weight_decay;
+    int nesterov;
+    int first; /* the velocity holds nothing yet: v = d, as torch.optim.SGD starts */
+} weft_sgd;
+
+/* What an SGD step sees of the gradient on its way. */
+typedef struct weft_grad_stats {
+    double squared_norm; /* of the gradient without weight decay */
+    uint64_t nonfinite;  /* elements that are NaN or infinite */
+} weft_grad_stats;
+
+/* The kernels of one element type. Vectors of n elements; n may be 0; no alignment beyond the element's. Outputs
+ * may be the same array as an input of the same role (in place), but must not overlap partially.
+ * `stream`: what is only written may bypass the cache, since it will be gone from there before it is read.
+ * Block kernels take a block (n <= WEFT_BLOCK), or in order the pieces of one, each but the last a multiple of 16
+ * long. They add to the 16 lanes of each sum, which are zero when the block begins; weft_lanes_sum makes them the
+ * block's sum. */
+typedef struct weft_kernel_set {
+    /* y = x */
+    void (*copy)(size_t n, const void *x, void *y, int stream);
+    /* y = a * x */
+    void (*scale)(size_t n, double a, const void *x, void *y, int stream);
+    /* y = y + a * x */
+    void (*axpy)(size_t n, double a, const void *x, void *y);
+    /* x = (1 - l) * x + l * c, with 1 - l computed in f64 and rounded once; each product rounded, then the sum */
+    void (*pull)(size_t n, double l, const void *c, void *x);
+    /* out = w[0] * x[0] + w[1] * x[1] + ..., left to right over the k sources, for the n elements of all arrays that
+     * begin with element `first`. A source whose weight, rounded to the element type, is 0 is not read; with no
+     * source left the result is +0. Returns how many elements of the result are not finite. out may be one of the
+     * sources. */
+    uint64_t (*weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x, void *out,
+                             int stream);
+    /* lanes[0..15] += x * x. An f64 element beyond 1e154 overflows its square: the sum is then infinite. */
+    void (*sqnorm_block)(size_t n, const void *x, double *lanes);
+    /* elements that are NaN or infinite */
+    uint64_t (*count_nonfinite)(size_t n, const void *x);
+    /* The sum modulo 2^64 of mix(bits(x[i]), first + i): the same for any split into calls, any thread count, any
+     * order. */
+    uint64_t (*hash)(size_t n, uint64_t first, const void *x);
+} weft_kernel_set;
+
+/* Those that some algorithms use, in a table of its own, so that the others do not carry them. */
+typedef struct weft_gradient_set {
+    /* lanes[0..15] += x * y */
+    void (*dot_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* lanes[0..15] += x * y, [16..31] += x * x, [32..47] += y * y; each equal to the single kernels bit for bit */
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
+    /* SGD: d = g + weight_decay * x (weight_decay 0: d = g); v = momentum * v + d (first: v = d, v is not read);
+     * nesterov: x = x - lr * (d + momentum * v), else x = x - lr * v; momentum 0: x = x - lr * d and v may be NULL.
+     * lanes[0..15] += g * g; returns the number of elements of g that are not finite. g, v and x are three arrays. */
+    uint64_t (*sgd_block)(size_t n, const weft_sgd *o, const void *g, void *v, void *x, double *lanes);
+    /* SAM: backup = x; x = x + a * g (a = rho / (norm + eps), from the caller) */
+    void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup, int stream);
+} weft_gradient_set;
+
+/* Sums over several workers, in f64 before anything is rounded; for sums of gradients in their own subspace. */
+typedef struct weft_wide_set {
+    /* s (out NULL) or out, then rounded once, = (started: s +) w[0] * x[0] + ..., left to right over 1 to 4 sources,
+     * for n columns: all in f64 */
+    void (*sum_wide)(size_t n, size_t k, const double *w, const void *const *x, double *s, int started, void *out,
+                     int stream);
+    /* lanes[0..15] += x * s, [16..31] += x * x */
+    void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
+    /* all products of four with each other: lanes[16 p ..] += x[i] * x[j], p counting the pairs i <= j, j fastest */
+    void (*gram_block)(size_t n, const void *const *x, double *lanes);
+    /* as in the gradients' set */
+    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
+} weft_wide_set;
+
+/* Of a replica's phase. Scalars are rounded to the element type before use. */
+typedef struct weft_phase {
+    double count;   /* divisor of the sum */
+    double carry;   /* of the phase that begins: x = w + carry * d */
+    double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
+    int progress;   /* merge: keep x - a */
+    int again;      /* merge: and put own, whose round is void, back */
+} weft_phase;
+
+/* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
+ * stays as it is. `own` NULL: carried does not matter. out may be sum or own. Elements: left to right, as written. */
+typedef struct weft_replica_set {
+    /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
+    uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
+                       int stream);
+    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d; without progress: x = w */
+    void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
+    /* x = (w + carry * q) + (d - q): q is what was sent of d */
+    void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
+} weft_replica_set;
+
+/* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
+typedef struct weft_kernels {
+    weft_isa isa;
+    int stream;          /* for the kernels that ask */
+    void (*fence)(void); /* after streaming, before another thread is told; NULL: not needed */
+    weft_kernel_set f32, f64;
+    void (*bf16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_bf16)(size_t n, const float *x, uint16_t *y); /* nearest even; NaN stays NaN (quiet) */
+    void (*f16_to_f32)(size_t n, const uint16_t *x, float *y);
+    void (*f32_to_f16)(size_t n, const float *x, uint16_t *y); /* nearest even, subnormals kept, overflow to infinity */
+} weft_kernels;
+
+typedef struct weft_gradient_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_gradient_set f32, f64;
+} weft_gradient_kernels;
+
+typedef struct weft_wide_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_wide_set f32, f64;
+} weft_wide_kernels;
+
+typedef struct weft_replica_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_replica_set f32, f64;
+} weft_replica_kernels;
+
+/* What the vocabulary of an instruction set and the kernels over it have in common. */
+#define WEFT_LANES_OF_A_BLOCK 16
+#define WEFT_GROUP 256 /* elements that a kernel keeps on the stack: a multiple of 16 */
+
+/* Iterations of the loop that follows are independent, even if two of its pointers are equal. */
+#if defined __GNUC__ && !defined __clang__ && __GNUC__ >= 5
+#define WEFT_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define WEFT_INDEPENDENT
+#endif
+
+/* mix(bits, index) of the replica hash: splitmix64's finaliser over bits + (index + 1) * 2^64 / golden ratio. */
+#define WEFT_HASH_KEY UINT64_C(0x9E3779B97F4A7C15)
+#define WEFT_HASH_MUL1 UINT64_C(0xBF58476D1CE4E5B9)
+#define WEFT_HASH_MUL2 UINT64_C(0x94D049BB133111EB)
+
+WEFT_FN uint64_t weft_mix(uint64_t z) {
+    z = (z ^ z >> 30) * WEFT_HASH_MUL1;
+    z = (z ^ z >> 27) * WEFT_HASH_MUL2;
+    return z ^ z >> 31;
+}
+
+WEFT_FN uint32_t weft_load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint64_t weft_load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+WEFT_FN uint32_t weft_f32_bits(float v) {
+    return weft_load_u32(&v);
+}
+
+WEFT_FN float weft_bits_f32(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN double weft_bits_f64(uint64_t bits) {
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+WEFT_FN unsigned weft_f32_nonfinite(float v) {
+    return (weft_f32_bits(v) & 0x7F800000u) == 0x7F800000u;
+}
+
+WEFT_FN unsigned weft_f64_nonfinite(double v) {
+    return !weft_is_finite(v);
+}
+
+/* The tables of a set, by its WEFT_SET_NAME. */
+#define WEFT_KERNEL_SET(e)                                                                                             \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, copy), WEFT_SET_NAME(e, scale), WEFT_SET_NAME(e, axpy), WEFT_SET_NAME(e, pull),               \
+            WEFT_SET_NAME(e, weighted_sum), WEFT_SET_NAME(e, sqnorm_block), WEFT_SET_NAME(e, count_nonfinite),         \
+            WEFT_SET_NAME(e, hash)                                                                                     \
+    }
+#define WEFT_KERNEL_SETS                                                                                               \
+    WEFT_KERNEL_SET(f32), WEFT_KERNEL_SET(f64), WEFT_SET_NAME(f32, from_bf16), WEFT_SET_NAME(f32, to_bf16),            \
+        WEFT_SET_NAME(f32, from_f16), WEFT_SET_NAME(f32, to_f16)
+#define WEFT_GRADIENT_SET(e)                                                                                           \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, dot_block), WEFT_SET_NAME(e, dots_block), WEFT_SET_NAME(e, sgd_block),                        \
+            WEFT_SET_NAME(e, sam_perturb)                                                                              \
+    }
+#define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
+#define WEFT_WIDE_SET(e)                                                                                               \
+    {                                                                                                                  \
+        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, gram_block),                         \
+            WEFT_SET_NAME(e, dots_block)                                                                               \
+    }
+#define WEFT_REPLICA_SET(e)                                                                                            \
+    { WEFT_SET_NAME(e, replica_launch), WEFT_SET_NAME(e, replica_merge), WEFT_SET_NAME(e, replica_residual) }
+/* [0] keeps to the cache, [1] streams where the set can. */
+#define WEFT_SET_TABLES(set, isa, fence)                                                                               \
+    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
+                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};                 \
+    static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
+        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
+    static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
+        {&weft_kernels_##set[0], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)},                                              \
+        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};                                             \
+    static WEFT_UNUSED const weft_replica_kernels weft_replica_kernels_##set[2] = {                                    \
+        {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
+        {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
+
+/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
+ * body.h for each element type, take the vocabulary back.
+ *
+ *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
+ *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
+ *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
+ *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
+ *
+ * Loads and stores are unaligned. ADD, SUB, MUL and DIV round each time. F_NONFINITE, D_NONFINITE: how many lanes are
+ * NaN or infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
+ * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
+ * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
+ * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
+ * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
+ * for WEFT_SET_TABLES, a function that makes such stores visible to other threads before anything that follows (else
+ * NULL). */
+#define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F float
+#define WEFT_F_LANES 1
+#define WEFT_F_SET(a) (a)
+#define WEFT_F_LOAD(p) (*(p))
+#define WEFT_F_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_F_ADD(a, b) ((a) + (b))
+#define WEFT_F_SUB(a, b) ((a) - (b))
+#define WEFT_F_MUL(a, b) ((a) * (b))
+#define WEFT_F_DIV(a, b) ((a) / (b))
+#define WEFT_F_NONFINITE(v) weft_f32_nonfinite(v)
+#define WEFT_F_TO_I(v) weft_f32_bits(v)
+
+#define WEFT_D double
+#define WEFT_D_LANES 1
+#define WEFT_D_SET(a) (a)
+#define WEFT_D_LOAD(p) (*(p))
+#define WEFT_D_LOAD32(p) ((double)*(p))
+#define WEFT_D_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_D_STORE32(p, v) (void)(*(p) = (float)(v))
+#define WEFT_D_ADD(a, b) ((a) + (b))
+#define WEFT_D_SUB(a, b) ((a) - (b))
+#define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_DIV(a, b) ((a) / (b))
+#define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
+#define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
+
+#define WEFT_U uint64_t
+#define WEFT_U_SET(a) ((uint64_t)(a))
+#define WEFT_U_LOAD64(p) weft_load_u64(p)
+#define WEFT_U_LOAD32(p) ((uint64_t)weft_load_u32(p))
+#define WEFT_U_STORE64(p, v) (void)(*(p) = (v))
+#define WEFT_U_ADD(a, b) ((a) + (b))
+#define WEFT_U_XOR(a, b) ((a) ^ (b))
+#define WEFT_U_SHR(a, n) ((a) >> (n))
+#define WEFT_U_MUL(a, b) ((a) * (b))
+
+#define WEFT_I uint32_t
+#define WEFT_I_SET(a) ((uint32_t)(a))
+#define WEFT_I_LOAD16(p) ((uint32_t)*(p))
+#define WEFT_I_STORE16(p, v) (void)(*(p) = (uint16_t)(v))
+#define WEFT_I_ADD(a, b) ((a) + (b))
+#define WEFT_I_AND(a, b) ((a) & (b))
+#define WEFT_I_OR(a, b) ((a) | (b))
+#define WEFT_I_SHL(a, n) ((a) << (n))
+#define WEFT_I_SHR(a, n) ((a) >> (n))
+#define WEFT_I_GREATER(a, b) ((a) > (b))
+#define WEFT_I_SELECT(mask, a, b) ((mask) ? (a) : (b))
+#define WEFT_I_TO_F(v) weft_bits_f32(v)
+
+#define WEFT_ELEMENT 32
+#include HPSGD_HEADER
+#define WEFT_ELEMENT 64
+#include HPSGD_HEADER
+
+WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* Run-time dispatch: the sets that this compiler makes, and which of them this machine can run. */
+
+#ifdef WEFT_HAVE_X86
+WEFT_FN void weft_x86_fence(void) {
+    _mm_sfence();
+}
+
+/* SSE2: what every x86-64 machine has.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_sse2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* The two halves of a 64-bit product that fit into 64 bits; n is a constant. */
+#define WEFT_SSE2_MUL64(a, n)                                                                                          \
+    _mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                     \
+                  _mm_slli_epi64(_mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) >> 32))),                \
+                                               _mm_mul_epu32(_mm_srli_epi64(a, 32),                                    \
+                                                             _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),          \
+                                 32))
+/* How many of four bits are set, without an instruction that came later. */
+#define WEFT_SSE2_COUNT(bits) ((unsigned)(UINT64_C(0x4332322132212110) >> 4 * (unsigned)(bits)) & 7u)
+
+#define WEFT_F __m128
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) _mm_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm_div_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(                                                  \
+        _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7F800000)), _mm_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm_castps_si128(v)
+
+#define WEFT_D __m128d
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) _mm_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define WEFT_D_STORE(p, v) _mm_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storel_epi64((__m128i *)(void *)(p), _mm_castps_si128(_mm_cvtpd_ps(v)))
+#define WEFT_D_STREAM(p, v) _mm_stream_pd(p, v)
+#define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm_div_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm_add_pd(sum, _mm_mul_pd(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_pd(_mm_castsi128_pd(                                                                  \
+        _mm_cmpeq_epi32(_mm_and_si128(_mm_castpd_si128(v), _mm_set1_epi64x(0x7FF0000000000000)),                       \
+                        _mm_set1_epi64x(0x7FF0000000000000)))))
+
+#define WEFT_U __m128i
+#define WEFT_U_SET(a) _mm_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm_unpacklo_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+#define WEFT_U_STORE64(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm_xor_si128(a, b)
+#define WEFT_U_SHR(a, n) _mm_srli_epi64(a, n)
+#define WEFT_U_MUL(a, b) WEFT_SSE2_MUL64(a, b)
+
+#define WEFT_I __m128i
+#define WEFT_I_SET(a) _mm_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+/* packing saturates as for signed numbers: the sign is spread first */
+#define WEFT_SSE2_SPREAD(v) _mm_srai_epi32(_mm_slli_epi32(v, 16), 16)
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi32(WEFT_SSE2_SPREAD(v), WEFT_SSE2_SPREAD(v)))
+#define WEFT_I_ADD(a, b) _mm_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm_and_si128(a, b)
+#define WEFT_I_OR(a, b) _mm_or_si128(a, b)
+#define WEFT_I_SHL(a, n) _mm_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) weft_sse2_select(mask, a, b)
+#define WEFT_I_TO_F(v) _mm_castsi128_ps(v)
+
+WEFT_KERNEL __m128i weft_sse2_select(__m128i mask, __m128i a, __m128i b) {
+    return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
+}
+
+#define WEFT_ELEMENT 32
+#include HPSGD_HEADER
+#define WEFT_ELEMENT 64
+#include HPSGD_HEADER
+
+WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* AVX2 with FMA: x86 since 2013.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx2,fma,popcnt")))
+
+#define WEFT_AVX2_MUL64(a, n)                                                                                          \
+    _mm256_add_epi64(                                                                                                  \
+        _mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                         \
+        _mm256_slli_epi64(_mm256_add_epi64(_mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) >> 32))),              \
+                                           _mm256_mul_epu32(_mm256_srli_epi64(a, 32),                                  \
+                                                            _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),        \
+                          32))
+
+#define WEFT_F __m256
+#define WEFT_F_LANES 8
+#define WEFT_F_SET(a) _mm256_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm256_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm256_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm256_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm256_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm256_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm256_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm256_div_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(                      \
+        _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm256_castps_si256(v)
+
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(                                         \
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), _mm256_set1_epi64x(0x7FF0000000000000)),           \
+                           _mm256_set1_epi64x(0x7FF0000000000000)))))
+#define WEFT_U_MUL(a, b) WEFT_AVX2_MUL64(a, b)
+
+#define WEFT_I __m256i
+#define WEFT_I_SET(a) _mm256_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storeu_si128((__m128i *)(void *)(p),                                                                           \
+                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08)))
+#define WEFT_I_ADD(a, b) _mm256_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm256_and_si256(a, b)
+#define WEFT_I_OR(a, b) _mm256_or_si256(a, b)
+#define WEFT_I_SHL(a, n) _mm256_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm256_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm256_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm256_blendv_epi8(b, a, mask)
+#define WEFT_I_TO_F(v) _mm256_castsi256_ps(v)
+
+#define WEFT_ELEMENT 32
+#include HPSGD_HEADER
+#define WEFT_ELEMENT 64
+#include HPSGD_HEADER
+
+WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/* gcc 12's own AVX-512 intrinsics leave variables undefined on purpose, and as C++ it warns of them here */
+#if !defined __clang__
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+/* AVX-512 F, DQ and VL.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx512_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx512f,avx512dq,avx512vl,fma,popcnt")))
+
+#define WEFT_F __m512
+#define WEFT_F_LANES 16
+#define WEFT_F_SET(a) _mm512_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm512_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm512_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm512_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm512_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm512_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm512_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm512_div_ps(a, b)
+/* 0x99: NaN of either kind, infinity of either sign */
+#define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
+#define WEFT_F_TO_I(v) _mm512_castps_si512(v)
+
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm256_fpclass_pd_mask(v, 0x99))
+#define WEFT_U_MUL(a, b) _mm256_mullo_epi64(a, _mm256_set1_epi64x((int64_t)(b)))
+
+#define WEFT_I __m512i
+#define WEFT_I_SET(a) _mm512_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(v))
+#define WEFT_I_ADD(a, b) _mm512_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm512_and_si512(a, b)
+#define WEFT_I_OR(a, b) _mm512_or_si512(a, b)
+#define WEFT_I_SHL(a, n) _mm512_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm512_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm512_cmpgt_epi32_mask(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm512_mask_blend_epi32(mask, b, a)
+#define WEFT_I_TO_F(v) _mm512_castsi512_ps(v)
+
+#define WEFT_ELEMENT 32
+#include HPSGD_HEADER
+#define WEFT_ELEMENT 64
+#include HPSGD_HEADER
+
+WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#if !defined __clang__
+#pragma GCC diagnostic pop
+#endif
+
+/* What processor and operating system (which must save the wide registers) have. cpuid is asked here and not by
+ * __builtin_cpu_supports, which needs a symbol of the compiler's run-time library. */
+WEFT_FN int weft_x86_has(weft_isa isa) {
+    unsigned a, b, c, d, saved, saved_high;
+    if (isa == WEFT_ISA_SSE2) return 1;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if ((c & 0x08801000u) != 0x08801000u) return 0; /* OSXSAVE, POPCNT, FMA */
+    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(saved_high) : "c"(0)); /* xgetbv */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    if (isa == WEFT_ISA_AVX2) return (saved & 0x06u) == 0x06u && (b & 0x20u) != 0;
+    return (saved & 0xE6u) == 0xE6u && (b & 0x80030020u) == 0x80030020u; /* AVX2, AVX-512 F, DQ, VL */
+}
+
+/* Bytes of the largest cache, by the leaf that Intel has or the one that AMD has; 0 if neither tells. */
+WEFT_FN size_t weft_x86_cache(void) {
+    static const unsigned leaf[2] = {4u, 0x8000001Du};
+    size_t most = 0;
+    unsigned a, b, c, d, i, n;
+    for (i = 0; i < 2; i++) {
+        for (n = 0; n < 16; n++) { /* one cache each, until one has type 0; type 2 holds instructions */
+            uint64_t bytes;
+            if (!__get_cpuid_count(leaf[i], n, &a, &b, &c, &d) || (a & 31u) == 0) break;
+            if ((a & 31u) == 2) continue;
+            bytes = (uint64_t)((b >> 22) + 1) * ((b >> 12 & 0x3FFu) + 1) * ((b & 0xFFFu) + 1) * ((uint64_t)c + 1);
+            if (bytes > most && bytes <= SIZE_MAX / 2) most = (size_t)bytes;
+        }
+    }
+    return most;
+}
+#endif
+
+#ifdef WEFT_HAVE_NEON
+/* NEON of 64-bit Arm, which unlike that of 32-bit Arm has doubles and keeps subnormals.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_neon_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* Bits are loaded as bytes, which may be part of elements of any type. */
+#define WEFT_NEON_BYTES(p) ((const uint8_t *)(const void *)(p))
+
+#define WEFT_F float32x4_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) vdupq_n_f32(a)
+#define WEFT_F_LOAD(p) vld1q_f32(p)
+#define WEFT_F_STORE(p, v) vst1q_f32(p, v)
+#define WEFT_F_ADD(a, b) vaddq_f32(a, b)
+#define WEFT_F_SUB(a, b) vsubq_f32(a, b)
+#define WEFT_F_MUL(a, b) vmulq_f32(a, b)
+#define WEFT_F_DIV(a, b) vdivq_f32(a, b)
+#define WEFT_F_NONFINITE(v) weft_neon_f_nonfinite(v)
+#define WEFT_F_TO_I(v) vreinterpretq_u32_f32(v)
+
+#define WEFT_D float64x2_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) vdupq_n_f64(a)
+#define WEFT_D_LOAD(p) vld1q_f64(p)
+#define WEFT_D_LOAD32(p) vcvt_f64_f32(vld1_f32(p))
+#define WEFT_D_STORE(p, v) vst1q_f64(p, v)
+#define WEFT_D_STORE32(p, v) vst1_f32(p, vcvt_f32_f64(v))
+#define WEFT_D_ADD(a, b) vaddq_f64(a, b)
+#define WEFT_D_SUB(a, b) vsubq_f64(a, b)
+#define WEFT_D_MUL(a, b) vmulq_f64(a, b)
+#define WEFT_D_DIV(a, b) vdivq_f64(a, b)
+#define WEFT_D_MADD(sum, a, b) vfmaq_f64(sum, a, b)
+#define WEFT_D_NONFINITE(v) weft_neon_d_nonfinite(v)
+
+#define WEFT_U uint64x2_t
+#define WEFT_U_SET(a) vdupq_n_u64(a)
+#define WEFT_U_LOAD64(p) vreinterpretq_u64_u8(vld1q_u8(WEFT_NEON_BYTES(p)))
+#define WEFT_U_LOAD32(p) vmovl_u32(vreinterpret_u32_u8(vld1_u8(WEFT_NEON_BYTES(p))))
+#define WEFT_U_STORE64(p, v) vst1q_u64(p, v)
+#define WEFT_U_ADD(a, b) vaddq_u64(a, b)
+#define WEFT_U_XOR(a, b) veorq_u64(a, b)
+#define WEFT_U_SHR(a, n) vshrq_n_u64(a, n)
+#define WEFT_U_MUL(a, b) weft_neon_mul64(a, b)
+
+#define WEFT_I uint32x4_t
+#define WEFT_I_SET(a) vdupq_n_u32(a)
+#define WEFT_I_LOAD16(p) vmovl_u16(vld1_u16(p))
+#define WEFT_I_STORE16(p, v) vst1_u16(p, vmovn_u32(v))
+#define WEFT_I_ADD(a, b) vaddq_u32(a, b)
+#define WEFT_I_AND(a, b) vandq_u32(a, b)
+#define WEFT_I_OR(a, b) vorrq_u32(a, b)
+#define WEFT_I_SHL(a, n) vshlq_n_u32(a, n)
+#define WEFT_I_SHR(a, n) vshrq_n_u32(a, n)
+#define WEFT_I_GREATER(a, b) vcgtq_u32(a, b)
+#define WEFT_I_SELECT(mask, a, b) vbslq_u32(mask, a, b)
+#define WEFT_I_TO_F(v) vreinterpretq_f32_u32(v)
+
+WEFT_KERNEL unsigned weft_neon_f_nonfinite(float32x4_t v) {
+    const uint32x4_t exponent = vdupq_n_u32(0x7F800000u);
+    return vaddvq_u32(vshrq_n_u32(vceqq_u32(vandq_u32(vreinterpretq_u32_f32(v), exponent), exponent), 31));
+}
+
+WEFT_KERNEL unsigned weft_neon_d_nonfinite(float64x2_t v) {
+    const uint64x2_t exponent = vdupq_n_u64(UINT64_C(0x7FF0000000000000));
+    return (unsigned)vaddvq_u64(vshrq_n_u64(vceqq_u64(vandq_u64(vreinterpretq_u64_f64(v), exponent), exponent), 63));
+}
+
+/* The products of the 32-bit halves that reach into the low 64 bits. */
+WEFT_KERNEL uint64x2_t weft_neon_mul64(uint64x2_t a, uint64_t n) {
+    const uint32x2_t low = vmovn_u64(a), high = vshrn_n_u64(a, 32);
+    const uint32x2_t cross = vmla_n_u32(vmul_n_u32(low, (uint32_t)(n >> 32)), high, (uint32_t)n);
+    return vmlal_n_u32(vshlq_n_u64(vmovl_u32(cross), 32), low, (uint32_t)n);
+}
+
+#define WEFT_ELEMENT 32
+#include HPSGD_HEADER
+#define WEFT_ELEMENT 64
+#include HPSGD_HEADER
+
+WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#endif
+#ifdef WEFT_HAVE_WASM
+/* WebAssembly's simd128. A module that holds such instructions runs nowhere without them: hence no choice at run time.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_wasm_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F v128_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) wasm_f32x4_splat(a)
+#define WEFT_F_LOAD(p) wasm_v128_load(p)
+#define WEFT_F_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_F_ADD(a, b) wasm_f32x4_add(a, b)
+#define WEFT_F_SUB(a, b) wasm_f32x4_sub(a, b)
+#define WEFT_F_MUL(a, b) wasm_f32x4_mul(a, b)
+#define WEFT_F_DIV(a, b) wasm_f32x4_div(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i32x4_bitmask(                                                        \
+        wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0x7F800000)), wasm_i32x4_splat(0x7F800000)))))
+#define WEFT_F_TO_I(v) (v)
+
+#define WEFT_D v128_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) wasm_f64x2_splat(a)
+#define WEFT_D_LOAD(p) wasm_v128_load(p)
+#define WEFT_D_LOAD32(p) wasm_f64x2_promote_low_f32x4(wasm_v128_load64_zero(p))
+#define WEFT_D_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_D_STORE32(p, v) wasm_v128_store64_lane(p, wasm_f32x4_demote_f64x2_zero(v), 0)
+#define WEFT_D_ADD(a, b) wasm_f64x2_add(a, b)
+#define WEFT_D_SUB(a, b) wasm_f64x2_sub(a, b)
+#define WEFT_D_MUL(a, b) wasm_f64x2_mul(a, b)
+#define WEFT_D_DIV(a, b) wasm_f64x2_div(a, b)
+#define WEFT_D_MADD(sum, a, b) wasm_f64x2_add(sum, wasm_f64x2_mul(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i64x2_bitmask(                                                        \
+        wasm_i64x2_eq(wasm_v128_and(v, wasm_i64x2_splat(INT64_C(0x7FF0000000000000))),                                 \
+                      wasm_i64x2_splat(INT64_C(0x7FF0000000000000))))))
+
+#define WEFT_U v128_t
+#define WEFT_U_SET(a) wasm_i64x2_splat((int64_t)(a))
+#define WEFT_U_LOAD64(p) wasm_v128_load(p)
+#define WEFT_U_LOAD32(p) wasm_u64x2_load32x2(p)
+#define WEFT_U_STORE64(p, v) wasm_v128_store(p, v)
+#define WEFT_U_ADD(a, b) wasm_i64x2_add(a, b)
+#define WEFT_U_XOR(a, b) wasm_v128_xor(a, b)
+#define WEFT_U_SHR(a, n) wasm_u64x2_shr(a, n)
+#define WEFT_U_MUL(a, b) wasm_i64x2_mul(a, wasm_i64x2_splat((int64_t)(b)))
+
+#define WEFT_I v128_t
+#define WEFT_I_SET(a) wasm_i32x4_splat((int32_t)(a))
+#define WEFT_I_LOAD16(p) wasm_u32x4_load16x4(p)
+/* narrowing saturates, but nothing larger than 16 bits comes here */
+#define WEFT_I_STORE16(p, v) wasm_v128_store64_lane(p, wasm_u16x8_narrow_i32x4(v, v), 0)
+#define WEFT_I_ADD(a, b) wasm_i32x4_add(a, b)
+#define WEFT_I_AND(a, b) wasm_v128_and(a, b)
+#define WEFT_I_OR(a, b) wasm_v128_or(a, b)
+#define WEFT_I_SHL(a, n) wasm_i32x4_shl(a, n)
+#define WEFT_I_SHR(a, n) wasm_u32x4_shr(a, n)
+#define WEFT_I_GREATER(a, b) wasm_u32x4_gt(a, b)
+#define WEFT_I_SELECT(mask, a, b) wasm_v128_bitselect(a, b, mask)
+#define WEFT_I_TO_F(v) (v)
+
+#define WEFT_ELEMENT 32
+#include HPSGD_HEADER
+#define WEFT_ELEMENT 64
+#include HPSGD_HEADER
+
+WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
+
+#undef WEFT_SET_NAME
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#endif
+
+/* The last-level cache is taken to be this large where the machine does not say. */
+#define WEFT_CACHE_BYTES ((size_t)32 << 20)
+
+WEFT_FN size_t weft_cache_bytes(void) {
+#ifdef WEFT_HAVE_X86
+    const size_t bytes = weft_x86_cache();
+    if (bytes) return bytes;
+#endif
+    return WEFT_CACHE_BYTES;
+}
+
+/* Can this object's unit and this machine run `isa`? */
+WEFT_FN int weft_isa_available(weft_isa isa) {
+    switch (isa) {
+    case WEFT_ISA_AUTO:
+    case WEFT_ISA_SERIAL: return 1;
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2:
+    case WEFT_ISA_AVX2:
+    case WEFT_ISA_AVX512: return weft_x86_has(isa);
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return 1;
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return 1;
+#endif
+    default: return 0;
+    }
+}
+
+/* What WEFT_ISA_AUTO stands for here. The enumeration goes from slow to fast on every machine. */
+WEFT_FN weft_isa weft_isa_resolve(weft_isa isa) {
+    int i;
+    if (isa != WEFT_ISA_AUTO) return isa;
+    for (i = WEFT_ISA_COUNT - 1; i > WEFT_ISA_SERIAL; i--)
+        if (weft_isa_available((weft_isa)i)) return (weft_isa)i;
+    return WEFT_ISA_SERIAL;
+}
+
+/* The table for an object whose passes write `bytes` (0: few): what exceeds the last-level cache bypasses it. NULL if
+ * `isa` names a set that this unit or machine does not have. */
+WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
+    const int stream = bytes > weft_cache_bytes();
+    isa = weft_isa_resolve(isa);
+    if (!weft_isa_available(isa)) return NULL;
+    switch (isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_kernels_sse2[stream];
+    case WEFT_ISA_AVX2: return &weft_kernels_avx2[stream];
+    case WEFT_ISA_AVX512: return &weft_kernels_avx512[stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_kernels_neon[stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_kernels_wasm[stream];
+#endif
+    default: return &weft_kernels_serial[stream];
+    }
+}
+
+WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_gradient_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_gradient_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_gradient_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_gradient_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_gradient_kernels_wasm[core->stream];
+#endif
+    default: return &weft_gradient_kernels_serial[core->stream];
+    }
+}
+
+WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_wide_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_wide_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_wide_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_wide_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_wide_kernels_wasm[core->stream];
+#endif
+    default: return &weft_wide_kernels_serial[core->stream];
+    }
+}
+
+WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_replica_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_replica_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_replica_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_replica_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_replica_kernels_wasm[core->stream];
+#endif
+    default: return &weft_replica_kernels_serial[core->stream];
+    }
+}
+/* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
+
+/* WEFT_OK, or WEFT_ERR_FLOAT_ENV if this thread flushes subnormals or does not round to nearest, or if the compiler
+ * contracts or reassociates; detail.field says which. Operands are volatile, so that nothing is computed ahead of time,
+ * and where it matters are read into locals, so that what is fused in a kernel is fused here. */
+WEFT_FN weft_status weft_float_probe(weft_detail *d) {
+    volatile float f_one = 1.0f, f_quarter = 2.98023223876953125e-8f; /* a quarter of 1's last place: 2^-25 */
+    volatile float f_a = 1.000244140625f, f_c = -1.00048828125f;      /* 1 + 2^-12, -(1 + 2^-11) */
+    volatile float f_tiny = weft_bits_f32(1u), f_small = weft_bits_f32(0x00800000u), f_out; /* subnormal, normal */
+    volatile double d_one = 1.0, d_quarter = 5.5511151231257827e-17; /* 2^-54 */
+    volatile double d_a = 1.0 + 1.0 / 134217728.0, d_c = -1.0 - 1.0 / 67108864.0; /* 1 + 2^-27, -(1 + 2^-26) */
+    volatile double d_tiny = weft_bits_f64(1u), d_small = 2.2250738585072014e-308, d_out;
+    const char *wrong = NULL;
+
+    /* what is found later explains more than what was found before */
+    f_out = f_small * 0.5f;
+    d_out = d_small * 0.5;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal results are flushed to zero");
+
+    f_out = f_tiny * 1e20f;
+    d_out = d_tiny * 1e200;
+    if (f_out == 0 || d_out == 0) wrong = WEFT_TEXT("subnormal operands are taken as zero");
+
+    { /* (1 + e)^2 - (1 + 2 e) is 0 if the product is rounded first, e^2 if it is not */
+        const float fa = f_a, fc = f_c;
+        const double da = d_a, dc = d_c;
+        f_out = fa * fa + fc;
+        d_out = da * da + dc;
+    }
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("contraction (a * b + c is rounded once)");
+
+    { /* a reassociating compiler finds the quarter here */
+        const float fa = f_one, fb = f_quarter;
+        const double da = d_one, db = d_quarter;
+        f_out = (fa + fb) - fa;
+        d_out = (da + db) - da;
+    }
+    if (f_out != 0 || d_out != 0) wrong = WEFT_TEXT("reassociation ((a + b) - a is b)");
+
+    f_out = f_one + f_quarter;
+    d_out = d_one + d_quarter;
+    if (f_out == 1 && d_out == 1) { /* not upwards */
+        f_out = f_one - f_quarter;
+        d_out = d_one - d_quarter;
+    }
+    if (f_out != 1 || d_out != 1) wrong = WEFT_TEXT("rounding is not to nearest");
+
+    return wrong ? weft_refuse(d, WEFT_ERR_FLOAT_ENV, wrong, 0, 1) : WEFT_OK;
+}
+
+/* The 16 lanes of a block in a pairwise tree. Overwrites the lanes. */
+WEFT_FN double weft_lanes_sum(double *lanes) {
+    size_t half, i;
+    for (half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2)
+        for (i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+}
+
+/* ---- one kernel over one tensor ---- */
+typedef enum weft_op {
+    WEFT_OP_COPY,
+    WEFT_OP_SCALE,
+    WEFT_OP_AXPY,
+    WEFT_OP_PULL,
+    WEFT_OP_PERTURB,
+    WEFT_OP_WEIGHTED_SUM,
+    WEFT_OP_DOT,
+    WEFT_OP_SQNORM,
+    WEFT_OP_DOTS,
+    WEFT_OP_SGD,
+    WEFT_OP_COUNT,
+    WEFT_OP_HASH
+} weft_op;
+
+typedef struct weft_work {
+    const weft_kernels *kernels;
+    const weft_gradient_kernels *gradient; /* perturb, dot, dots, sgd */
+    weft_op op;
+    weft_dtype dtype;
+    size_t n;
+    void *array[3];                     /* in the order of the kernel's arguments */
+    unsigned reads, writes;             /* bit i: array i is read, written */
+    unsigned sums;                      /* f64 sums a block yields, ... */
+    unsigned counts;                    /* ... and then whole numbers, 0 or 1 */
+    double a;                           /* scale, axpy, pull, perturb */
+    const weft_sgd *sgd;                /* sgd */
+    const double *w;                    /* weighted sum */
+    const void *const *source;          /* weighted sum */
+    size_t sources;                     /* weighted sum */
+    uint64_t first;                     /* hash: index of the tensor's first element */
+} weft_work;
+
+/* What a block yields: sums, then counts. */
+typedef union weft_slot {
+    double sum;
+    uint64_t count;
+} weft_slot;
+
+#define WEFT_SLOTS 3
+
+/* n elements of f32 or f64 at p, which begin with element `at` of the tensor. Returns the count. */
+WEFT_FN uint64_t weft_work_apply(const weft_work *j, int wide, size_t at, size_t n, void *const *p, double *lanes,
+                                 int stream) {
+    const weft_kernel_set *s = wide ? &j->kernels->f64 : &j->kernels->f32;
+    const weft_gradient_set *d = j->gradient ? wide ? &j->gradient->f64 : &j->gradient->f32 : NULL;
+    switch (j->op) {
+    case WEFT_OP_COPY: s->copy(n, p[0], p[1], stream); break;
+    case WEFT_OP_SCALE: s->scale(n, j->a, p[0], p[1], stream); break;
+    case WEFT_OP_AXPY: s->axpy(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_PULL: s->pull(n, j->a, p[0], p[1]); break;
+    case WEFT_OP_PERTURB: d->sam_perturb(n, j->a, p[0], p[1], p[2], stream); break;
+    case WEFT_OP_WEIGHTED_SUM: return s->weighted_sum(at, n, j->sources, j->w, j->source, j->array[0], stream);
+    case WEFT_OP_DOT: d->dot_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SQNORM: s->sqnorm_block(n, p[0], lanes); break;
+    case WEFT_OP_DOTS: d->dots_block(n, p[0], p[1], lanes); break;
+    case WEFT_OP_SGD: return d->sgd_block(n, j->sgd, p[0], p[1], p[2], lanes);
+    case WEFT_OP_COUNT: return s->count_nonfinite(n, p[0]);
+    case WEFT_OP_HASH: return s->hash(n, j->first + at, p[0]);
+    }
+    return 0;
+}
+
+WEFT_FN void weft_widen(const weft_work *j, size_t n, const uint16_t *x, float *y) {
+    (j->dtype == WEFT_BF16 ? j->kernels->bf16_to_f32 : j->kernels->f16_to_f32)(n, x, y);
+}
+
+WEFT_FN void weft_narrow(const weft_work *j, size_t n, const float *x, uint16_t *y) {
+    (j->dtype == WEFT_BF16 ? j->kernels->f32_to_bf16 : j->kernels->f32_to_f16)(n, x, y);
+}
+
+/* The same for a 16-bit type: pieces go through f32 on the stack. */
+WEFT_FN uint64_t weft_work_apply16(const weft_work *j, size_t at, size_t n, double *lanes) {
+    const weft_kernel_set *s = &j->kernels->f32;
+    float piece[3][WEFT_GROUP];
+    void *p[3];
+    uint64_t count = 0;
+    size_t i, m;
+    p[0] = piece[0];
+    p[1] = piece[1];
+    p[2] = piece[2];
+    for (; n; n -= m, at += m) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        if (j->op == WEFT_OP_WEIGHTED_SUM) {
+            /* as the kernel does it, source by source, the sum in f32; what counts is the rounded result */
+            int started = 0;
+            uint16_t *out = (uint16_t *)j->array[0] + at;
+            for (i = 0; i < j->sources; i++) {
+                if ((float)j->w[i] == 0) continue;
+                weft_widen(j, m, (const uint16_t *)j->source[i] + at, piece[0]);
+                if (started) s->axpy(m, j->w[i], piece[0], piece[1]);
+                else s->scale(m, j->w[i], piece[0], piece[1], 0);
+                started = 1;
+            }
+            if (!started) memset(piece[1], 0, sizeof piece[1]);
+            weft_narrow(j, m, piece[1], out);
+            weft_widen(j, m, out, piece[0]);
+            count += s->count_nonfinite(m, piece[0]);
+            continue;
+        }
+        for (i = 0; i < 3; i++)
+            if (j->reads >> i & 1u) weft_widen(j, m, (const uint16_t *)j->array[i] + at, piece[i]);
+        count += weft_work_apply(j, 0, at, m, p, lanes, 0);
+        for (i = 0; i < 3; i++)
+            if (j->writes >> i & 1u) weft_narrow(j, m, piece[i], (uint16_t *)j->array[i] + at);
+    }
+    return count;
+}
+
+/* Block `b` of the tensor: its sums and counts. */
+WEFT_FN void weft_work_block(const weft_work *j, size_t b, weft_slot *slot) {
+    double lanes[WEFT_SLOTS * WEFT_LANES_OF_A_BLOCK];
+    const size_t at = b * WEFT_BLOCK, n = j->n - at < WEFT_BLOCK ? j->n - at : WEFT_BLOCK;
+    uint64_t count;
+    unsigned i;
+    for (i = 0; i < j->sums * WEFT_LANES_OF_A_BLOCK; i++) lanes[i] = 0.0;
+    if (weft_dtype_bytes(j->dtype) == 2) {
+        if (j->op == WEFT_OP_COPY) {
+            memmove((uint16_t *)j->array[1] + at, (const uint16_t *)j->array[0] + at, n * 2);
+            return;
+        }
+        count = weft_work_apply16(j, at, n, lanes);
+    } else {
+        const size_t each = weft_dtype_bytes(j->dtype);
+        void *p[3];
+        for (i = 0; i < 3; i++) p[i] = j->array[i] ? (void *)((unsigned char *)j->array[i] + at * each) : NULL;
+        count = weft_work_apply(j, j->dtype == WEFT_F64, at, n, p, lanes, j->kernels->stream);
+    }
+    for (i = 0; i < j->sums; i++) slot[i].sum = weft_lanes_sum(lanes + i * WEFT_LANES_OF_A_BLOCK);
+    if (j->counts) slot[i].count = count;
+}
+
+/* What this thread has streamed is there for all that are told so from now on. */
+WEFT_FN void weft_work_fence(const weft_work *j) {
+    if (j->kernels->stream && j->kernels->fence) j->kernels->fence();
+}
+
+/* The total takes in the next block. */
+WEFT_FN void weft_work_add(const weft_work *j, weft_slot *total, const weft_slot *slot) {
+    unsigned i;
+    for (i = 0; i < j->sums; i++) total[i].sum += slot[i].sum;
+    if (j->counts) total[i].count += slot[i].count;
+}
+
+/* A piece is what a thread takes at a time. A wave of pieces is bounded by the room for the blocks' results, which the
+ * calling thread adds up in order. */
+#define WEFT_PIECE_BLOCKS ((size_t)16)
+#define WEFT_WAVE_SLOTS ((size_t)2048)
+
+typedef struct weft_wave {
+    const weft_work *work;
+    size_t first, end; /* blocks */
+    weft_slot *slot;   /* of block `first`; NULL: blocks yield nothing */
+} weft_wave;
+
+WEFT_FN void weft_wave_piece(void *arg, size_t index) {
+    const weft_wave *wave = (const weft_wave *)arg;
+    const size_t each = wave->work->sums + wave->work->counts;
+    size_t b = wave->first + index * WEFT_PIECE_BLOCKS, end = b + WEFT_PIECE_BLOCKS;
+    if (end > wave->end) end = wave->end;
+    for (; b < end; b++) weft_work_block(wave->work, b, each ? wave->slot + (b - wave->first) * each : NULL);
+    weft_work_fence(wave->work);
+}
+
+/* Not inlined, so that its frame of 16 KiB is there only where a pool is. */
+WEFT_FN WEFT_NOINLINE void weft_work_parallel(const weft_work *j, const weft_pool *pool, size_t blocks,
+                                              weft_slot *total) {
+    weft_slot slot[WEFT_WAVE_SLOTS];
+    const size_t each = j->sums + j->counts;
+    const size_t most = each ? WEFT_WAVE_SLOTS / each / WEFT_PIECE_BLOCKS * WEFT_PIECE_BLOCKS : blocks;
+    weft_wave wave;
+    size_t b;
+    wave.work = j;
+    wave.slot = slot;
+    for (wave.first = 0; wave.first < blocks; wave.first = wave.end) {
+        wave.end = blocks - wave.first < most ? blocks : wave.first + most;
+        weft_parallel_for(pool, (wave.end - wave.first + WEFT_PIECE_BLOCKS - 1) / WEFT_PIECE_BLOCKS, weft_wave_piece,
+                          &wave);
+        if (each)
+            for (b = wave.first; b < wave.end; b++) weft_work_add(j, total, slot + (b - wave.first) * each);
+    }
+}
+
+/* Runs the work; total holds WEFT_SLOTS slots. */
+WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot *total) {
+    const size_t blocks = j->n / WEFT_BLOCK + (j->n % WEFT_BLOCK != 0);
+    weft_slot slot[WEFT_SLOTS];
+    size_t b;
+    for (b = 0; b < j->sums; b++) total[b].sum = 0.0;
+    if (j->counts) total[b].count = 0;
+    if (pool && pool->parallel_for && blocks > WEFT_PIECE_BLOCKS) {
+        weft_work_parallel(j, pool, blocks, total);
+        return;
+    }
+    for (b = 0; b < blocks; b++) {
+        weft_work_block(j, b, slot);
+        weft_work_add(j, total, slot);
+    }
+    weft_work_fence(j);
+}
+
+/* `reads` and `writes` say what becomes of the arrays, so that inputs may go without their const here. */
+WEFT_FN weft_work weft_work_make(const weft_kernels *k, weft_op op, weft_dtype t, size_t n, const void *x,
+                                 const void *y, unsigned reads, unsigned writes) {
+    weft_work j;
+    memset(&j, 0, sizeof j);
+    j.kernels = k;
+    j.op = op;
+    j.dtype = t;
+    j.n = n;
+    j.array[0] = (void *)(uintptr_t)x;
+    j.array[1] = (void *)(uintptr_t)y;
+    j.array[2] = NULL;
+    j.reads = reads;
+    j.writes = writes;
+    return j;
+}
+
+/* ---- the element-wise kernels over n elements of any dtype; all arrays have this dtype ---- */
+WEFT_FN void weft_run_copy(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x,
+                           void *y) {
+    const weft_work j = weft_work_make(k, WEFT_OP_COPY, t, n, x, y, 1, 2);
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_scale(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
+                            const void *x, void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_SCALE, t, n, x, y, 1, 2);
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_axpy(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double a,
+                           const void *x, void *y) {
+    weft_work j = weft_work_make(k, WEFT_OP_AXPY, t, n, x, y, 3, 2);
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_pull(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, double l,
+                           const void *c, void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_PULL, t, n, c, x, 3, 2);
+    j.a = l;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_sam_perturb(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                  double a, const void *g, void *x, void *backup) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
+    j.gradient = k;
+    j.array[2] = backup;
+    j.a = a;
+    weft_work_run(&j, pool, NULL);
+}
+
+WEFT_FN void weft_run_sam_restore(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                  const void *backup, void *x) {
+    weft_run_copy(k, pool, t, n, backup, x);
+}
+
+/* Returns how many elements of the result, as stored, are not finite. */
+WEFT_FN uint64_t weft_run_weighted_sum(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                       size_t sources, const double *w, const void *const *x, void *out) {
+    weft_work j = weft_work_make(k, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    j.sources = sources;
+    j.w = w;
+    j.source = x;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+/* ---- reductions over one tensor of any dtype; blocks start at its first element ---- */
+WEFT_FN double weft_run_dot(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                            const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOT, t, n, x, y, 3, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.gradient = k;
+    j.sums = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].sum;
+}
+
+WEFT_FN double weft_run_sqnorm(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_SQNORM, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.sums = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].sum;
+}
+
+WEFT_FN weft_dots weft_run_dots(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                const void *x, const void *y) {
+    weft_work j = weft_work_make(k->core, WEFT_OP_DOTS, t, n, x, y, 3, 0);
+    weft_slot total[WEFT_SLOTS];
+    weft_dots r;
+    j.gradient = k;
+    j.sums = 3;
+    weft_work_run(&j, pool, total);
+    r.xy = total[0].sum;
+    r.xx = total[1].sum;
+    r.yy = total[2].sum;
+    return r;
+}
+
+/* g, v and x have the same dtype; v may be NULL without momentum. */
+WEFT_FN weft_grad_stats weft_run_sgd(const weft_gradient_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                     const weft_sgd *o, const void *g, void *v, void *x) {
+    const int plain = t == WEFT_F64 ? o->momentum == 0 : (float)o->momentum == 0;
+    weft_work j = weft_work_make(k->core, WEFT_OP_SGD, t, n, g, v, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
+    weft_slot total[WEFT_SLOTS];
+    weft_grad_stats r;
+    j.gradient = k;
+    j.array[2] = x;
+    j.sums = j.counts = 1;
+    j.sgd = o;
+    weft_work_run(&j, pool, total);
+    r.squared_norm = total[0].sum;
+    r.nonfinite = total[1].count;
+    return r;
+}
+
+WEFT_FN uint64_t weft_run_count_nonfinite(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n,
+                                          const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_COUNT, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+/* 16-bit elements are hashed as the f32 that they stand for. */
+WEFT_FN uint64_t weft_run_hash(const weft_kernels *k, const weft_pool *pool, weft_dtype t, size_t n, uint64_t first,
+                               const void *x) {
+    weft_work j = weft_work_make(k, WEFT_OP_HASH, t, n, x, NULL, 1, 0);
+    weft_slot total[WEFT_SLOTS];
+    j.counts = 1;
+    j.first = first;
+    weft_work_run(&j, pool, total);
+    return total[0].count;
+}
+
+/* ---- a pass over a replica ---- */
+typedef struct weft_replica {
+    const weft_replica_kernels *kernels;
+    weft_phase phase;
+    weft_dtype dtype, payload; /* of x and w: f32 or f64; of sum, own and out: the same, or bf16 beside f32 */
+    int launch;                /* 0: merge */
+    const void *sum, *own;
+    void *w, *x, *out;
+} weft_replica;
+
+/* bf16 payloads go through f32 on the stack; what rounding takes from d stays in x. */
+WEFT_FN uint64_t weft_replica_bf16(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = &r->kernels->f32;
+    const weft_kernels *c = r->kernels->core;
+    const uint16_t *sum16 = (const uint16_t *)r->sum, *own16 = (const uint16_t *)r->own;
+    uint16_t *out = (uint16_t *)r->out;
+    float sum[WEFT_GROUP], own[WEFT_GROUP], d[WEFT_GROUP], *w = (float *)r->w, *x = (float *)r->x;
+    uint64_t bad = 0;
+    size_t m;
+    for (; n; n -= m, at += m) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        if (sum16) c->bf16_to_f32(m, sum16 + at, sum);
+        if (own16) c->bf16_to_f32(m, own16 + at, own);
+        if (!r->launch) {
+            k->merge(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at);
+            continue;
+        }
+        k->launch(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at, d, 0);
+        c->f32_to_bf16(m, d, out + at);
+        c->bf16_to_f32(m, out + at, own);
+        bad += c->f32.count_nonfinite(m, own);
+        k->residual(m, &r->phase, w + at, d, own, x + at);
+    }
+    return bad;
+}
+
+WEFT_FN uint64_t weft_replica_part(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = r->dtype == WEFT_F64 ? &r->kernels->f64 : &r->kernels->f32;
+    const size_t past = at * weft_dtype_bytes(r->dtype);
+    const void *sum = r->sum ? (const unsigned char *)r->sum + past : NULL;
+    const void *own = r->own ? (const unsigned char *)r->own + past : NULL;
+    unsigned char *w = (unsigned char *)r->w + past, *x = (unsigned char *)r->x + past;
+    if (r->payload == WEFT_BF16) return weft_replica_bf16(r, at, n);
+    if (r->launch)
+        return k->launch(n, &r->phase, sum, own, w, x, (unsigned char *)r->out + past,
+                         r->kernels->core->stream && r->out != r->sum && r->out != r->own);
+    k->merge(n, &r->phase, sum, own, w, x);
+    return 0;
+}
+
+#define WEFT_REPLICA_PIECE (WEFT_PIECE_BLOCKS * WEFT_BLOCK)
+enum { WEFT_REPLICA_WAVE = 64 }; /* pieces */
+
+typedef struct weft_replica_wave {
+    const weft_replica *replica;
+    size_t at, n;
+    uint64_t bad[WEFT_REPLICA_WAVE];
+} weft_replica_wave;
+
+WEFT_FN void weft_replica_piece(void *arg, size_t index) {
+    weft_replica_wave *v = (weft_replica_wave *)arg;
+    const weft_kernels *k = v->replica->kernels->core;
+    const size_t at = v->at + index * WEFT_REPLICA_PIECE, left = v->n - at;
+    v->bad[index] = weft_replica_part(v->replica, at, left < WEFT_REPLICA_PIECE ? left : WEFT_REPLICA_PIECE);
+    if (k->stream && k->fence) k->fence();
+}
+
+/* Over n elements; returns how many changes, as they are sent, are not finite (launch), or 0. */
+WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, size_t n) {
+    weft_replica_wave v;
+    uint64_t bad = 0;
+    size_t pieces, i;
+    v.replica = r;
+    v.n = n;
+    for (v.at = 0; v.at < n; v.at += pieces * WEFT_REPLICA_PIECE) {
+        pieces = (n - v.at - 1) / WEFT_REPLICA_PIECE + 1;
+        if (pieces > WEFT_REPLICA_WAVE) pieces = WEFT_REPLICA_WAVE;
+        weft_parallel_for(pool, pieces, weft_replica_piece, &v);
+        for (i = 0; i < pieces; i++) bad += v.bad[i];
+    }
+    return bad;
+}
+
+#endif /* WEFT_KERNELS_IMPLEMENTATION */
+
+/* ---- src/weft/transport.h: implementation ---------------------------------------------------- */
+#ifndef WEFT_TRANSPORT_IMPLEMENTATION
+#define WEFT_TRANSPORT_IMPLEMENTATION
+
+WEFT_FN weft_status weft_transport_check(const weft_transport *t, weft_detail *d) {
+    if (!t) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport"), 1, 0);
+    if (t->struct_size != sizeof *t)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("transport.struct_size"), sizeof *t, t->struct_size);
+    if (t->size == 0 || t->size == WEFT_NO_RANK)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.size"), 1, t->size);
+    if (t->rank >= t->size) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.rank"), t->size - 1, t->rank);
+    if (t->size > 1 && (!t->send || !t->recv || !t->test || !t->cancel))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport callbacks"), 4, 0);
+    if (t->max_message_bytes && t->max_message_bytes < WEFT_SMALLEST_MESSAGE)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.max_message_bytes"), WEFT_SMALLEST_MESSAGE,
+                           t->max_message_bytes);
+    if (t->shared > 1) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.shared"), 1, t->shared);
+    return WEFT_OK;
+}
+
+#endif /* WEFT_TRANSPORT_IMPLEMENTATION */
+
+/* ---- src/weft/selftest.h: implementation ----------------------------------------------------- */
+#ifndef WEFT_SELFTEST_IMPLEMENTATION
+#define WEFT_SELFTEST_IMPLEMENTATION
+
+WEFT_FN const char *weft_selftest_text(weft_selftest_rule rule) {
+#ifdef WEFT_NO_STRINGS
+    (void)rule;
+    return "";
+#else
+    switch (rule) {
+    case WEFT_RULE_NONE: return "the contract is kept";
+    case WEFT_RULE_CALLBACKS: return "the transport is not filled in";
+    case WEFT_RULE_FAILED: return "a callback failed";
+    case WEFT_RULE_STATUS: return "a callback returned what it must not";
+    case WEFT_RULE_PROGRESS: return "a send and a receive that fit each other must get over";
+    case WEFT_RULE_CONTENT: return "bytes did not arrive as they were sent";
+    case WEFT_RULE_ORDER: return "the n-th message must match the n-th receive of a peer and tag";
+    case WEFT_RULE_ONCE: return "a receive must stay pending without a message, and no message come twice";
+    case WEFT_RULE_TAGS: return "messages must go by their tag";
+    case WEFT_RULE_PEERS: return "messages must go by their sender";
+    case WEFT_RULE_LONGER: return "a receive longer than its message must tell the length";
+    case WEFT_RULE_SHORTER: return "a receive shorter than its message must end in WEFT_ERR_TRUNCATED with its length";
+    case WEFT_RULE_ZERO: return "zero bytes are a message";
+    case WEFT_RULE_LARGE: return "a large message must arrive";
+    case WEFT_RULE_PENDING: return "a pending send must not block other tags or receives";
+    case WEFT_RULE_PENDING_PEER: return "a pending send must not block other peers";
+    case WEFT_RULE_REUSE: return "a send that is over must not read its buffer any more";
+    case WEFT_RULE_SEND_BUFFER: return "a transport must not write into the buffer of a send";
+    case WEFT_RULE_BOUNDS: return "nothing outside of the posted buffer or beside the request may be written";
+    case WEFT_RULE_CANCEL_RECV: return "a cancelled receive must not take a later message with it";
+    case WEFT_RULE_CANCEL_TOUCH: return "the buffer of a cancelled receive must not be touched any more";
+    case WEFT_RULE_CANCEL_SEND: return "a cancelled send is delivered wholly or not at all";
+    case WEFT_RULE_TIME: return "now must not go back";
+    case WEFT_RULE_ALL_REDUCE: return "all_reduce must add up, each rank's numbers times its weight";
+    case WEFT_RULE_SUM_INPUT: return "all_reduce must not write its input";
+    case WEFT_RULE_SUM_COUNT: return "all_reduce must tell how many elements of the sum are not finite, or not try";
+    }
+    return "unknown rule";
+#endif
+}
+
+#define WEFT_SELFTEST_GUARD UINT64_C(0xA5A5A5A5A5A5A5A5)
+#define WEFT_SELFTEST_NOISE 0xEEu /* what a send buffer is filled with when it is over */
+
+/* The test is a small program that every worker runs once for each shift 1 .. size-1: "next" is the worker that many
+ * ranks above, "prev" the one below, so that all pairs are tested in both directions, all workers at once. */
+enum {
+    WEFT_ST_SEND,   /* post a send of `length` bytes, message `id` */
+    WEFT_ST_RECV,   /* post a receive of capacity `length` */
+    WEFT_ST_GET,    /* wait for a receive: message `id` of `length` bytes */
+    WEFT_ST_DONE,   /* wait for all sends */
+    WEFT_ST_TRY,    /* test a send once; if it is over, overwrite its buffer */
+    WEFT_ST_STILL,  /* test a receive once: it must be pending */
+    WEFT_ST_CANCEL, /* cancel what is under way in the slot; overwrite the buffer */
+    WEFT_ST_CLEAN,  /* the buffer of a cancelled receive is as it was left */
+    WEFT_ST_MARK,   /* a send of 32 bytes, or 33 if the send tried before was over */
+    WEFT_ST_EITHER, /* wait for a receive: the cancelled message `id` (then for another), or the mark after it */
+    WEFT_ST_SYNC    /* both neighbours have come to this point */
+};
+enum { WEFT_ST_NEXT, WEFT_ST_BACK, WEFT_ST_SECOND }; /* next/prev, prev/next, the same with the shift one higher */
+enum { WEFT_ST_ALWAYS, WEFT_ST_THREE, WEFT_ST_BIG };  /* only with three workers, with memory */
+enum { WEFT_ST_IDLE, WEFT_ST_SENDING, WEFT_ST_RECEIVING, WEFT_ST_CANCELLED };
+
+typedef struct weft_selftest_op {
+    unsigned char what, slot, tag, id;
+    unsigned short length;
+    unsigned char way, when, rule;
+} weft_selftest_op;
+
+#define WEFT_SELFTEST_BIG_SEND 8
+#define WEFT_SELFTEST_BIG_RECV 9
+#define WEFT_SELFTEST_SYNC 10
+#define WEFT_ST_SYNC_ID 256u /* above all other messages' */
+
+/* NULL after the end. */
+WEFT_FN const weft_selftest_op *weft_selftest_program(uint32_t step) {
+#define WEFT_ST(what, slot, tag, id, length, way, when, rule)                                                          \
+    {WEFT_ST_##what, slot, tag, id, length, WEFT_ST_##way, WEFT_ST_##when, WEFT_RULE_##rule}
+    static const weft_selftest_op program[] = {
+        /* receives first */
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PROGRESS), WEFT_ST(RECV, 0, 1, 0, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(RECV, 1, 1, 0, 200, NEXT, ALWAYS, ORDER), WEFT_ST(RECV, 2, 1, 0, 5, NEXT, ALWAYS, ORDER),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 0, 1, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(SEND, 3, 1, 1, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(SEND, 4, 1, 2, 200, NEXT, ALWAYS, ORDER), WEFT_ST(SEND, 5, 1, 3, 5, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 2, 1, 3, 5, NEXT, ALWAYS, ORDER), WEFT_ST(GET, 0, 1, 1, 96, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 1, 1, 2, 200, NEXT, ALWAYS, ORDER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ORDER),
+        /* sends first, and what is over loses its buffer */
+        WEFT_ST(SEND, 3, 1, 4, 64, NEXT, ALWAYS, PENDING), WEFT_ST(SEND, 4, 1, 5, 200, NEXT, ALWAYS, PENDING),
+        WEFT_ST(SEND, 5, 1, 6, 7, NEXT, ALWAYS, PENDING), WEFT_ST(TRY, 3, 1, 4, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(TRY, 3, 1, 4, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(TRY, 4, 1, 5, 0, NEXT, ALWAYS, REUSE), WEFT_ST(TRY, 5, 1, 6, 0, NEXT, ALWAYS, REUSE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, ALWAYS, ORDER),
+        WEFT_ST(RECV, 1, 1, 0, 200, NEXT, ALWAYS, ORDER), WEFT_ST(RECV, 2, 1, 0, 7, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 0, 1, 4, 64, NEXT, ALWAYS, ORDER), WEFT_ST(GET, 1, 1, 5, 200, NEXT, ALWAYS, ORDER),
+        WEFT_ST(GET, 2, 1, 6, 7, NEXT, ALWAYS, ORDER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ORDER),
+        /* tags, and both directions at once */
+        WEFT_ST(SEND, 3, 1, 7, 64, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 4, 2, 8, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(SEND, 5, 3, 9, 64, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 6, 4, 10, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(RECV, 0, 4, 0, 64, NEXT, ALWAYS, TAGS), WEFT_ST(RECV, 1, 3, 0, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(RECV, 2, 2, 0, 64, NEXT, ALWAYS, TAGS), WEFT_ST(RECV, 7, 1, 0, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(GET, 0, 4, 10, 64, NEXT, ALWAYS, TAGS), WEFT_ST(GET, 1, 3, 9, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(GET, 2, 2, 8, 64, NEXT, ALWAYS, TAGS), WEFT_ST(GET, 7, 1, 7, 64, NEXT, ALWAYS, TAGS),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, TAGS), WEFT_ST(SEND, 3, 1, 11, 64, NEXT, ALWAYS, PEERS),
+        WEFT_ST(SEND, 4, 1, 12, 64, BACK, ALWAYS, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, ALWAYS, PEERS),
+        WEFT_ST(RECV, 1, 1, 0, 64, BACK, ALWAYS, PEERS), WEFT_ST(GET, 1, 1, 12, 64, BACK, ALWAYS, PEERS),
+        WEFT_ST(GET, 0, 1, 11, 64, NEXT, ALWAYS, PEERS), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, PEERS),
+        /* sizes, receives first */
+        WEFT_ST(RECV, 0, 1, 0, 256, NEXT, ALWAYS, LONGER), WEFT_ST(RECV, 1, 1, 0, 40, NEXT, ALWAYS, SHORTER),
+        WEFT_ST(RECV, 2, 1, 0, 256, NEXT, ALWAYS, ZERO), WEFT_ST(RECV, 7, 1, 0, 256, NEXT, ALWAYS, LARGE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(SEND, 3, 1, 13, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(SEND, 4, 1, 14, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(SEND, 5, 1, 15, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(SEND, 6, 1, 16, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 1, 13, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(GET, 1, 1, 14, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 1, 15, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(GET, 7, 1, 16, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
+        /* sizes, sends first */
+        WEFT_ST(SEND, 3, 4, 17, 100, NEXT, ALWAYS, LONGER), WEFT_ST(SEND, 4, 4, 18, 101, NEXT, ALWAYS, SHORTER),
+        WEFT_ST(SEND, 5, 4, 19, 0, NEXT, ALWAYS, ZERO), WEFT_ST(SEND, 6, 4, 20, 256, NEXT, ALWAYS, LARGE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, PENDING), WEFT_ST(RECV, 0, 4, 0, 256, NEXT, ALWAYS, LONGER),
+        WEFT_ST(RECV, 1, 4, 0, 40, NEXT, ALWAYS, SHORTER), WEFT_ST(RECV, 2, 4, 0, 256, NEXT, ALWAYS, ZERO),
+        WEFT_ST(RECV, 7, 4, 0, 256, NEXT, ALWAYS, LARGE), WEFT_ST(GET, 0, 4, 17, 100, NEXT, ALWAYS, LONGER),
+        WEFT_ST(GET, 1, 4, 18, 101, NEXT, ALWAYS, SHORTER), WEFT_ST(GET, 2, 4, 19, 0, NEXT, ALWAYS, ZERO),
+        WEFT_ST(GET, 7, 4, 20, 256, NEXT, ALWAYS, LARGE), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, ZERO),
+        /* a receive cancelled between two others */
+        WEFT_ST(RECV, 0, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(RECV, 1, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(RECV, 2, 3, 0, 256, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(CANCEL, 1, 3, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(SEND, 3, 3, 21, 99, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(SEND, 4, 3, 22, 98, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(GET, 0, 3, 21, 99, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(GET, 2, 3, 22, 98, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CLEAN, 1, 3, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        /* a cancelled send */
+        WEFT_ST(SEND, 3, 2, 23, 48, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(TRY, 3, 2, 23, 0, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(CANCEL, 3, 2, 0, 0, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(MARK, 4, 2, 24, 32, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(RECV, 0, 2, 0, 256, NEXT, ALWAYS, CANCEL_SEND),
+        WEFT_ST(EITHER, 0, 2, 23, 48, NEXT, ALWAYS, CANCEL_SEND), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_SEND),
+        /* nothing is left over: whatever came twice would show here */
+        WEFT_ST(RECV, 0, 1, 0, 256, NEXT, ALWAYS, ONCE), WEFT_ST(RECV, 1, 2, 0, 256, NEXT, ALWAYS, ONCE),
+        WEFT_ST(RECV, 2, 3, 0, 256, NEXT, ALWAYS, ONCE), WEFT_ST(RECV, 7, 4, 0, 256, NEXT, ALWAYS, ONCE),
+        WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 0, 1, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(STILL, 1, 2, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(STILL, 2, 3, 0, 0, NEXT, ALWAYS, ONCE),
+        WEFT_ST(STILL, 7, 4, 0, 0, NEXT, ALWAYS, ONCE), WEFT_ST(CANCEL, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CANCEL, 1, 2, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(CANCEL, 2, 3, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CANCEL, 7, 4, 0, 0, NEXT, ALWAYS, CANCEL_RECV), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, CANCEL_RECV),
+        WEFT_ST(CLEAN, 0, 1, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH), WEFT_ST(CLEAN, 1, 2, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        WEFT_ST(CLEAN, 2, 3, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH), WEFT_ST(CLEAN, 7, 4, 0, 0, NEXT, ALWAYS, CANCEL_TOUCH),
+        /* two peers, one tag; then a send that stays pending until the other peer has been served */
+        WEFT_ST(SEND, 3, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(SEND, 4, 1, 26, 64, SECOND, THREE, PEERS),
+        WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PEERS), WEFT_ST(RECV, 0, 1, 0, 64, NEXT, THREE, PEERS),
+        WEFT_ST(GET, 0, 1, 25, 64, NEXT, THREE, PEERS), WEFT_ST(GET, 1, 1, 26, 64, SECOND, THREE, PEERS),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PEERS), WEFT_ST(SEND, 3, 2, 27, 64, NEXT, THREE, PENDING_PEER),
+        WEFT_ST(SEND, 4, 1, 28, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(RECV, 1, 1, 0, 64, SECOND, THREE, PENDING_PEER),
+        WEFT_ST(GET, 1, 1, 28, 64, SECOND, THREE, PENDING_PEER), WEFT_ST(RECV, 0, 2, 0, 64, NEXT, THREE, PENDING_PEER),
+        WEFT_ST(GET, 0, 2, 27, 64, NEXT, THREE, PENDING_PEER), WEFT_ST(DONE, 0, 1, 0, 0, NEXT, THREE, PENDING_PEER),
+        /* a large message, pending for a while */
+        WEFT_ST(SEND, 8, 1, 29, 0, NEXT, BIG, LARGE), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, BIG, PENDING),
+        WEFT_ST(RECV, 9, 1, 0, 0, NEXT, BIG, LARGE), WEFT_ST(GET, 9, 1, 29, 0, NEXT, BIG, LARGE),
+        WEFT_ST(DONE, 0, 1, 0, 0, NEXT, BIG, LARGE), WEFT_ST(SYNC, 0, 0, 0, 0, NEXT, ALWAYS, ORDER)};
+#undef WEFT_ST
+    return step < sizeof program / sizeof program[0] ? &program[step] : NULL;
+}
+
+WEFT_FN unsigned char weft_selftest_byte(uint32_t seed, size_t k) {
+    uint32_t x = (seed ^ (uint32_t)k) * 0x9E3779B1u;
+    x = (x ^ x >> 15) * 0x85EBCA6Bu;
+    return (unsigned char)(x >> 24);
+}
+
+WEFT_FN uint32_t weft_selftest_seed(uint32_t src, uint32_t dst, uint32_t id, uint32_t shift) {
+    return src * 0x27D4EB2Fu + dst * 0x165667B1u + id * 0xC2B2AE3Du + shift * 0x9E3779B1u;
+}
+
+/* The tags in use: they differ in their low and in their high bits, and the last is the channel's last. */
+WEFT_FN uint32_t weft_selftest_tag(const weft_selftest *st, uint32_t tag) {
+    static const uint16_t of[7] = {0, 1, 257, 1025, WEFT_TAGS_PER_CHANNEL - 1, 2, 3};
+    return st->channel * WEFT_TAGS_PER_CHANNEL + of[tag];
+}
+
+/* The test is over, badly: nothing of it stays under way. */
+WEFT_FN weft_status weft_selftest_fail(const weft_transport *t, weft_selftest *st, weft_status status,
+                                       weft_selftest_rule rule, const weft_selftest_slot *at, uint64_t expected,
+                                       uint64_t got) {
+    uint32_t i;
+    st->report.status = status;
+    st->report.rule = rule;
+    st->report.text = weft_selftest_text(rule);
+    st->report.peer = at ? at->peer : WEFT_NO_RANK;
+    st->report.tag = at ? at->tag : WEFT_NO_RANK;
+    st->report.expected = expected;
+    st->report.got = got;
+    st->report.step = st->step;
+    st->report.checks = st->checks;
+    for (i = 0; i < WEFT_SELFTEST_SLOTS; i++)
+        if (st->slot[i].state == WEFT_ST_SENDING || st->slot[i].state == WEFT_ST_RECEIVING) {
+            st->slot[i].state = WEFT_ST_IDLE;
+            t->cancel(t->ctx, &st->slot[i].request);
+        }
+    return status;
+}
+
+/* What was found is not what the rule says. */
+WEFT_FN weft_status weft_selftest_broken(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                         const weft_selftest_slot *at, uint64_t expected, uint64_t got) {
+    return weft_selftest_fail(t, st, WEFT_ERR_TRANSPORT, rule, at, expected, got);
+}
+
+WEFT_FN void weft_selftest_fill(weft_selftest_slot *s, unsigned char with) {
+    memset(s->at - WEFT_SELFTEST_EDGE, with, s->room + 2 * WEFT_SELFTEST_EDGE);
+}
+
+/* Is everything outside of the first `inside` bytes of the payload still the guard byte? */
+WEFT_FN int weft_selftest_edges(const weft_selftest_slot *s, size_t inside, unsigned char guard) {
+    const unsigned char *p = s->at - WEFT_SELFTEST_EDGE;
+    size_t k, n = s->room + 2 * WEFT_SELFTEST_EDGE;
+    for (k = 0; k < n; k++)
+        if ((k < WEFT_SELFTEST_EDGE || k >= WEFT_SELFTEST_EDGE + inside) && p[k] != guard) return 0;
+    return s->guard_before == WEFT_SELFTEST_GUARD && s->guard_after == WEFT_SELFTEST_GUARD;
+}
+
+/* The first byte that is not as message `seed` says, or n. */
+WEFT_FN size_t weft_selftest_compare(const weft_selftest_slot *s, uint32_t seed, size_t n) {
+    size_t k;
+    for (k = 0; k < n && s->at[k] == weft_selftest_byte(seed, k); k++) continue;
+    return k;
+}
+
+WEFT_FN weft_status weft_selftest_post(const weft_transport *t, weft_selftest *st, uint32_t slot, int is_send,
+                                       uint32_t peer, uint32_t tag, size_t length, uint32_t seed) {
+    weft_selftest_slot *s = &st->slot[slot];
+    weft_status status;
+    size_t k;
+    memset(&s->request, 0, sizeof s->request);
+    s->guard_before = s->guard_after = WEFT_SELFTEST_GUARD;
+    s->length = length;
+    s->peer = peer;
+    s->tag = weft_selftest_tag(st, tag);
+    s->seed = seed;
+    weft_selftest_fill(s, 0xA5);
+    if (is_send)
+        for (k = 0; k < length; k++) s->at[k] = weft_selftest_byte(seed, k);
+    status = is_send ? t->send(t->ctx, peer, s->tag, s->at, length, &s->request)
+                     : t->recv(t->ctx, peer, s->tag, s->at, length, &s->request);
+    st->checks++;
+    if (status < 0) return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    s->state = is_send ? WEFT_ST_SENDING : WEFT_ST_RECEIVING;
+    if (status != WEFT_OK) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_OK, weft_status_value(status));
+    return WEFT_OK;
+}
+
+/* Tests a request: WEFT_AGAIN, or WEFT_OK with what came out in `over`, or the test has failed. */
+WEFT_FN weft_status weft_selftest_look(const weft_transport *t, weft_selftest *st, weft_selftest_slot *s,
+                                       weft_status *over) {
+    weft_status status = t->test(t->ctx, &s->request);
+    size_t k;
+    if (status == WEFT_AGAIN) return WEFT_AGAIN;
+    if (status > 0) return weft_selftest_broken(t, st, WEFT_RULE_STATUS, s, WEFT_AGAIN, weft_status_value(status));
+    *over = status;
+    st->checks++;
+    if (t->now) st->progress_now = t->now(t->ctx);
+    if (s->state == WEFT_ST_RECEIVING) {
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK && status != WEFT_ERR_TRUNCATED)
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+        if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
+        return WEFT_OK;
+    }
+    s->state = WEFT_ST_IDLE;
+    if (status != WEFT_OK)
+        return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+    k = weft_selftest_compare(s, s->seed, s->length);
+    if (k < s->length)
+        return weft_selftest_broken(t, st, WEFT_RULE_SEND_BUFFER, s, weft_selftest_byte(s->seed, k), s->at[k]);
+    if (!weft_selftest_edges(s, s->length, 0xA5)) return weft_selftest_broken(t, st, WEFT_RULE_BOUNDS, s, 0, 1);
+    weft_selftest_fill(s, WEFT_SELFTEST_NOISE); /* it is ours again */
+    return WEFT_OK;
+}
+
+/* Still pending. Fails if nothing has happened for too long. */
+WEFT_FN weft_status weft_selftest_patience(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                           const weft_selftest_slot *s) {
+    uint64_t limit = st->timeout_ns ? st->timeout_ns : UINT64_C(10000000000);
+    if (t->now && t->now(t->ctx) - st->progress_now > limit)
+        return weft_selftest_broken(t, st, rule, s, WEFT_OK, WEFT_AGAIN);
+    return WEFT_AGAIN;
+}
+
+/* Did message `id` of `length` bytes come out of a receive as it should? */
+WEFT_FN weft_status weft_selftest_judge(const weft_transport *t, weft_selftest *st, const weft_selftest_slot *s,
+                                        weft_selftest_rule rule, weft_status over, uint32_t id, size_t length) {
+    weft_status expected = length > s->length ? WEFT_ERR_TRUNCATED : WEFT_OK;
+    size_t n = length < s->length ? length : s->length, k, noise;
+    uint32_t seed = weft_selftest_seed(s->peer, t->rank, id, st->shift);
+    const weft_selftest_op *o;
+    uint32_t step, i;
+    unsigned char expected_byte;
+    int known = 0;
+    st->checks++;
+    if (over != expected)
+        return weft_selftest_broken(t, st, rule, s, weft_status_value(expected), weft_status_value(over));
+    if (s->request.bytes != length) return weft_selftest_broken(t, st, rule, s, length, s->request.bytes);
+    if (over == WEFT_ERR_TRUNCATED) return WEFT_OK; /* what stands in the buffer is undefined */
+    k = weft_selftest_compare(s, seed, n);
+    if (k == n) return WEFT_OK;
+    expected_byte = weft_selftest_byte(seed, k);
+    for (noise = k; noise < n && s->at[noise] == WEFT_SELFTEST_NOISE; noise++) continue;
+    if (noise == n && rule != WEFT_RULE_CANCEL_SEND)
+        return weft_selftest_broken(t, st, WEFT_RULE_REUSE, s, expected_byte, s->at[k]);
+    if (rule == WEFT_RULE_ORDER || rule == WEFT_RULE_TAGS || rule == WEFT_RULE_PEERS) {
+        /* Another message of this peer, one of another peer, or none that was ever sent? */
+        for (i = 0; i < t->size && !known; i++) {
+            uint32_t src = s->peer < t->size - i ? s->peer + i : s->peer - (t->size - i);
+            for (step = 0; (o = weft_selftest_program(step)) != NULL && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, o->id, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
+            for (step = 0; step <= st->sync && !known; step++) {
+                seed = weft_selftest_seed(src, t->rank, WEFT_ST_SYNC_ID + step, st->shift);
+                known = weft_selftest_compare(s, seed, n) == n;
+            }
+            if (known && i > 0) rule = WEFT_RULE_PEERS;
+        }
+        if (!known) rule = WEFT_RULE_CONTENT;
+    }
+    return weft_selftest_broken(t, st, rule, s, expected_byte, s->at[k]);
+}
+
+/* Messages of eight bytes to and from both neighbours; they carry the number of the point reached. */
+WEFT_FN weft_status weft_selftest_sync(const weft_transport *t, weft_selftest *st, weft_selftest_rule rule,
+                                       uint32_t next, uint32_t prev) {
+    const weft_selftest_slot *stuck = NULL;
+    uint32_t i;
+    weft_status status;
+    if (st->stage == 0) {
+        st->sync++;
+        for (i = 0; i < 4; i++) { /* from prev, from next, to next, to prev */
+            uint32_t peer = i == 1 || i == 2 ? next : prev;
+            uint32_t seed = weft_selftest_seed(t->rank, peer, WEFT_ST_SYNC_ID + st->sync, st->shift);
+            status = weft_selftest_post(t, st, WEFT_SELFTEST_SYNC + i, i >= 2, peer, i % 2 == 0 ? 5 : 6, 8, seed);
+            if (status != WEFT_OK) return status;
+        }
+        st->stage = 1;
+    }
+    for (i = 0; i < 4; i++) {
+        weft_selftest_slot *s = &st->slot[WEFT_SELFTEST_SYNC + i];
+        weft_status over = WEFT_OK;
+        if (s->state == WEFT_ST_IDLE) continue;
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_AGAIN && !stuck) {
+            stuck = s;
+            /* what was sent before goes to next; the way back is another peer's */
+            if (rule == WEFT_RULE_PENDING && i % 2) rule = WEFT_RULE_PENDING_PEER;
+        }
+        if (status == WEFT_AGAIN) continue;
+        if (status != WEFT_OK) return status;
+        if (i < 2) status = weft_selftest_judge(t, st, s, WEFT_RULE_ORDER, over, WEFT_ST_SYNC_ID + st->sync, 8);
+        if (status != WEFT_OK) return status;
+    }
+    if (stuck) return weft_selftest_patience(t, st, rule, stuck);
+    st->stage = 0;
+    return WEFT_OK;
+}
+
+/* One step of the program: WEFT_OK when it is done. */
+WEFT_FN weft_status weft_selftest_do(const weft_transport *t, weft_selftest *st, const weft_selftest_op *o) {
+    weft_selftest_rule rule = (weft_selftest_rule)o->rule;
+    uint32_t shift = st->shift, next, prev, i;
+    weft_selftest_slot *s = &st->slot[o->slot];
+    size_t length = o->length;
+    weft_status status, over = WEFT_OK;
+    if (o->when == WEFT_ST_THREE && t->size < 3) return WEFT_OK;
+    if (o->when == WEFT_ST_BIG && !st->slot[WEFT_SELFTEST_BIG_SEND].room) return WEFT_OK;
+    if (o->way == WEFT_ST_SECOND) shift = shift % (t->size - 1) + 1;
+    if (o->way == WEFT_ST_BACK) shift = t->size - shift;
+    next = t->size - t->rank > shift ? t->rank + shift : t->rank - (t->size - shift);
+    prev = t->rank >= shift ? t->rank - shift : t->rank + (t->size - shift);
+    if (o->slot == WEFT_SELFTEST_BIG_SEND || o->slot == WEFT_SELFTEST_BIG_RECV) length = s->room;
+    switch (o->what) {
+    case WEFT_ST_MARK:
+        if (st->tried_over) length++;
+        /* fall through */
+    case WEFT_ST_SEND:
+        st->tried_over = st->seen_cancelled = 0;
+        return weft_selftest_post(t, st, o->slot, 1, next, o->tag, length,
+                                  weft_selftest_seed(t->rank, next, o->id, st->shift));
+    case WEFT_ST_RECV: return weft_selftest_post(t, st, o->slot, 0, prev, o->tag, length, 0);
+    case WEFT_ST_GET:
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, s);
+        return status == WEFT_OK ? weft_selftest_judge(t, st, s, rule, over, o->id, length) : status;
+    case WEFT_ST_DONE:
+        for (i = 0; i < WEFT_SELFTEST_SYNC; i++) {
+            if (st->slot[i].state != WEFT_ST_SENDING) continue;
+            status = weft_selftest_look(t, st, &st->slot[i], &over);
+            if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, &st->slot[i]);
+            if (status != WEFT_OK) return status;
+        }
+        return WEFT_OK;
+    case WEFT_ST_TRY:
+        if (s->state != WEFT_ST_SENDING) return WEFT_OK;
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_OK) st->tried_over = 1;
+        return status == WEFT_AGAIN ? WEFT_OK : status;
+    case WEFT_ST_STILL:
+        status = weft_selftest_look(t, st, s, &over);
+        if (status == WEFT_OK) return weft_selftest_broken(t, st, rule, s, WEFT_AGAIN, weft_status_value(over));
+        return status == WEFT_AGAIN ? WEFT_OK : status;
+    case WEFT_ST_CANCEL:
+        if (s->state == WEFT_ST_IDLE) return WEFT_OK;
+        t->cancel(t->ctx, &s->request);
+        s->state = WEFT_ST_CANCELLED;
+        weft_selftest_fill(s, WEFT_SELFTEST_NOISE);
+        st->checks++;
+        return WEFT_OK;
+    case WEFT_ST_CLEAN:
+        st->checks++;
+        s->state = WEFT_ST_IDLE;
+        if (!weft_selftest_edges(s, 0, WEFT_SELFTEST_NOISE)) return weft_selftest_broken(t, st, rule, s, 0, 1);
+        return WEFT_OK;
+    case WEFT_ST_EITHER:
+        for (;;) {
+            status = weft_selftest_look(t, st, s, &over);
+            if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, rule, s);
+            if (status != WEFT_OK) return status;
+            if (s->request.bytes != length || st->seen_cancelled) break;
+            st->seen_cancelled = 1;
+            status = weft_selftest_judge(t, st, s, rule, over, o->id, length);
+            if (status == WEFT_OK) status = weft_selftest_post(t, st, o->slot, 0, prev, o->tag, s->length, 0);
+            if (status != WEFT_OK) return status;
+        }
+        /* the mark: 33 bytes say that the message before it was over, so must have come */
+        if (s->request.bytes == 33 && !st->seen_cancelled) return weft_selftest_broken(t, st, rule, s, length, 0);
+        return weft_selftest_judge(t, st, s, rule, over, o->id + 1u, s->request.bytes == 33 ? 33 : 32);
+    default: return weft_selftest_sync(t, st, rule, next, prev);
+    }
+}
+
+/* The optional all_reduce, if it is there: in place with a weight of 1; then from `in` to `out`, the last rank with NaN
+ * and a weight of 0; then the same with something that is not finite. */
+WEFT_FN weft_status weft_selftest_optional(const weft_transport *t, weft_selftest *st) {
+    weft_selftest_slot *s = &st->slot[0];
+    float value[4];
+    double n, expected[4];
+    weft_status status;
+    uint32_t i;
+    uint32_t round, last;
+    if (!t->all_reduce || t->size > 1024) return WEFT_OK;
+    s->peer = s->tag = WEFT_NO_RANK;
+    for (; st->stage < 6; st->stage++) {
+        round = st->stage / 2;
+        last = round && t->size > 1 && t->rank == t->size - 1;
+        value[0] = (float)t->rank + 1;
+        value[1] = 1.0f;
+        value[2] = -2.0f;
+        value[3] = round == 2 ? (float)INFINITY : 0.0f;
+        if (last) value[0] = value[1] = value[2] = value[3] = (float)NAN;
+        if (st->stage % 2 == 0) {
+            memset(&s->request, 0, sizeof s->request);
+            s->request.bytes = UINT64_MAX;
+            weft_selftest_fill(s, 0xA5);
+            memcpy(s->at, value, sizeof value);
+            n = round ? 2.0 : 1.0;
+            status = t->all_reduce(t->ctx, last ? 0.0 : n, s->at, s->at + (round ? sizeof value : 0), 4, WEFT_F32,
+                                   &s->request);
+            if (status < 0)
+                return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+            s->state = WEFT_ST_SENDING;
+            continue;
+        }
+        status = t->test(t->ctx, &s->request);
+        if (status == WEFT_AGAIN) return weft_selftest_patience(t, st, WEFT_RULE_ALL_REDUCE, s);
+        s->state = WEFT_ST_IDLE;
+        if (status != WEFT_OK)
+            return weft_selftest_fail(t, st, status, WEFT_RULE_FAILED, s, WEFT_OK, weft_status_value(status));
+        st->checks++;
+        /* an input that is not the output is as before */
+        if (round && memcmp(s->at, value, sizeof value) != 0)
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_INPUT, s, 0, 1);
+        if (s->request.bytes != UINT64_MAX && s->request.bytes != (round == 2))
+            return weft_selftest_broken(t, st, WEFT_RULE_SUM_COUNT, s, round == 2, s->request.bytes);
+        n = round && t->size > 1 ? t->size - 1 : t->size; /* whose weight is not 0 */
+        expected[1] = round ? 2 * n : n;
+        expected[0] = expected[1] * (n + 1) / 2;
+        expected[2] = -2 * expected[1];
+        expected[3] = 0;
+        memcpy(value, s->at + (round ? sizeof value : 0), sizeof value);
+        for (i = 0; i < (round == 2 ? 3u : 4u); i++)
+            if (weft_double_bits((double)value[i] + 0.0) != weft_double_bits(expected[i]))
+                return weft_selftest_broken(t, st, WEFT_RULE_ALL_REDUCE, s, weft_double_bits(expected[i]),
+                                            weft_double_bits((double)value[i]));
+    }
+    return WEFT_OK;
+}
+
+/* See the API above. report may be NULL. */
+WEFT_FN weft_status weft_transport_selftest(const weft_transport *t, weft_selftest *st, uint32_t channel,
+                                            weft_selftest_report *report) {
+    weft_status status = WEFT_OK;
+    weft_detail detail = weft_detail_none();
+    uint32_t i;
+    if (!st->started) {
+        size_t half = st->memory ? st->memory_bytes / 2 : 0;
+        for (i = 0; i < WEFT_SELFTEST_SLOTS; i++) {
+            st->slot[i].at = st->slot[i].own + WEFT_SELFTEST_EDGE;
+            st->slot[i].room = WEFT_SELFTEST_BYTES;
+        }
+        for (i = 0; i < 2; i++) {
+            weft_selftest_slot *s = &st->slot[WEFT_SELFTEST_BIG_SEND + i];
+            s->room = half > 2 * WEFT_SELFTEST_EDGE ? half - 2 * WEFT_SELFTEST_EDGE : 0;
+            if (s->room) s->at = (unsigned char *)st->memory + i * half + WEFT_SELFTEST_EDGE;
+            if (t && t->max_message_bytes && s->room > t->max_message_bytes) s->room = (size_t)t->max_message_bytes;
+        }
+        st->started = 1;
+        st->shift = 1;
+        st->channel = channel;
+        st->report.status = WEFT_AGAIN;
+        st->report.peer = st->report.tag = WEFT_NO_RANK;
+        status = weft_transport_check(t, &detail);
+        if (status == WEFT_OK && channel >= WEFT_CHANNELS)
+            status = weft_refuse(&detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("channel"), WEFT_CHANNELS - 1, channel);
+        if (status != WEFT_OK) {
+            weft_selftest_fail(t, st, status, WEFT_RULE_CALLBACKS, NULL, detail.expected, detail.got);
+            st->report.text = detail.field;
+        } else if (t->now) {
+            st->last_now = st->progress_now = t->now(t->ctx);
+        }
+    }
+    while (st->report.status == WEFT_AGAIN) {
+        const weft_selftest_op *o = weft_selftest_program(st->step);
+        if (t->now) {
+            uint64_t now = t->now(t->ctx);
+            if (now < st->last_now) {
+                weft_selftest_broken(t, st, WEFT_RULE_TIME, NULL, st->last_now, now);
+                break;
+            }
+            st->last_now = now;
+        }
+        if (st->shift >= t->size) {
+            if (weft_selftest_optional(t, st) == WEFT_AGAIN) break;
+            if (st->report.status == WEFT_AGAIN) weft_selftest_fail(t, st, WEFT_OK, WEFT_RULE_NONE, NULL, 0, 0);
+        } else if (!o) {
+            st->step = 0;
+            st->shift++;
+        } else if (weft_selftest_do(t, st, o) == WEFT_AGAIN) {
+            break;
+        } else {
+            st->step++;
+        }
+    }
+    if (report) *report = st->report;
+    return st->report.status;
+}
+
+#endif /* WEFT_SELFTEST_IMPLEMENTATION */
+
+/* ---- src/weft/wire.h: implementation --------------------------------------------------------- */
+#ifndef WEFT_WIRE_IMPLEMENTATION
+#define WEFT_WIRE_IMPLEMENTATION
+
+#define WEFT_WIRE_MAGIC 0x74666577u /* "weft" */
+
+/* Kinds of control messages. */
+enum {
+    WEFT_KIND_EXCHANGE = 1, /* data of an exchange follows, inline or in bulk */
+    WEFT_KIND_SYNC = 2,     /* fingerprint and state, exchanged once per view */
+    WEFT_KIND_LEAVE = 3,    /* the sender takes part in no further round */
+    WEFT_KIND_COUNT = 4,    /* local steps begun in this period (GRAWA, total trigger) */
+    WEFT_KIND_READY = 5,    /* arrived in a round (partial rounds) */
+    WEFT_KIND_GO = 6,       /* who takes part in a round (partial rounds) */
+    WEFT_KIND_LAST = 6
+};
+
+typedef struct weft_header {
+    uint32_t big_endian, kind, epoch, sender, step, piece, payload;
+    uint64_t round, bytes, arg0;
+} weft_header;
+
+WEFT_FN void weft_put32(unsigned char *p, uint32_t v) {
+    int i;
+    for (i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (8 * i) & 0xFFu);
+}
+
+WEFT_FN void weft_put64(unsigned char *p, uint64_t v) {
+    weft_put32(p, (uint32_t)(v & 0xFFFFFFFFu));
+    weft_put32(p + 4, (uint32_t)(v >> 32));
+}
+
+WEFT_FN uint32_t weft_get32(const unsigned char *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+WEFT_FN uint64_t weft_get64(const unsigned char *p) {
+    return (uint64_t)weft_get32(p) | (uint64_t)weft_get32(p + 4) << 32;
+}
+
+/* CRC-32C (Castagnoli, reflected polynomial 0x82F63B78), half a byte at a time: 64 bytes of table, and only small
+ * messages and saved state are checked with it. `crc` chains calls; start with 0. */
+WEFT_FN uint32_t weft_crc32c(uint32_t crc, const void *data, size_t bytes) {
+    static const uint32_t table[16] = {0x00000000u, 0x105EC76Fu, 0x20BD8EDEu, 0x30E349B1u, 0x417B1DBCu, 0x5125DAD3u,
+                                       0x61C69362u, 0x7198540Du, 0x82F63B78u, 0x92A8FC17u, 0xA24BB5A6u, 0xB21572C9u,
+                                       0xC38D26C4u, 0xD3D3E1ABu, 0xE330A81Au, 0xF36E6F75u};
+    const unsigned char *p = (const unsigned char *)data;
+    size_t i;
+    crc = ~crc;
+    for (i = 0; i < bytes; i++) {
+        crc ^= p[i];
+        crc = crc >> 4 ^ table[crc & 15u];
+        crc = crc >> 4 ^ table[crc & 15u];
+    }
+    return ~crc;
+}
+
+/* 1 on a big-endian machine. */
+WEFT_FN uint32_t weft_big_endian(void) {
+    const uint32_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 0;
+}
+
+/* Turns the byte order of every element of `each` bytes. */
+WEFT_FN void weft_swap(unsigned char *p, size_t bytes, size_t each) {
+    size_t i, j;
+    for (i = 0; i + each <= bytes; i += each)
+        for (j = 0; j < each / 2; j++) {
+            unsigned char t = p[i + j];
+            p[i + j] = p[i + each - 1 - j];
+            p[i + each - 1 - j] = t;
+        }
+}
+
+/* The header as its sixteen words. */
+enum {
+    WEFT_WORD_MAGIC = 0,
+    WEFT_WORD_KIND = 1, /* version, order, kind */
+    WEFT_WORD_EPOCH = 2,
+    WEFT_WORD_SENDER = 3,
+    WEFT_WORD_ROUND = 4,
+    WEFT_WORD_STEP = 6,
+    WEFT_WORD_PIECE = 7,
+    WEFT_WORD_BYTES = 8,
+    WEFT_WORD_ARG0 = 10,
+    WEFT_WORD_PAYLOAD = 14,
+    WEFT_WORD_CRC = 15,
+    WEFT_WORDS = 16
+};
+
+WEFT_FN void weft_split(uint32_t *word, uint64_t v) {
+    word[0] = (uint32_t)(v & 0xFFFFFFFFu);
+    word[1] = (uint32_t)(v >> 32);
+}
+
+WEFT_FN uint64_t weft_join(const uint32_t *word) {
+    return (uint64_t)word[0] | (uint64_t)word[1] << 32;
+}
+
+/* Writes the header; the payload must already stand behind it. Returns the length of the message. */
+WEFT_FN size_t weft_header_write(unsigned char *p, const weft_header *h) {
+    uint32_t w[WEFT_WORDS];
+    size_t bytes = WEFT_HEADER_BYTES + h->payload;
+    int i;
+    memset(w, 0, sizeof w);
+    w[WEFT_WORD_MAGIC] = WEFT_WIRE_MAGIC;
+    w[WEFT_WORD_KIND] = WEFT_WIRE_VERSION | h->big_endian << 8 | h->kind << 16;
+    w[WEFT_WORD_EPOCH] = h->epoch;
+    w[WEFT_WORD_SENDER] = h->sender;
+    weft_split(w + WEFT_WORD_ROUND, h->round);
+    w[WEFT_WORD_STEP] = h->step;
+    w[WEFT_WORD_PIECE] = h->piece;
+    weft_split(w + WEFT_WORD_BYTES, h->bytes);
+    weft_split(w + WEFT_WORD_ARG0, h->arg0);
+    w[WEFT_WORD_PAYLOAD] = h->payload;
+    for (i = 0; i < WEFT_WORDS; i++) weft_put32(p + 4 * i, w[i]);
+    weft_put32(p + 4 * WEFT_WORD_CRC, weft_crc32c(0, p, bytes));
+    return bytes;
+}
+
+/* Reads and checks a control message of `bytes` bytes from rank `from`; *h is only set if all of it holds. May change
+ * the checksum field. */
+WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t from, weft_header *h, weft_detail *d) {
+    uint32_t w[WEFT_WORDS], crc;
+    weft_header r;
+    int i;
+    if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
+    for (i = 0; i < WEFT_WORDS; i++) w[i] = weft_get32(p + 4 * i);
+    if (w[WEFT_WORD_MAGIC] != WEFT_WIRE_MAGIC)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, w[WEFT_WORD_MAGIC]);
+    if ((w[WEFT_WORD_KIND] & 0xFFu) != WEFT_WIRE_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("header.version"), WEFT_WIRE_VERSION,
+                           w[WEFT_WORD_KIND] & 0xFFu);
+    weft_put32(p + 4 * WEFT_WORD_CRC, 0);
+    crc = weft_crc32c(0, p, bytes);
+    if (w[WEFT_WORD_CRC] != crc)
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("header.crc"), crc, w[WEFT_WORD_CRC]);
+    r.big_endian = w[WEFT_WORD_KIND] >> 8 & 0xFFu;
+    r.kind = w[WEFT_WORD_KIND] >> 16;
+    r.epoch = w[WEFT_WORD_EPOCH];
+    r.sender = w[WEFT_WORD_SENDER];
+    r.round = weft_join(w + WEFT_WORD_ROUND);
+    r.step = w[WEFT_WORD_STEP];
+    r.piece = w[WEFT_WORD_PIECE];
+    r.bytes = weft_join(w + WEFT_WORD_BYTES);
+    r.arg0 = weft_join(w + WEFT_WORD_ARG0);
+    r.payload = w[WEFT_WORD_PAYLOAD];
+    if (r.big_endian > 1) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.order"), 1, r.big_endian);
+    if (r.kind < 1 || r.kind > WEFT_KIND_LAST)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.kind"), WEFT_KIND_LAST, r.kind);
+    if (r.sender != from) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.sender"), from, r.sender);
+    if (r.payload != bytes - WEFT_HEADER_BYTES)
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.payload"), bytes - WEFT_HEADER_BYTES, r.payload);
+    *h = r;
+    return WEFT_OK;
+}
+
+/* ---- Control messages under way ---- */
+
+typedef struct weft_letter {
+    weft_request request;
+    int busy;
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+} weft_letter;
+
+/* What a peer's control receive is about. */
+enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
+
+#endif /* WEFT_WIRE_IMPLEMENTATION */
+
+/* ---- src/weft/group.h: implementation -------------------------------------------------------- */
+#ifndef WEFT_GROUP_IMPLEMENTATION
+#define WEFT_GROUP_IMPLEMENTATION
+
+/* ---- Ranges: where the bytes of an exchange are, without flattening the host's tensors ----
+ *
+ * A map gives every tensor a position in a "mirror", one flat buffer in which all tensors stand one after the other
+ * at multiples of 64 bytes. Positions name the same elements on every worker, whether they lie in the host's tensors
+ * or in a mirror. */
+typedef struct weft_map {
+    const weft_tensor *tensor;
+    size_t count;
+    size_t *position; /* count + 1 */
+} weft_map;
+
+WEFT_FN size_t weft_map_bytes(const weft_map *m) {
+    return m->position[m->count];
+}
+
+WEFT_FN void weft_map_init(weft_map *m, const weft_tensors *t, size_t *position) {
+    size_t i, at = 0;
+    m->tensor = t->tensor;
+    m->count = t->count;
+    m->position = position;
+    for (i = 0; i < t->count; i++) {
+        position[i] = at;
+        at += (t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype) + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT *
+              WEFT_ALIGNMENT;
+    }
+    position[i] = at;
+}
+
+/* The bytes of a mirror for these tensors; 0 in *ok on overflow. */
+WEFT_FN size_t weft_map_measure(const weft_tensors *t, int *ok) {
+    size_t i, at = 0;
+    for (i = 0; i < t->count; i++) {
+        size_t bytes = t->tensor[i].count * weft_dtype_bytes(t->tensor[i].dtype); /* checked by weft_tensors_check */
+        if (!weft_add_size(at, (bytes + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT, &at)) *ok = 0;
+    }
+    return at;
+}
+
+typedef struct weft_range {
+    const weft_map *map;       /* NULL: raw bytes at base, elements of `each` bytes */
+    const weft_tensor *tensor; /* with a map: the host's tensors, if base is NULL */
+    unsigned char *base;       /* mirror memory holding position `origin` first */
+    size_t origin, lo, hi, each;
+    size_t at, index;    /* cursor */
+    unsigned char *then; /* a mirror whose positions [then_lo, then_hi) follow; NULL: nothing does */
+    size_t then_lo, then_hi;
+} weft_range;
+
+WEFT_FN WEFT_NOINLINE weft_range weft_range_raw(void *base, size_t bytes, size_t each) {
+    weft_range r;
+    memset(&r, 0, sizeof r);
+    r.base = (unsigned char *)base;
+    r.hi = bytes;
+    r.each = each;
+    return r;
+}
+
+WEFT_FN WEFT_NOINLINE weft_range weft_range_map(const weft_map *map, const weft_tensor *tensor, unsigned char *base,
+                                                size_t origin, size_t lo, size_t hi) {
+    weft_range r;
+    size_t end = map->count;
+    memset(&r, 0, sizeof r);
+    while (r.index < end) { /* the first tensor that is not wholly before: there may be many */
+        const size_t middle = r.index + (end - r.index) / 2;
+        if (map->position[middle + 1] <= lo)
+            r.index = middle + 1;
+        else
+            end = middle;
+    }
+    r.map = map;
+    r.tensor = tensor;
+    r.base = base;
+    r.origin = origin;
+    r.lo = lo;
+    r.hi = hi;
+    r.at = lo;
+    return r;
+}
+
+/* The next contiguous piece of at most `limit` bytes; 0 at the end. *each: bytes of one element; *which: the tensor. */
+WEFT_FN size_t weft_range_next(weft_range *r, size_t limit, unsigned char **p, size_t *each, size_t *which) {
+    size_t bytes;
+    limit = limit / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    *which = 0;
+    if (!r->map) {
+        bytes = r->hi - r->at < limit ? r->hi - r->at : limit;
+        *p = bytes ? r->base + r->at : r->base;
+        *each = r->each;
+        r->at += bytes;
+        return bytes;
+    }
+    for (;;) {
+        for (; r->index < r->map->count; r->index++) {
+            const weft_tensor *t = &r->map->tensor[r->index];
+            size_t start = r->map->position[r->index], end = start + t->count * weft_dtype_bytes(t->dtype);
+            if (end > r->hi) end = r->hi;
+            if (r->at < start) r->at = start;
+            if (r->at >= end) continue;
+            bytes = end - r->at < limit ? end - r->at : limit;
+            *p = r->base ? r->base + (r->at - r->origin) : (unsigned char *)r->tensor[r->index].data + (r->at - start);
+            *each = weft_dtype_bytes(t->dtype);
+            *which = r->index;
+            r->at += bytes;
+            return bytes;
+        }
+        if (!r->then) return 0;
+        r->base = r->then;
+        r->then = NULL;
+        r->origin = r->index = 0;
+        r->at = r->then_lo;
+        r->hi = r->then_hi;
+    }
+}
+
+WEFT_FN uint64_t weft_range_bytes(weft_range r) {
+    unsigned char *p;
+    size_t each, which, bytes;
+    uint64_t total = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) total += bytes;
+    return total;
+}
+
+/* ---- Members and their links ---- */
+
+enum { WEFT_LETTERS = 4 };                          /* control messages under way to one peer */
+enum { WEFT_REQUESTS_PER_PEER = WEFT_LETTERS + 3 }; /* and a control receive, a bulk send, a bulk receive */
+enum { WEFT_FLOW_DONE = 0, WEFT_FLOW_WAITING = 1, WEFT_FLOW_BULK = 2 };
+
+typedef struct weft_flow {
+    int state, active; /* active: the request is with the transport */
+    weft_range range;
+    weft_request request;
+    unsigned char *piece; /* of the request under way */
+    size_t piece_bytes, piece_each, piece_limit;
+} weft_flow;
+
+typedef struct weft_peer {
+    int member, lost, left, control; /* control: WEFT_IN_... */
+    int swap;                        /* the message being received is of the other byte order */
+    weft_request request;            /* of the control receive */
+    unsigned char bytes[WEFT_CONTROL_BYTES];
+    weft_header head; /* of the message held */
+    weft_letter slot[WEFT_LETTERS];
+    weft_flow out, in;
+    uint64_t out_arg, in_arg; /* argument 0 of the exchange */
+} weft_peer;
+
+typedef struct weft_group weft_group;
+
+/* What the owner says to a control message of its own kind: taken, keep it for later, or an error. */
+typedef weft_status (*weft_control_fn)(void *owner, uint32_t from, const weft_header *h, const unsigned char *payload);
+
+struct weft_group {
+    const weft_transport *net;
+    uint32_t channel, epoch, members, here; /* here: index of this worker among the members */
+    uint32_t *member;                       /* ascending ranks */
+    weft_peer *peer;                        /* one a rank */
+    weft_control_fn on_control;
+    void *owner;
+    uint32_t kind, step; /* of the exchange under way, or last */
+    uint64_t round;
+    int exchanging, synced, may_leave; /* may_leave: a good-bye is taken now */
+    int hearing;                       /* a lost peer's last words are being read */
+    int busy;                          /* a verb runs: re-entry is refused */
+    int progress;                      /* something has moved since the deadline was looked at */
+    uint64_t timeout_ns, since_ns;
+    int timing;
+    weft_status failed; /* sticky until the next view */
+    const char *phase;
+    uint64_t phase_round;       /* for detail: the round that the owner is in */
+    weft_detail detail, broken; /* broken: of `failed` */
+    weft_traffic traffic;
+    weft_trace_fn trace;
+    void *trace_ctx;
+};
+
+WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, uint32_t **member) {
+    *peer = (weft_peer *)weft_layout_take(l, WEFT_TEXT("links, one a worker"), size, sizeof(weft_peer));
+    *member = (uint32_t *)weft_layout_take(l, WEFT_TEXT("members"), size, sizeof(uint32_t));
+}
+
+WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind kind, uint32_t peer, uint64_t round,
+                                            uint64_t value) {
+    weft_event e;
+    if (!g->trace) return;
+    e.kind = (uint32_t)kind;
+    e.rank = g->net->rank;
+    e.peer = peer;
+    e.round = round;
+    e.value = value;
+    g->trace(g->trace_ctx, &e);
+}
+
+/* Records an error with its place. */
+WEFT_FN WEFT_NOINLINE weft_status weft_group_fail(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                  uint64_t expected, uint64_t got) {
+    g->detail.status = status;
+    g->detail.peer = peer;
+    g->detail.round = g->phase_round;
+    g->detail.phase = g->phase;
+    g->detail.field = field;
+    g->detail.expected = expected;
+    g->detail.got = got;
+    return status;
+}
+
+/* An error after which the messages of this view can no longer be trusted to match: only a new view helps. */
+WEFT_FN WEFT_NOINLINE weft_status weft_group_break(weft_group *g, weft_status status, uint32_t peer, const char *field,
+                                                   uint64_t expected, uint64_t got) {
+    weft_group_fail(g, status, peer, field, expected, got);
+    g->broken = g->detail;
+    g->failed = status;
+    return status;
+}
+
+WEFT_FN weft_status weft_view_check(const weft_view *v, const weft_transport *net, weft_detail *d) {
+    uint32_t i, found = 0;
+    if (v->struct_size != sizeof *v)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("view.struct_size"), sizeof *v, v->struct_size);
+    if (v->count == 0 || v->count > net->size || !v->members)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.count"), net->size, v->count);
+    for (i = 0; i < v->count; i++) {
+        if (v->members[i] >= net->size || (i && v->members[i] <= v->members[i - 1]))
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (ascending ranks)"), net->size - 1,
+                               v->members[i]);
+        if (v->members[i] == net->rank) found = 1;
+    }
+    if (!found) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("view.members (without this rank)"), net->rank, 0);
+    return WEFT_OK;
+}
+
+/* Is this a view that may follow the present one? Changes nothing. */
+WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
+    weft_status s;
+    uint32_t i;
+    if (!v) return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view"), 1, 0);
+    if ((s = weft_view_check(v, g->net, &g->detail)) != WEFT_OK) return s;
+    if (v->epoch <= g->epoch)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("view.epoch"), (uint64_t)g->epoch + 1,
+                               v->epoch);
+    for (i = 0; i < v->count; i++)
+        if (g->peer[v->members[i]].lost || g->peer[v->members[i]].left)
+            return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i],
+                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (it has left)")
+                                                               : WEFT_TEXT("view.members"),
+                                   0, v->members[i]);
+    return WEFT_OK;
+}
+
+/* Takes back from the transport whatever is under way with a peer: all of it, or only what touches the host's
+ * memory. */
+WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
+    int i;
+    if (p->out.active) g->net->cancel(g->net->ctx, &p->out.request);
+    if (p->in.active) g->net->cancel(g->net->ctx, &p->in.request);
+    p->out.active = p->in.active = 0;
+    p->out.state = p->in.state = WEFT_FLOW_DONE;
+    if (!all) return;
+    for (i = 0; i < WEFT_LETTERS; i++)
+        if (p->slot[i].busy) {
+            g->net->cancel(g->net->ctx, &p->slot[i].request);
+            p->slot[i].busy = 0;
+        }
+    if (p->control == WEFT_IN_POSTED) g->net->cancel(g->net->ctx, &p->request);
+    p->control = WEFT_IN_NONE;
+}
+
+/* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
+WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
+    uint32_t r, i;
+    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
+    for (i = 0; i < v->count; i++) {
+        g->member[i] = v->members[i];
+        g->peer[v->members[i]].member = 1;
+        if (v->members[i] == g->net->rank) g->here = i;
+    }
+    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], !g->peer[r].member || g->peer[r].lost);
+    g->members = v->count;
+    g->epoch = v->epoch;
+    g->exchanging = g->synced = 0;
+    g->round = 0;
+    g->step = 0;
+    g->failed = WEFT_OK;
+    g->timing = 0;
+}
+
+/* A worker has said good-bye, at a point where all others hear it before they need it again. */
+WEFT_FN void weft_group_remove(weft_group *g, uint32_t rank) {
+    uint32_t i, n = 0;
+    weft_peer_cancel(g, &g->peer[rank], 1);
+    g->peer[rank].left = 1;
+    g->peer[rank].member = 0;
+    for (i = 0; i < g->members; i++)
+        if (g->member[i] != rank) g->member[n++] = g->member[i];
+    g->members = n;
+    for (i = 0; i < n; i++)
+        if (g->member[i] == g->net->rank) g->here = i;
+    weft_group_trace(g, WEFT_EVENT_PEER_LEFT, rank, g->phase_round, n);
+}
+
+WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
+    p->lost = 1;
+    weft_peer_cancel(g, p, 1);
+    if (!p->member) return WEFT_OK;
+    return weft_group_break(g, WEFT_ERR_PEER_LOST, rank, NULL, 0, 0);
+}
+
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank);
+
+/* What a callback's error means. WEFT_OK: nothing, the peer has said good-bye and its link may close. */
+WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
+    if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
+    if (s == WEFT_ERR_TRUNCATED)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
+    return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
+}
+
+/* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
+WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h, const void *data, uint32_t payload) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    size_t bytes;
+    int i;
+    for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
+    if (i == WEFT_LETTERS) return WEFT_AGAIN;
+    h->big_endian = weft_big_endian();
+    h->epoch = g->epoch;
+    h->sender = g->net->rank;
+    h->payload = payload;
+    if (payload) memcpy(p->slot[i].bytes + WEFT_HEADER_BYTES, data, payload);
+    bytes = weft_header_write(p->slot[i].bytes, h);
+    memset(&p->slot[i].request, 0, sizeof p->slot[i].request);
+    s = g->net->send(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->slot[i].bytes, bytes,
+                     &p->slot[i].request);
+    if (s < 0) return weft_group_error(g, rank, s, 0, 0); /* WEFT_OK: to one who has gone */
+    p->slot[i].busy = 1;
+    g->traffic.control_sent += bytes;
+    g->traffic.messages_sent++;
+    weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, bytes);
+    g->progress = 1;
+    return WEFT_OK;
+}
+
+/* Bulk data of one view never meets that of another: each epoch has its own tag, so that what an abandoned round
+ * left in the network is never taken for the next one's. Tags come round again after 2,047 epochs. */
+WEFT_FN uint32_t weft_group_bulk_tag(const weft_group *g) {
+    return g->channel * WEFT_TAGS_PER_CHANNEL + 1u + g->epoch % (WEFT_TAGS_PER_CHANNEL - 1u);
+}
+
+/* ---- Exchanges: in one step, some data to some members and some data from some ---- */
+
+WEFT_FN void weft_group_begin(weft_group *g, uint32_t kind, uint64_t round, uint32_t step) {
+    uint32_t i;
+    g->kind = kind;
+    g->round = round;
+    g->step = step;
+    g->exchanging = 1;
+    g->timing = 0;
+    for (i = 0; i < g->members; i++) {
+        weft_peer *p = &g->peer[g->member[i]];
+        p->out.state = p->in.state = WEFT_FLOW_DONE;
+        p->in_arg = p->out_arg = 0;
+    }
+}
+
+/* To and from one member; NULL: nothing in that direction. An empty range is a message all the same. */
+WEFT_FN WEFT_NOINLINE void weft_group_flow(weft_group *g, uint32_t rank, const weft_range *out, const weft_range *in,
+                                           uint64_t arg) {
+    weft_peer *p = &g->peer[rank];
+    if (out) {
+        p->out.range = *out;
+        p->out.state = WEFT_FLOW_WAITING;
+        p->out_arg = arg;
+    }
+    if (in) {
+        p->in.range = *in;
+        p->in.state = WEFT_FLOW_WAITING;
+    }
+}
+
+WEFT_FN size_t weft_group_piece_limit(const weft_group *g) {
+    uint64_t most = g->net->max_message_bytes;
+    return most && most < (uint64_t)1 << 30 ? (size_t)most / WEFT_ALIGNMENT * WEFT_ALIGNMENT : (size_t)1 << 30;
+}
+
+/* Data small enough travels in the control message itself. */
+WEFT_FN size_t weft_range_pack(weft_range r, unsigned char *to) {
+    unsigned char *p;
+    size_t each, which, bytes, n = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
+        memcpy(to + n, p, bytes);
+        n += bytes;
+    }
+    return n;
+}
+
+WEFT_FN void weft_range_unpack(weft_range r, const unsigned char *from, int swap) {
+    unsigned char *p;
+    size_t each, which, bytes, n = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
+        memcpy(p, from + n, bytes);
+        if (swap) weft_swap(p, bytes, each);
+        n += bytes;
+    }
+}
+
+/* Moves the bulk messages of one flow on: one request at a time, piece by piece, straight from and into place. */
+WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, int sending) {
+    weft_status s;
+    size_t which;
+    for (;;) {
+        if (f->active) {
+            s = g->net->test(g->net->ctx, &f->request);
+            if (s == WEFT_AGAIN) return WEFT_OK;
+            f->active = 0;
+            if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, f->request.bytes);
+            g->progress = 1;
+            if (!sending) {
+                if (f->request.bytes != f->piece_bytes)
+                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a bulk message"),
+                                            f->piece_bytes, f->request.bytes);
+                if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
+                g->traffic.payload_received += f->piece_bytes;
+                g->traffic.messages_received++;
+                weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, f->piece_bytes);
+            }
+        }
+        f->piece_bytes = weft_range_next(&f->range, f->piece_limit, &f->piece, &f->piece_each, &which);
+        if (f->piece_bytes == 0) {
+            f->state = WEFT_FLOW_DONE;
+            return WEFT_OK;
+        }
+        memset(&f->request, 0, sizeof f->request);
+        s = sending ? g->net->send(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request)
+                    : g->net->recv(g->net->ctx, rank, weft_group_bulk_tag(g), f->piece, f->piece_bytes, &f->request);
+        if (s < 0) return weft_group_error(g, rank, s, f->piece_bytes, 0);
+        f->active = 1;
+        if (sending) {
+            g->traffic.payload_sent += f->piece_bytes;
+            g->traffic.messages_sent++;
+            weft_group_trace(g, WEFT_EVENT_SENT, rank, g->phase_round, f->piece_bytes);
+        }
+    }
+}
+
+WEFT_FN weft_status weft_flow_send(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    if (p->out.state == WEFT_FLOW_WAITING) {
+        unsigned char packed[WEFT_INLINE_BYTES];
+        weft_header h;
+        uint32_t payload = 0;
+        memset(&h, 0, sizeof h);
+        h.kind = g->kind;
+        h.round = g->round;
+        h.step = g->step;
+        h.arg0 = p->out_arg;
+        h.bytes = weft_range_bytes(p->out.range);
+        p->out.piece_limit = weft_group_piece_limit(g);
+        h.piece = (uint32_t)p->out.piece_limit;
+        if (h.bytes <= WEFT_INLINE_BYTES) payload = (uint32_t)weft_range_pack(p->out.range, packed);
+        s = weft_group_post(g, rank, &h, packed, payload);
+        if (s == WEFT_AGAIN) return WEFT_OK;
+        if (s < 0) return s;
+        if (payload && g->kind == WEFT_KIND_EXCHANGE) {
+            g->traffic.control_sent -= payload;
+            g->traffic.payload_sent += payload;
+        }
+        p->out.state = h.bytes <= WEFT_INLINE_BYTES ? WEFT_FLOW_DONE : WEFT_FLOW_BULK;
+    }
+    return p->out.state == WEFT_FLOW_BULK ? weft_flow_bulk(g, rank, &p->out, 1) : WEFT_OK;
+}
+
+/* Is the message held the one that the exchange under way waits for? WEFT_AGAIN: it is for later. */
+WEFT_FN weft_status weft_flow_accept(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    const weft_header *h = &p->head;
+    uint64_t want;
+    if (h->kind == WEFT_KIND_SYNC ? g->synced : g->synced && h->round < g->round)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.round"), g->round, h->round);
+    if (h->kind != WEFT_KIND_SYNC && g->synced && h->round == g->round && h->step < g->step + !g->exchanging)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.step"), g->step, h->step);
+    if (!g->exchanging || h->kind != g->kind) return WEFT_AGAIN;
+    if (h->kind == WEFT_KIND_EXCHANGE && (h->round != g->round || h->step != g->step)) return WEFT_AGAIN;
+    if (p->in.state != WEFT_FLOW_WAITING)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("a message that nobody waits for"), g->step,
+                                h->step);
+    want = weft_range_bytes(p->in.range);
+    if (h->bytes != want)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);
+    if (h->payload != (want <= WEFT_INLINE_BYTES ? want : 0))
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.payload"), want, h->payload);
+    p->in_arg = h->arg0;
+    p->swap = h->big_endian != weft_big_endian();
+    if (want <= WEFT_INLINE_BYTES) {
+        weft_range_unpack(p->in.range, p->bytes + WEFT_HEADER_BYTES, p->swap);
+        if (h->kind == WEFT_KIND_EXCHANGE) {
+            g->traffic.control_received -= want;
+            g->traffic.payload_received += want;
+        }
+        p->in.state = WEFT_FLOW_DONE;
+        return WEFT_OK;
+    }
+    if (h->piece < WEFT_ALIGNMENT || h->piece % WEFT_ALIGNMENT)
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.piece"), WEFT_ALIGNMENT, h->piece);
+    p->in.piece_limit = h->piece;
+    p->in.state = WEFT_FLOW_BULK;
+    return WEFT_OK;
+}
+
+/* What to do with the control message held of a member: WEFT_OK: taken; WEFT_AGAIN: not yet. */
+WEFT_FN weft_status weft_group_take(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    if (p->head.epoch != g->epoch) {
+        if (p->head.epoch > g->epoch) return WEFT_AGAIN;
+        g->traffic.dropped++;
+        return WEFT_OK;
+    }
+    switch (p->head.kind) {
+    case WEFT_KIND_EXCHANGE:
+    case WEFT_KIND_SYNC: return weft_flow_accept(g, rank);
+    case WEFT_KIND_LEAVE:
+        if (!g->synced || !g->may_leave) return WEFT_AGAIN;
+        weft_group_remove(g, rank);
+        return WEFT_OK;
+    default:
+        if (!g->on_control)
+            return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.kind"), WEFT_KIND_EXCHANGE,
+                                    p->head.kind);
+        return g->synced ? g->on_control(g->owner, rank, &p->head, p->bytes + WEFT_HEADER_BYTES) : WEFT_AGAIN;
+    }
+}
+
+/* Reads what has come from a member, as far as it can be taken now. The bound keeps a flood from one peer from
+ * starving the host. */
+WEFT_FN weft_status weft_peer_receive(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s;
+    int bound;
+    for (bound = 0; bound < 64; bound++) {
+        if (p->control == WEFT_IN_NONE) {
+            memset(&p->request, 0, sizeof p->request);
+            s = g->net->recv(g->net->ctx, rank, g->channel * WEFT_TAGS_PER_CHANNEL, p->bytes, WEFT_CONTROL_BYTES,
+                             &p->request);
+            if (s < 0) return weft_group_error(g, rank, s, 0, 0);
+            p->control = WEFT_IN_POSTED;
+        }
+        if (p->control == WEFT_IN_POSTED) {
+            s = g->net->test(g->net->ctx, &p->request);
+            if (s == WEFT_AGAIN) break;
+            p->control = WEFT_IN_NONE;
+            if (s < 0) return weft_group_error(g, rank, s, WEFT_CONTROL_BYTES, p->request.bytes);
+            s = weft_header_read(p->bytes, p->request.bytes > SIZE_MAX ? 0 : (size_t)p->request.bytes, rank, &p->head,
+                                 &g->detail);
+            if (s < 0) return weft_group_break(g, s, rank, g->detail.field, g->detail.expected, g->detail.got);
+            p->control = WEFT_IN_HELD;
+            g->progress = 1;
+            g->traffic.messages_received++;
+            g->traffic.control_received += p->request.bytes;
+            weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, p->request.bytes);
+        }
+        s = weft_group_take(g, rank);
+        if (s < 0) return s;
+        if (s == WEFT_AGAIN) break;
+        p->control = WEFT_IN_NONE;
+        if (!p->member) break; /* it has said good-bye */
+    }
+    return WEFT_OK;
+}
+
+/* A link fails: has the peer said good-bye before it closed it? What it sent last may still wait to be read, while
+ * something of ours that it no longer wants has failed already. */
+WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank) {
+    const weft_peer *p = &g->peer[rank];
+    if (!g->synced || g->failed) return 0;
+    if (!g->hearing && p->control != WEFT_IN_HELD) {
+        g->hearing = 1;
+        if (weft_peer_receive(g, rank) < 0) {
+            g->hearing = 0;
+            return 0;
+        }
+        g->hearing = 0;
+    }
+    return !p->member || (p->control == WEFT_IN_HELD && p->head.kind == WEFT_KIND_LEAVE && p->head.epoch == g->epoch);
+}
+
+/* One link: everything that can move without waiting. */
+WEFT_FN weft_status weft_peer_pump(weft_group *g, uint32_t rank) {
+    weft_peer *p = &g->peer[rank];
+    weft_status s = weft_peer_receive(g, rank);
+    int i;
+    if (s < 0 || !p->member) return s;
+    for (i = 0; i < WEFT_LETTERS; i++) {
+        if (!p->slot[i].busy) continue;
+        s = g->net->test(g->net->ctx, &p->slot[i].request);
+        if (s == WEFT_AGAIN) continue;
+        p->slot[i].busy = 0;
+        if (s < 0 && (s = weft_group_error(g, rank, s, 0, 0)) < 0) return s;
+        if (!p->member) return WEFT_OK;
+        g->progress = 1;
+    }
+    if (p->out.state != WEFT_FLOW_DONE && (s = weft_flow_send(g, rank)) < 0) return s;
+    if (p->in.state == WEFT_FLOW_BULK) return weft_flow_bulk(g, rank, &p->in, 0);
+    return WEFT_OK;
+}
+
+/* Moves all links on. WEFT_OK, or an error. */
+WEFT_FN weft_status weft_group_pump(weft_group *g) {
+    uint32_t i = 0;
+    if (g->failed) {
+        g->detail = g->broken;
+        return g->failed;
+    }
+    while (i < g->members) {
+        uint32_t rank = g->member[i];
+        weft_status s;
+        if (rank != g->net->rank && (s = weft_peer_pump(g, rank)) < 0) return s;
+        if (i < g->members && g->member[i] == rank) i++; /* else it left, and the next one stands here */
+    }
+    return WEFT_OK;
+}
+
+/* No progress for timeout_ns while waiting for `peer`: said once a time-out, and nothing is lost. */
+WEFT_FN weft_status weft_group_deadline(weft_group *g, uint32_t peer) {
+    uint64_t now;
+    if (!g->timeout_ns) return WEFT_AGAIN;
+    now = g->net->now(g->net->ctx);
+    if (g->progress || !g->timing) {
+        g->progress = 0;
+        g->timing = 1;
+        g->since_ns = now;
+    }
+    if (now - g->since_ns < g->timeout_ns) return WEFT_AGAIN;
+    g->timing = 0;
+    return weft_group_fail(g, WEFT_ERR_TIMEOUT, peer, WEFT_TEXT("timeout_ns"), g->timeout_ns, now - g->since_ns);
+}
+
+/* Moves the exchange on: WEFT_OK when every flow of it is done. */
+WEFT_FN weft_status weft_group_poll(weft_group *g) {
+    weft_status s = weft_group_pump(g);
+    uint32_t i;
+    if (s < 0) return s;
+    for (i = 0; i < g->members; i++) {
+        const weft_peer *p = &g->peer[g->member[i]];
+        if (p->in.state != WEFT_FLOW_DONE || p->out.state != WEFT_FLOW_DONE)
+            return weft_group_deadline(g, g->member[i]);
+    }
+    g->exchanging = 0;
+    if (g->kind == WEFT_KIND_SYNC) {
+        g->synced = 1;
+        g->round = 0; /* every exchange of the new view comes after this */
+        g->step = 0;
+    }
+    return WEFT_OK;
+}
+
+/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
+WEFT_FN int weft_group_flushed(const weft_group *g) {
+    uint32_t i;
+    int k;
+    for (i = 0; i < g->members; i++)
+        for (k = 0; k < WEFT_LETTERS; k++)
+            if (g->peer[g->member[i]].slot[k].busy) return 0;
+    return 1;
+}
+
+WEFT_FN void weft_group_close(weft_group *g) {
+    uint32_t r;
+    for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
+    g->members = 0;
+}
+
+#endif /* WEFT_GROUP_IMPLEMENTATION */
+
+/* ---- src/weft/collective.h: implementation --------------------------------------------------- */
+#ifndef WEFT_COLLECTIVE_IMPLEMENTATION
+#define WEFT_COLLECTIVE_IMPLEMENTATION
+
+/* ---- Agreement of a view: settings, and the fate of a round ---- */
+
+enum { WEFT_SYNC_FIELDS = 24, WEFT_SYNC_STATE = 4 };
+/* The last WEFT_SYNC_STATE fields are state; the ones before are settings that must agree. */
+enum { WEFT_SYNC_COMMITTED = 20, WEFT_SYNC_HAVE = 21, WEFT_SYNC_FRESH = 22, WEFT_SYNC_HASH = 23 };
+
+typedef struct weft_sync {
+    const char *const *name; /* of the settings; NULL ends them */
+    uint64_t mine[WEFT_SYNC_FIELDS];
+    unsigned char wire[WEFT_SYNC_FIELDS * 8]; /* mine, little-endian */
+    unsigned char *all;                       /* a row of the same a rank */
+    uint64_t committed;                       /* after the sync: the last round that is over for any member */
+    uint64_t committed_id;                    /* and which one it was */
+} weft_sync;
+
+/* A round that is formed again after a regroup keeps its number but is another round: its identity is the number and
+ * the epoch in which it was formed. */
+enum { WEFT_ROUND_BITS = 48 };
+#define WEFT_ROUND_MASK (((uint64_t)1 << WEFT_ROUND_BITS) - 1)
+
+WEFT_FN uint64_t weft_round_id(uint64_t round, uint32_t epoch) {
+    return round | (uint64_t)(epoch & 0xFFFFu) << WEFT_ROUND_BITS;
+}
+
+WEFT_FN void weft_sync_layout(weft_layout *l, uint32_t size, unsigned char **all) {
+    *all = (unsigned char *)weft_layout_take(l, WEFT_TEXT("fingerprints, one a worker"), size, WEFT_SYNC_FIELDS * 8);
+}
+
+WEFT_FN uint64_t weft_sync_field(const weft_sync *s, uint32_t rank, int field) {
+    return weft_get64(s->all + ((size_t)rank * WEFT_SYNC_FIELDS + (size_t)field) * 8);
+}
+
+WEFT_FN void weft_sync_begin(weft_sync *s, weft_group *g) {
+    uint32_t i;
+    int f;
+    for (f = 0; f < WEFT_SYNC_FIELDS; f++) weft_put64(s->wire + 8 * f, s->mine[f]);
+    memcpy(s->all + (size_t)g->net->rank * sizeof s->wire, s->wire, sizeof s->wire);
+    g->phase = WEFT_TEXT("agreeing on a view");
+    weft_group_begin(g, WEFT_KIND_SYNC, 0, 0);
+    for (i = 0; i < g->members; i++) {
+        uint32_t rank = g->member[i];
+        weft_range out = weft_range_raw(s->wire, sizeof s->wire, 1);
+        weft_range in = weft_range_raw(s->all + (size_t)rank * sizeof s->wire, sizeof s->wire, 1);
+        if (rank != g->net->rank) weft_group_flow(g, rank, &out, &in, 0);
+    }
+}
+
+/* WEFT_OK when all members have agreed; a difference is named with both values. */
+WEFT_FN weft_status weft_sync_poll(weft_sync *s, weft_group *g) {
+    weft_status status = weft_group_poll(g);
+    uint32_t i;
+    int f;
+    if (status) return status;
+    s->committed = s->committed_id = 0;
+    for (i = 0; i < g->members; i++) {
+        uint32_t rank = g->member[i];
+        for (f = 0; s->name[f]; f++)
+            if (weft_sync_field(s, rank, f) != s->mine[f])
+                return weft_group_break(g, WEFT_ERR_MISMATCH, rank, s->name[f], s->mine[f],
+                                        weft_sync_field(s, rank, f));
+        if ((weft_sync_field(s, rank, WEFT_SYNC_COMMITTED) & WEFT_ROUND_MASK) > s->committed) {
+            s->committed_id = weft_sync_field(s, rank, WEFT_SYNC_COMMITTED);
+            s->committed = s->committed_id & WEFT_ROUND_MASK;
+        }
+    }
+    weft_group_trace(g, WEFT_EVENT_VIEW, WEFT_NO_RANK, s->committed, g->epoch);
+    return WEFT_OK;
+}
+
+/* May this worker commit the round that it was in? Only if somebody has: then everybody had said HAVE, so all hold the
+ * data. A later round of the same epoch is proof too: it does not begin before this one is over. */
+WEFT_FN int weft_sync_commits(const weft_sync *s, uint64_t have) {
+    return have != 0 && have >> WEFT_ROUND_BITS == s->committed_id >> WEFT_ROUND_BITS &&
+           (have & WEFT_ROUND_MASK) <= s->committed;
+}
+
+/* Shapes and types of tensors in one number, for the fingerprint. */
+WEFT_FN uint64_t weft_shape_hash(const weft_tensors *t) {
+    uint64_t h = 0x9E3779B97F4A7C15u;
+    size_t i;
+    for (i = 0; i < t->count; i++) {
+        h = (h ^ (uint64_t)t->tensor[i].count) * 0x100000001B3u;
+        h = (h ^ h >> 29 ^ (uint64_t)t->tensor[i].dtype) * 0xBF58476D1CE4E5B9u;
+    }
+    return h ^ h >> 32;
+}
+
+/* Hash of all elements of all tensors, in the host's memory or (mirror not NULL) at their positions in a mirror: the
+ * same however they are stored or split. */
+WEFT_FN uint64_t weft_tensors_hash(const weft_kernels *k, const weft_pool *pool, const weft_tensors *t,
+                                   const unsigned char *mirror, const size_t *position) {
+    uint64_t h = 0, first = 0;
+    size_t i;
+    for (i = 0; i < t->count; i++) {
+        const void *x = mirror ? mirror + position[i] : (const unsigned char *)t->tensor[i].data;
+        h += weft_run_hash(k, pool, t->tensor[i].dtype, t->tensor[i].count, first, x);
+        first += t->tensor[i].count;
+    }
+    return h;
+}
+
+/* ---- Small things, from everybody to everybody ---- */
+
+/* `each_bytes` from every participant into its row of `all` (one row a rank); a barrier if that is 0. */
+WEFT_FN void weft_gather_begin(weft_group *g, const uint32_t *who, uint32_t count, uint64_t round, uint32_t step,
+                               void *all, size_t each_bytes, size_t element, uint64_t arg) {
+    unsigned char *rows = (unsigned char *)all;
+    uint32_t i;
+    weft_group_begin(g, WEFT_KIND_EXCHANGE, round, step);
+    for (i = 0; i < count; i++) {
+        weft_range out = weft_range_raw(rows ? rows + g->net->rank * each_bytes : NULL, each_bytes, element);
+        weft_range in = weft_range_raw(rows ? rows + who[i] * each_bytes : NULL, each_bytes, element);
+        if (who[i] != g->net->rank) weft_group_flow(g, who[i], &out, &in, arg);
+    }
+}
+
+/* ---- Sums of large things ---- */
+
+typedef enum weft_operation {
+    WEFT_OP_ALL_REDUCE = 0,
+    WEFT_OP_REDUCE_SCATTER = 1, /* the result is this participant's shard only */
+    WEFT_OP_ALL_GATHER = 2,     /* everyone's own shard to all */
+    WEFT_OP_BROADCAST = 3,
+    WEFT_OP_BARRIER = 4
+} weft_operation;
+
+typedef struct weft_reduce {
+    weft_group *g;
+    const weft_kernels *kernels;
+    const weft_pool *pool;
+    weft_map map;
+    weft_algorithm algorithm; /* resolved */
+    int host;                 /* use the transport's all_reduce */
+    unsigned char *mirror, *spare;
+    /* of the operation under way */
+    weft_operation operation;
+    const weft_tensor *source;
+    const double *weight;     /* [rank * groups + group]; NULL: all 1 */
+    const uint32_t *group_of; /* of a tensor; NULL: 0 */
+    size_t groups;
+    uint32_t *who, count, here, root; /* participants, ascending ranks */
+    uint64_t round;
+    uint32_t first_step, stage;
+    size_t unit;             /* bytes of a shard */
+    size_t chunk;            /* the least of a chunk; a multiple of WEFT_ALIGNMENT, the same on all workers */
+    size_t span;             /* bytes of a chunk */
+    uint32_t chunks, summed; /* of a shard; of the own one, so far. Not by chunks at all: 0 */
+    uint32_t bad;            /* lowest rank with a non-finite contribution, plus 1; 0: none */
+    uint64_t nonfinite;      /* non-finite elements seen in results here */
+    unsigned char *result;   /* a mirror, when done */
+    const void **x;          /* scratch: one a participant */
+    double *w;
+    weft_request host_request;
+    int host_active;
+} weft_reduce;
+
+WEFT_FN weft_algorithm weft_algorithm_resolve(weft_algorithm a, size_t bytes) {
+    if (a != WEFT_ALGORITHM_AUTO) return a;
+    return bytes <= WEFT_GATHER_BYTES ? WEFT_ALGORITHM_GATHER : WEFT_ALGORITHM_DIRECT;
+}
+
+/* Bytes of one mirror with room for the working copies of the algorithm. */
+WEFT_FN size_t weft_mirror_bytes(weft_algorithm a, size_t bytes, uint32_t size, int *ok) {
+    size_t total = 0;
+    if (a == WEFT_ALGORITHM_GATHER) {
+        if (!weft_mul_size(bytes, size, &total)) *ok = 0;
+    } else if (!weft_add_size(bytes, (size_t)size * WEFT_ALIGNMENT, &total)) {
+        *ok = 0;
+    }
+    return total;
+}
+
+WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tensors *t, uint32_t size,
+                                weft_algorithm a) {
+    int ok = 1;
+    size_t bytes = weft_map_measure(t, &ok);
+    r->algorithm = weft_algorithm_resolve(a, bytes);
+    r->chunk = WEFT_CHUNK_BYTES;
+    r->map.position =
+        (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
+    r->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction"),
+                                                  weft_mirror_bytes(r->algorithm, bytes, size, &ok), 1);
+    r->spare = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction, a partner's copy (doubling)"),
+                                                 r->algorithm == WEFT_ALGORITHM_DOUBLING ? bytes : 0, 1);
+    r->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants"), size, sizeof(uint32_t));
+    r->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), size, sizeof(void *));
+    r->w = (double *)weft_layout_take(l, WEFT_TEXT("weights of a sum"), size, sizeof(double));
+    if (!ok) l->overflow = 1;
+}
+
+WEFT_FN double weft_reduce_weight(const weft_reduce *r, uint32_t rank, size_t tensor) {
+    if (!r->weight) return 1.0;
+    return r->weight[(size_t)rank * r->groups + (r->group_of ? r->group_of[tensor] : 0)];
+}
+
+/* The blame for a sum that is not finite although all contributions are: it has overflowed. Higher than that of any
+ * rank. */
+WEFT_FN uint32_t weft_nobody(const weft_reduce *r) {
+    return r->g->net->size + 1;
+}
+
+WEFT_FN void weft_reduce_blame(weft_reduce *r, uint32_t rank_plus_1) {
+    if (rank_plus_1 && (!r->bad || rank_plus_1 < r->bad)) r->bad = rank_plus_1;
+}
+
+/* What stands in the exchange's argument of the neighbours: the lowest non-finite rank that they know of. */
+WEFT_FN weft_status weft_reduce_hear(weft_reduce *r) {
+    uint32_t i;
+    for (i = 0; i < r->count; i++) {
+        uint64_t heard = r->who[i] == r->g->net->rank ? 0 : r->g->peer[r->who[i]].in_arg;
+        if (heard > weft_nobody(r))
+            return weft_group_break(r->g, WEFT_ERR_PROTOCOL, r->who[i], WEFT_TEXT("header.argument"), weft_nobody(r),
+                                    heard);
+        weft_reduce_blame(r, (uint32_t)heard);
+    }
+    return WEFT_OK;
+}
+
+/* Adds the participants' pieces of [lo, hi) in rank order into the mirror at `out`. Participant i's piece is in the
+ * host's tensors (i == here) or stands at slots + i * stride. */
+WEFT_FN void weft_reduce_pieces(weft_reduce *r, size_t lo, size_t hi, unsigned char *slots, size_t stride,
+                                unsigned char *out) {
+    weft_range at = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
+    unsigned char *own;
+    size_t each, which, bytes;
+    uint32_t i;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+        size_t past = at.at - bytes - lo, n = bytes / each;
+        weft_dtype t = r->map.tensor[which].dtype;
+        uint64_t nonfinite;
+        for (i = 0; i < r->count; i++) {
+            r->x[i] = i == r->here ? own : slots + i * stride + past;
+            r->w[i] = weft_reduce_weight(r, r->who[i], which);
+        }
+        nonfinite = weft_run_weighted_sum(r->kernels, r->pool, t, n, r->count, r->w, r->x, out + past);
+        r->nonfinite += nonfinite;
+        if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
+        for (i = 0; nonfinite && i < r->count; i++)
+            if (r->w[i] != 0.0 && weft_run_count_nonfinite(r->kernels, r->pool, t, n, r->x[i]))
+                weft_reduce_blame(r, r->who[i] + 1);
+    }
+}
+
+/* mirror[lo, hi) = (with_partial: mirror +) weight * own, for the ring and the first step of doubling. */
+WEFT_FN void weft_reduce_own(weft_reduce *r, size_t lo, size_t hi, int with_partial) {
+    weft_range at = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
+    unsigned char *own;
+    size_t each, which, bytes;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
+        unsigned char *out = r->mirror + (at.at - bytes);
+        weft_dtype t = r->map.tensor[which].dtype;
+        const void *x[2];
+        double w[2];
+        uint64_t nonfinite;
+        x[0] = out;
+        w[0] = 1.0;
+        x[with_partial] = own;
+        w[with_partial] = weft_reduce_weight(r, r->g->net->rank, which);
+        nonfinite = weft_run_weighted_sum(r->kernels, r->pool, t, bytes / each, with_partial ? 2 : 1, w, x, out);
+        r->nonfinite += nonfinite;
+        if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
+        if (nonfinite && w[with_partial] != 0.0 && weft_run_count_nonfinite(r->kernels, r->pool, t, bytes / each, own))
+            weft_reduce_blame(r, r->g->net->rank + 1);
+    }
+}
+
+/* mirror = mirror + spare over everything. */
+WEFT_FN void weft_reduce_add_spare(weft_reduce *r) {
+    weft_range at = weft_range_map(&r->map, NULL, r->mirror, 0, 0, weft_map_bytes(&r->map));
+    unsigned char *p;
+    size_t each, which, bytes;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) {
+        const void *x[2];
+        double w[2];
+        uint64_t nonfinite;
+        x[0] = p;
+        x[1] = r->spare + (at.at - bytes);
+        w[0] = w[1] = 1.0;
+        nonfinite = weft_run_weighted_sum(r->kernels, r->pool, r->map.tensor[which].dtype, bytes / each, 2, w, x, p);
+        r->nonfinite += nonfinite;
+        if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
+    }
+}
+
+WEFT_FN WEFT_NOINLINE size_t weft_shard_lo(const weft_reduce *r, uint32_t shard) {
+    size_t lo = shard * r->unit, bytes = weft_map_bytes(&r->map);
+    return lo < bytes ? lo : bytes;
+}
+
+/* A flow between the mirrors, or from the host's tensors, of one shard range. */
+WEFT_FN WEFT_NOINLINE weft_range weft_reduce_mirror(weft_reduce *r, unsigned char *base, size_t lo, size_t hi) {
+    return weft_range_map(&r->map, NULL, base, 0, lo, hi);
+}
+
+WEFT_FN uint32_t weft_power_below(uint32_t n) {
+    uint32_t p = 1;
+    while (p <= n / 2) p *= 2;
+    return p;
+}
+
+WEFT_FN uint32_t weft_log2(uint32_t power) {
+    uint32_t n = 0;
+    while (power > 1) {
+        power /= 2;
+        n++;
+    }
+    return n;
+}
+
+/* Each algorithm is a pair: `send` sets up the exchange of a stage (0: there is none left), `done` computes on what
+ * it brought. */
+
+/* Where chunk c of a shard begins, or would: at its end. */
+WEFT_FN WEFT_NOINLINE size_t weft_chunk_lo(const weft_reduce *r, uint32_t shard, uint32_t c) {
+    size_t lo = weft_shard_lo(r, shard) + c * r->span, end = weft_shard_lo(r, shard + 1);
+    return lo < end ? lo : end;
+}
+
+/* Adds up the next chunk of the own shard, if it has come. */
+WEFT_FN WEFT_NOINLINE int weft_direct_sum(weft_reduce *r) {
+    size_t lo = weft_chunk_lo(r, r->here, r->summed);
+    unsigned char *slots = r->mirror + (lo - weft_shard_lo(r, r->here));
+    if (r->summed == r->chunks || r->summed >= r->stage) return 0;
+    weft_reduce_pieces(r, lo, weft_chunk_lo(r, r->here, ++r->summed), slots, r->unit, slots + r->here * r->unit);
+    return 1;
+}
+
+/* Stage t moves chunk t of everybody's numbers and chunk t - 2 of the sums, while chunk t - 1 is added up. They stand
+ * in different parts of the mirror. */
+WEFT_FN int weft_direct_send(weft_reduce *r) {
+    size_t my_lo = weft_shard_lo(r, r->here);
+    uint32_t i, scatter, gather;                               /* the chunks; none: r->chunks */
+    if (r->stage == 0 && r->operation == WEFT_OP_ALL_GATHER) { /* the own shard stands in the host's tensors */
+        weft_reduce_own(r, my_lo, weft_shard_lo(r, r->here + 1), 0);
+        r->summed = r->chunks;
+    }
+    for (;; r->stage++) {
+        scatter = r->operation != WEFT_OP_ALL_GATHER ? r->stage : r->chunks;
+        gather = r->operation != WEFT_OP_REDUCE_SCATTER && r->stage >= 2 ? r->stage - 2 : r->chunks;
+        if (scatter < r->chunks || gather < r->chunks) break;
+        if (r->stage > r->chunks) return 0;
+        weft_direct_sum(r); /* with nothing to do beside it */
+    }
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + (r->chunks > 1 ? r->stage : r->stage / 2));
+    for (i = 0; i < r->count; i++) {
+        weft_range out =
+            weft_range_map(&r->map, r->source, NULL, 0, weft_chunk_lo(r, i, scatter), weft_chunk_lo(r, i, scatter + 1));
+        weft_range in = weft_range_map(&r->map, NULL, r->mirror + i * r->unit, my_lo,
+                                       weft_chunk_lo(r, r->here, scatter), weft_chunk_lo(r, r->here, scatter + 1));
+        out.then = in.then = r->mirror;
+        out.then_lo = weft_chunk_lo(r, r->here, gather);
+        out.then_hi = weft_chunk_lo(r, r->here, gather + 1);
+        in.then_lo = weft_chunk_lo(r, i, gather);
+        in.then_hi = weft_chunk_lo(r, i, gather + 1);
+        if (i != r->here) weft_group_flow(r->g, r->who[i], &out, &in, r->bad);
+    }
+    return 1;
+}
+
+WEFT_FN void weft_direct_done(weft_reduce *r) {
+    weft_direct_sum(r);
+    r->result = r->mirror;
+}
+
+WEFT_FN int weft_gather_send(weft_reduce *r) {
+    size_t all = weft_map_bytes(&r->map);
+    uint32_t i;
+    if (r->stage > 0) return 0;
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step);
+    for (i = 0; i < r->count; i++) {
+        weft_range out = weft_range_map(&r->map, r->source, NULL, 0, 0, all);
+        weft_range in = weft_reduce_mirror(r, r->mirror + i * all, 0, all);
+        if (i != r->here) weft_group_flow(r->g, r->who[i], &out, &in, 0);
+    }
+    return 1;
+}
+
+WEFT_FN void weft_gather_done(weft_reduce *r) {
+    size_t all = weft_map_bytes(&r->map);
+    r->result = r->mirror + r->here * all;
+    weft_reduce_pieces(r, 0, all, r->mirror, all, r->result);
+}
+
+WEFT_FN int weft_ring_send(weft_reduce *r) {
+    uint32_t n = r->count, t = r->stage, from = r->here, to;
+    weft_range out, in;
+    if (t >= 2 * (n - 1)) return 0;
+    /* reducing: stage t hands on the shard here - 1 - t; gathering: stage n - 1 + t the shard here - t */
+    from = (r->here + 2 * n - (t < n - 1 ? 1 + t : t - (n - 1))) % n;
+    to = (from + n - 1) % n;
+    if (t == 0) weft_reduce_own(r, weft_shard_lo(r, from), weft_shard_lo(r, from + 1), 0);
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + t);
+    out = weft_reduce_mirror(r, r->mirror, weft_shard_lo(r, from), weft_shard_lo(r, from + 1));
+    in = weft_reduce_mirror(r, r->mirror, weft_shard_lo(r, to), weft_shard_lo(r, to + 1));
+    weft_group_flow(r->g, r->who[(r->here + 1) % n], &out, NULL, r->bad);
+    weft_group_flow(r->g, r->who[(r->here + n - 1) % n], NULL, &in, 0);
+    return 1;
+}
+
+WEFT_FN void weft_ring_done(weft_reduce *r) {
+    uint32_t n = r->count, shard = (r->here + 2 * n - 2 - r->stage) % n;
+    if (r->stage < n - 1) weft_reduce_own(r, weft_shard_lo(r, shard), weft_shard_lo(r, shard + 1), 1);
+    r->result = r->mirror;
+}
+
+/* Stages: 0 folds in the ranks beyond the power of two, 1 .. log2 the partners, then back to those beyond. */
+WEFT_FN int weft_doubling_send(weft_reduce *r) {
+    uint32_t p = weft_power_below(r->count), rounds = weft_log2(p), extra = r->count - p, to = r->count,
+             from = r->count;
+    size_t all = weft_map_bytes(&r->map);
+    weft_range out = weft_reduce_mirror(r, r->mirror, 0, all), in;
+    if (r->stage > rounds + 1) return 0;
+    if (r->stage == 0) {
+        weft_reduce_own(r, 0, all, 0);
+        if (r->here >= p) to = r->here - p;
+        if (r->here < extra) from = r->here + p;
+    } else if (r->stage <= rounds) {
+        if (r->here < p) to = from = r->here ^ (1u << (r->stage - 1));
+    } else {
+        if (r->here < extra) to = r->here + p;
+        if (r->here >= p) from = r->here - p;
+    }
+    in = weft_reduce_mirror(r, r->stage > rounds ? r->mirror : r->spare, 0, all);
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step + r->stage);
+    if (to < r->count) weft_group_flow(r->g, r->who[to], &out, NULL, r->bad);
+    if (from < r->count) weft_group_flow(r->g, r->who[from], NULL, &in, 0);
+    return 1;
+}
+
+WEFT_FN void weft_doubling_done(weft_reduce *r) {
+    uint32_t p = weft_power_below(r->count), rounds = weft_log2(p);
+    int folds = r->stage == 0 && r->here < r->count - p;
+    if (folds || (r->stage >= 1 && r->stage <= rounds && r->here < p)) weft_reduce_add_spare(r);
+    r->result = r->mirror;
+}
+
+WEFT_FN int weft_broadcast_send(weft_reduce *r) {
+    size_t all = weft_map_bytes(&r->map);
+    weft_range out = weft_range_map(&r->map, r->source, NULL, 0, 0, all);
+    weft_range in = weft_reduce_mirror(r, r->mirror, 0, all);
+    uint32_t i;
+    if (r->stage > 0) return 0;
+    weft_group_begin(r->g, WEFT_KIND_EXCHANGE, r->round, r->first_step);
+    for (i = 0; i < r->count; i++) {
+        if (i == r->here) continue;
+        if (r->here == r->root)
+            weft_group_flow(r->g, r->who[i], &out, NULL, 0);
+        else if (i == r->root)
+            weft_group_flow(r->g, r->who[i], NULL, &in, 0);
+    }
+    return 1;
+}
+
+/* Of the whole result. */
+WEFT_FN uint64_t weft_reduce_count_nonfinite(weft_reduce *r) {
+    uint64_t n = 0;
+    size_t i;
+    for (i = 0; i < r->map.count; i++)
+        n += weft_run_count_nonfinite(r->kernels, r->pool, r->map.tensor[i].dtype, r->map.tensor[i].count,
+                                      r->result + r->map.position[i]);
+    return n;
+}
+
+WEFT_FN void weft_broadcast_done(weft_reduce *r) {
+    r->result = r->mirror;
+    if (r->here == r->root)
+        weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
+    else if (weft_reduce_count_nonfinite(r))
+        weft_reduce_blame(r, r->who[r->root] + 1);
+}
+
+WEFT_FN int weft_reduce_send(weft_reduce *r) {
+    if (r->operation == WEFT_OP_BARRIER) return 0;
+    if (r->operation == WEFT_OP_BROADCAST) return weft_broadcast_send(r);
+    if (r->count == 1) { /* nothing to move: the sum of one */
+        weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
+        r->result = r->mirror;
+        return 0;
+    }
+    if (r->chunks) return weft_direct_send(r);
+    if (r->algorithm == WEFT_ALGORITHM_GATHER) return weft_gather_send(r);
+    return r->algorithm == WEFT_ALGORITHM_RING ? weft_ring_send(r) : weft_doubling_send(r);
+}
+
+WEFT_FN void weft_reduce_done(weft_reduce *r) {
+    if (r->operation == WEFT_OP_BROADCAST)
+        weft_broadcast_done(r);
+    else if (r->chunks)
+        weft_direct_done(r);
+    else if (r->algorithm == WEFT_ALGORITHM_GATHER)
+        weft_gather_done(r);
+    else if (r->algorithm == WEFT_ALGORITHM_RING)
+        weft_ring_done(r);
+    else
+        weft_doubling_done(r);
+}
+
+/* Does the host's own all_reduce do this one? Only while all ranks of the transport take part: it knows no smaller
+ * views. */
+WEFT_FN int weft_reduce_by_host(const weft_reduce *r) {
+    return r->host && r->g->net->all_reduce && r->operation == WEFT_OP_ALL_REDUCE && r->count == r->g->net->size &&
+           r->count > 1;
+}
+
+/* One call of the host's all_reduce a tensor, from the host's tensors into the mirror. A non-finite result cannot be
+ * traced to its rank. */
+WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
+    weft_group *g = r->g;
+    weft_request *q = &r->host_request;
+    weft_status s = WEFT_OK;
+    uint64_t bad;
+    for (r->result = r->mirror; r->stage < r->map.count; r->stage++) {
+        const weft_tensor *t = &r->map.tensor[r->stage];
+        unsigned char *out = r->mirror + r->map.position[r->stage];
+        if (t->count == 0) continue;
+        if (!r->host_active) {
+            memset(q, 0, sizeof *q);
+            q->bytes = UINT64_MAX;
+            s = g->net->all_reduce(g->net->ctx, weft_reduce_weight(r, g->net->rank, r->stage), r->source[r->stage].data,
+                                   out, t->count, t->dtype, q);
+            if (s == WEFT_OK) g->traffic.payload_sent += t->count * weft_dtype_bytes(t->dtype);
+        }
+        if (s == WEFT_OK) s = g->net->test(g->net->ctx, q);
+        r->host_active = s == WEFT_AGAIN;
+        if (r->host_active) return (s = weft_group_pump(g)) < 0 ? s : weft_group_deadline(g, WEFT_NO_RANK);
+        if (s < 0) {
+            /* whose loss it was is for its link to say */
+            weft_status why = s == WEFT_ERR_PEER_LOST ? weft_group_pump(g) : WEFT_OK;
+            if (why < 0) return why;
+            return weft_group_break(g, s == WEFT_ERR_PEER_LOST ? s : WEFT_ERR_TRANSPORT, WEFT_NO_RANK,
+                                    WEFT_TEXT("all_reduce"), 0, weft_status_value(s));
+        }
+        g->progress = 1;
+        bad =
+            q->bytes != UINT64_MAX ? q->bytes : weft_run_count_nonfinite(r->kernels, r->pool, t->dtype, t->count, out);
+        r->nonfinite += bad;
+        if (bad) weft_reduce_blame(r, weft_nobody(r));
+    }
+    return WEFT_OK;
+}
+
+/* Steps that an operation may take. */
+WEFT_FN uint32_t weft_reduce_steps(uint32_t size) {
+    return 2 * size + WEFT_CHUNKS + 4;
+}
+
+/* Begins an operation over `count` participants (ascending ranks, this worker among them). Steps from first_step on
+ * are its own. */
+WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_tensor *source, const uint32_t *who,
+                               uint32_t count, uint64_t round, uint32_t first_step) {
+    uint32_t i;
+    size_t each;
+    r->operation = op;
+    r->source = source;
+    r->count = count;
+    for (i = 0; i < count; i++) {
+        r->who[i] = who[i];
+        if (who[i] == r->g->net->rank) r->here = i;
+    }
+    each = (weft_map_bytes(&r->map) + count - 1) / count;
+    r->unit = (each + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    for (r->span = op == WEFT_OP_ALL_GATHER ? r->unit : r->chunk; r->span < r->unit / WEFT_CHUNKS; r->span *= 2)
+        continue;
+    r->chunks = op == WEFT_OP_ALL_REDUCE ? r->algorithm == WEFT_ALGORITHM_DIRECT : op <= WEFT_OP_ALL_GATHER;
+    while (r->chunks && r->chunks * r->span < r->unit) r->chunks++;
+    r->summed = 0;
+    r->round = round;
+    r->first_step = first_step;
+    r->stage = 0;
+    r->bad = 0;
+    r->nonfinite = 0;
+    r->result = NULL;
+    r->g->exchanging = 0;
+}
+
+WEFT_FN weft_status weft_reduce_refused(weft_reduce *r) {
+    return weft_group_fail(r->g, WEFT_ERR_NONFINITE, r->bad == weft_nobody(r) ? WEFT_NO_RANK : r->bad - 1,
+                           r->bad == weft_nobody(r) ? WEFT_TEXT("sum") : WEFT_TEXT("contribution"), 0, r->nonfinite);
+}
+
+/* WEFT_OK: r->result holds it. WEFT_ERR_NONFINITE: a sum is not finite; r->bad - 1 is the lowest rank at fault, or
+ * r->bad is weft_nobody; the same on all participants, nothing is written but the mirror, and the operation may
+ * begin again without that rank. */
+WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
+    weft_status s;
+    int by_host = weft_reduce_by_host(r);
+    if (by_host) {
+        if ((s = weft_reduce_host_poll(r)) != WEFT_OK) return s;
+    } else {
+        for (;;) {
+            if (!r->g->exchanging && !weft_reduce_send(r)) break;
+            s = weft_group_poll(r->g);
+            if (s == WEFT_AGAIN && weft_direct_sum(r)) s = weft_group_poll(r->g);
+            if (s != WEFT_OK || (s = weft_reduce_hear(r)) != WEFT_OK) return s;
+            weft_reduce_done(r);
+            r->stage++;
+        }
+    }
+    if (!r->bad) {
+        /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
+        if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
+            weft_reduce_count_nonfinite(r))
+            return weft_group_break(r->g, WEFT_ERR_PROTOCOL, WEFT_NO_RANK, WEFT_TEXT("a result that is not finite"), 0,
+                                    1);
+        return WEFT_OK;
+    }
+    return weft_reduce_refused(r);
+}
+
+/* Takes back what the transport still holds of the host's all_reduce. */
+WEFT_FN void weft_reduce_cancel(weft_reduce *r) {
+    if (r->host_active) r->g->net->cancel(r->g->net->ctx, &r->host_request);
+    r->host_active = 0;
+}
+
+/* tensors[lo, hi) = mirror[lo, hi). */
+WEFT_FN void weft_mirror_copy_out(const weft_map *map, const unsigned char *mirror, const weft_tensor *to, size_t lo,
+                                  size_t hi) {
+    weft_range at = weft_range_map(map, to, NULL, 0, lo, hi);
+    unsigned char *p;
+    size_t each, which, bytes;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) memcpy(p, mirror + (at.at - bytes), bytes);
+}
+
+/* ---- The collective as an object of its own ---- */
+
+enum { WEFT_STEP_HAVE = 1 << 30 }; /* the step of a round in which everyone says that it holds the result */
+enum { WEFT_COLLECTIVE_IDLE = 0, WEFT_COLLECTIVE_SYNC = 1, WEFT_COLLECTIVE_RUN = 2, WEFT_COLLECTIVE_HAVE = 3 };
+
+struct weft_collective {
+    weft_collective_desc desc;
+    weft_group group;
+    weft_reduce reduce;
+    weft_sync sync;
+    int state, pending;          /* pending: an operation waits for the sync */
+    uint64_t committed;          /* operations that are over */
+    uint64_t committed_id, have; /* the last of them; the one whose result is here, not yet committed, or 0 */
+    weft_operation operation;
+    uint32_t root;
+};
+
+WEFT_FN const char *const *weft_collective_field_names(void) {
+    static const char *const names[] = {"algorithm (collective)", "tensors.count", "tensors (shapes and types)",
+                                        "algorithm of the sum", NULL};
+    return names;
+}
+
+WEFT_FN weft_status weft_collective_check(const weft_collective_desc *d, weft_detail *detail) {
+    weft_status s;
+    if (!d) return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc"), 1, 0);
+    if (d->struct_size != sizeof *d)
+        return weft_refuse(detail, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *d, d->struct_size);
+    if ((s = weft_transport_check(d->transport, detail)) != WEFT_OK) return s;
+    if ((s = weft_tensors_check(&d->tensors, 0, detail)) != WEFT_OK) return s;
+    if (d->view && (s = weft_view_check(d->view, d->transport, detail)) != WEFT_OK) return s;
+    if (d->channel >= WEFT_CHANNELS)
+        return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, d->channel);
+    if ((uint32_t)d->algorithm > WEFT_ALGORITHM_DOUBLING)
+        return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.algorithm"), WEFT_ALGORITHM_DOUBLING,
+                           (uint64_t)d->algorithm);
+    if (d->timeout_ns && !d->transport->now)
+        return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for timeout_ns)"), 1, 0);
+    if (!weft_kernels_select(d->isa, 0))
+        return weft_refuse(detail, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)d->isa);
+    return WEFT_OK;
+}
+
+WEFT_FN weft_collective *weft_collective_lay_out(weft_layout *l, const weft_collective_desc *d, weft_collective *tmp) {
+    weft_collective *c = (weft_collective *)weft_layout_take(l, WEFT_TEXT("collective"), 1, sizeof *c);
+    weft_collective *at = c ? c : tmp;
+    if (c) memset(c, 0, sizeof *c);
+    weft_group_layout(l, d->transport->size, &at->group.peer, &at->group.member);
+    weft_sync_layout(l, d->transport->size, &at->sync.all);
+    weft_reduce_layout(l, &at->reduce, &d->tensors, d->transport->size, d->algorithm);
+    return c;
+}
+
+/* Bytes for weft_collective_init; 0 if the descriptor is refused (report->detail says why). */
+WEFT_FN size_t weft_collective_memory(const weft_collective_desc *d, weft_memory_report *report) {
+    weft_layout l;
+    weft_detail detail = weft_detail_none();
+    weft_collective tmp;
+    size_t total = 0;
+    memset(&l, 0, sizeof l);
+    memset(&tmp, 0, sizeof tmp);
+    if (report) memset(report, 0, sizeof *report);
+    l.report = report;
+    if (weft_collective_check(d, &detail) == WEFT_OK) {
+        weft_collective_lay_out(&l, d, &tmp);
+        total = weft_layout_total(&l);
+        if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    }
+    if (report) {
+        report->detail = detail;
+        report->total_bytes = total;
+        report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+    }
+    return total;
+}
+
+/* What every object's group starts from. */
+WEFT_FN void weft_group_start(weft_group *g, const weft_transport *net, uint32_t channel, const weft_view *view,
+                              uint64_t timeout_ns, weft_trace_fn trace, void *trace_ctx) {
+    uint32_t i;
+    memset(g->peer, 0, net->size * sizeof *g->peer);
+    g->net = net;
+    g->channel = channel;
+    g->timeout_ns = timeout_ns;
+    g->trace = trace;
+    g->trace_ctx = trace_ctx;
+    g->detail = weft_detail_none();
+    g->phase = WEFT_TEXT("before first contact");
+    if (view) {
+        weft_group_set_view(g, view);
+        return;
+    }
+    for (i = 0; i < net->size; i++) {
+        g->member[i] = i;
+        g->peer[i].member = 1;
+    }
+    g->members = net->size;
+    g->here = net->rank;
+}
+
+WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_collective_desc *d, void *memory,
+                                         size_t bytes, weft_detail *detail) {
+    weft_layout l;
+    weft_collective *c;
+    weft_detail why = weft_detail_none();
+    weft_detail *say = detail ? detail : &why;
+    weft_status s;
+    size_t need;
+    *say = why;
+    if (!out) return weft_refuse(say, WEFT_ERR_ARGUMENT, WEFT_TEXT("out"), 1, 0);
+    *out = NULL;
+    if ((s = weft_collective_check(d, say)) != WEFT_OK) return s;
+    need = weft_collective_memory(d, NULL);
+    if (!need) return weft_refuse(say, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    if (!memory || bytes < need) return weft_refuse(say, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), need, memory ? bytes : 0);
+    if ((s = weft_float_probe(say)) != WEFT_OK) return s;
+    memset(&l, 0, sizeof l);
+    l.base = weft_align_memory(memory);
+    c = weft_collective_lay_out(&l, d, NULL);
+    c->desc = *d;
+    weft_group_start(&c->group, d->transport, d->channel, d->view, d->timeout_ns, d->trace, d->trace_ctx);
+    c->reduce.g = &c->group;
+    c->reduce.pool = d->pool;
+    c->reduce.host = d->host_collectives;
+    c->reduce.groups = 1;
+    weft_map_init(&c->reduce.map, &d->tensors, c->reduce.map.position);
+    c->reduce.kernels = weft_kernels_select(d->isa, weft_map_bytes(&c->reduce.map));
+    c->sync.name = weft_collective_field_names();
+    c->sync.mine[0] = 0x434F4C4Cu; /* 'COLL' */
+    c->sync.mine[1] = d->tensors.count;
+    c->sync.mine[2] = weft_shape_hash(&d->tensors);
+    c->sync.mine[3] = (uint64_t)c->reduce.algorithm | (uint64_t)(d->host_collectives != 0) << 8;
+    *out = c;
+    return WEFT_OK;
+}
+
+WEFT_FN void weft_collective_sync(weft_collective *c) {
+    c->sync.mine[WEFT_SYNC_COMMITTED] = c->committed_id;
+    c->sync.mine[WEFT_SYNC_HAVE] =
+        c->have; /* stands until a sync is complete: there may be a loss during the next, too */
+    c->state = WEFT_COLLECTIVE_SYNC;
+    weft_sync_begin(&c->sync, &c->group);
+}
+
+WEFT_FN void weft_collective_commit(weft_collective *c) {
+    size_t lo = 0, hi = weft_map_bytes(&c->reduce.map);
+    if (c->operation == WEFT_OP_REDUCE_SCATTER && c->reduce.count > 1) {
+        lo = weft_shard_lo(&c->reduce, c->reduce.here);
+        hi = weft_shard_lo(&c->reduce, c->reduce.here + 1);
+    }
+    if (c->operation != WEFT_OP_BARRIER)
+        weft_mirror_copy_out(&c->reduce.map, c->reduce.result, c->desc.tensors.tensor, lo, hi);
+    c->committed++;
+    c->committed_id = c->have;
+    c->have = 0;
+    c->state = WEFT_COLLECTIVE_IDLE;
+    c->pending = 0;
+    weft_group_trace(&c->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, c->committed, c->reduce.count);
+}
+
+WEFT_FN void weft_collective_run(weft_collective *c) {
+    weft_group *g = &c->group;
+    uint32_t i;
+    c->state = WEFT_COLLECTIVE_RUN;
+    g->phase_round = c->committed + 1;
+    g->phase = WEFT_TEXT("collective");
+    weft_reduce_begin(&c->reduce, c->operation, c->desc.tensors.tensor, g->member, g->members, c->committed + 1, 1);
+    for (i = 0; i < g->members; i++)
+        if (g->member[i] == c->root) c->reduce.root = i;
+}
+
+/* Goes on; WEFT_OK: nothing is in progress, the tensors are the host's again. After a loss: WEFT_ERR_PEER_LOST until
+ * regroup. */
+WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
+    weft_group *g = &c->group;
+    weft_status s;
+    if (g->busy) return WEFT_ERR_REENTRY;
+    g->busy = 1;
+    for (s = WEFT_OK; s == WEFT_OK;) {
+        if (c->state == WEFT_COLLECTIVE_IDLE) {
+            s = weft_group_pump(g);
+            break;
+        }
+        if (c->state == WEFT_COLLECTIVE_SYNC) {
+            if ((s = weft_sync_poll(&c->sync, g)) != WEFT_OK) break;
+            if (weft_sync_commits(&c->sync, c->have)) weft_collective_commit(c);
+            c->state = WEFT_COLLECTIVE_IDLE;
+            c->committed = c->sync.committed;
+            c->committed_id = c->sync.committed_id;
+            c->have = 0;
+            if (!c->pending) break;
+            weft_collective_run(c);
+        } else if (c->state == WEFT_COLLECTIVE_RUN) {
+            s = weft_reduce_poll(&c->reduce);
+            if (s != WEFT_OK && s != WEFT_ERR_NONFINITE) break;
+            c->state = WEFT_COLLECTIVE_HAVE;
+            c->have = s == WEFT_OK ? weft_round_id(c->committed + 1, g->epoch) : 0;
+            /* not all operations show everybody what is not finite: HAVE tells */
+            weft_gather_begin(g, g->member, g->members, c->committed + 1, WEFT_STEP_HAVE, NULL, 0, 1, c->reduce.bad);
+            s = WEFT_OK;
+        } else {
+            if ((s = weft_group_poll(g)) != WEFT_OK || (s = weft_reduce_hear(&c->reduce)) != WEFT_OK) break;
+            if (!c->reduce.bad) {
+                weft_collective_commit(c);
+                break;
+            }
+            c->committed++; /* rejected by all, tensors untouched */
+            c->committed_id = weft_round_id(c->committed, g->epoch);
+            c->have = 0;
+            c->state = WEFT_COLLECTIVE_IDLE;
+            c->pending = 0;
+            s = weft_reduce_refused(&c->reduce);
+        }
+    }
+    g->busy = 0;
+    return s;
+}
+
+/* Begins an operation over the tensors, in place on commit; every member begins the same. `weight`: one a rank of
+ * the transport, the same everywhere, read until done, for sums only; NULL: 1. `root`: a rank, for WEFT_OP_BROADCAST.
+ * Then poll. */
+WEFT_FN weft_status weft_collective_begin(weft_collective *c, weft_operation op, const double *weight, uint32_t root) {
+    weft_group *g = &c->group;
+    if (g->busy) return WEFT_ERR_REENTRY;
+    if (g->failed) return weft_group_pump(g);
+    if (c->state != WEFT_COLLECTIVE_IDLE)
+        return weft_group_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state"), WEFT_COLLECTIVE_IDLE,
+                               (uint64_t)c->state);
+    if ((uint32_t)op > WEFT_OP_BARRIER)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("operation"), WEFT_OP_BARRIER,
+                               (uint64_t)op);
+    if (op == WEFT_OP_BROADCAST && (root >= g->net->size || !g->peer[root].member))
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, root, WEFT_TEXT("root (not a member)"), g->net->size - 1, root);
+    if (weight && op != WEFT_OP_ALL_REDUCE && op != WEFT_OP_REDUCE_SCATTER)
+        return weft_group_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("weight (only for sums)"), 0, 1);
+    c->operation = op;
+    c->root = root;
+    c->reduce.weight = weight;
+    c->pending = 1;
+    if (g->synced)
+        weft_collective_run(c);
+    else
+        weft_collective_sync(c);
+    return weft_collective_poll(c);
+}
+
+/* The new view after a loss (or a return): settles the operation in progress; then poll. */
+WEFT_FN weft_status weft_collective_regroup(weft_collective *c, const weft_view *view) {
+    weft_group *g = &c->group;
+    weft_status s;
+    if (g->busy) return WEFT_ERR_REENTRY;
+    g->detail = weft_detail_none();
+    if ((s = weft_group_check_view(g, view)) != WEFT_OK) return s;
+    weft_reduce_cancel(&c->reduce);
+    weft_group_set_view(g, view);
+    c->pending = 0; /* an operation cut short is abandoned unless somebody has committed it */
+    weft_collective_sync(c);
+    return weft_collective_poll(c);
+}
+
+/* The host has learnt that `rank` is gone, or that its link is usable again (a regroup may then name it). */
+WEFT_FN weft_status weft_collective_peer_lost(weft_collective *c, uint32_t rank) {
+    if (c->group.busy) return WEFT_ERR_REENTRY;
+    if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
+    weft_group_lose(&c->group, rank);
+    return WEFT_OK;
+}
+
+WEFT_FN weft_status weft_collective_peer_up(weft_collective *c, uint32_t rank) {
+    if (c->group.busy) return WEFT_ERR_REENTRY;
+    if (rank >= c->group.net->size || rank == c->group.net->rank) return WEFT_ERR_ARGUMENT;
+    c->group.peer[rank].lost = c->group.peer[rank].left = 0;
+    return WEFT_OK;
+}
+
+WEFT_FN const weft_detail *weft_collective_detail(const weft_collective *c) {
+    return &c->group.detail;
+}
+WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) {
+    return &c->group.traffic;
+}
+
+WEFT_FN void weft_collective_close(weft_collective *c) {
+    if (c->group.busy) return;
+    weft_reduce_cancel(&c->reduce);
+    weft_group_close(&c->group);
+}
+
+#endif /* WEFT_COLLECTIVE_IMPLEMENTATION */
+
+/* ---- src/weft/state.h: implementation -------------------------------------------------------- */
+#ifndef WEFT_STATE_IMPLEMENTATION
+#define WEFT_STATE_IMPLEMENTATION
+
+#define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+
+/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+ * fields. */
+typedef struct weft_blob {
+    unsigned char *bytes;      /* writing */
+    const unsigned char *from; /* reading */
+    size_t at, capacity;
+    int short_of; /* ran past the end */
+} weft_blob;
+
+WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
+    if (!b->bytes && !b->from) return 1;
+    if (b->capacity - b->at >= bytes) return 1;
+    b->short_of = 1;
+    return 0;
+}
+
+WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
+    if (weft_blob_room(b, 8)) {
+        if (b->from)
+            *v = weft_get64(b->from + b->at);
+        else if (b->bytes)
+            weft_put64(b->bytes + b->at, *v);
+    }
+    b->at += b->short_of ? 0 : 8;
+}
+
+WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
+    uint64_t bits = weft_double_bits(*v);
+    weft_blob_u64(b, &bits);
+    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+}
+
+/* `bytes` bytes of elements of `each` bytes, stored little-endian. */
+WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
+    if (bytes && weft_blob_room(b, bytes)) {
+        if (b->from) {
+            memcpy(data, b->from + b->at, bytes);
+            if (weft_big_endian()) weft_swap((unsigned char *)data, bytes, each);
+        } else if (b->bytes) {
+            memcpy(b->bytes + b->at, data, bytes);
+            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
+        }
+    }
+    b->at += b->short_of ? 0 : bytes;
+}
+
+WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
+    weft_put32(p, WEFT_BLOB_MAGIC);
+    weft_put32(p + 4, WEFT_BLOB_VERSION);
+    weft_put64(p + 8, fingerprint);
+    weft_put64(p + 16, bytes);
+    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+}
+
+/* Is this a whole blob of these settings and of the length that they make? */
+WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
+                                    weft_detail *d) {
+    uint32_t crc;
+    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
+    if (weft_get32(p) != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
+    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
+    if (weft_get64(p + 16) != bytes)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
+    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
+    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
+                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
+    if (weft_get64(p + 8) != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    return WEFT_OK;
+}
+
+#endif /* WEFT_STATE_IMPLEMENTATION */
+
+/* ---- src/hpsgd.h: implementation ------------------------------------------------------------- */
+
+/* States. A round is under way from HPSGD_RECORD to HPSGD_HAVE; the network alone moves it to HPSGD_DONE or
+ * HPSGD_SPOILT. What touches parameters or W happens on the training thread, from the states after those. */
+enum {
+    HPSGD_IDLE = 0, /* nothing under way */
+    HPSGD_SYNC,     /* agreeing on a view */
+    HPSGD_AGREED,   /* agreed: to be settled */
+    HPSGD_COPYING,  /* W goes to whoever is new */
+    HPSGD_COPIED,
+    HPSGD_RECORD, /* gathering the records of a round: who takes part, who drains */
+    HPSGD_REDUCE, /* summing the changes */
+    HPSGD_HAVE,   /* everyone tells that it holds the sum */
+    HPSGD_DONE,   /* it counts: to be merged */
+    HPSGD_SPOILT, /* the sum is not finite: void */
+    HPSGD_LEAVING,
+    HPSGD_LEFT,
+    HPSGD_CLOSED
+};
+
+enum { HPSGD_STEP_COPY = WEFT_STEP_HAVE + 1 }; /* the exchange behind a round's own */
+enum { HPSGD_SYNC_FRESH = 1, HPSGD_SYNC_CUT = 2 };
+enum { HPSGD_SLABS = 32 };        /* of a payload that is summed in place */
+enum { HPSGD_RECORD_BYTES = 24 }; /* flags, steps, hash of W */
+enum { HPSGD_FLAG_DRAINING = 1 };
+enum { HPSGD_FLUSHES = 16 }; /* rounds that a drain may take for what rounding has left over */
+enum { HPSGD_MINE = 0, HPSGD_BESIDE = 1, HPSGD_BACK = 2 };
+#define HPSGD_MAGIC 0x68707367u /* "hpsg" */
+
+/* The one hand-over between threads: 32 bits, release and acquire. */
+#if defined __GNUC__ || defined __clang__
+#define HPSGD_ATOMICS 1
+#define HPSGD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define HPSGD_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#elif defined _MSC_VER
+#include <intrin.h>
+#define HPSGD_ATOMICS 1
+#define HPSGD_ACQUIRE(p) ((uint32_t)_InterlockedOr((volatile long *)(p), 0))
+#define HPSGD_RELEASE(p, v) (void)_InterlockedExchange((volatile long *)(p), (long)(v))
+#else
+#define HPSGD_ATOMICS 0
+#define HPSGD_ACQUIRE(p) (*(p))
+#define HPSGD_RELEASE(p, v) (void)(*(p) = (v))
+#endif
+
+struct hpsgd {
+    uint32_t magic;
+    hpsgd_desc desc; /* effective */
+    weft_group group;
+    weft_sync sync;
+    weft_reduce reduce; /* of one slab of the payload */
+    const weft_replica_kernels *kernels;
+    weft_detail detail;
+    int busy;
+    int beside; /* rounds are handed to the pool */
+    /* whose the network is: see HPSGD_MINE; and a wish to have it back */
+    uint32_t hand, stop;
+    int joined, contacted; /* has been in an agreed view; has had its W compared */
+    int state, cut;        /* cut: a new view has cut a round short */
+    int started, starting, draining, leaving, stalled;
+    int resend; /* loaded in flight: the payload is to be sent again */
+    int torn;   /* W was being overwritten by a copy */
+    uint32_t events;
+    uint64_t round;      /* the last one that is over for this worker */
+    uint64_t settled;    /* id of the last one that was done or void by decision here */
+    uint64_t have;       /* id of the one whose sum is here, not yet done, or 0 */
+    uint64_t n;          /* local steps in the replica since it began at its anchor */
+    uint64_t flying;     /* local steps in the payload */
+    double carried;      /* the carry with which the phase began, while a round is under way */
+    uint64_t unsound;    /* elements of the own payload that are not finite */
+    int left_over;       /* rounding may have left something of it in the replica */
+    uint32_t flushes;    /* rounds of this drain or good-bye */
+    int all_drain;       /* everybody in the round drains, with nothing left over */
+    uint64_t told_steps; /* local steps of all workers in the round */
+    hpsgd_stats_t stats;
+    /* memory */
+    weft_tensor *work;         /* the tensors trained: params, or their masters */
+    weft_map map, payload_map; /* positions in W; in the payload */
+    weft_tensor *payload;      /* over the payload's memory */
+    weft_tensor *slab;         /* its pieces in the slab under way */
+    unsigned char *w, *sent;   /* W; the payload */
+    size_t slab_bytes, at;     /* of a slab; where the one under way begins */
+    uint32_t slab_index;
+    size_t *slab_position;
+    unsigned char *records, *leave_due;
+    uint32_t *who, count; /* participants of the round, ascending ranks */
+    uint32_t *seen;       /* members, as of the hand-over */
+    int waiting;          /* in hpsgd_wait */
+};
+
+/* ---- Descriptor ---- */
+
+WEFT_FN weft_status hpsgd_enum(uint64_t v, uint64_t most, const char *field, weft_detail *d) {
+    return v <= most ? WEFT_OK : weft_refuse(d, WEFT_ERR_ARGUMENT, field, most, v);
+}
+
+/* The tensor that is trained: the parameter, or its master. */
+WEFT_FN weft_tensor hpsgd_trained(const hpsgd_desc *d, size_t i) {
+    return d->master.count && d->master.tensor[i].data ? d->master.tensor[i] : d->params.tensor[i];
+}
+
+WEFT_FN weft_status hpsgd_check_master(const hpsgd_desc *in, weft_detail *d) {
+    weft_status s;
+    size_t i;
+    if (in->master.count && ((s = weft_tensors_check(&in->master, 1, d)) != WEFT_OK ||
+                             (s = weft_tensors_match(&in->params, &in->master, d)) != WEFT_OK))
+        return s;
+    for (i = 0; i < in->params.count; i++) {
+        const weft_tensor t = hpsgd_trained(in, i);
+        int narrow = weft_dtype_bytes(in->params.tensor[i].dtype) == 2;
+        if (t.count && weft_dtype_bytes(t.dtype) == 2)
+            return weft_refuse(d, WEFT_ERR_UNSUPPORTED,
+                               WEFT_TEXT("params.dtype (16-bit: name the f32 weights in master)"), WEFT_F32,
+                               (uint64_t)t.dtype);
+        if (narrow ? t.count && t.dtype != WEFT_F32 : t.data != in->params.tensor[i].data)
+            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("master.dtype (f32, of 16-bit parameters)"), WEFT_F32,
+                               (uint64_t)t.dtype);
+        if (in->payload == HPSGD_PAYLOAD_BF16 && t.count && t.dtype == WEFT_F64)
+            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("params.dtype (payload bf16: f32 only)"), WEFT_F32,
+                               (uint64_t)t.dtype);
+    }
+    return WEFT_OK;
+}
+
+/* Checks everything, and fills in the defaults. */
+WEFT_FN weft_status hpsgd_check(const hpsgd_desc *in, size_t desc_size, uint32_t abi, hpsgd_desc *out, weft_detail *d) {
+    weft_status s;
+    if (!in) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc"), 1, 0);
+    if (abi != WEFT_ABI) return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("header version"), WEFT_ABI, abi);
+    if (desc_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("sizeof(hpsgd_desc)"), sizeof *in, desc_size);
+    if (in->struct_size != sizeof *in)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *in, in->struct_size);
+    *out = *in;
+    if ((s = weft_transport_check(in->transport, d)) != WEFT_OK ||
+        (s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK)
+        return s;
+    if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
+    if (in->channel >= WEFT_CHANNELS)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
+    if (!weft_kernels_select(in->isa, 0))
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.isa"), 0, (uint64_t)in->isa);
+    if ((s = hpsgd_enum((uint64_t)in->mode, HPSGD_BLOCKING, WEFT_TEXT("desc.mode"), d)) != WEFT_OK ||
+        (s = hpsgd_enum((uint64_t)in->payload, HPSGD_PAYLOAD_BF16, WEFT_TEXT("desc.payload"), d)) != WEFT_OK ||
+        (s = hpsgd_enum((uint64_t)in->on_void, HPSGD_DROP, WEFT_TEXT("desc.on_void"), d)) != WEFT_OK ||
+        (s = hpsgd_enum((uint64_t)in->guard, HPSGD_GUARD_SKIP, WEFT_TEXT("desc.guard"), d)) != WEFT_OK ||
+        (s = hpsgd_enum((uint64_t)in->initial, HPSGD_INITIAL_COPY, WEFT_TEXT("desc.initial"), d)) != WEFT_OK ||
+        (s = hpsgd_enum((uint64_t)in->startup, HPSGD_CONTINUE, WEFT_TEXT("desc.startup"), d)) != WEFT_OK ||
+        (s = hpsgd_enum((uint64_t)in->algorithm, WEFT_ALGORITHM_DOUBLING, WEFT_TEXT("desc.algorithm"), d)) != WEFT_OK ||
+        (s = hpsgd_enum(in->initial_rank, in->transport->size - 1, WEFT_TEXT("desc.initial_rank"), d)) != WEFT_OK)
+        return s;
+    if (in->keep_delta < WEFT_ZERO || in->keep_delta > 1)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.keep_delta"), 1, (uint64_t)(int64_t)in->keep_delta);
+    if (!(in->carry >= 0 && in->carry <= 1)) /* false for NaN */
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.carry"), weft_double_bits(1.0),
+                           weft_double_bits(in->carry));
+    out->isa = weft_isa_resolve(in->isa);
+    out->keep_delta = in->keep_delta != WEFT_ZERO || in->carry != 0.0 || in->startup == HPSGD_CONTINUE;
+    if (!out->keep_delta) out->on_void = HPSGD_DROP;
+    out->min_steps = in->min_steps ? in->min_steps : 1;
+    out->max_steps = in->max_steps ? in->max_steps : out->min_steps > 16 ? out->min_steps : 16;
+    if (in->mode == HPSGD_FIXED) {
+        if (in->min_steps && !in->max_steps) out->max_steps = in->min_steps;
+        if (!in->min_steps) out->min_steps = out->max_steps;
+    }
+    if (in->mode == HPSGD_BLOCKING && !in->max_steps) out->max_steps = out->min_steps;
+    if (out->min_steps > out->max_steps || (in->mode != HPSGD_FREE && out->min_steps != out->max_steps))
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.min_steps"), out->max_steps, out->min_steps);
+    if (in->timeout_ns && !in->transport->now)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.now (for timeout_ns)"), 1, 0);
+    if (in->host_collectives && !in->transport->all_reduce)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("transport.all_reduce (for host_collectives)"), 1, 0);
+    return hpsgd_check_master(in, d);
+}
+
+/* ---- Memory ---- */
+
+/* Bytes of a mirror of the trained tensors; as they travel, or as they are. */
+WEFT_FN size_t hpsgd_mirror(const hpsgd_desc *d, int payload, int *ok) {
+    weft_tensors one;
+    weft_tensor t;
+    size_t i, total = 0;
+    one.tensor = &t;
+    one.count = 1;
+    for (i = 0; i < d->params.count; i++) {
+        t = hpsgd_trained(d, i);
+        if (payload && d->payload == HPSGD_PAYLOAD_BF16) t.dtype = WEFT_BF16;
+        if (!weft_add_size(total, weft_map_measure(&one, ok), &total)) *ok = 0;
+    }
+    return total;
+}
+
+WEFT_FN hpsgd *hpsgd_lay_out(weft_layout *l, const hpsgd_desc *d, hpsgd *tmp) {
+    uint32_t size = d->transport->size;
+    hpsgd *made = (hpsgd *)weft_layout_take(l, WEFT_TEXT("hpsgd"), 1, sizeof(hpsgd));
+    hpsgd *h = made ? made : tmp;
+    weft_tensors slab;
+    weft_tensor bytes;
+    int ok = 1;
+    size_t model = hpsgd_mirror(d, 0, &ok), payload = hpsgd_mirror(d, 1, &ok);
+    memset(h, 0, sizeof *h);
+    weft_group_layout(l, size, &h->group.peer, &h->group.member);
+    weft_sync_layout(l, size, &h->sync.all);
+    /* a small payload goes in one slab, as one that is kept */
+    h->slab_bytes = payload;
+    if (!d->keep_delta && payload > WEFT_GATHER_BYTES * HPSGD_SLABS)
+        h->slab_bytes = (payload / HPSGD_SLABS + WEFT_ALIGNMENT) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
+    bytes.data = NULL;
+    bytes.count = h->slab_bytes / sizeof(float);
+    bytes.dtype = WEFT_F32;
+    slab.tensor = &bytes;
+    slab.count = 1;
+    weft_reduce_layout(l, &h->reduce, &slab, size, d->algorithm);
+    h->work = (weft_tensor *)weft_layout_take(l, WEFT_TEXT("lists of tensors"), d->params.count, 3 * sizeof *h->work);
+    h->map.position = (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors, in three mirrors"),
+                                                 d->params.count + 1, 3 * sizeof(size_t));
+    h->w = (unsigned char *)weft_layout_take(l, WEFT_TEXT("global model"), model, 1);
+    h->sent = (unsigned char *)weft_layout_take(l, WEFT_TEXT("payload"), payload, 1);
+    h->records = (unsigned char *)weft_layout_take(l, WEFT_TEXT("records of all workers"), size, HPSGD_RECORD_BYTES);
+    h->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 1);
+    h->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round, and members"), size,
+                                          2 * sizeof(uint32_t));
+    if (!ok) l->overflow = 1;
+    return made;
+}
+
+HPSGD_API size_t hpsgd_memory_abi(const hpsgd_desc *desc, weft_memory_report *report, size_t desc_size, uint32_t abi) {
+    weft_layout l;
+    weft_detail detail = weft_detail_none();
+    hpsgd_desc d;
+    hpsgd tmp;
+    size_t total = 0;
+    memset(&l, 0, sizeof l);
+    if (report) memset(report, 0, sizeof *report);
+    l.report = report;
+    if (hpsgd_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        hpsgd_lay_out(&l, &d, &tmp);
+        total = weft_layout_total(&l);
+        if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    }
+    if (report) {
+        report->detail = detail;
+        report->total_bytes = total;
+        report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+    }
+    return total;
+}
+
+WEFT_FN const char *const *hpsgd_field_names(void) {
+    static const char *const names[] = {"algorithm",
+                                        "version",
+                                        "params.count",
+                                        "params (elements)",
+                                        "params (shapes and types)",
+                                        "mode",
+                                        "carry",
+                                        "payload",
+                                        "initial",
+                                        "startup",
+                                        "algorithm of the sum",
+                                        "host_collectives",
+                                        "check_replicas",
+                                        "slabs",
+                                        NULL};
+    return names;
+}
+
+WEFT_FN void hpsgd_fingerprint(hpsgd *h) {
+    const hpsgd_desc *d = &h->desc;
+    weft_tensors work;
+    uint64_t *f = h->sync.mine;
+    work.tensor = h->work;
+    work.count = d->params.count;
+    h->sync.name = hpsgd_field_names();
+    f[0] = HPSGD_MAGIC;
+    f[1] = WEFT_VERSION;
+    f[2] = d->params.count;
+    f[3] = weft_tensors_elements(&d->params);
+    f[4] = weft_shape_hash(&work);
+    f[5] = (uint64_t)d->mode;
+    f[6] = weft_double_bits(d->carry + 0.0);
+    f[7] = (uint64_t)d->payload;
+    f[8] = (uint64_t)d->initial | (uint64_t)d->initial_rank << 8;
+    f[9] = (uint64_t)d->startup;
+    f[10] = (uint64_t)h->reduce.algorithm;
+    f[11] = d->host_collectives != 0;
+    f[12] = d->check_replicas != 0;
+    f[13] = h->slab_bytes; /* the pieces of a round are the same on all workers */
+}
+
+WEFT_FN uint64_t hpsgd_blob_fingerprint(const hpsgd *h) {
+    uint64_t x = 0x9E3779B97F4A7C15u + h->group.net->rank;
+    int i;
+    for (i = 0; i < WEFT_SYNC_COMMITTED; i++) {
+        x = (x ^ h->sync.mine[i]) * 0xBF58476D1CE4E5B9u;
+        x ^= x >> 29;
+    }
+    return (x ^ h->group.net->size) * 0x94D049BB133111EBu;
+}
+
+/* ---- Passes over the model ---- */
+
+WEFT_FN unsigned char *hpsgd_w(hpsgd *h, size_t i) {
+    return h->w + h->map.position[i];
+}
+
+/* What one pass does, for all tensors: launch, or merge, or (without `merging`) rebase. Returns how many elements of
+ * the new payload are not finite. */
+WEFT_FN uint64_t hpsgd_pass(hpsgd *h, int launch, int merging, int progress, int again, double carry) {
+    const unsigned char *sum = h->desc.keep_delta ? h->reduce.result : h->sent;
+    uint64_t bad = 0;
+    size_t i;
+    for (i = 0; i < h->desc.params.count; i++) {
+        const size_t at = h->payload_map.position[i];
+        weft_replica r;
+        memset(&r, 0, sizeof r);
+        r.kernels = h->kernels;
+        r.phase.count = (double)h->count;
+        r.phase.carry = carry;
+        r.phase.carried = h->carried;
+        r.phase.progress = progress;
+        r.phase.again = again;
+        r.dtype = h->work[i].dtype;
+        r.payload = h->payload[i].dtype;
+        r.launch = launch;
+        r.sum = merging ? sum + at : NULL;
+        r.own = h->carried != 0.0 || again ? h->sent + at : NULL;
+        r.w = hpsgd_w(h, i);
+        r.x = h->work[i].data;
+        r.out = h->sent + at;
+        bad += weft_run_replica(&r, h->desc.pool, h->work[i].count);
+    }
+    return bad;
+}
+
+/* x has moved: so do its 16-bit copies. */
+WEFT_FN void hpsgd_narrow(hpsgd *h) {
+    size_t i;
+    for (i = 0; i < h->desc.params.count; i++) {
+        const weft_tensor *t = &h->desc.params.tensor[i];
+        if (weft_dtype_bytes(t->dtype) != 2 || !t->count) continue;
+        (t->dtype == WEFT_BF16 ? h->kernels->core->f32_to_bf16 : h->kernels->core->f32_to_f16)(
+            t->count, (const float *)h->work[i].data, (uint16_t *)t->data);
+    }
+}
+
+/* W <- x, or x <- W. */
+WEFT_FN void hpsgd_copy(hpsgd *h, int to_w) {
+    size_t i;
+    for (i = 0; i < h->desc.params.count; i++) {
+        const weft_tensor *t = &h->work[i];
+        weft_run_copy(h->kernels->core, h->desc.pool, t->dtype, t->count, to_w ? t->data : (void *)hpsgd_w(h, i),
+                      to_w ? (void *)hpsgd_w(h, i) : t->data);
+    }
+    if (!to_w) hpsgd_narrow(h);
+}
+
+WEFT_FN uint64_t hpsgd_count_nonfinite(hpsgd *h, int of_w) {
+    uint64_t bad = 0;
+    size_t i;
+    for (i = 0; i < h->desc.params.count; i++)
+        bad += weft_run_count_nonfinite(h->kernels->core, h->desc.pool, h->work[i].dtype, h->work[i].count,
+                                        of_w ? hpsgd_w(h, i) : h->work[i].data);
+    return bad;
+}
+
+WEFT_FN uint64_t hpsgd_hash(hpsgd *h) {
+    weft_tensors work;
+    work.tensor = h->work;
+    work.count = h->desc.params.count;
+    return weft_tensors_hash(h->kernels->core, h->desc.pool, &work, h->w, h->map.position);
+}
+
+/* Is any element of the payload not zero? */
+WEFT_FN int hpsgd_payload_moves(const hpsgd *h) {
+    size_t i;
+    uint32_t k;
+    for (i = 0; i + sizeof k <= weft_map_bytes(&h->payload_map); i += sizeof k) {
+        memcpy(&k, h->sent + i, sizeof k);
+        if (k & 0x7FFF7FFFu) return 1; /* pairs of bf16, without their signs */
+    }
+    return 0;
+}
+
+/* Everything that training changes, as at the beginning: W is x. */
+WEFT_FN void hpsgd_begin_afresh(hpsgd *h) {
+    h->joined = h->contacted = h->resend = h->torn = 0;
+    h->state = HPSGD_IDLE;
+    h->round = h->settled = h->have = h->n = h->flying = h->unsound = 0;
+    h->carried = 0.0;
+    memset(&h->stats, 0, sizeof h->stats);
+    hpsgd_copy(h, 1);
+}
+
+HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *memory, size_t bytes,
+                                     weft_detail *detail, size_t desc_size, uint32_t abi) {
+    weft_detail why = weft_detail_none();
+    weft_detail *say = detail ? detail : &why;
+    weft_layout l;
+    weft_tensors list;
+    hpsgd_desc d;
+    hpsgd *h;
+    size_t need, i;
+    weft_status s;
+    *say = why;
+    if (!out) return weft_refuse(say, WEFT_ERR_ARGUMENT, WEFT_TEXT("out"), 1, 0);
+    *out = NULL;
+    if ((s = hpsgd_check(desc, desc_size, abi, &d, say)) != WEFT_OK) return s;
+    need = hpsgd_memory_abi(desc, NULL, desc_size, abi);
+    if (!need) return weft_refuse(say, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
+    if (!memory || bytes < need) return weft_refuse(say, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), need, memory ? bytes : 0);
+    if ((s = weft_float_probe(say)) != WEFT_OK) return s;
+    memset(&l, 0, sizeof l);
+    l.base = weft_align_memory(memory);
+    h = hpsgd_lay_out(&l, &d, NULL);
+    h->magic = HPSGD_MAGIC;
+    h->desc = d;
+    h->desc.view = NULL;
+    h->payload = h->work + d.params.count;
+    h->slab = h->payload + d.params.count;
+    h->payload_map.position = h->map.position + d.params.count + 1;
+    h->slab_position = h->payload_map.position + d.params.count + 1;
+    h->seen = h->who + d.transport->size;
+    list.count = d.params.count;
+    for (i = 0; i < d.params.count; i++) h->work[i] = hpsgd_trained(&d, i);
+    list.tensor = h->work;
+    weft_map_init(&h->map, &list, h->map.position);
+    for (i = 0; i < d.params.count; i++) {
+        h->payload[i] = h->work[i];
+        if (d.payload == HPSGD_PAYLOAD_BF16) h->payload[i].dtype = WEFT_BF16;
+    }
+    list.tensor = h->payload;
+    weft_map_init(&h->payload_map, &list, h->payload_map.position);
+    for (i = 0; i < d.params.count; i++) h->payload[i].data = h->sent + h->payload_map.position[i];
+    memset(h->sent, 0, weft_map_bytes(&h->payload_map));
+    memset(h->w, 0, weft_map_bytes(&h->map));
+    weft_group_start(&h->group, d.transport, d.channel, desc->view, d.timeout_ns, d.trace, d.trace_ctx);
+    h->reduce.g = &h->group;
+    h->reduce.pool = d.pool;
+    h->reduce.host = d.host_collectives;
+    h->reduce.groups = 1;
+    h->kernels = weft_replica_kernels_select(d.isa, weft_map_bytes(&h->map));
+    h->reduce.kernels = h->kernels->core;
+    h->beside = HPSGD_ATOMICS && d.pool && d.pool->submit && !d.polling;
+    h->detail = weft_detail_none();
+    hpsgd_fingerprint(h);
+    hpsgd_begin_afresh(h);
+    *out = h;
+    return WEFT_OK;
+}
+
+/* ---- The network's part: never touches parameters or W ---- */
+
+WEFT_FN WEFT_NOINLINE void hpsgd_phase(hpsgd *h, int state, const char *phase) {
+    h->state = state;
+    h->group.phase = phase;
+    h->group.phase_round = h->round + 1;
+    h->group.may_leave = state == HPSGD_IDLE || state == HPSGD_RECORD || state == HPSGD_DONE || state == HPSGD_SPOILT ||
+                         state == HPSGD_LEAVING;
+}
+
+WEFT_FN void hpsgd_idle(hpsgd *h) {
+    if (!h->resend) {
+        h->carried = 0.0;
+        h->flying = 0;
+    }
+    h->unsound = 0;
+    hpsgd_phase(h, HPSGD_IDLE, WEFT_TEXT("between rounds"));
+}
+
+WEFT_FN int hpsgd_undecided(const hpsgd *h) {
+    return h->state >= HPSGD_RECORD && h->state <= HPSGD_HAVE;
+}
+
+/* The payload goes on its way. */
+WEFT_FN void hpsgd_begin_round(hpsgd *h) {
+    unsigned char *mine = h->records + (size_t)h->group.net->rank * HPSGD_RECORD_BYTES;
+    int done = h->draining && h->n == 0 && (!h->left_over || h->flushes >= HPSGD_FLUSHES); /* n: of a resent one */
+    h->resend = 0;
+    weft_put64(mine, done ? HPSGD_FLAG_DRAINING : 0);
+    weft_put64(mine + 8, h->flying);
+    weft_put64(mine + 16, h->desc.check_replicas ? hpsgd_hash(h) : 0);
+    hpsgd_phase(h, HPSGD_RECORD, WEFT_TEXT("meeting for a round"));
+    weft_group_trace(&h->group, WEFT_EVENT_ROUND_BEGUN, WEFT_NO_RANK, h->round + 1, h->flying);
+    weft_gather_begin(&h->group, h->group.member, h->group.members, h->round + 1, 0, h->records, HPSGD_RECORD_BYTES, 1,
+                      0);
+}
+
+/* The next slab of the payload. */
+WEFT_FN void hpsgd_begin_slab(hpsgd *h) {
+    size_t all = weft_map_bytes(&h->payload_map), end = all - h->at > h->slab_bytes ? h->at + h->slab_bytes : all;
+    weft_range r = weft_range_map(&h->payload_map, h->payload, h->sent, 0, h->at, end);
+    weft_tensors list;
+    unsigned char *p;
+    size_t each, which, bytes;
+    list.tensor = h->slab;
+    list.count = 0;
+    while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
+        h->slab[list.count].data = p;
+        h->slab[list.count].count = bytes / each;
+        h->slab[list.count++].dtype = h->payload[which].dtype;
+    }
+    weft_map_init(&h->reduce.map, &list, h->slab_position);
+    h->reduce.weight = NULL;
+    weft_reduce_begin(&h->reduce, WEFT_OP_ALL_REDUCE, h->slab, h->who, h->count, h->round + 1,
+                      1 + h->slab_index++ * weft_reduce_steps(h->group.net->size));
+}
+
+/* The records are here, of those who are still in the view: a worker may have said good-bye instead. */
+WEFT_FN weft_status hpsgd_take_records(hpsgd *h) {
+    weft_group *g = &h->group;
+    const unsigned char *mine = h->records + (size_t)g->net->rank * HPSGD_RECORD_BYTES;
+    uint32_t i;
+    h->count = 0;
+    h->all_drain = 1;
+    h->told_steps = 0;
+    for (i = 0; i < g->members; i++) {
+        uint32_t r = g->member[i];
+        const unsigned char *p = h->records + (size_t)r * HPSGD_RECORD_BYTES;
+        uint64_t flags = weft_get64(p), steps = weft_get64(p + 8), hash = weft_get64(p + 16);
+        if (flags > HPSGD_FLAG_DRAINING)
+            return weft_group_break(g, WEFT_ERR_PROTOCOL, r, WEFT_TEXT("record.flags"), HPSGD_FLAG_DRAINING, flags);
+        if (hash != weft_get64(mine + 16))
+            return weft_group_break(g, WEFT_ERR_MISMATCH, r, WEFT_TEXT("hash of the global model"),
+                                    weft_get64(mine + 16), hash);
+        h->who[h->count++] = r;
+        h->all_drain &= flags == HPSGD_FLAG_DRAINING;
+        h->told_steps += steps > UINT64_MAX - h->told_steps ? UINT64_MAX - h->told_steps : steps;
+    }
+    h->at = 0;
+    h->slab_index = 0;
+    hpsgd_phase(h, HPSGD_REDUCE, WEFT_TEXT("summing the changes"));
+    hpsgd_begin_slab(h);
+    return WEFT_OK;
+}
+
+WEFT_FN weft_status hpsgd_reduce_poll(hpsgd *h) {
+    weft_status s = weft_reduce_poll(&h->reduce);
+    if (s == WEFT_ERR_NONFINITE) { /* all see it */
+        h->round++;
+        h->settled = weft_round_id(h->round, h->group.epoch);
+        weft_group_trace(&h->group, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, h->round, 0);
+        hpsgd_phase(h, HPSGD_SPOILT, WEFT_TEXT("void: the sum is not finite"));
+        return WEFT_OK;
+    }
+    if (s != WEFT_OK) return s;
+    if (!h->desc.keep_delta) {
+        weft_mirror_copy_out(&h->reduce.map, h->reduce.result, h->slab, 0, weft_map_bytes(&h->reduce.map));
+        h->at += h->slab_bytes;
+        if (h->at < weft_map_bytes(&h->payload_map)) {
+            hpsgd_begin_slab(h);
+            return WEFT_OK;
+        }
+    }
+    hpsgd_phase(h, HPSGD_HAVE, WEFT_TEXT("telling that the sum is here"));
+    h->have = weft_round_id(h->round + 1, h->group.epoch);
+    weft_gather_begin(&h->group, h->who, h->count, h->round + 1, WEFT_STEP_HAVE, NULL, 0, 1, 0);
+    return WEFT_OK;
+}
+
+WEFT_FN void hpsgd_done(hpsgd *h) {
+    h->round++;
+    h->settled = h->have;
+    h->have = 0;
+    weft_group_trace(&h->group, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, h->round, h->count);
+    hpsgd_phase(h, HPSGD_DONE, WEFT_TEXT("waiting for a step boundary"));
+}
+
+WEFT_FN weft_status hpsgd_leaving_poll(hpsgd *h) {
+    weft_group *g = &h->group;
+    weft_status s = weft_group_pump(g);
+    uint32_t i, due = 0;
+    for (i = 0; s == WEFT_OK && i < g->members; i++) {
+        uint32_t r = g->member[i];
+        weft_header head;
+        if (!h->leave_due[r]) continue;
+        memset(&head, 0, sizeof head);
+        head.kind = WEFT_KIND_LEAVE;
+        head.round = h->round + 1;
+        s = weft_group_post(g, r, &head, NULL, 0);
+        if (s == WEFT_OK) h->leave_due[r] = 0;
+        due += s == WEFT_AGAIN;
+        if (s == WEFT_AGAIN) s = WEFT_OK;
+    }
+    if (s != WEFT_OK) return s;
+    if (due || !weft_group_flushed(g)) return weft_group_deadline(g, WEFT_NO_RANK);
+    hpsgd_phase(h, HPSGD_LEFT, WEFT_TEXT("gone"));
+    weft_group_close(g);
+    return WEFT_OK;
+}
+
+/* One phase after the other until one has to wait (WEFT_AGAIN) or wants the training thread (WEFT_OK). */
+WEFT_FN weft_status hpsgd_drive(hpsgd *h) {
+    weft_status s = WEFT_OK;
+    for (;;) {
+        switch (h->state) {
+        case HPSGD_SYNC:
+            if ((s = weft_sync_poll(&h->sync, &h->group)) == WEFT_OK) h->state = HPSGD_AGREED;
+            return s;
+        case HPSGD_COPYING:
+            if ((s = weft_group_poll(&h->group)) == WEFT_OK) h->state = HPSGD_COPIED;
+            return s;
+        case HPSGD_RECORD:
+            if ((s = weft_group_poll(&h->group)) == WEFT_OK) s = hpsgd_take_records(h);
+            break;
+        case HPSGD_REDUCE: s = hpsgd_reduce_poll(h); break;
+        case HPSGD_HAVE:
+            if ((s = weft_group_poll(&h->group)) == WEFT_OK) hpsgd_done(h);
+            break;
+        case HPSGD_LEAVING: return hpsgd_leaving_poll(h);
+        case HPSGD_AGREED:
+        case HPSGD_COPIED:
+        case HPSGD_IDLE:
+        case HPSGD_DONE:
+        case HPSGD_SPOILT: return weft_group_pump(&h->group);
+        default: return WEFT_OK;
+        }
+        if (s != WEFT_OK) return s;
+    }
+}
+
+/* ---- Beside training ---- */
+
+/* On the pool's thread: the network is its own until it hands it back. */
+WEFT_FN void hpsgd_task(void *arg) {
+    hpsgd *h = (hpsgd *)arg;
+    const weft_transport *net = h->group.net;
+    while (!HPSGD_ACQUIRE(&h->stop)) {
+        weft_status s = hpsgd_drive(h);
+        if (s != WEFT_AGAIN && s != WEFT_ERR_TIMEOUT) break;
+        if (net->wait && net->now) net->wait(net->ctx, net->now(net->ctx) + 1000000u);
+    }
+    HPSGD_RELEASE(&h->hand, (uint32_t)HPSGD_BACK);
+}
+
+/* Is the network this thread's? */
+WEFT_FN int hpsgd_mine(hpsgd *h) {
+    if (h->beside && HPSGD_ACQUIRE(&h->hand) == HPSGD_BESIDE) return 0;
+    h->hand = HPSGD_MINE;
+    return 1;
+}
+
+WEFT_FN void hpsgd_recall(hpsgd *h) {
+    if (!h->beside) return;
+    HPSGD_RELEASE(&h->stop, 1u);
+    while (!hpsgd_mine(h)) continue;
+}
+
+WEFT_FN void hpsgd_hand_over(hpsgd *h) {
+    if (!h->beside || !hpsgd_mine(h) || !hpsgd_undecided(h) || h->group.failed) return;
+    h->stats.traffic = h->group.traffic;
+    h->stats.members = h->group.members;
+    memcpy(h->seen, h->group.member, h->group.members * sizeof *h->seen);
+    h->stop = 0;
+    h->hand = HPSGD_BESIDE;
+    if (h->desc.pool->submit(h->desc.pool->ctx, hpsgd_task, h) != WEFT_OK) h->hand = HPSGD_MINE;
+}
+
+/* ---- The training thread's part ---- */
+
+/* The replica's change becomes the payload, and is sent; with a round that is done, after taking that in. */
+WEFT_FN void hpsgd_launch(hpsgd *h, int merging) {
+    double carry = h->desc.startup == HPSGD_CONTINUE && h->stats.launches == 0 ? 1.0 : h->desc.carry;
+    size_t i;
+    uint64_t bad = hpsgd_pass(h, 1, merging, 1, 0, carry);
+    if (merging) {
+        h->stats.rounds++;
+        h->stats.steps_merged += h->flying;
+        h->stats.participants = h->count;
+        h->stats.round_steps = h->told_steps;
+        h->events |= HPSGD_MERGED;
+    }
+    h->carried = carry;
+    h->flying = h->n;
+    h->n = 0;
+    h->unsound = bad;
+    if (bad) {
+        h->stats.nonfinite++;
+        if (h->desc.guard == HPSGD_GUARD_SKIP) {
+            for (i = 0; i < h->desc.params.count; i++)
+                memset(h->payload[i].data, 0, h->payload[i].count * weft_dtype_bytes(h->payload[i].dtype));
+            h->stats.steps_lost += h->flying;
+            h->flying = h->unsound = 0;
+            hpsgd_copy(h, 0);
+        }
+    }
+    h->left_over = h->desc.payload == HPSGD_PAYLOAD_BF16 && hpsgd_payload_moves(h);
+    if (h->draining || h->leaving) h->flushes++;
+    hpsgd_narrow(h);
+    h->stats.launches++;
+    h->events |= HPSGD_LAUNCHED;
+    hpsgd_begin_round(h);
+}
+
+/* x is W, and nothing is under way anywhere. */
+WEFT_FN void hpsgd_drained(hpsgd *h) {
+    hpsgd_copy(h, 0);
+    h->n = 0;
+    h->left_over = h->draining = 0;
+    h->stats.drains++;
+    h->events |= HPSGD_DRAINED;
+}
+
+/* Takes in the round that is done. */
+WEFT_FN void hpsgd_merge(hpsgd *h) {
+    hpsgd_pass(h, 0, 1, h->n > 0 || h->desc.payload == HPSGD_PAYLOAD_BF16, 0, 0.0);
+    h->stats.rounds++;
+    h->stats.steps_merged += h->flying;
+    h->stats.participants = h->count;
+    h->stats.round_steps = h->told_steps;
+    h->events |= HPSGD_MERGED;
+    hpsgd_narrow(h);
+    hpsgd_idle(h);
+    if (h->draining && h->all_drain) hpsgd_drained(h);
+}
+
+/* The round under way has come to nothing. `spoilt`: for a sum that is not finite. */
+WEFT_FN void hpsgd_void_round(hpsgd *h, int spoilt) {
+    uint32_t blame = spoilt ? h->reduce.bad : 0;
+    int mine = h->unsound || (blame && (blame == weft_nobody(&h->reduce) || blame == h->group.net->rank + 1));
+    int again = !mine && h->desc.on_void == HPSGD_REQUEUE && h->flying > 0;
+    if (again || h->carried != 0.0) {
+        hpsgd_pass(h, 0, 0, h->n > 0 || again || h->desc.payload == HPSGD_PAYLOAD_BF16, again, 0.0);
+        hpsgd_narrow(h);
+    }
+    if (again)
+        h->n += h->flying;
+    else
+        h->stats.steps_lost += h->flying;
+    if (mine && hpsgd_count_nonfinite(h, 0)) {
+        hpsgd_copy(h, 0);
+        h->stats.steps_lost += h->n;
+        h->n = 0;
+    }
+    h->stats.rounds_void++;
+    h->events |= HPSGD_VOIDED;
+    hpsgd_idle(h);
+}
+
+/* The only worker of its view needs nobody's numbers: a round is over at once, and W is what it has. Not in
+ * HPSGD_FIXED, where a result comes one phase late whatever the network does. */
+WEFT_FN void hpsgd_alone(hpsgd *h) {
+    h->round++;
+    h->settled = weft_round_id(h->round, h->group.epoch);
+    if (hpsgd_count_nonfinite(h, 0)) {
+        hpsgd_copy(h, 0);
+        h->stats.nonfinite++;
+        h->stats.rounds_void++;
+        h->stats.steps_lost += h->n;
+        h->events |= HPSGD_VOIDED;
+    } else {
+        hpsgd_copy(h, 1);
+        h->stats.rounds++;
+        h->stats.launches++;
+        h->stats.participants = 1;
+        h->stats.round_steps = h->n;
+        h->stats.steps_merged += h->n;
+        h->events |= HPSGD_LAUNCHED | HPSGD_MERGED;
+    }
+    h->n = 0;
+    h->left_over = 0;
+}
+
+WEFT_FN int hpsgd_more(const hpsgd *h) {
+    return h->n > 0 || (h->left_over && h->flushes < HPSGD_FLUSHES);
+}
+
+/* A round is done. 0: it waits for more steps. */
+WEFT_FN int hpsgd_take(hpsgd *h) {
+    int last = h->draining ? h->all_drain : h->leaving && !hpsgd_more(h);
+    if (last || (!h->draining && !h->leaving && h->n == 0 && h->desc.mode != HPSGD_FIXED))
+        hpsgd_merge(h);
+    else if (h->draining || h->leaving || h->n >= h->desc.min_steps)
+        hpsgd_launch(h, 1);
+    else
+        return 0;
+    return 1;
+}
+
+WEFT_FN void hpsgd_begin_sync(hpsgd *h);
+
+/* Nothing is under way. 0: nothing is to be done, either. */
+WEFT_FN int hpsgd_next(hpsgd *h) {
+    uint32_t i;
+    if (!h->group.synced) {
+        if (!h->started) return 0;
+        hpsgd_begin_sync(h);
+        return 1;
+    }
+    h->starting = 0;
+    if (h->resend) {
+        hpsgd_begin_round(h);
+        return 1;
+    }
+    if (!h->draining && !(h->leaving ? hpsgd_more(h) : h->n >= h->desc.min_steps)) {
+        if (!h->leaving) return 0;
+        for (i = 0; i < h->group.members; i++)
+            h->leave_due[h->group.member[i]] = h->group.member[i] != h->group.net->rank;
+        hpsgd_phase(h, HPSGD_LEAVING, WEFT_TEXT("saying good-bye"));
+        return 1;
+    }
+    if (h->group.members == 1 && h->desc.mode != HPSGD_FIXED) {
+        hpsgd_alone(h);
+        if (h->draining) hpsgd_drained(h);
+    } else {
+        hpsgd_launch(h, 0);
+    }
+    return 1;
+}
+
+/* ---- First contact, and new views ---- */
+
+WEFT_FN void hpsgd_begin_sync(hpsgd *h) {
+    uint64_t *f = h->sync.mine;
+    /* a second loss before the first is settled changes nothing about the round that was cut short */
+    if (h->state != HPSGD_SYNC && h->state != HPSGD_AGREED) h->cut = hpsgd_undecided(h);
+    if (h->torn) { /* what a copy has left of W */
+        hpsgd_copy(h, 1);
+        h->stats.steps_lost += h->n;
+        h->n = 0;
+        h->torn = 0;
+    }
+    f[WEFT_SYNC_COMMITTED] = h->settled;
+    f[WEFT_SYNC_HAVE] = h->have;
+    f[WEFT_SYNC_FRESH] = (h->joined ? 0u : (unsigned)HPSGD_SYNC_FRESH) | (h->cut ? (unsigned)HPSGD_SYNC_CUT : 0u);
+    f[WEFT_SYNC_HASH] = h->contacted && h->settled ? 0 : hpsgd_hash(h) | 1u; /* 0: nothing to compare */
+    hpsgd_phase(h, HPSGD_SYNC, WEFT_TEXT("agreeing on a view"));
+    h->group.phase_round = h->round;
+    weft_sync_begin(&h->sync, &h->group);
+}
+
+/* W goes from `root` to those who are new (or at the very beginning to all). */
+WEFT_FN void hpsgd_begin_copy(hpsgd *h, uint32_t root, int from_start) {
+    weft_group *g = &h->group;
+    weft_range out = weft_range_map(&h->map, NULL, h->w, 0, 0, weft_map_bytes(&h->map)), in = out;
+    uint32_t i;
+    h->torn = g->net->rank != root && (from_start || !h->joined);
+    if (g->net->rank != root && !h->torn) return;
+    hpsgd_phase(h, HPSGD_COPYING, WEFT_TEXT("copying the global model"));
+    weft_group_begin(g, WEFT_KIND_EXCHANGE, h->round, HPSGD_STEP_COPY);
+    for (i = 0; i < g->members; i++) {
+        uint32_t r = g->member[i];
+        if (r == g->net->rank) continue;
+        if (h->torn && r == root) weft_group_flow(g, r, NULL, &in, 0);
+        if (!h->torn && (from_start || (weft_sync_field(&h->sync, r, WEFT_SYNC_FRESH) & HPSGD_SYNC_FRESH)))
+            weft_group_flow(g, r, &out, NULL, 0);
+    }
+}
+
+WEFT_FN weft_status hpsgd_copied(hpsgd *h) {
+    if (h->torn) {
+        if (hpsgd_count_nonfinite(h, 1))
+            return weft_group_break(&h->group, WEFT_ERR_PROTOCOL, WEFT_NO_RANK, WEFT_TEXT("a model that is not finite"),
+                                    0, 1);
+        hpsgd_copy(h, 0);
+        h->stats.steps_lost += h->n;
+        h->n = 0;
+        h->torn = 0;
+    }
+    h->joined = h->contacted = 1;
+    hpsgd_idle(h);
+    return WEFT_OK;
+}
+
+/* All members have agreed: what becomes of the round that was under way, and of those who are new? */
+WEFT_FN weft_status hpsgd_settle(hpsgd *h) {
+    weft_group *g = &h->group;
+    uint64_t committed = h->sync.committed, hash = 0;
+    uint32_t i, root = WEFT_NO_RANK, fresh = 0;
+    for (i = 0; i < g->members; i++) {
+        uint32_t r = g->member[i];
+        uint64_t marks = weft_sync_field(&h->sync, r, WEFT_SYNC_FRESH);
+        uint64_t last = weft_sync_field(&h->sync, r, WEFT_SYNC_COMMITTED) & WEFT_ROUND_MASK;
+        if (marks & HPSGD_SYNC_FRESH) {
+            fresh++;
+            continue;
+        }
+        if (root == WEFT_NO_RANK) root = r;
+        /* one round behind is who was cut short in it */
+        if (last != committed && !weft_sync_commits(&h->sync, weft_sync_field(&h->sync, r, WEFT_SYNC_HAVE)) &&
+            !((marks & HPSGD_SYNC_CUT) && last + 1 == committed))
+            return weft_group_break(g, WEFT_ERR_MISMATCH, r, WEFT_TEXT("round"), committed, last);
+    }
+    for (i = 0; i < g->members; i++) { /* models that nobody has compared yet, and that stay */
+        uint32_t r = g->member[i];
+        uint64_t theirs = weft_sync_field(&h->sync, r, WEFT_SYNC_HASH);
+        int stays = (committed == 0 && h->desc.initial == HPSGD_INITIAL_CHECK) ||
+                    !(weft_sync_field(&h->sync, r, WEFT_SYNC_FRESH) & HPSGD_SYNC_FRESH);
+        if (!theirs || !stays) continue;
+        if (hash && theirs != hash)
+            return weft_group_break(g, WEFT_ERR_MISMATCH, r, WEFT_TEXT("hash of the initial parameters"), hash, theirs);
+        hash = theirs;
+    }
+    if (h->desc.initial == HPSGD_INITIAL_COPY && fresh == g->members && !g->peer[h->desc.initial_rank].member &&
+        g->net->rank != h->desc.initial_rank)
+        return weft_group_break(g, WEFT_ERR_ARGUMENT, h->desc.initial_rank, WEFT_TEXT("initial_rank (not a member)"), 1,
+                                0);
+    if (weft_sync_commits(&h->sync, h->have)) {
+        hpsgd_done(h);
+        hpsgd_merge(h);
+    } else if (h->cut) {
+        weft_group_trace(g, WEFT_EVENT_ABANDONED, WEFT_NO_RANK, h->round + 1, 0);
+        hpsgd_void_round(h, 0);
+    }
+    h->round = committed;
+    h->settled = h->sync.committed_id;
+    h->have = 0;
+    h->cut = 0;
+    hpsgd_idle(h);
+    if (fresh == g->members && h->desc.initial == HPSGD_INITIAL_COPY)
+        hpsgd_begin_copy(h, h->desc.initial_rank, 1);
+    else if (fresh && fresh < g->members && (committed != 0 || h->desc.initial == HPSGD_INITIAL_COPY))
+        hpsgd_begin_copy(h, root, 0);
+    if (h->state == HPSGD_IDLE) h->joined = h->contacted = 1;
+    return WEFT_OK;
+}
+
+/* ---- Driving ---- */
+
+/* Everything that can be done at a step boundary without waiting. WEFT_OK, WEFT_AGAIN (something waits for the network)
+ * or an error. */
+WEFT_FN weft_status hpsgd_turn(hpsgd *h) {
+    int bound;
+    for (bound = 0; bound < 64; bound++) {
+        weft_status s = hpsgd_mine(h) ? hpsgd_drive(h) : WEFT_AGAIN;
+        if (s != WEFT_OK) return s;
+        switch (h->state) {
+        case HPSGD_AGREED: s = hpsgd_settle(h); break;
+        case HPSGD_COPIED: s = hpsgd_copied(h); break;
+        case HPSGD_SPOILT: hpsgd_void_round(h, 1); break;
+        case HPSGD_DONE:
+            if (!hpsgd_take(h)) return WEFT_OK;
+            break;
+        case HPSGD_IDLE:
+            if (!hpsgd_next(h)) return WEFT_OK;
+            break;
+        default: return WEFT_OK;
+        }
+        if (s != WEFT_OK) return s;
+    }
+    return WEFT_AGAIN;
+}
+
+/* ---- Verbs ---- */
+
+/* An error of the object's own, whoever drives the network. */
+WEFT_FN WEFT_NOINLINE weft_status hpsgd_fail(hpsgd *h, weft_status s, uint32_t peer, const char *field,
+                                             uint64_t expected, uint64_t got) {
+    h->detail = weft_detail_none();
+    h->detail.peer = peer;
+    h->detail.phase = WEFT_TEXT("a call");
+    return weft_refuse(&h->detail, s, field, expected, got);
+}
+
+/* A verb begins. `live`: not after good-bye; `free`: no start, drain or good-bye may be in progress. */
+WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
+    if (!h || h->magic != HPSGD_MAGIC) return WEFT_ERR_ARGUMENT;
+    if (h->busy) return WEFT_ERR_REENTRY;
+    if (live && hpsgd_mine(h) && h->state >= HPSGD_LEFT)
+        return hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (has left)"), 0, (uint64_t)h->state);
+    if (free && (h->draining || h->leaving))
+        return hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (draining or leaving)"), 0, 1);
+    h->busy = 1;
+    h->detail = weft_detail_none();
+    return WEFT_OK;
+}
+
+WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
+    h->busy = 0;
+    if (s != WEFT_OK && h->detail.status == WEFT_OK) h->detail.status = s;
+    return s;
+}
+
+/* What the host may do now: after everything that could be done has been. */
+WEFT_FN weft_status hpsgd_answer(hpsgd *h, weft_status s, int stepping) {
+    int mine = hpsgd_mine(h);
+    int training = stepping || !(h->draining || h->leaving || h->starting);
+    int under_way = !mine || (h->state >= HPSGD_RECORD && h->state <= HPSGD_SPOILT); /* it may have come just now */
+    int stall = h->desc.mode == HPSGD_BLOCKING && under_way;
+    if (s < 0 && mine) h->detail = h->group.detail;
+    if (s < 0 && s != WEFT_ERR_TIMEOUT) return hpsgd_exit(h, s);
+    if (mine && h->state == HPSGD_LEFT) return hpsgd_exit(h, WEFT_OK);
+    if (h->n >= h->desc.max_steps && s != WEFT_OK) stall = 1;
+    if (stall && training) {
+        if (!h->stalled) h->stats.stalls++;
+        h->stalled = 1;
+        h->events |= HPSGD_STALLED;
+    } else if (training) {
+        h->stalled = 0;
+        s = WEFT_OK;
+        h->detail = weft_detail_none();
+    }
+    if (training && !h->waiting) hpsgd_hand_over(h);
+    if (s == WEFT_ERR_TIMEOUT || s == WEFT_OK) {
+        if (s == WEFT_OK && stall && training) s = WEFT_STALL;
+        if (s == WEFT_OK && !training) s = WEFT_AGAIN;
+        return hpsgd_exit(h, s);
+    }
+    return hpsgd_exit(h, training ? WEFT_STALL : WEFT_AGAIN);
+}
+
+HPSGD_API weft_status hpsgd_start(hpsgd *h) {
+    weft_status s = hpsgd_enter(h, 1, 1);
+    if (s != WEFT_OK) return s;
+    h->events = 0;
+    if (!h->started && h->stats.steps == 0 && h->round == 0)
+        hpsgd_copy(h, 1); /* they may have been filled in since init */
+    h->started = 1;
+    if (!h->contacted) h->starting = 1;
+    return hpsgd_answer(h, hpsgd_turn(h), 0);
+}
+
+HPSGD_API weft_status hpsgd_step(hpsgd *h) {
+    weft_status s = hpsgd_enter(h, 1, 1);
+    if (s != WEFT_OK) return s;
+    h->events = 0;
+    if (!h->stalled) {
+        h->n++;
+        h->stats.steps++;
+    }
+    h->started = 1;
+    return hpsgd_answer(h, hpsgd_turn(h), 1);
+}
+
+HPSGD_API weft_status hpsgd_poll(hpsgd *h) {
+    weft_status s = hpsgd_enter(h, 0, 0);
+    if (s != WEFT_OK) return s;
+    h->events = 0;
+    return hpsgd_answer(h, hpsgd_turn(h), 0);
+}
+
+HPSGD_API weft_status hpsgd_progress(hpsgd *h) {
+    weft_status s = hpsgd_enter(h, 0, 0);
+    if (s != WEFT_OK) return s;
+    if (!hpsgd_mine(h)) return hpsgd_exit(h, WEFT_OK);
+    s = hpsgd_drive(h);
+    if (s < 0 && s != WEFT_ERR_TIMEOUT) {
+        h->detail = h->group.detail;
+        return hpsgd_exit(h, s);
+    }
+    return hpsgd_exit(h, WEFT_OK);
+}
+
+HPSGD_API weft_status hpsgd_wait(hpsgd *h) {
+    for (;;) {
+        weft_status s;
+        const weft_transport *net;
+        uint64_t until = UINT64_MAX;
+        int mine = h && h->magic == HPSGD_MAGIC && !h->busy;
+        if (mine) {
+            hpsgd_recall(h);
+            h->waiting = 1;
+        }
+        s = hpsgd_poll(h);
+        if (mine) h->waiting = 0;
+        if (s != WEFT_AGAIN && s != WEFT_STALL) return s;
+        net = h->group.net;
+        if (!net->wait) continue;
+        if (net->now && h->desc.timeout_ns) {
+            uint64_t now = net->now(net->ctx);
+            if (h->desc.timeout_ns < until - now) until = now + h->desc.timeout_ns;
+        }
+        net->wait(net->ctx, until);
+    }
+}
+
+HPSGD_API weft_status hpsgd_drain(hpsgd *h) {
+    weft_status s = hpsgd_enter(h, 1, 0);
+    if (s != WEFT_OK) return s;
+    if (h->leaving)
+        return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (leaving)"), 0, 1));
+    h->events = 0;
+    if (!h->draining) h->flushes = 0;
+    h->draining = h->started = 1;
+    h->stalled = 0;
+    return hpsgd_answer(h, hpsgd_turn(h), 0);
+}
+
+HPSGD_API weft_status hpsgd_leave(hpsgd *h) {
+    weft_status s = hpsgd_enter(h, 1, 1);
+    if (s != WEFT_OK) return s;
+    h->events = 0;
+    h->flushes = 0;
+    h->leaving = h->started = 1;
+    h->stalled = 0;
+    return hpsgd_answer(h, hpsgd_turn(h), 0);
+}
+
+HPSGD_API weft_status hpsgd_model(hpsgd *h, const weft_tensors *into) {
+    weft_status s = hpsgd_enter(h, 0, 0);
+    weft_tensors work;
+    size_t i;
+    if (s != WEFT_OK) return s;
+    work.tensor = h->work;
+    work.count = h->desc.params.count;
+    if (!into) return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("into"), 1, 0));
+    if ((s = weft_tensors_check(into, 0, &h->detail)) != WEFT_OK ||
+        (s = weft_tensors_match(&work, into, &h->detail)) != WEFT_OK)
+        return hpsgd_exit(h, s);
+    for (i = 0; i < work.count; i++)
+        if (into->tensor[i].dtype != work.tensor[i].dtype)
+            return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("into.dtype"),
+                                            (uint64_t)work.tensor[i].dtype, (uint64_t)into->tensor[i].dtype));
+    for (i = 0; i < work.count; i++)
+        if (work.tensor[i].count)
+            memcpy(into->tensor[i].data, hpsgd_w(h, i), work.tensor[i].count * weft_dtype_bytes(work.tensor[i].dtype));
+    return hpsgd_exit(h, WEFT_OK);
+}
+
+WEFT_FN weft_status hpsgd_check_rank(hpsgd *h, uint32_t rank) {
+    if (rank < h->group.net->size && rank != h->group.net->rank) return WEFT_OK;
+    return hpsgd_fail(h, WEFT_ERR_ARGUMENT, rank, WEFT_TEXT("rank"), h->group.net->size, rank);
+}
+
+HPSGD_API weft_status hpsgd_peer_lost(hpsgd *h, uint32_t rank) {
+    weft_status s = hpsgd_enter(h, 1, 0);
+    if (s != WEFT_OK) return s;
+    hpsgd_recall(h);
+    if ((s = hpsgd_check_rank(h, rank)) == WEFT_OK) weft_group_lose(&h->group, rank);
+    return hpsgd_exit(h, s);
+}
+
+HPSGD_API weft_status hpsgd_peer_up(hpsgd *h, uint32_t rank) {
+    weft_status s = hpsgd_enter(h, 1, 0);
+    if (s != WEFT_OK) return s;
+    hpsgd_recall(h);
+    if ((s = hpsgd_check_rank(h, rank)) == WEFT_OK) h->group.peer[rank].lost = h->group.peer[rank].left = 0;
+    return hpsgd_exit(h, s);
+}
+
+HPSGD_API weft_status hpsgd_regroup(hpsgd *h, const weft_view *view) {
+    weft_status s = hpsgd_enter(h, 1, 0);
+    if (s != WEFT_OK) return s;
+    hpsgd_recall(h);
+    s = weft_group_check_view(&h->group, view);
+    if (s != WEFT_OK) {
+        h->detail = h->group.detail;
+        return hpsgd_exit(h, s);
+    }
+    h->events = 0;
+    /* what is decided is taken first */
+    if (h->state == HPSGD_DONE) hpsgd_merge(h);
+    if (h->state == HPSGD_SPOILT) hpsgd_void_round(h, 1);
+    weft_reduce_cancel(&h->reduce);
+    weft_group_set_view(&h->group, view);
+    h->started = h->starting = 1;
+    hpsgd_begin_sync(h);
+    return hpsgd_answer(h, hpsgd_turn(h), 0);
+}
+
+/* ---- Saved state ---- */
+
+/* Is it known which global model is to be saved? Not while a view decides on a round, or on whose model it is. */
+WEFT_FN int hpsgd_settled(const hpsgd *h) {
+    if (h->state == HPSGD_COPYING || h->state == HPSGD_COPIED || h->cut) return 0;
+    return h->joined || h->desc.initial == HPSGD_INITIAL_CHECK;
+}
+
+/* All of it in order: measured, written and read by the same lines. */
+WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
+    uint64_t *counters[18], round = h->round, min = h->desc.min_steps, max = h->desc.max_steps,
+                            on_void = (uint64_t)h->desc.on_void, left_over = h->left_over != 0;
+    size_t i, n = 0;
+    if (h->state == HPSGD_DONE) round--; /* not merged: it is done again */
+    counters[n++] = in_flight;
+    counters[n++] = &round;
+    counters[n++] = &h->n;
+    counters[n++] = &h->flying;
+    counters[n++] = &min;
+    counters[n++] = &max;
+    counters[n++] = &on_void;
+    counters[n++] = &left_over;
+    counters[n++] = &h->stats.steps;
+    counters[n++] = &h->stats.steps_merged;
+    counters[n++] = &h->stats.steps_lost;
+    counters[n++] = &h->stats.rounds;
+    counters[n++] = &h->stats.rounds_void;
+    counters[n++] = &h->stats.nonfinite;
+    counters[n++] = &h->stats.launches;
+    counters[n++] = &h->stats.stalls;
+    counters[n++] = &h->stats.drains;
+    for (i = 0; i < n; i++) weft_blob_u64(b, counters[i]);
+    weft_blob_double(b, &h->carried);
+    for (i = 0; i < h->desc.params.count; i++) {
+        size_t each = weft_dtype_bytes(h->work[i].dtype);
+        weft_blob_raw(b, hpsgd_w(h, i), h->work[i].count * each, each);
+    }
+    for (i = 0; *in_flight && i < h->desc.params.count; i++) {
+        size_t each = weft_dtype_bytes(h->payload[i].dtype);
+        weft_blob_raw(b, h->payload[i].data, h->payload[i].count * each, each);
+    }
+    if (!b->from || b->short_of) return;
+    h->round = h->settled = round; /* of no view */
+    h->desc.min_steps = min <= UINT32_MAX ? (uint32_t)min : 0;
+    h->desc.max_steps = max <= UINT32_MAX ? (uint32_t)max : 0;
+    h->desc.on_void = on_void == HPSGD_REQUEUE ? HPSGD_REQUEUE : HPSGD_DROP;
+    h->left_over = left_over != 0;
+    h->resend = *in_flight != 0;
+    h->joined = 1;
+}
+
+WEFT_FN size_t hpsgd_blob_bytes(hpsgd *h, uint64_t in_flight) {
+    weft_blob b;
+    memset(&b, 0, sizeof b);
+    b.at = WEFT_BLOB_HEAD;
+    hpsgd_blob(h, &b, &in_flight);
+    return b.at + WEFT_BLOB_TAIL;
+}
+
+HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob b;
+    size_t need;
+    uint64_t in_flight;
+    weft_status s = hpsgd_enter(h, 1, 1);
+    if (s != WEFT_OK) return s;
+    hpsgd_recall(h);
+    if (h->stalled)
+        return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (stalled)"), 0, 1));
+    if (h->state == HPSGD_SPOILT) hpsgd_void_round(h, 1);
+    in_flight = h->state >= HPSGD_RECORD || h->resend;
+    if ((in_flight && !h->desc.keep_delta) || !hpsgd_settled(h)) return hpsgd_exit(h, WEFT_AGAIN);
+    need = hpsgd_blob_bytes(h, in_flight);
+    if (bytes) *bytes = need;
+    if (!buf)
+        return hpsgd_exit(h,
+                          bytes ? WEFT_OK : hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
+    if (capacity < need)
+        return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
+    memset(&b, 0, sizeof b);
+    b.bytes = (unsigned char *)buf;
+    b.capacity = need;
+    b.at = WEFT_BLOB_HEAD;
+    hpsgd_blob(h, &b, &in_flight);
+    weft_blob_seal((unsigned char *)buf, need, hpsgd_blob_fingerprint(h));
+    return hpsgd_exit(h, WEFT_OK);
+}
+
+/* A blob may have a valid checksum and still be hostile. */
+WEFT_FN int hpsgd_blob_sane(hpsgd *h, uint64_t in_flight) {
+    const hpsgd_stats_t *s = &h->stats;
+    if (in_flight > 1 || (in_flight && !h->desc.keep_delta) || h->round >= WEFT_ROUND_MASK) return 0;
+    if (!h->desc.min_steps || h->desc.min_steps > h->desc.max_steps ||
+        (h->desc.mode != HPSGD_FREE && h->desc.min_steps != h->desc.max_steps) ||
+        (h->desc.on_void == HPSGD_REQUEUE && !h->desc.keep_delta))
+        return 0;
+    if (!(h->carried >= 0 && h->carried <= 1) || (!in_flight && (h->carried != 0.0 || h->flying))) return 0;
+    if (h->n > s->steps || h->flying > s->steps || s->steps_merged > s->steps || s->steps_lost > s->steps ||
+        s->steps_merged + s->steps_lost + h->n + h->flying != s->steps || s->rounds > h->round)
+        return 0;
+    return hpsgd_count_nonfinite(h, 1) == 0;
+}
+
+HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
+    weft_blob b;
+    weft_detail why = weft_detail_none();
+    hpsgd_desc keep;
+    uint64_t in_flight = 0;
+    size_t idle;
+    weft_status s = hpsgd_enter(h, 1, 1);
+    if (s != WEFT_OK) return s;
+    if (!(hpsgd_state(h) & HPSGD_MAY_LOAD))
+        return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, h->stats.steps));
+    idle = hpsgd_blob_bytes(h, 0);
+    s = weft_blob_check((const unsigned char *)buf, bytes, bytes > idle ? hpsgd_blob_bytes(h, 1) : idle,
+                        hpsgd_blob_fingerprint(h), &why);
+    if (s != WEFT_OK) return hpsgd_exit(h, hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+    keep = h->desc;
+    memset(&b, 0, sizeof b);
+    b.from = (const unsigned char *)buf;
+    b.capacity = bytes - WEFT_BLOB_TAIL;
+    b.at = WEFT_BLOB_HEAD;
+    hpsgd_blob(h, &b, &in_flight);
+    if (!b.short_of && b.at == b.capacity && hpsgd_blob_sane(h, in_flight)) return hpsgd_exit(h, WEFT_OK);
+    h->desc = keep;
+    h->left_over = 0;
+    hpsgd_begin_afresh(h);
+    memset(h->sent, 0, weft_map_bytes(&h->payload_map));
+    return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+}
+
+/* ---- Setters ---- */
+
+HPSGD_API weft_status hpsgd_set_steps(hpsgd *h, uint32_t min_steps, uint32_t max_steps) {
+    weft_status s = hpsgd_enter(h, 1, 1);
+    if (s != WEFT_OK) return s;
+    if (h->desc.mode == HPSGD_FIXED && !min_steps) min_steps = max_steps;
+    if (h->desc.mode == HPSGD_FIXED && !max_steps) max_steps = min_steps;
+    if (h->desc.mode == HPSGD_BLOCKING && !max_steps) max_steps = min_steps;
+    if (h->desc.mode == HPSGD_BLOCKING && !min_steps) min_steps = max_steps;
+    if (!min_steps) min_steps = h->desc.min_steps;
+    if (!max_steps) max_steps = h->desc.max_steps;
+    if (min_steps > max_steps || (h->desc.mode != HPSGD_FREE && min_steps != max_steps))
+        return hpsgd_exit(h,
+                          hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("min_steps"), max_steps, min_steps));
+    h->desc.min_steps = min_steps;
+    h->desc.max_steps = max_steps;
+    return hpsgd_exit(h, WEFT_OK);
+}
+
+HPSGD_API weft_status hpsgd_set_void(hpsgd *h, hpsgd_void on_void) {
+    weft_status s = hpsgd_enter(h, 1, 0);
+    if (s != WEFT_OK) return s;
+    if ((uint32_t)on_void > HPSGD_DROP)
+        s = hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("on_void"), HPSGD_DROP, (uint64_t)on_void);
+    else if (on_void == HPSGD_REQUEUE && !h->desc.keep_delta)
+        s = hpsgd_fail(h, WEFT_ERR_UNSUPPORTED, WEFT_NO_RANK, WEFT_TEXT("on_void (keep_delta is off)"), 0, 0);
+    else
+        h->desc.on_void = on_void;
+    return hpsgd_exit(h, s);
+}
+
+/* ---- Reading ---- */
+
+HPSGD_API void hpsgd_stats(const hpsgd *h, hpsgd_stats_t *out) {
+    if (!h || !out) return;
+    *out = h->stats;
+    out->steps_pending = h->n + h->flying;
+    if (h->beside && HPSGD_ACQUIRE(&h->hand) == HPSGD_BESIDE) {
+        out->members = h->stats.members;
+        return;
+    }
+    out->members = h->group.members;
+    out->traffic = h->group.traffic;
+}
+
+HPSGD_API void hpsgd_effective(const hpsgd *h, hpsgd_desc *out) {
+    if (h && out) *out = h->desc;
+}
+
+HPSGD_API uint32_t hpsgd_members(const hpsgd *h, uint32_t *ranks, uint32_t capacity) {
+    uint32_t i, n;
+    const uint32_t *member;
+    int mine;
+    if (!h) return 0;
+    mine = !h->beside || HPSGD_ACQUIRE(&h->hand) != HPSGD_BESIDE;
+    n = mine ? h->group.members : (uint32_t)h->stats.members;
+    member = mine ? h->group.member : h->seen;
+    for (i = 0; ranks && i < n && i < capacity; i++) ranks[i] = member[i];
+    return n;
+}
+
+HPSGD_API const weft_detail *hpsgd_detail(const hpsgd *h) {
+    return h ? &h->detail : NULL;
+}
+
+HPSGD_API uint32_t hpsgd_state(const hpsgd *h) {
+    int state;
+    uint32_t bits = HPSGD_MAY_REGROUP;
+    if (!h || h->magic != HPSGD_MAGIC) return 0;
+    state = h->beside && HPSGD_ACQUIRE(&h->hand) == HPSGD_BESIDE ? HPSGD_RECORD : h->state;
+    if (state >= HPSGD_LEFT) return 0;
+    if (state >= HPSGD_RECORD && state <= HPSGD_SPOILT) bits |= HPSGD_IN_FLIGHT;
+    if (h->draining || h->leaving || h->starting || h->stalled || (state != HPSGD_IDLE && state != HPSGD_DONE))
+        bits |= HPSGD_MAY_POLL;
+    if (h->draining || h->leaving) return bits;
+    bits |= HPSGD_MAY_STEP;
+    if (!h->stalled) bits |= HPSGD_MAY_SAVE;
+    if (state == HPSGD_IDLE && !h->started && !h->joined && h->stats.steps == 0) bits |= HPSGD_MAY_LOAD;
+    return bits;
+}
+
+HPSGD_API uint32_t hpsgd_events(const hpsgd *h) {
+    return h ? h->events : 0;
+}
+
+HPSGD_API void hpsgd_close(hpsgd *h) {
+    if (!h || h->magic != HPSGD_MAGIC || h->busy) return;
+    hpsgd_recall(h);
+    weft_reduce_cancel(&h->reduce);
+    weft_group_close(&h->group);
+    h->state = HPSGD_CLOSED;
+    h->magic = 0;
+}
+
+#if defined __clang__
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined __GNUC__
+#pragma GCC pop_options
+#elif defined _MSC_VER
+#pragma fp_contract(on)
+#pragma float_control(pop)
+#endif
+
+#endif /* HPSGD_IMPLEMENTATION */
+
+#else /* WEFT_ELEMENT */
+
+/* ---- src/weft/kernels/body.h: section -------------------------------------------------------- */
+
+/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
+ * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
+ * (double tensors), and takes the vocabulary back. */
+#if WEFT_ELEMENT == 32
+#define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
+#define WEFT_T float
+#define WEFT_V WEFT_F
+#define WEFT_LANES WEFT_F_LANES
+#define WEFT_SET(a) WEFT_F_SET(a)
+#define WEFT_LOAD(p) WEFT_F_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_F_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_F_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_F_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_F_MUL(a, b)
+#define WEFT_DIV(a, b) WEFT_F_DIV(a, b)
+#define WEFT_NONFINITE(v) WEFT_F_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD32(p)
+#define WEFT_NARROW(p, v) WEFT_D_STORE32(p, v)
+#ifdef WEFT_D_STREAM32
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM32(p, v)
+#endif
+#define WEFT_MADD(sum, a, b) WEFT_D_MADD(sum, a, b)
+#define WEFT_BITS(p) WEFT_U_LOAD32(p)
+#ifdef WEFT_F_STREAM
+#define WEFT_STREAM(p, v) WEFT_F_STREAM(p, v)
+#endif
+#else
+#define WEFT_K(kernel) WEFT_SET_NAME(f64, kernel)
+#define WEFT_T double
+#define WEFT_V WEFT_D
+#define WEFT_LANES WEFT_D_LANES
+#define WEFT_SET(a) WEFT_D_SET(a)
+#define WEFT_LOAD(p) WEFT_D_LOAD(p)
+#define WEFT_STORE(p, v) WEFT_D_STORE(p, v)
+#define WEFT_ADD(a, b) WEFT_D_ADD(a, b)
+#define WEFT_SUB(a, b) WEFT_D_SUB(a, b)
+#define WEFT_MUL(a, b) WEFT_D_MUL(a, b)
+#define WEFT_DIV(a, b) WEFT_D_DIV(a, b)
+#define WEFT_NONFINITE(v) WEFT_D_NONFINITE(v)
+#define WEFT_WIDE(p) WEFT_D_LOAD(p)
+#define WEFT_NARROW(p, v) WEFT_D_STORE(p, v)
+#ifdef WEFT_D_STREAM
+#define WEFT_NARROW_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
+#define WEFT_MADD(sum, a, b) WEFT_D_ADD(sum, WEFT_D_MUL(a, b))
+#define WEFT_BITS(p) WEFT_U_LOAD64(p)
+#ifdef WEFT_D_STREAM
+#define WEFT_STREAM(p, v) WEFT_D_STREAM(p, v)
+#endif
+#endif
+
+/* WEFT_STEP(LOAD, STORE) does elements i .. i + WEFT_LANES - 1. WEFT_EACH runs it over whole vectors; the rest goes
+ * through padded copies, so that nothing outside of the arrays is touched. Iterations are independent, in place too.
+ * WEFT_EACH_OUT also knows an array that is only written, for WEFT_STEP(LOAD, STORE, OUT): if `stream` is set and the
+ * set can, its stores bypass the cache, from where it is aligned. */
+#if WEFT_LANES > 1
+#define WEFT_LOAD_REST(p) WEFT_K(load_rest)(p, part)
+#define WEFT_STORE_REST(p, v) WEFT_K(store_rest)(p, v, part)
+#define WEFT_EACH                                                                                                      \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)                                 \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)                                                                     \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_EACH_OUT(out)                                                                                             \
+    i = 0;                                                                                                             \
+    if (stream) {                                                                                                      \
+        size_t part = WEFT_K(unaligned)(out, n);                                                                       \
+        if (part) WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                          \
+        for (i = part; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STREAM)             \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                      \
+    }                                                                                                                  \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+
+/* How many of the n elements at p come before the first one that a whole vector can be streamed to. */
+WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
+    const size_t past = (size_t)(uintptr_t)p / sizeof(WEFT_T) % WEFT_LANES, m = past ? WEFT_LANES - past : 0;
+    return m < n ? m : n;
+}
+#else
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)                     \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
+    }
+#endif
+
+WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_LOAD(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
+    WEFT_T rest[WEFT_LANES];
+    WEFT_STORE(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#else
+#define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+#define WEFT_EACH_OUT(out)                                                                                             \
+    (void)stream;                                                                                                      \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys, int stream) {
+#ifdef WEFT_STREAM
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    size_t i;
+    if (stream) {
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, LOAD(x + i)); }
+        WEFT_EACH_OUT(y)
+#undef WEFT_STEP
+        return;
+    }
+#else
+    (void)stream;
+#endif
+    memmove(ys, xs, n * sizeof(WEFT_T));
+}
+
+WEFT_KERNEL void WEFT_K(scale)(size_t n, double a, const void *xs, void *ys, int stream) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE, OUT) { OUT(y + i, WEFT_MUL(va, LOAD(x + i))); }
+    WEFT_EACH_OUT(y)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(axpy)(size_t n, double a, const void *xs, void *ys) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T *y = (WEFT_T *)ys;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_ADD(LOAD(y + i), WEFT_MUL(va, LOAD(x + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(pull)(size_t n, double l, const void *cs, void *xs) {
+    const WEFT_T *c = (const WEFT_T *)cs;
+    WEFT_T *x = (WEFT_T *)xs;
+    const WEFT_V keep = WEFT_SET((WEFT_T)(1.0 - l)), take = WEFT_SET((WEFT_T)l);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(x + i, WEFT_ADD(WEFT_MUL(keep, LOAD(x + i)), WEFT_MUL(take, LOAD(c + i)))); }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *xs, void *backups, int stream) {
+    const WEFT_T *g = (const WEFT_T *)gs;
+    WEFT_T *x = (WEFT_T *)xs, *backup = (WEFT_T *)backups;
+    const WEFT_V va = WEFT_SET((WEFT_T)a);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE, OUT)                                                                                    \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        OUT(backup + i, was);                                                                                          \
+        STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
+    }
+    WEFT_EACH_OUT(backup)
+#undef WEFT_STEP
+}
+
+/* ---- replicas: x = the replica, w = the global model, a = w + carried * own = where this phase began ---- */
+
+WEFT_KERNEL uint64_t WEFT_K(replica_launch)(size_t n, const weft_phase *o, const void *sums, const void *owns, void *ws,
+                                            void *xs, void *outs, int stream) {
+    const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
+    WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs, *out = (WEFT_T *)outs;
+    const WEFT_T carry = (WEFT_T)o->carry;
+    const WEFT_V count = WEFT_SET((WEFT_T)o->count), beta = WEFT_SET(carry), carried = WEFT_SET((WEFT_T)o->carried);
+    uint64_t bad = 0;
+    size_t i;
+    if (sum && !own && carry == 0) { /* as a rule */
+#define WEFT_STEP(LOAD, STORE, OUT)                                                                                    \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(w + i), d = WEFT_SUB(LOAD(x + i), was);                                                \
+        const WEFT_V now = WEFT_ADD(was, WEFT_DIV(LOAD(sum + i), count));                                              \
+        STORE(w + i, now);                                                                                             \
+        STORE(x + i, now);                                                                                             \
+        OUT(out + i, d);                                                                                               \
+        bad += WEFT_NONFINITE(d);                                                                                      \
+    }
+        WEFT_EACH_OUT(out)
+#undef WEFT_STEP
+        return bad;
+    }
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        WEFT_V now = LOAD(w + i), from = now, d;                                                                       \
+        if (own) from = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                               \
+        d = WEFT_SUB(LOAD(x + i), from);                                                                               \
+        if (sum) {                                                                                                     \
+            now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
+            STORE(w + i, now);                                                                                         \
+        }                                                                                                              \
+        if (carry != 0) now = WEFT_ADD(now, WEFT_MUL(beta, d));                                                        \
+        STORE(x + i, now);                                                                                             \
+        STORE(out + i, d);                                                                                             \
+        bad += WEFT_NONFINITE(d);                                                                                      \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+    return bad;
+}
+
+WEFT_KERNEL void WEFT_K(replica_merge)(size_t n, const weft_phase *o, const void *sums, const void *owns, void *ws,
+                                       void *xs) {
+    const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
+    WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs;
+    const WEFT_V count = WEFT_SET((WEFT_T)o->count), carried = WEFT_SET((WEFT_T)o->carried);
+    const int progress = o->progress, again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        WEFT_V now = LOAD(w + i), d = now;                                                                             \
+        if (progress) {                                                                                                \
+            if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                         \
+            d = WEFT_SUB(LOAD(x + i), d);                                                                              \
+            if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                 \
+        }                                                                                                              \
+        if (sum) {                                                                                                     \
+            now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
+            STORE(w + i, now);                                                                                         \
+        }                                                                                                              \
+        STORE(x + i, progress ? WEFT_ADD(now, d) : now);                                                               \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(replica_residual)(size_t n, const weft_phase *o, const void *ws, const void *ds, const void *qs,
+                                          void *xs) {
+    const WEFT_T *w = (const WEFT_T *)ws, *d = (const WEFT_T *)ds, *q = (const WEFT_T *)qs;
+    WEFT_T *x = (WEFT_T *)xs;
+    const WEFT_T carry = (WEFT_T)o->carry;
+    const WEFT_V beta = WEFT_SET(carry);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V sent = LOAD(q + i);                                                                               \
+        WEFT_V from = LOAD(w + i);                                                                                     \
+        if (carry != 0) from = WEFT_ADD(from, WEFT_MUL(beta, sent));                                                   \
+        STORE(x + i, WEFT_ADD(from, WEFT_SUB(LOAD(d + i), sent)));                                                     \
+    }
+    WEFT_EACH
+#undef WEFT_STEP
+}
+
+/* One way over m elements of a sum: v = (started: sum +) w[0] * p[0] + ... of up to four sources, to the sums at hand,
+ * or the last time to the result. Returns how many of those are not finite. */
+#if WEFT_LANES > 1
+#define WEFT_AT_ONCE 4
+#define WEFT_SUM_GROUP 128
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    const WEFT_T *const p0 = p[0], *const p1 = p[1], *const p2 = p[2], *const p3 = p[3];
+    const WEFT_V w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
+    unsigned bad = 0;
+    size_t i, j = 0;
+#define WEFT_TERM(LOAD, q) v = WEFT_ADD(v, WEFT_MUL(w##q, LOAD(p##q + i)));
+#define WEFT_ONE(LOAD)
+#define WEFT_TWO(LOAD) WEFT_TERM(LOAD, 1)
+#define WEFT_THREE(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2)
+#define WEFT_FOUR(LOAD) WEFT_TERM(LOAD, 1) WEFT_TERM(LOAD, 2) WEFT_TERM(LOAD, 3)
+#define WEFT_STEP(LOAD, MORE, TO)                                                                                      \
+    {                                                                                                                  \
+        WEFT_V v = WEFT_MUL(w0, LOAD(p0 + i));                                                                         \
+        if (started) v = WEFT_ADD(sum[j], v);                                                                          \
+        MORE(LOAD)                                                                                                     \
+        TO(v)                                                                                                          \
+    }
+#define WEFT_TO_SUM(v) sum[j] = v;
+#define WEFT_TO_OUT(v) WEFT_STORE(out + i, v); bad += WEFT_NONFINITE(v);
+#define WEFT_TO_MEMORY(v) WEFT_STREAM(out + i, v); bad += WEFT_NONFINITE(v);
+/* the lanes that are padding hold zeros, or NaN if a weight is not finite: not counted */
+#define WEFT_TO_REST(v) WEFT_STORE_REST(out + i, v); bad += WEFT_NONFINITE(WEFT_LOAD_REST(out + i));
+#define WEFT_LOOP(MORE, TO)                                                                                            \
+    for (i = 0; m - i >= WEFT_LANES; i += WEFT_LANES, j++) WEFT_STEP(WEFT_LOAD, MORE, TO)                              \
+    if (i < m) {                                                                                                       \
+        const size_t part = m - i;                                                                                     \
+        if (out) WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_REST)                                                         \
+        else WEFT_STEP(WEFT_LOAD_REST, MORE, WEFT_TO_SUM)                                                              \
+    }
+#ifdef WEFT_STREAM
+#define WEFT_WAY(MORE)                                                                                                 \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else if (stream) { WEFT_LOOP(MORE, WEFT_TO_MEMORY) }                                                               \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#else
+#define WEFT_WAY(MORE)                                                                                                 \
+    (void)stream;                                                                                                      \
+    if (!out) { WEFT_LOOP(MORE, WEFT_TO_SUM) }                                                                         \
+    else { WEFT_LOOP(MORE, WEFT_TO_OUT) }
+#endif
+    if (count == 1) {
+        WEFT_WAY(WEFT_ONE)
+    } else if (count == 2) {
+        WEFT_WAY(WEFT_TWO)
+    } else if (count == 3) {
+        WEFT_WAY(WEFT_THREE)
+    } else {
+        WEFT_WAY(WEFT_FOUR)
+    }
+#undef WEFT_TERM
+#undef WEFT_ONE
+#undef WEFT_TWO
+#undef WEFT_THREE
+#undef WEFT_FOUR
+#undef WEFT_STEP
+#undef WEFT_TO_SUM
+#undef WEFT_TO_OUT
+#undef WEFT_TO_MEMORY
+#undef WEFT_TO_REST
+#undef WEFT_LOOP
+#undef WEFT_WAY
+    return bad;
+}
+
+#else
+/* One source at a time, in loops that a compiler can make vectors of. */
+#define WEFT_AT_ONCE 1
+#define WEFT_SUM_GROUP WEFT_GROUP
+WEFT_KERNEL unsigned WEFT_K(add_sources)(unsigned count, size_t m, const WEFT_T *const *p, const WEFT_V *w, WEFT_V *sum,
+                                         int started, WEFT_T *out, int stream) {
+    unsigned bad = 0;
+    size_t i;
+    (void)count, (void)stream;
+    if (started)
+        for (i = 0; i < m; i++) sum[i] = sum[i] + w[0] * p[0][i];
+    else
+        for (i = 0; i < m; i++) sum[i] = w[0] * p[0][i];
+    if (!out) return 0;
+    for (i = 0; i < m; i++) {
+        out[i] = sum[i];
+        bad += WEFT_NONFINITE(sum[i]);
+    }
+    return bad;
+}
+#endif
+
+/* Four sources at a time: memory gives more so than to eight streams at once. With more than that, a group of elements
+ * at a time, whose sums stay in the first-level cache; short groups, since memory likes those better, too. */
+WEFT_KERNEL uint64_t WEFT_K(weighted_sum)(size_t first, size_t n, size_t k, const double *w, const void *const *x,
+                                          void *outs, int stream) {
+    WEFT_T *out = (WEFT_T *)outs + first;
+    WEFT_V sum[WEFT_SUM_GROUP / WEFT_LANES], weight[WEFT_AT_ONCE];
+    const WEFT_T *p[WEFT_AT_ONCE];
+    uint64_t bad = 0;
+    size_t s, m;
+    unsigned q, count;
+    int at_once; /* all in one way, so that no sums are kept */
+    while (k && (WEFT_T)w[k - 1] == 0) k--;
+    if (!k) memset(out, 0, n * sizeof *out);
+    at_once = WEFT_LANES > 1 && k <= WEFT_AT_ONCE;
+    for (s = 0; s < k; s++)
+        if ((WEFT_T)w[s] == 0) at_once = 0;
+    for (; k && n; out += m, first += m, n -= m) {
+        int started = 0;
+        m = n;
+        if (!at_once && m > WEFT_SUM_GROUP) m = WEFT_SUM_GROUP;
+#ifdef WEFT_STREAM
+        if (stream && WEFT_K(unaligned)(out, n)) m = WEFT_K(unaligned)(out, n); /* the first time */
+#endif
+        for (s = 0; s < k; s += count) {
+            if ((WEFT_T)w[s] == 0) {
+                count = 1;
+                continue;
+            }
+            for (count = 1; count < WEFT_AT_ONCE && s + count < k && (WEFT_T)w[s + count] != 0;) count++;
+            for (q = 0; q < WEFT_AT_ONCE; q++) {
+                const size_t source = q < count ? s + q : s;
+                weight[q] = WEFT_SET((WEFT_T)w[source]);
+                p[q] = (const WEFT_T *)x[source] + first;
+            }
+            bad += WEFT_K(add_sources)(count, m, p, weight, sum, started, s + count == k ? out : NULL, stream);
+            started = 1;
+        }
+    }
+    return bad;
+}
+
+WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    uint64_t bad = 0;
+    while (n) {
+        const size_t m = n < WEFT_GROUP ? n : WEFT_GROUP, whole = m - m % WEFT_LANES;
+        unsigned group_bad = 0;
+        size_t i;
+        for (i = 0; i < whole; i += WEFT_LANES) group_bad += WEFT_NONFINITE(WEFT_LOAD(x + i));
+#if WEFT_LANES > 1
+        if (i < m) group_bad += WEFT_NONFINITE(WEFT_K(load_rest)(x + i, m - i));
+#endif
+        bad += group_bad;
+        x += m;
+        n -= m;
+    }
+    return bad;
+}
+
+/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
+#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
+
+/* DO(j) for each accumulator; written out, since compilers keep an array in registers only under constant indices. */
+#if WEFT_D_LANES == 8
+#define WEFT_EACH_SUM(DO) DO(0) DO(1)
+#elif WEFT_D_LANES == 4
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3)
+#elif WEFT_D_LANES == 2
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#else
+#define WEFT_EACH_SUM(DO) for (j = 0; j < WEFT_SUMS; j++) { DO(j) }
+#endif
+#if WEFT_D_LANES == 1
+#define WEFT_SUM_INDEX size_t j;
+#else
+#define WEFT_SUM_INDEX
+#endif
+#define WEFT_SUM_OF(lanes, j) WEFT_D_LOAD((lanes) + (j) * WEFT_D_LANES)
+#define WEFT_SUM_TO(lanes, j, sum) WEFT_D_STORE((lanes) + (j) * WEFT_D_LANES, sum);
+
+/* A step is 16 elements. The last ones are padded with zeros. */
+WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+    WEFT_D sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j) sum[j] = WEFT_MADD(sum[j], WEFT_WIDE(x + (j) * WEFT_D_LANES), WEFT_WIDE(y + (j) * WEFT_D_LANES));
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+WEFT_KERNEL void WEFT_K(sqnorm_block)(size_t n, const void *xs, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+    WEFT_D sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D v = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
+        sum[j] = WEFT_MADD(sum[j], v, v);                                                                              \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        x = rest;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, *const lanes_yy = lanes_xx + WEFT_LANES_OF_A_BLOCK;
+    WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
+    WEFT_D xy[WEFT_SUMS], xx[WEFT_SUMS], yy[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j)                                                                                                     \
+    xy[j] = WEFT_SUM_OF(lanes, j);                                                                                     \
+    xx[j] = WEFT_SUM_OF(lanes_xx, j);                                                                                  \
+    yy[j] = WEFT_SUM_OF(lanes_yy, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES), v = WEFT_WIDE(y + (j) * WEFT_D_LANES);                     \
+        xy[j] = WEFT_MADD(xy[j], u, v);                                                                                \
+        xx[j] = WEFT_MADD(xx[j], u, u);                                                                                \
+        yy[j] = WEFT_MADD(yy[j], v, v);                                                                                \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        y += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(rest + WEFT_LANES_OF_A_BLOCK, y, n * sizeof *y);
+        x = rest;
+        y = rest + WEFT_LANES_OF_A_BLOCK;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    WEFT_SUM_TO(lanes, j, xy[j])                                                                                       \
+    WEFT_SUM_TO(lanes_xx, j, xx[j])                                                                                    \
+    WEFT_SUM_TO(lanes_yy, j, yy[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+/* ---- sums over workers in f64: a few hundred columns at a time, which stay in the first-level cache ---- */
+
+/* Up to four sources; into s, or if `out` is not NULL, rounded, there. */
+WEFT_KERNEL void WEFT_K(sum_wide)(size_t n, size_t k, const double *w, const void *const *xs, double *s, int started,
+                                  void *outs, int stream) {
+    /* what is not used stands in for what is */
+    const WEFT_T *const x0 = (const WEFT_T *)xs[0], *const x1 = (const WEFT_T *)xs[k > 1 ? 1 : 0];
+    const WEFT_T *const x2 = (const WEFT_T *)xs[k > 2 ? 2 : 0], *const x3 = (const WEFT_T *)xs[k > 3 ? 3 : 0];
+    const double w0 = w[0], w1 = w[k > 1 ? 1 : 0], w2 = w[k > 2 ? 2 : 0], w3 = w[k > 3 ? 3 : 0];
+    const WEFT_D a0 = WEFT_D_SET(w0), a1 = WEFT_D_SET(w1), a2 = WEFT_D_SET(w2), a3 = WEFT_D_SET(w3);
+    WEFT_T *out = (WEFT_T *)outs;
+    size_t i = 0, m;
+#define WEFT_MORE(q) v = WEFT_D_ADD(v, WEFT_D_MUL(a##q, WEFT_WIDE(x##q + i)));
+#define WEFT_ONE_MORE(q) v = v + w##q * (double)x##q[i];
+#define WEFT_STEP(MORE, TO)                                                                                            \
+    {                                                                                                                  \
+        WEFT_D v = WEFT_D_MUL(a0, WEFT_WIDE(x0 + i));                                                                  \
+        if (started) v = WEFT_D_ADD(WEFT_D_LOAD(s + i), v);                                                           \
+        MORE                                                                                                           \
+        TO;                                                                                                            \
+    }
+#define WEFT_ONE(ONE_MORE)                                                                                             \
+    {                                                                                                                  \
+        double v = w0 * (double)x0[i];                                                                                 \
+        if (started) v = s[i] + v;                                                                                     \
+        ONE_MORE                                                                                                       \
+        if (out) out[i] = (WEFT_T)v;                                                                                   \
+        else s[i] = v;                                                                                                 \
+    }
+#if WEFT_D_LANES > 1
+#ifdef WEFT_NARROW_STREAM
+#define WEFT_SUM_STREAM(MORE)                                                                                          \
+    if (out && stream) {                                                                                               \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW_STREAM(out + i, v))               \
+    } else
+#else
+#define WEFT_SUM_STREAM(MORE)
+#endif
+#define WEFT_SUM(MORE, ONE_MORE)                                                                                       \
+    for (; i < m; i++) WEFT_ONE(ONE_MORE)                                                                              \
+    WEFT_SUM_STREAM(MORE)                                                                                              \
+    if (out) {                                                                                                         \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW(out + i, v))                      \
+    } else {                                                                                                           \
+        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_D_STORE(s + i, v))                       \
+    }                                                                                                                  \
+    for (; i < n; i++) WEFT_ONE(ONE_MORE)
+#else
+#define WEFT_SUM(MORE, ONE_MORE) for (i = 0; i < n; i++) WEFT_ONE(ONE_MORE)
+#endif
+    m = 0; /* how many columns come before whole vectors can be streamed */
+#ifdef WEFT_NARROW_STREAM
+    if (out && stream && (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES)
+        m = WEFT_D_LANES - (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES;
+    if (m > n) m = n;
+#endif
+    (void)m, (void)stream, (void)a0, (void)a1, (void)a2, (void)a3;
+    if (k == 1) {
+        WEFT_SUM(, )
+    } else if (k == 2) {
+        WEFT_SUM(WEFT_MORE(1), WEFT_ONE_MORE(1))
+    } else if (k == 3) {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2))
+    } else {
+        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2) WEFT_MORE(3), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2) WEFT_ONE_MORE(3))
+    }
+#undef WEFT_MORE
+#undef WEFT_ONE_MORE
+#undef WEFT_STEP
+#undef WEFT_ONE
+#undef WEFT_SUM
+#undef WEFT_SUM_STREAM
+}
+
+WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, double *lanes) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, wide[WEFT_LANES_OF_A_BLOCK];
+    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
+    WEFT_D xs_sum[WEFT_SUMS], xx_sum[WEFT_SUMS];
+    WEFT_SUM_INDEX
+#define WEFT_DO(j)                                                                                                     \
+    xs_sum[j] = WEFT_SUM_OF(lanes, j);                                                                                 \
+    xx_sum[j] = WEFT_SUM_OF(lanes_xx, j);
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
+        xs_sum[j] = WEFT_D_ADD(xs_sum[j], WEFT_D_MUL(u, WEFT_D_LOAD(s + (j) * WEFT_D_LANES)));                         \
+        xx_sum[j] = WEFT_MADD(xx_sum[j], u, u);                                                                        \
+    }
+    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
+        WEFT_EACH_SUM(WEFT_DO)
+        x += WEFT_LANES_OF_A_BLOCK;
+        s += WEFT_LANES_OF_A_BLOCK;
+    }
+    if (n) {
+        memset(rest, 0, sizeof rest);
+        memset(wide, 0, sizeof wide);
+        memcpy(rest, x, n * sizeof *x);
+        memcpy(wide, s, n * sizeof *s);
+        x = rest;
+        s = wide;
+        WEFT_EACH_SUM(WEFT_DO)
+    }
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    WEFT_SUM_TO(lanes, j, xs_sum[j])                                                                                   \
+    WEFT_SUM_TO(lanes_xx, j, xx_sum[j])
+    WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+}
+
+/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and
+ * what is read again is in the first-level cache. */
+WEFT_KERNEL void WEFT_K(gram_columns)(size_t columns, const WEFT_T *const *x, double *lanes) {
+    size_t i, at;
+    for (at = 0; at < WEFT_LANES_OF_A_BLOCK; at += WEFT_D_LANES) {
+        double *l = lanes + at;
+#if WEFT_D_LANES > 1
+#define WEFT_EACH_PAIR(DO)                                                                                             \
+    DO(aa, 0) DO(ab, 1) DO(ac, 2) DO(ad, 3) DO(bb, 4) DO(bc, 5) DO(bd, 6) DO(cc, 7) DO(cd, 8) DO(dd, 9)
+#define WEFT_DO(sum, p) WEFT_D sum = WEFT_D_LOAD(l + (p) * WEFT_LANES_OF_A_BLOCK);
+        WEFT_EACH_PAIR(WEFT_DO)
+#undef WEFT_DO
+        for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK) {
+            const WEFT_D a = WEFT_WIDE(x[0] + i), b = WEFT_WIDE(x[1] + i), c = WEFT_WIDE(x[2] + i);
+            const WEFT_D d = WEFT_WIDE(x[3] + i);
+            aa = WEFT_MADD(aa, a, a);
+            ab = WEFT_MADD(ab, a, b);
+            ac = WEFT_MADD(ac, a, c);
+            ad = WEFT_MADD(ad, a, d);
+            bb = WEFT_MADD(bb, b, b);
+            bc = WEFT_MADD(bc, b, c);
+            bd = WEFT_MADD(bd, b, d);
+            cc = WEFT_MADD(cc, c, c);
+            cd = WEFT_MADD(cd, c, d);
+            dd = WEFT_MADD(dd, d, d);
+        }
+#define WEFT_DO(sum, p) WEFT_D_STORE(l + (p) * WEFT_LANES_OF_A_BLOCK, sum);
+        WEFT_EACH_PAIR(WEFT_DO)
+#undef WEFT_DO
+#undef WEFT_EACH_PAIR
+#else /* little code where there are no vectors */
+        size_t u, v;
+        for (u = 0; u < 4; u++)
+            for (v = u; v < 4; v++, l += WEFT_LANES_OF_A_BLOCK)
+                for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK)
+                    *l = WEFT_MADD(*l, WEFT_WIDE(x[u] + i), WEFT_WIDE(x[v] + i));
+#endif
+    }
+}
+
+WEFT_KERNEL void WEFT_K(gram_block)(size_t n, const void *const *xs, double *lanes) {
+    const size_t whole = n - n % WEFT_LANES_OF_A_BLOCK;
+    WEFT_T rest[4 * WEFT_LANES_OF_A_BLOCK];
+    const WEFT_T *x[4];
+    size_t i;
+    for (i = 0; i < 4; i++) x[i] = (const WEFT_T *)xs[i];
+    WEFT_K(gram_columns)(whole, x, lanes);
+    if (n == whole) return;
+    memset(rest, 0, sizeof rest);
+    for (i = 0; i < 4; i++) {
+        memcpy(rest + i * WEFT_LANES_OF_A_BLOCK, x[i] + whole, (n - whole) * sizeof *rest);
+        x[i] = rest + i * WEFT_LANES_OF_A_BLOCK;
+    }
+    WEFT_K(gram_columns)(WEFT_LANES_OF_A_BLOCK, x, lanes);
+}
+
+/* Sixteen elements at a time: their part of the norm, then their step. An element that is not finite makes its lane so;
+ * only then they are counted (lanes of f64 may also overflow: the count tells). */
+WEFT_KERNEL uint64_t WEFT_K(sgd_block)(size_t n, const weft_sgd *o, const void *gs, void *vs, void *xs, double *lanes) {
+    const WEFT_T *WEFT_RESTRICT g = (const WEFT_T *)gs;
+    WEFT_T *WEFT_RESTRICT v = (WEFT_T *)vs, *WEFT_RESTRICT x = (WEFT_T *)xs;
+    const WEFT_T decay = (WEFT_T)o->weight_decay, momentum = (WEFT_T)o->momentum;
+    const WEFT_V rate = WEFT_SET((WEFT_T)o->learning_rate), wd = WEFT_SET(decay), mu = WEFT_SET(momentum);
+    const int plain = momentum == 0, first = o->first, nesterov = o->nesterov;
+    size_t i = 0;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_V was = LOAD(x + i);                                                                                \
+        WEFT_V d = LOAD(g + i);                                                                                        \
+        if (decay != 0) d = WEFT_ADD(d, WEFT_MUL(wd, was));                                                            \
+        if (!plain) {                                                                                                  \
+            WEFT_V u = d;                                                                                              \
+            if (!first) u = WEFT_ADD(WEFT_MUL(mu, LOAD(v + i)), d);                                                    \
+            STORE(v + i, u);                                                                                           \
+            d = nesterov ? WEFT_ADD(d, WEFT_MUL(mu, u)) : u;                                                           \
+        }                                                                                                              \
+        STORE(x + i, WEFT_SUB(was, WEFT_MUL(rate, d)));                                                                \
+    }
+#if WEFT_LANES > 1
+    {
+        WEFT_D sum[WEFT_SUMS];
+        size_t end;
+#define WEFT_DO(j) sum[j] = WEFT_SUM_OF(lanes, j);
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+#define WEFT_DO(j)                                                                                                     \
+    {                                                                                                                  \
+        const WEFT_D u = WEFT_WIDE(g + i + (j) * WEFT_D_LANES);                                                        \
+        sum[j] = WEFT_MADD(sum[j], u, u);                                                                              \
+    }
+        while (n - i >= WEFT_LANES_OF_A_BLOCK) {
+            WEFT_EACH_SUM(WEFT_DO)
+            for (end = i + WEFT_LANES_OF_A_BLOCK; i < end; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+        }
+#undef WEFT_DO
+#define WEFT_DO(j) WEFT_SUM_TO(lanes, j, sum[j])
+        WEFT_EACH_SUM(WEFT_DO)
+#undef WEFT_DO
+    }
+    WEFT_K(sqnorm_block)(n - i, g + i, lanes);
+    for (; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
+    if (i < n) {
+        const size_t part = n - i;
+        WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST)
+    }
+#else
+    WEFT_K(sqnorm_block)(n, gs, lanes);
+    WEFT_EACH
+#endif
+#undef WEFT_STEP
+    for (i = 0; i < WEFT_LANES_OF_A_BLOCK; i++)
+        if (!weft_is_finite(lanes[i])) return WEFT_K(count_nonfinite)(n, gs);
+    return 0;
+}
+
+/* ---- the replica hash ---- */
+WEFT_KERNEL uint64_t WEFT_K(hash)(size_t n, uint64_t first, const void *xs) {
+    const WEFT_T *x = (const WEFT_T *)xs;
+    const size_t whole = n - n % WEFT_D_LANES;
+    uint64_t lanes[WEFT_D_LANES], sum = 0;
+    size_t i, j;
+    WEFT_U key, total = WEFT_U_SET(0);
+    const WEFT_U step = WEFT_U_SET(WEFT_HASH_KEY * WEFT_D_LANES);
+    for (j = 0; j < WEFT_D_LANES; j++) lanes[j] = WEFT_HASH_KEY * (first + j + 1);
+    key = WEFT_U_LOAD64(lanes);
+    for (i = 0; i < whole; i += WEFT_D_LANES) {
+        WEFT_U z = WEFT_U_ADD(WEFT_BITS(x + i), key);
+        key = WEFT_U_ADD(key, step);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 30)), WEFT_HASH_MUL1);
+        z = WEFT_U_MUL(WEFT_U_XOR(z, WEFT_U_SHR(z, 27)), WEFT_HASH_MUL2);
+        total = WEFT_U_ADD(total, WEFT_U_XOR(z, WEFT_U_SHR(z, 31)));
+    }
+    WEFT_U_STORE64(lanes, total);
+    for (j = 0; j < WEFT_D_LANES; j++) sum += lanes[j];
+#if WEFT_D_LANES > 1
+    for (; i < n; i++) {
+        uint64_t bits = 0;
+#if WEFT_ELEMENT == 32
+        uint32_t half;
+        memcpy(&half, x + i, sizeof half);
+        bits = half;
+#else
+        memcpy(&bits, x + i, sizeof bits);
+#endif
+        sum += weft_mix(bits + WEFT_HASH_KEY * (first + i + 1));
+    }
+#endif
+    return sum;
+}
+
+#if WEFT_ELEMENT == 32
+/* ---- 16-bit types: WEFT_I holds WEFT_F_LANES 32-bit integers ---- */
+#if WEFT_LANES > 1
+WEFT_KERNEL WEFT_I WEFT_K(load16_rest)(const uint16_t *p, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    memset(rest, 0, sizeof rest);
+    memcpy(rest, p, m * sizeof *p);
+    return WEFT_I_LOAD16(rest);
+}
+
+WEFT_KERNEL void WEFT_K(store16_rest)(uint16_t *p, WEFT_I v, size_t m) {
+    uint16_t rest[WEFT_LANES];
+    WEFT_I_STORE16(rest, v);
+    memcpy(p, rest, m * sizeof *p);
+}
+#define WEFT_LOAD16_REST(p) WEFT_K(load16_rest)(p, part)
+#define WEFT_STORE16_REST(p, v) WEFT_K(store16_rest)(p, v, part)
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    for (i = 0; n - i >= WEFT_LANES; i += WEFT_LANES) WEFT_STEP(LOAD, STORE)                                           \
+    if (i < n) {                                                                                                       \
+        const size_t part = n - i;                                                                                     \
+        WEFT_STEP(LOAD_REST, STORE_REST)                                                                               \
+    }
+#else
+#define WEFT_EACH16(LOAD, LOAD_REST, STORE, STORE_REST)                                                                \
+    WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(LOAD, STORE)
+#endif
+
+WEFT_KERNEL void WEFT_K(from_bf16)(size_t n, const uint16_t *x, float *y) {
+    size_t i;
+#define WEFT_STEP(LOAD, STORE) { STORE(y + i, WEFT_I_TO_F(WEFT_I_SHL(LOAD(x + i), 16))); }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+WEFT_KERNEL void WEFT_K(to_bf16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), infinity = WEFT_I_SET(0x7F800000u), quiet = WEFT_I_SET(0x40u),
+                 half = WEFT_I_SET(0x7FFFu), one = WEFT_I_SET(1u);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), top = WEFT_I_SHR(b, 16);                                            \
+        const WEFT_I up = WEFT_I_ADD(b, WEFT_I_ADD(half, WEFT_I_AND(top, one)));                                       \
+        STORE(y + i, WEFT_I_SELECT(WEFT_I_GREATER(WEFT_I_AND(b, magnitude), infinity), WEFT_I_OR(top, quiet),          \
+                                   WEFT_I_SHR(up, 16)));                                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+
+/* Exponent and fraction move to where f32 has them, times 2^112 for the other bias; this makes subnormals right too. */
+WEFT_KERNEL void WEFT_K(from_f16)(size_t n, const uint16_t *x, float *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFu), sign = WEFT_I_SET(0x8000u), finite = WEFT_I_SET(0x0F7FFFFFu),
+                 infinity = WEFT_I_SET(0x0F800000u), exponent = WEFT_I_SET(0x7F800000u), nan = WEFT_I_SET(0x7FC00000u);
+    const WEFT_F bias = WEFT_I_TO_F(WEFT_I_SET(0x77800000u)); /* 2^112 */
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I h = LOAD(x + i), m = WEFT_I_SHL(WEFT_I_AND(h, magnitude), 13);                                    \
+        WEFT_I r = WEFT_F_TO_I(WEFT_F_MUL(WEFT_I_TO_F(m), bias));                                                      \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, finite), exponent, r);                                                     \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(m, nan), r);                                          \
+        STORE(y + i, WEFT_I_TO_F(WEFT_I_OR(r, WEFT_I_SHL(WEFT_I_AND(h, sign), 16))));                                  \
+    }
+    WEFT_EACH16(WEFT_I_LOAD16, WEFT_LOAD16_REST, WEFT_STORE, WEFT_STORE_REST)
+#undef WEFT_STEP
+}
+
+/* Normal results round in integers; subnormal ones by adding 0.5, whose last place is that of f16's smallest number. */
+WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
+    const WEFT_I magnitude = WEFT_I_SET(0x7FFFFFFFu), sign = WEFT_I_SET(0x8000u), one = WEFT_I_SET(1u),
+                 infinity = WEFT_I_SET(0x7F800000u), large = WEFT_I_SET(0x477FFFFFu), normal = WEFT_I_SET(0x38800000u),
+                 bias = WEFT_I_SET(0xC8000FFFu), minus_half = WEFT_I_SET(0xC1000000u), inf16 = WEFT_I_SET(0x7C00u),
+                 nan16 = WEFT_I_SET(0x7E00u), fraction = WEFT_I_SET(0x3FFu);
+    const WEFT_F half = WEFT_F_SET(0.5f);
+    size_t i;
+#define WEFT_STEP(LOAD, STORE)                                                                                         \
+    {                                                                                                                  \
+        const WEFT_I b = WEFT_F_TO_I(LOAD(x + i)), m = WEFT_I_AND(b, magnitude), top = WEFT_I_SHR(m, 13);              \
+        const WEFT_I tiny = WEFT_I_ADD(WEFT_F_TO_I(WEFT_F_ADD(WEFT_I_TO_F(m), half)), minus_half);                     \
+        WEFT_I r = WEFT_I_SHR(WEFT_I_ADD(m, WEFT_I_ADD(bias, WEFT_I_AND(top, one))), 13);                              \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(normal, m), tiny, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, large), inf16, r);                                                         \
+        r = WEFT_I_SELECT(WEFT_I_GREATER(m, infinity), WEFT_I_OR(nan16, WEFT_I_AND(top, fraction)), r);                \
+        STORE(y + i, WEFT_I_OR(r, WEFT_I_AND(WEFT_I_SHR(b, 16), sign)));                                               \
+    }
+    WEFT_EACH16(WEFT_LOAD, WEFT_LOAD_REST, WEFT_I_STORE16, WEFT_STORE16_REST)
+#undef WEFT_STEP
+}
+#undef WEFT_LOAD16_REST
+#undef WEFT_STORE16_REST
+#undef WEFT_EACH16
+#endif
+
+#undef WEFT_K
+#undef WEFT_T
+#undef WEFT_V
+#undef WEFT_LANES
+#undef WEFT_SET
+#undef WEFT_LOAD
+#undef WEFT_STORE
+#undef WEFT_ADD
+#undef WEFT_SUB
+#undef WEFT_MUL
+#undef WEFT_DIV
+#undef WEFT_NONFINITE
+#undef WEFT_WIDE
+#undef WEFT_NARROW
+#undef WEFT_NARROW_STREAM
+#undef WEFT_MADD
+#undef WEFT_BITS
+#undef WEFT_STREAM
+#undef WEFT_LOAD_REST
+#undef WEFT_STORE_REST
+#undef WEFT_EACH
+#undef WEFT_EACH_OUT
+#undef WEFT_SUM_GROUP
+#undef WEFT_AT_ONCE
+#undef WEFT_SUMS
+#undef WEFT_SUM_INDEX
+#undef WEFT_SUM_OF
+#undef WEFT_SUM_TO
+#undef WEFT_EACH_SUM
+#undef WEFT_ELEMENT
+
+#endif /* WEFT_ELEMENT */
+
+/* ---- licence ----
+ *
+ * MIT License
+ *
+ * Copyright (c) 2026 weft authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */
