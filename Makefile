@@ -60,8 +60,8 @@ CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster
                $(patsubst %,examples/train/%.c,data gemm glyphs model nn optim plot util values)
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
-# the kernels once more as C++ and as user code built for this machine: flags under which compilers fuse and reorder
-UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx
+# the kernels, and the codecs beside another header, once more as C++ and as user code built for this machine: flags under which compilers fuse and reorder
+UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx $(BUILD)/test/codec_cxx
 # test_kernels_fma is test_kernels at -O3, where gcc (bug 110027) takes the address sanitizer's own stack frames to be
 # aligned for 64-byte vectors, which they are not
 ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernels_fma.c,$(UNIT_SRC)))
@@ -173,6 +173,11 @@ $(BUILD)/test/kernels_cxx: tests/test_kernels.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CXX) -x c++ -std=gnu++17 $(INC) -Itests -O3 $(NATIVE) $(DEP) $(LDFLAGS) $< -x none $(CHECK) $(LIBS) -o $@
 
+$(BUILD)/test/codec_cxx: tests/test_codec.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(CXX) -x c++ -std=gnu++17 $(INC) -Itests -O3 $(NATIVE) -DBESIDE='"grawa.h"' $(DEP) $(LDFLAGS) $< -x none $(CHECK) \
+	    $(LIBS) -o $@
+
 $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
@@ -196,7 +201,7 @@ $(CARRIER): tests/carrier/codec_carrier.h src/amalgamate $(FOUNDATION)
 	@cp tests/carrier/codec_carrier.h $(BUILD)/carrier/src/
 	src/amalgamate $(BUILD)/carrier/src/codec_carrier.h > $@
 
-CARRIED := $(foreach p,$(UNIT) $(ASAN_UNIT) $(FUZZ) $(GOLDEN),$(if $(findstring codec,$(notdir $p)),$p))
+CARRIED := $(foreach p,$(UNIT) $(UNIT_AGAIN) $(ASAN_UNIT) $(FUZZ) $(GOLDEN),$(if $(findstring codec,$(notdir $p)),$p))
 $(CARRIED): $(CARRIER)
 $(CARRIED): INC += -I$(BUILD)/carrier
 

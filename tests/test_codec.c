@@ -4,6 +4,12 @@
 #define CODEC_CARRIER_IMPLEMENTATION
 #include "codec_carrier.h"
 
+/* A header that is implemented after this one. */
+#ifdef BESIDE
+#define GRAWA_IMPLEMENTATION
+#include BESIDE
+#endif
+
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,16 +147,16 @@ static vector vector_draw(weft_dtype t, size_t n, int kind) {
 }
 
 /* ---- a tensor through a codec, in chunks ---- */
-typedef struct chunk {
+typedef struct piece {
     size_t first, count, bytes;
     unsigned char *message; /* exactly `bytes`, so that a sanitizer sees what is read beyond */
-} chunk;
+} piece;
 
 typedef struct coded {
     weft_codec codec;
     weft_codec_job job;
     weft_codec_scale scale;
-    chunk *chunk;
+    piece *chunk;
     size_t chunks;
     uint64_t nonfinite;
     weft_detail d;
@@ -180,7 +186,7 @@ static coded code(const weft_codec_kernels *k, weft_codec codec, weft_codec_form
     c.job.key = key;
     s = weft_codec_measure(k, &c.job, &c.scale, &c.d);
     ck_assert_msg(s == WEFT_OK, "measure: %s, %s", weft_strerror(s), c.d.field);
-    c.chunk = (chunk *)calloc(data->n / 256 + 2, sizeof *c.chunk);
+    c.chunk = (piece *)calloc(data->n / 256 + 2, sizeof *c.chunk);
     for (at = 0; at < data->n || !c.chunks; at += c.chunk[c.chunks - 1].count) {
         size_t count = cuts == 0 ? data->n : cuts == 1 ? 256 : 256 * (1 + below(5));
         if (count > data->n - at) count = data->n - at;
@@ -191,12 +197,12 @@ static coded code(const weft_codec_kernels *k, weft_codec codec, weft_codec_form
     if (cuts > 1)
         for (i = c.chunks; i > 1; i--) {
             const size_t other = below(i);
-            const chunk t = c.chunk[i - 1];
+            const piece t = c.chunk[i - 1];
             c.chunk[i - 1] = c.chunk[other];
             c.chunk[other] = t;
         }
     for (i = 0; i < c.chunks; i++) {
-        chunk *h = &c.chunk[i];
+        piece *h = &c.chunk[i];
         const size_t most = weft_codec_bytes(&codec, data->dtype, data->n, h->count);
         unsigned char *p = (unsigned char *)room(most);
         s = weft_codec_encode(k, &c.job, &c.scale, h->first, h->count, p, most, &h->bytes, &c.nonfinite, &c.d);
@@ -214,7 +220,7 @@ static coded code(const weft_codec_kernels *k, weft_codec codec, weft_codec_form
 static void decode(const weft_codec_kernels *k, coded *c, const double *weight, vector *out) {
     size_t i;
     for (i = 0; i < c->chunks; i++) {
-        const chunk *h = &c->chunk[i];
+        const piece *h = &c->chunk[i];
         const weft_status s =
             weight ? weft_codec_decode_add(k, &c->codec, out->dtype, out->n, h->first, h->count, h->message, h->bytes,
                                            *weight, out->p, &c->d)

@@ -261,6 +261,78 @@ typedef struct weft_residuals {
 } weft_residuals;
 /*==== IMPLEMENTATION ====*/
 
+/* ---- the kernels of codecs ---- */
+
+/* f32 only, at most WEFT_GROUP elements a call. `t` has room for WEFT_GROUP. */
+typedef struct weft_codec_set {
+    /* t = z (form 0), z + kept (1) or z - kept (2). Returns the bits of the largest magnitude of t, NaN the largest. */
+    uint32_t (*gather)(size_t n, const void *z, const void *kept, int form, float *t);
+    /* code[i] = floor(t[i] * places / 2^24 + u), the first product less than 127 * 2^24, u drawn from `key` and i in
+     * steps of 2^-24; t is zero from n on, code has room for n rounded up to 16. form 1: kept = t - code * step; form
+     * 2: kept = kept + code * step */
+    void (*quantise)(size_t n, const float *t, float step, float places, uint64_t key, int form, void *kept,
+                     uint8_t *code);
+    /* add 0: out = code * step; else out = out + w * (code * step) */
+    void (*expand)(size_t n, const uint8_t *code, float step, float w, int add, void *out);
+    /* Which magnitudes' bits are greater than `least` and not greater than `most`: bit i % 32 of word i / 32; the rest
+     * of the last word is zero. Returns whether there are any. */
+    uint32_t (*between)(size_t n, const float *t, uint32_t least, uint32_t most, uint32_t *word);
+} weft_codec_set;
+
+typedef struct weft_codec_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_codec_set f32;
+} weft_codec_kernels;
+
+/* Random bits: i, multiplied, plus one half of the key; two rounds of shift and multiply, the other half of
+ * the key between them. */
+#define WEFT_DRAW_STEP 0x9E3779B9u
+#define WEFT_DRAW_MUL1 0x21F0AAADu
+#define WEFT_DRAW_MUL2 0xD35A2D97u
+
+/* Draw i of a block whose key this is: 32 bits, of which the upper 24 are used. */
+WEFT_FN uint32_t weft_draw(uint64_t key, uint32_t i) {
+    uint32_t x = i * WEFT_DRAW_STEP + (uint32_t)(key & 0xFFFFFFFFu);
+    x = (x ^ x >> 16) * WEFT_DRAW_MUL1 + (uint32_t)(key >> 32);
+    x = (x ^ x >> 15) * WEFT_DRAW_MUL2;
+    return x ^ x >> 15;
+}
+
+#define WEFT_CODEC_SET                                                                                                 \
+    {                                                                                                                  \
+        WEFT_SET_NAME(f32, codec_gather), WEFT_SET_NAME(f32, codec_quantise), WEFT_SET_NAME(f32, codec_expand),        \
+            WEFT_SET_NAME(f32, codec_between)                                                                          \
+    }
+#define WEFT_CODEC_TABLES(set, isa, fence)                                                                             \
+    static WEFT_UNUSED const weft_codec_kernels weft_codec_kernels_##set[2] = {                                        \
+        {&weft_kernels_##set[0], WEFT_CODEC_SET}, {&weft_kernels_##set[1], WEFT_CODEC_SET}};
+
+#define WEFT_FAMILY WEFT_CODEC_FAMILY
+#define WEFT_FAMILY_TABLES WEFT_CODEC_TABLES
+#include "kernels/sets.h"
+
+/* As weft_kernels_select. */
+WEFT_FN const weft_codec_kernels *weft_codec_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    switch (core->isa) {
+#ifdef WEFT_HAVE_X86
+    case WEFT_ISA_SSE2: return &weft_codec_kernels_sse2[core->stream];
+    case WEFT_ISA_AVX2: return &weft_codec_kernels_avx2[core->stream];
+    case WEFT_ISA_AVX512: return &weft_codec_kernels_avx512[core->stream];
+#endif
+#ifdef WEFT_HAVE_NEON
+    case WEFT_ISA_NEON: return &weft_codec_kernels_neon[core->stream];
+#endif
+#ifdef WEFT_HAVE_WASM
+    case WEFT_ISA_WASM: return &weft_codec_kernels_wasm[core->stream];
+#endif
+    default: return &weft_codec_kernels_serial[core->stream];
+    }
+}
+
+/* ---- values ---- */
+
 /* Bits of doubles and floats without their sign grow with the magnitude. */
 #define WEFT_CODEC_F32_INFINITY UINT64_C(0x7F800000)
 #define WEFT_CODEC_F64_INFINITY UINT64_C(0x7FF0000000000000)

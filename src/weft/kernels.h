@@ -145,24 +145,6 @@ typedef struct weft_replica_set {
     void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
 } weft_replica_set;
 
-/*==== WITH codec.h ====*/
-/* Of the codecs (codec.h): f32 only, at most WEFT_GROUP elements a call. `t` has room for WEFT_GROUP. */
-typedef struct weft_codec_set {
-    /* t = z (form 0), z + kept (1) or z - kept (2). Returns the bits of the largest magnitude of t, NaN the largest. */
-    uint32_t (*gather)(size_t n, const void *z, const void *kept, int form, float *t);
-    /* code[i] = floor(t[i] * places / 2^24 + u), the first product less than 127 * 2^24, u drawn from `key` and i in
-     * steps of 2^-24; t is zero from n on, code has room for n rounded up to 16. form 1: kept = t - code * step; form
-     * 2: kept = kept + code * step */
-    void (*quantise)(size_t n, const float *t, float step, float places, uint64_t key, int form, void *kept,
-                     uint8_t *code);
-    /* add 0: out = code * step; else out = out + w * (code * step) */
-    void (*expand)(size_t n, const uint8_t *code, float step, float w, int add, void *out);
-    /* Which magnitudes' bits are greater than `least` and not greater than `most`: bit i % 32 of word i / 32; the rest
-     * of the last word is zero. Returns whether there are any. */
-    uint32_t (*between)(size_t n, const float *t, uint32_t least, uint32_t most, uint32_t *word);
-} weft_codec_set;
-
-/*==== END WITH ====*/
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
     weft_isa isa;
@@ -190,13 +172,6 @@ typedef struct weft_replica_kernels {
     weft_replica_set f32, f64;
 } weft_replica_kernels;
 
-/*==== WITH codec.h ====*/
-typedef struct weft_codec_kernels {
-    const weft_kernels *core; /* of the same instruction set */
-    weft_codec_set f32;
-} weft_codec_kernels;
-
-/*==== END WITH ====*/
 /* What the vocabulary of an instruction set and the kernels over it have in common. */
 #define WEFT_LANES_OF_A_BLOCK 16
 #define WEFT_GROUP 256 /* elements that a kernel keeps on the stack: a multiple of 16 */
@@ -219,22 +194,6 @@ WEFT_FN uint64_t weft_mix(uint64_t z) {
     return z ^ z >> 31;
 }
 
-/*==== WITH codec.h ====*/
-/* The codecs' random bits: i, multiplied, plus one half of the key; two rounds of shift and multiply, the other half of
- * the key between them. */
-#define WEFT_DRAW_STEP 0x9E3779B9u
-#define WEFT_DRAW_MUL1 0x21F0AAADu
-#define WEFT_DRAW_MUL2 0xD35A2D97u
-
-/* Draw i of a block whose key this is: 32 bits, of which the upper 24 are used. */
-WEFT_FN uint32_t weft_draw(uint64_t key, uint32_t i) {
-    uint32_t x = i * WEFT_DRAW_STEP + (uint32_t)(key & 0xFFFFFFFFu);
-    x = (x ^ x >> 16) * WEFT_DRAW_MUL1 + (uint32_t)(key >> 32);
-    x = (x ^ x >> 15) * WEFT_DRAW_MUL2;
-    return x ^ x >> 15;
-}
-
-/*==== END WITH ====*/
 WEFT_FN uint32_t weft_load_u32(const void *p) {
     uint32_t v;
     memcpy(&v, p, sizeof v);
@@ -294,16 +253,6 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
     }
 #define WEFT_REPLICA_SET(e)                                                                                            \
     { WEFT_SET_NAME(e, replica_launch), WEFT_SET_NAME(e, replica_merge), WEFT_SET_NAME(e, replica_residual) }
-/*==== WITH codec.h ====*/
-#define WEFT_CODEC_SET                                                                                                 \
-    {                                                                                                                  \
-        WEFT_SET_NAME(f32, codec_gather), WEFT_SET_NAME(f32, codec_quantise), WEFT_SET_NAME(f32, codec_expand),        \
-            WEFT_SET_NAME(f32, codec_between)                                                                          \
-    }
-#define WEFT_CODEC_TABLES(set)                                                                                         \
-    static WEFT_UNUSED const weft_codec_kernels weft_codec_kernels_##set[2] = {                                        \
-        {&weft_kernels_##set[0], WEFT_CODEC_SET}, {&weft_kernels_##set[1], WEFT_CODEC_SET}};
-/*==== END WITH ====*/
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
@@ -317,6 +266,19 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
         {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
         {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
 
-#include "kernels/serial.h"
+#ifdef WEFT_HAVE_X86
+WEFT_FN void weft_x86_fence(void) {
+    _mm_sfence();
+}
+#endif
+
+/* Kernels come in families. Headers that are implemented in one unit may need different ones, so each is made where the
+ * file that needs it stands: here what all headers have, in codec.h what codecs need. */
+#define WEFT_CORE_FAMILY 1
+#define WEFT_CODEC_FAMILY 2
+
+#define WEFT_FAMILY WEFT_CORE_FAMILY
+#define WEFT_FAMILY_TABLES WEFT_SET_TABLES
+#include "kernels/sets.h"
 #include "kernels/dispatch.h"
 #include "kernels/drivers.h"

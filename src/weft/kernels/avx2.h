@@ -58,10 +58,12 @@
 #define WEFT_I_MAX(a, b) _mm256_max_epi32(a, b)
 #define WEFT_I_MASK(mask) (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(mask))
 
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY
 WEFT_KERNEL void weft_avx2_store8(uint8_t *p, __m256i v) {
     const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(half, half));
 }
+#endif
 /*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
@@ -69,9 +71,5 @@ WEFT_KERNEL void weft_avx2_store8(uint8_t *p, __m256i v) {
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
-/*==== WITH codec.h ====*/
-WEFT_CODEC_TABLES(avx2)
-/*==== END WITH ====*/
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
+#undef WEFT_SET_NAME

@@ -50,9 +50,5 @@
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
-/*==== WITH codec.h ====*/
-WEFT_CODEC_TABLES(avx512)
-/*==== END WITH ====*/
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
+#undef WEFT_SET_NAME

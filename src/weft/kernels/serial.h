@@ -1,5 +1,5 @@
 /* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
- * body.h for each element type, take the vocabulary back.
+ * body.h for each element type, make the tables. All of it is read once for each family of kernels.
  *
  *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
  *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
@@ -12,7 +12,7 @@
  * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
  * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
  * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
- * for WEFT_SET_TABLES, a function that makes such stores visible to other threads before anything that follows (else
+ * for the tables, a function that makes such stores visible to other threads before anything that follows (else
  * NULL). */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
@@ -85,9 +85,5 @@
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
-/*==== WITH codec.h ====*/
-WEFT_CODEC_TABLES(serial)
-/*==== END WITH ====*/
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(serial, WEFT_ISA_SERIAL, NULL)
+#undef WEFT_SET_NAME

@@ -82,6 +82,7 @@
 #define WEFT_I_MAX(a, b) weft_sse2_select(_mm_cmpgt_epi32(a, b), a, b)
 #define WEFT_I_MASK(mask) (unsigned)_mm_movemask_ps(_mm_castsi128_ps(mask))
 
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY
 WEFT_KERNEL __m128i weft_sse2_mul32(__m128i a, __m128i b) {
     const __m128i even = _mm_mul_epu32(a, b), odd = _mm_mul_epu32(_mm_srli_epi64(a, 32), _mm_srli_epi64(b, 32));
     return _mm_unpacklo_epi32(_mm_shuffle_epi32(even, 0x08), _mm_shuffle_epi32(odd, 0x08));
@@ -99,20 +100,19 @@ WEFT_KERNEL void weft_sse2_store8(uint8_t *p, __m128i v) {
     packed = _mm_cvtsi128_si32(_mm_packs_epi16(v, v));
     memcpy(p, &packed, sizeof packed);
 }
+#endif
 /*==== END WITH ====*/
 
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL __m128i weft_sse2_select(__m128i mask, __m128i a, __m128i b) {
     return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
 }
+#endif
 
 #define WEFT_ELEMENT 32
 #include "body.h"
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
-/*==== WITH codec.h ====*/
-WEFT_CODEC_TABLES(sse2)
-/*==== END WITH ====*/
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
+#undef WEFT_SET_NAME

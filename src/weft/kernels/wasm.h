@@ -68,10 +68,12 @@
 #define WEFT_I_MAX(a, b) wasm_u32x4_max(a, b)
 #define WEFT_I_MASK(mask) (unsigned)wasm_i32x4_bitmask(mask)
 
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY
 WEFT_KERNEL void weft_wasm_store8(uint8_t *p, v128_t v) {
     v = wasm_i16x8_narrow_i32x4(v, v);
     wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(v, v), 0);
 }
+#endif
 /*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
@@ -79,9 +81,5 @@ WEFT_KERNEL void weft_wasm_store8(uint8_t *p, v128_t v) {
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
-/*==== WITH codec.h ====*/
-WEFT_CODEC_TABLES(wasm)
-/*==== END WITH ====*/
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
+#undef WEFT_SET_NAME
