@@ -258,6 +258,7 @@ static cJSON *parse(golden *g, const char *path) {
 
 int main(int argc, char **argv) {
     int i, failed = argc < 2;
+    uint64_t checks = 0, misses = 0;
     if (argc < 2) fputs("usage: golden-codec FILE...\n", stderr);
     for (i = 1; i < argc; i++) {
         golden g;
@@ -275,6 +276,9 @@ int main(int argc, char **argv) {
         printf("%s %s: %llu checks, worst %.3g of the tolerance%s%s\n", g.misses ? "FAILED" : "ok", g.path,
                (unsigned long long)g.checks, g.worst, g.misses ? ": " : "", g.why);
         failed |= g.misses != 0;
+        checks += g.checks;
+        misses += g.misses;
     }
+    printf("%d files, %llu checks, %llu missed\n", argc - 1, (unsigned long long)checks, (unsigned long long)misses);
     return failed;
 }

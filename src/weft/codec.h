@@ -33,13 +33,15 @@
  *
  * Q8, Q4 and QSGD are unbiased: the expectation over u of C(t) is t, but for the rounding of f32. (QSGD with `biased`
  * multiplies C(t) by 1 / (1 + min(n / s^2, sqrt(n) / s)), which makes it a contraction. Q8 and Q4 saturate where
- * |t| is within 1 % of the largest float.) How far C(t) is from t, E|C(t) - t|^2 <= c |t|^2:
+ * |t| is within 1 % of the largest float; QSGD of f64 sends zeros where the squares of all elements underflow.)
+ * How far C(t) is from t, E|C(t) - t|^2 <= c |t|^2:
  *   Q8, Q4    c = (sqrt(1 + 255 / s^2) - 1) / 2: 0.0039 and 0.746 (s = 127 and 7); derived here: with m = |t|_inf, the
  *             largest itself is exact, the others at fraction f of a step err by f (1 - f) against f^2, worst over f.
  *             Where a step would be below 2^-100, it is 2^-100 and c does not hold
  *   QSGD      c = min(n / s^2, sqrt(n) / s) (op. cit., theorem 3.2); `biased`: c / (1 + c)
  *   TOPK      c = 1 - k / n (S. Stich et al., Sparsified SGD with memory, arXiv 1809.07599)
  *   SIGN      c = 1 - |t|_1^2 / (n |t|_2^2) (S. Karimireddy et al., Error feedback fixes SignSGD, arXiv 1901.09847)
+ *
  * ---- What is lost, and what is not ----
  *
  * An encoder works in one of three forms, on data z and what it keeps from call to call (one number an element: f64
@@ -60,7 +62,7 @@
  *
  * An element of z that is NaN or infinite, or becomes so on the way to t, is counted and left out: FEEDBACK codes what
  * was kept for it, the other forms code 0. Whether the round goes on is the host's choice. Decoders refuse messages
- * that hold or make a value that is not finite.
+ * in which C(t) is not finite everywhere; what rounding to f16 or adding then makes of it they do not look at.
  *
  * ---- Use ----
  *
@@ -207,8 +209,8 @@ WEFT_INLINE size_t weft_codec_sent(const weft_codec *c, size_t n) {
 }
 
 /* Bytes of the largest message for a chunk of `count` elements of a tensor that has n of this type; a message is no
- * shorter but for TOPK in chunks (encode tells) and SIGN without zeros. SIZE_MAX: the size does not fit, or the codec
- * or type is none. */
+ * shorter but for TOPK in chunks (encode tells) and SIGN without zeros. SIZE_MAX: the size does not fit (TOPK: 2^32
+ * elements or more), or the codec or type is none. */
 WEFT_INLINE size_t weft_codec_bytes(const weft_codec *c, weft_dtype dtype, size_t n, size_t count) {
     const size_t value = dtype == WEFT_F64 ? 8 : 4, blocks = count / WEFT_CODEC_BLOCK + (count % WEFT_CODEC_BLOCK != 0);
     const size_t most = SIZE_MAX / 32; /* no element takes more than 16 bytes and its part of what a block takes */
@@ -297,6 +299,9 @@ WEFT_FN uint32_t weft_draw(uint64_t key, uint32_t i) {
     x = (x ^ x >> 15) * WEFT_DRAW_MUL2;
     return x ^ x >> 15;
 }
+
+/* The indices of lanes, for those who draw several numbers at a time. */
+static WEFT_UNUSED const uint16_t weft_draw_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 #define WEFT_CODEC_SET                                                                                                 \
     {                                                                                                                  \
@@ -712,7 +717,7 @@ WEFT_FN WEFT_NOINLINE weft_codec_place weft_codec_rank(const weft_codec_kernels 
                                                        size_t stride, size_t rank, uint64_t low, uint64_t high) {
     const int wide = j->dtype == WEFT_F64;
     const uint64_t infinity = wide ? WEFT_CODEC_F64_INFINITY : WEFT_CODEC_F32_INFINITY;
-    size_t histogram[WEFT_CODEC_BINS], above = 0, bin, at, m, i;
+    size_t histogram[WEFT_CODEC_BINS], above = 0, bin, at, step, m, i;
     uint32_t word[WEFT_GROUP / 32];
     int counted = 0; /* `above` are known to lie above the range */
     weft_codec_values t;
@@ -725,8 +730,10 @@ WEFT_FN WEFT_NOINLINE weft_codec_place weft_codec_rank(const weft_codec_kernels 
         while ((high - low - 1) >> shift >= WEFT_CODEC_BINS) shift++;
         memset(histogram, 0, sizeof histogram);
         if (!counted) above = 0;
-        for (at = 0; at<j->count; at = stride>(j->count - at) / WEFT_GROUP ? j->count : at + stride * WEFT_GROUP) {
-            m = j->count - at < WEFT_GROUP ? j->count - at : WEFT_GROUP;
+        for (at = 0; at < j->count; at += step) {
+            const size_t left = j->count - at;
+            step = left / WEFT_GROUP < stride ? left : stride * WEFT_GROUP;
+            m = left < WEFT_GROUP ? left : WEFT_GROUP;
             if (!weft_codec_sift(k, j, at, m, low, counted ? high : weft_codec_no_magnitude(j->dtype), &t, &f, word,
                                  &nonfinite))
                 continue;
@@ -852,6 +859,7 @@ WEFT_FN int weft_codec_fits(double step, double s, int wide) {
 /* What the job says, but for the codec itself. */
 WEFT_FN weft_status weft_codec_job_check(const weft_codec_job *j, weft_detail *d) {
     const size_t each = weft_dtype_bytes(j->dtype), kept = weft_codec_value_bytes(j->dtype);
+    if (!j->codec) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("job.codec"), 1, 0);
     if (weft_codec_check(j->codec, d) != WEFT_OK) return d->status;
     if (!each) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("job.dtype"), WEFT_F16, (uint64_t)j->dtype);
     if ((unsigned)j->form > WEFT_CODEC_DIFFERENCE)
@@ -1053,6 +1061,7 @@ WEFT_FN weft_status weft_codec_encode(const weft_codec_kernels *k, const weft_co
     need = weft_codec_bytes(j->codec, j->dtype, j->count, count);
     if (capacity < need) return weft_refuse(d, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, capacity);
     if (count == 0) return WEFT_OK;
+    if (!message) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("message"), need, 0);
     memset(&r, 0, sizeof r);
     r.codec = j->codec;
     r.dtype = j->dtype;
@@ -1174,7 +1183,7 @@ WEFT_FN weft_status weft_codec_encode_tensor(const weft_codec_kernels *k, const 
     uint64_t bad = 0;
     *bytes = 0;
     if (weft_codec_job_check(j, d) != WEFT_OK) return d->status;
-    if (weft_codec_topk_at_once(k, j, (unsigned char *)message, capacity, bytes, &bad)) {
+    if (message && weft_codec_topk_at_once(k, j, (unsigned char *)message, capacity, bytes, &bad)) {
         if (nonfinite) *nonfinite += bad;
         return WEFT_OK;
     }
@@ -1248,6 +1257,18 @@ WEFT_FN weft_status weft_codec_message_check(const weft_codec_kernels *k, weft_c
     return finite ? WEFT_OK : weft_refuse(d, WEFT_ERR_NONFINITE, WEFT_TEXT("message"), 0, 1);
 }
 
+/* As weft_codec_add_pairs, for 16-bit types. */
+WEFT_FN void weft_codec_add_narrow_pairs(const weft_codec_kernels *k, weft_dtype dtype, const unsigned char *p,
+                                         const unsigned char *end, double weight, uint16_t *out) {
+    for (; p < end; p += 8) {
+        uint16_t *half = out + weft_get32(p);
+        float v;
+        (dtype == WEFT_BF16 ? k->core->bf16_to_f32 : k->core->f16_to_f32)(1, half, &v);
+        v += (float)weight * weft_bits_f32(weft_get32(p + 4));
+        (dtype == WEFT_BF16 ? k->core->f32_to_bf16 : k->core->f32_to_f16)(1, &v, half);
+    }
+}
+
 /* Both ways to decode: add 0 stores. */
 WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const weft_codec *c, weft_dtype dtype,
                                             size_t n, size_t first, size_t count, const void *message, size_t bytes,
@@ -1262,7 +1283,8 @@ WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const w
     if (weft_codec_check(c, d) != WEFT_OK) return d->status;
     if (!each || weft_codec_bytes(c, dtype, n, n) == SIZE_MAX)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("dtype or size"), WEFT_F16, (uint64_t)dtype);
-    if (!weft_is_finite(weight))
+    if (!message && bytes) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("message"), bytes, 0);
+    if (!weft_is_finite(weight) || (!wide && (weight > WEFT_CODEC_F32_MAX || weight < -WEFT_CODEC_F32_MAX)))
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("weight"), 0, weft_double_bits(weight));
     if (weft_codec_range(n, first, count, d) != WEFT_OK) return d->status;
     if (count && (!out || (uintptr_t)out % each))
@@ -1274,8 +1296,11 @@ WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const w
     r.bytes = bytes;
     r.p = (const unsigned char *)message;
     if (weft_codec_message_check(k, &r, n, d) != WEFT_OK) return d->status;
-    if (c->kind == WEFT_CODEC_TOPK && add && !narrow) { /* only what was sent */
-        weft_codec_add_pairs(r.p, r.p + bytes, each, weight, (unsigned char *)out + first * each);
+    if (c->kind == WEFT_CODEC_TOPK && add) { /* only what was sent */
+        if (narrow)
+            weft_codec_add_narrow_pairs(k, dtype, r.p, r.p + bytes, weight, (uint16_t *)out + first);
+        else
+            weft_codec_add_pairs(r.p, r.p + bytes, each, weight, (unsigned char *)out + first * each);
         return WEFT_OK;
     }
     for (at = 0; at < count; at += m) {

@@ -48,13 +48,9 @@ WEFT_KERNEL void WEFT_K(codec_quantise)(size_t n, const float *t, float step, fl
     const WEFT_F vstep = WEFT_F_SET(step), vplaces = WEFT_F_SET(places);
     const WEFT_I high = WEFT_I_SET((uint32_t)(key >> 32)), mul1 = WEFT_I_SET(WEFT_DRAW_MUL1),
                  mul2 = WEFT_I_SET(WEFT_DRAW_MUL2), next = WEFT_I_SET(WEFT_DRAW_STEP * WEFT_LANES);
-    uint32_t start[WEFT_LANES];
-    float first[WEFT_LANES];
-    WEFT_I count;
+    WEFT_I count = WEFT_I_MUL(WEFT_I_LOAD16(weft_draw_lanes), WEFT_I_SET(WEFT_DRAW_STEP));
     size_t i;
-    for (i = 0; i < WEFT_LANES; i++) start[i] = (uint32_t)i * WEFT_DRAW_STEP + (uint32_t)(key & 0xFFFFFFFFu);
-    memcpy(first, start, sizeof first);
-    count = WEFT_F_TO_I(WEFT_F_LOAD(first));
+    count = WEFT_I_ADD(count, WEFT_I_SET((uint32_t)(key & 0xFFFFFFFFu)));
 /* t is read in whole vectors: it has room for them */
 #define WEFT_CODE                                                                                                      \
     const WEFT_F v = WEFT_F_LOAD(t + i);                                                                               \
