@@ -67,18 +67,21 @@
  * ---- Use ----
  *
  *   weft_codec c = weft_codec_q8();
- *   weft_codec_job j;                               // one tensor
+ *   const weft_codec_kernels *k = weft_codec_kernels_select(WEFT_ISA_AUTO, 0);
+ *   weft_residuals r;                               // memory for a whole model: weft_residuals_init
+ *   weft_codec_job j;                               // one tensor, in every round
  *   memset(&j, 0, sizeof j);
- *   j.codec = &c; j.form = WEFT_CODEC_FEEDBACK; j.data = gradient; j.kept = residual; j.count = n;
+ *   j.codec = &c; j.form = WEFT_CODEC_FEEDBACK; j.dtype = WEFT_F32; j.data = gradient; j.count = n;
+ *   j.kept = weft_residuals_at(&r, tensor, 0);
  *   j.key = weft_codec_key(seed, round, my_rank, tensor);
  *   capacity = weft_codec_bytes(&c, j.dtype, n, n);  // the most that it takes
- *   s = weft_codec_encode_tensor(kernels, &j, message, capacity, &bytes, NULL, &detail);
+ *   s = weft_codec_encode_tensor(k, &j, message, capacity, &bytes, NULL, &detail);
  *   ...
- *   s = weft_codec_decode_add(kernels, &c, WEFT_F32, n, 0, n, message, bytes, weight, sum, &detail);
+ *   s = weft_codec_decode_add(k, &c, WEFT_F32, n, 0, n, message, bytes, weight, sum, &detail);
  *
- * For chunks there are weft_codec_measure and weft_codec_encode. These, and all that decodes or keeps residuals, have
- * internal linkage: they are there in the unit that defines an X_IMPLEMENTATION, which has the kernels
- * (weft_codec_kernels_select). */
+ * For chunks there are weft_codec_measure and weft_codec_encode. The verbs stand where they are defined, with what they
+ * promise. They need no object of an algorithm and no transport, but have internal linkage: they are there in the unit
+ * that defines the X_IMPLEMENTATION of a header that carries this file. */
 typedef enum weft_codec_kind {
     WEFT_CODEC_IDENTITY = 0,
     WEFT_CODEC_BF16 = 1,
