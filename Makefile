@@ -60,8 +60,9 @@ CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster
                $(patsubst %,examples/train/%.c,data gemm glyphs model nn optim plot util values)
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
-# the kernels once more as C++ and as user code built for this machine: flags under which compilers fuse and reorder
-UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx
+# the kernels, and the codecs beside another header, once more as C++ and as user code built for this machine: flags
+# under which compilers fuse and reorder
+UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx $(BUILD)/test/codec_cxx
 # test_kernels_fma is test_kernels at -O3, where gcc (bug 110027) takes the address sanitizer's own stack frames to be
 # aligned for 64-byte vectors, which they are not
 ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernels_fma.c,$(UNIT_SRC)))
@@ -74,7 +75,7 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
         tsan-programs fuzz-programs golden-programs mutants cross bench bench-kernels bench-collectives bench-subspace \
-        bench-linreg bench-sim bench-stragglers bench-overlap bench-deps deps install uninstall clean
+        bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-deps deps install uninstall clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
@@ -91,7 +92,7 @@ help:
 	@echo 'make check-headers   fail if they are stale'
 	@echo 'make bench           all benchmarks, results into bench/results/ (some minutes; the machine should be idle)'
 	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap'
-	@echo '                     one of them; with BENCH_ARGS=--quick: a look; --help: what else'
+	@echo '     bench-codecs    one of them; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean           remove build/'
@@ -152,7 +153,7 @@ BENCH = +@$(MAKE) --no-print-directory -f bench/Makefile BUILD='$(BUILD)' BENCH_
 bench:
 	$(BENCH) all
 
-bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap:
+bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs:
 	$(BENCH) run-$(@:bench-%=%)
 
 bench-deps:
@@ -173,6 +174,11 @@ $(BUILD)/test/kernels_cxx: tests/test_kernels.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CXX) -x c++ -std=gnu++17 $(INC) -Itests -O3 $(NATIVE) $(DEP) $(LDFLAGS) $< -x none $(CHECK) $(LIBS) -o $@
 
+$(BUILD)/test/codec_cxx: tests/test_codec.c Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(CXX) -x c++ -std=gnu++17 $(INC) -Itests -O3 $(NATIVE) -DBESIDE='"grawa.h"' $(DEP) $(LDFLAGS) $< -x none $(CHECK) \
+	    $(LIBS) -o $@
+
 $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
@@ -188,6 +194,17 @@ $(FUZZ): $(BUILD)/fuzz/%: tests/%.c Makefile
 $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CJSON) $(LIBS) -o $@
+
+# The codecs, while no header carries them: one for their tests alone.
+CARRIER := $(BUILD)/carrier/codec_carrier.h
+$(CARRIER): tests/carrier/codec_carrier.h src/amalgamate $(FOUNDATION)
+	@rm -rf $(BUILD)/carrier && mkdir -p $(BUILD)/carrier/src && cp -R src/weft $(BUILD)/carrier/src/
+	@cp tests/carrier/codec_carrier.h $(BUILD)/carrier/src/
+	src/amalgamate $(BUILD)/carrier/src/codec_carrier.h > $@
+
+CARRIED := $(foreach p,$(UNIT) $(UNIT_AGAIN) $(ASAN_UNIT) $(FUZZ) $(GOLDEN),$(if $(findstring codec,$(notdir $p)),$p))
+$(CARRIED): $(CARRIER)
+$(CARRIED): INC += -I$(BUILD)/carrier
 
 unit-programs: $(UNIT) $(UNIT_AGAIN)
 asan-programs: $(ASAN_UNIT)

@@ -114,7 +114,7 @@
  * stopped. subspace_leave sees to that by itself. Where threads come and go as they like, ask for
  * SUBSPACE_PLAN_EXCHANGE. */
 
-#ifndef WEFT_ELEMENT /* defined only while this file includes itself: see its end */
+#if !defined WEFT_ELEMENT && !defined WEFT_FAMILY /* defined only while this file includes itself: see its end */
 
 /* What this file is called, if you rename it: it includes itself by this name. */
 #ifndef SUBSPACE_HEADER
@@ -1363,531 +1363,23 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
         {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
         {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
 
-/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
- * body.h for each element type, take the vocabulary back.
- *
- *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
- *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
- *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
- *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
- *
- * Loads and stores are unaligned. ADD, SUB, MUL and DIV round each time. F_NONFINITE, D_NONFINITE: how many lanes are
- * NaN or infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
- * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
- * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
- * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
- * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
- * for WEFT_SET_TABLES, a function that makes such stores visible to other threads before anything that follows (else
- * NULL). */
-#define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN
-
-#define WEFT_F float
-#define WEFT_F_LANES 1
-#define WEFT_F_SET(a) (a)
-#define WEFT_F_LOAD(p) (*(p))
-#define WEFT_F_STORE(p, v) (void)(*(p) = (v))
-#define WEFT_F_ADD(a, b) ((a) + (b))
-#define WEFT_F_SUB(a, b) ((a) - (b))
-#define WEFT_F_MUL(a, b) ((a) * (b))
-#define WEFT_F_DIV(a, b) ((a) / (b))
-#define WEFT_F_NONFINITE(v) weft_f32_nonfinite(v)
-#define WEFT_F_TO_I(v) weft_f32_bits(v)
-
-#define WEFT_D double
-#define WEFT_D_LANES 1
-#define WEFT_D_SET(a) (a)
-#define WEFT_D_LOAD(p) (*(p))
-#define WEFT_D_LOAD32(p) ((double)*(p))
-#define WEFT_D_STORE(p, v) (void)(*(p) = (v))
-#define WEFT_D_STORE32(p, v) (void)(*(p) = (float)(v))
-#define WEFT_D_ADD(a, b) ((a) + (b))
-#define WEFT_D_SUB(a, b) ((a) - (b))
-#define WEFT_D_MUL(a, b) ((a) * (b))
-#define WEFT_D_DIV(a, b) ((a) / (b))
-#define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
-#define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
-
-#define WEFT_U uint64_t
-#define WEFT_U_SET(a) ((uint64_t)(a))
-#define WEFT_U_LOAD64(p) weft_load_u64(p)
-#define WEFT_U_LOAD32(p) ((uint64_t)weft_load_u32(p))
-#define WEFT_U_STORE64(p, v) (void)(*(p) = (v))
-#define WEFT_U_ADD(a, b) ((a) + (b))
-#define WEFT_U_XOR(a, b) ((a) ^ (b))
-#define WEFT_U_SHR(a, n) ((a) >> (n))
-#define WEFT_U_MUL(a, b) ((a) * (b))
-
-#define WEFT_I uint32_t
-#define WEFT_I_SET(a) ((uint32_t)(a))
-#define WEFT_I_LOAD16(p) ((uint32_t)*(p))
-#define WEFT_I_STORE16(p, v) (void)(*(p) = (uint16_t)(v))
-#define WEFT_I_ADD(a, b) ((a) + (b))
-#define WEFT_I_AND(a, b) ((a) & (b))
-#define WEFT_I_OR(a, b) ((a) | (b))
-#define WEFT_I_SHL(a, n) ((a) << (n))
-#define WEFT_I_SHR(a, n) ((a) >> (n))
-#define WEFT_I_GREATER(a, b) ((a) > (b))
-#define WEFT_I_SELECT(mask, a, b) ((mask) ? (a) : (b))
-#define WEFT_I_TO_F(v) weft_bits_f32(v)
-
-#define WEFT_ELEMENT 32
-#include SUBSPACE_HEADER
-#define WEFT_ELEMENT 64
-#include SUBSPACE_HEADER
-
-WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
-
-#undef WEFT_SET_NAME
-#undef WEFT_KERNEL
-#undef WEFT_F
-#undef WEFT_F_LANES
-#undef WEFT_F_SET
-#undef WEFT_F_LOAD
-#undef WEFT_F_STORE
-#undef WEFT_F_STREAM
-#undef WEFT_F_ADD
-#undef WEFT_F_SUB
-#undef WEFT_F_MUL
-#undef WEFT_F_DIV
-#undef WEFT_F_NONFINITE
-#undef WEFT_F_TO_I
-#undef WEFT_D
-#undef WEFT_D_LANES
-#undef WEFT_D_SET
-#undef WEFT_D_LOAD
-#undef WEFT_D_LOAD32
-#undef WEFT_D_STORE
-#undef WEFT_D_STORE32
-#undef WEFT_D_STREAM
-#undef WEFT_D_STREAM32
-#undef WEFT_D_ADD
-#undef WEFT_D_SUB
-#undef WEFT_D_MUL
-#undef WEFT_D_DIV
-#undef WEFT_D_MADD
-#undef WEFT_D_NONFINITE
-#undef WEFT_U
-#undef WEFT_U_SET
-#undef WEFT_U_LOAD64
-#undef WEFT_U_LOAD32
-#undef WEFT_U_STORE64
-#undef WEFT_U_ADD
-#undef WEFT_U_XOR
-#undef WEFT_U_SHR
-#undef WEFT_U_MUL
-#undef WEFT_I
-#undef WEFT_I_SET
-#undef WEFT_I_LOAD16
-#undef WEFT_I_STORE16
-#undef WEFT_I_ADD
-#undef WEFT_I_AND
-#undef WEFT_I_OR
-#undef WEFT_I_SHL
-#undef WEFT_I_SHR
-#undef WEFT_I_GREATER
-#undef WEFT_I_SELECT
-#undef WEFT_I_TO_F
-/* Run-time dispatch: the sets that this compiler makes, and which of them this machine can run. */
-
 #ifdef WEFT_HAVE_X86
 WEFT_FN void weft_x86_fence(void) {
     _mm_sfence();
 }
-
-/* SSE2: what every x86-64 machine has.
- * The vocabulary is that of serial.h. */
-#define WEFT_SET_NAME(element, kernel) weft_sse2_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN
-
-/* The two halves of a 64-bit product that fit into 64 bits; n is a constant. */
-#define WEFT_SSE2_MUL64(a, n)                                                                                          \
-    _mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                     \
-                  _mm_slli_epi64(_mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) >> 32))),                \
-                                               _mm_mul_epu32(_mm_srli_epi64(a, 32),                                    \
-                                                             _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),          \
-                                 32))
-/* How many of four bits are set, without an instruction that came later. */
-#define WEFT_SSE2_COUNT(bits) ((unsigned)(UINT64_C(0x4332322132212110) >> 4 * (unsigned)(bits)) & 7u)
-
-#define WEFT_F __m128
-#define WEFT_F_LANES 4
-#define WEFT_F_SET(a) _mm_set1_ps(a)
-#define WEFT_F_LOAD(p) _mm_loadu_ps(p)
-#define WEFT_F_STORE(p, v) _mm_storeu_ps(p, v)
-#define WEFT_F_STREAM(p, v) _mm_stream_ps(p, v)
-#define WEFT_F_ADD(a, b) _mm_add_ps(a, b)
-#define WEFT_F_SUB(a, b) _mm_sub_ps(a, b)
-#define WEFT_F_MUL(a, b) _mm_mul_ps(a, b)
-#define WEFT_F_DIV(a, b) _mm_div_ps(a, b)
-#define WEFT_F_NONFINITE(v)                                                                                            \
-    WEFT_SSE2_COUNT(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(                                                  \
-        _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7F800000)), _mm_set1_epi32(0x7F800000)))))
-#define WEFT_F_TO_I(v) _mm_castps_si128(v)
-
-#define WEFT_D __m128d
-#define WEFT_D_LANES 2
-#define WEFT_D_SET(a) _mm_set1_pd(a)
-#define WEFT_D_LOAD(p) _mm_loadu_pd(p)
-#define WEFT_D_LOAD32(p) _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
-#define WEFT_D_STORE(p, v) _mm_storeu_pd(p, v)
-#define WEFT_D_STORE32(p, v) _mm_storel_epi64((__m128i *)(void *)(p), _mm_castps_si128(_mm_cvtpd_ps(v)))
-#define WEFT_D_STREAM(p, v) _mm_stream_pd(p, v)
-#define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
-#define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
-#define WEFT_D_MUL(a, b) _mm_mul_pd(a, b)
-#define WEFT_D_DIV(a, b) _mm_div_pd(a, b)
-#define WEFT_D_MADD(sum, a, b) _mm_add_pd(sum, _mm_mul_pd(a, b))
-#define WEFT_D_NONFINITE(v)                                                                                            \
-    WEFT_SSE2_COUNT(_mm_movemask_pd(_mm_castsi128_pd(                                                                  \
-        _mm_cmpeq_epi32(_mm_and_si128(_mm_castpd_si128(v), _mm_set1_epi64x(0x7FF0000000000000)),                       \
-                        _mm_set1_epi64x(0x7FF0000000000000)))))
-
-#define WEFT_U __m128i
-#define WEFT_U_SET(a) _mm_set1_epi64x((int64_t)(a))
-#define WEFT_U_LOAD64(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
-#define WEFT_U_LOAD32(p) _mm_unpacklo_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
-#define WEFT_U_STORE64(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
-#define WEFT_U_ADD(a, b) _mm_add_epi64(a, b)
-#define WEFT_U_XOR(a, b) _mm_xor_si128(a, b)
-#define WEFT_U_SHR(a, n) _mm_srli_epi64(a, n)
-#define WEFT_U_MUL(a, b) WEFT_SSE2_MUL64(a, b)
-
-#define WEFT_I __m128i
-#define WEFT_I_SET(a) _mm_set1_epi32((int)(a))
-#define WEFT_I_LOAD16(p) _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
-/* packing saturates as for signed numbers: the sign is spread first */
-#define WEFT_SSE2_SPREAD(v) _mm_srai_epi32(_mm_slli_epi32(v, 16), 16)
-#define WEFT_I_STORE16(p, v)                                                                                           \
-    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi32(WEFT_SSE2_SPREAD(v), WEFT_SSE2_SPREAD(v)))
-#define WEFT_I_ADD(a, b) _mm_add_epi32(a, b)
-#define WEFT_I_AND(a, b) _mm_and_si128(a, b)
-#define WEFT_I_OR(a, b) _mm_or_si128(a, b)
-#define WEFT_I_SHL(a, n) _mm_slli_epi32(a, n)
-#define WEFT_I_SHR(a, n) _mm_srli_epi32(a, n)
-#define WEFT_I_GREATER(a, b) _mm_cmpgt_epi32(a, b)
-#define WEFT_I_SELECT(mask, a, b) weft_sse2_select(mask, a, b)
-#define WEFT_I_TO_F(v) _mm_castsi128_ps(v)
-
-WEFT_KERNEL __m128i weft_sse2_select(__m128i mask, __m128i a, __m128i b) {
-    return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
-}
-
-#define WEFT_ELEMENT 32
-#include SUBSPACE_HEADER
-#define WEFT_ELEMENT 64
-#include SUBSPACE_HEADER
-
-WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
-
-#undef WEFT_SET_NAME
-#undef WEFT_KERNEL
-#undef WEFT_F
-#undef WEFT_F_LANES
-#undef WEFT_F_SET
-#undef WEFT_F_LOAD
-#undef WEFT_F_STORE
-#undef WEFT_F_STREAM
-#undef WEFT_F_ADD
-#undef WEFT_F_SUB
-#undef WEFT_F_MUL
-#undef WEFT_F_DIV
-#undef WEFT_F_NONFINITE
-#undef WEFT_F_TO_I
-#undef WEFT_D
-#undef WEFT_D_LANES
-#undef WEFT_D_SET
-#undef WEFT_D_LOAD
-#undef WEFT_D_LOAD32
-#undef WEFT_D_STORE
-#undef WEFT_D_STORE32
-#undef WEFT_D_STREAM
-#undef WEFT_D_STREAM32
-#undef WEFT_D_ADD
-#undef WEFT_D_SUB
-#undef WEFT_D_MUL
-#undef WEFT_D_DIV
-#undef WEFT_D_MADD
-#undef WEFT_D_NONFINITE
-#undef WEFT_U
-#undef WEFT_U_SET
-#undef WEFT_U_LOAD64
-#undef WEFT_U_LOAD32
-#undef WEFT_U_STORE64
-#undef WEFT_U_ADD
-#undef WEFT_U_XOR
-#undef WEFT_U_SHR
-#undef WEFT_U_MUL
-#undef WEFT_I
-#undef WEFT_I_SET
-#undef WEFT_I_LOAD16
-#undef WEFT_I_STORE16
-#undef WEFT_I_ADD
-#undef WEFT_I_AND
-#undef WEFT_I_OR
-#undef WEFT_I_SHL
-#undef WEFT_I_SHR
-#undef WEFT_I_GREATER
-#undef WEFT_I_SELECT
-#undef WEFT_I_TO_F
-/* AVX2 with FMA: x86 since 2013.
- * The vocabulary is that of serial.h. */
-#define WEFT_SET_NAME(element, kernel) weft_avx2_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN __attribute__((target("avx2,fma,popcnt")))
-
-#define WEFT_AVX2_MUL64(a, n)                                                                                          \
-    _mm256_add_epi64(                                                                                                  \
-        _mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                         \
-        _mm256_slli_epi64(_mm256_add_epi64(_mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) >> 32))),              \
-                                           _mm256_mul_epu32(_mm256_srli_epi64(a, 32),                                  \
-                                                            _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),        \
-                          32))
-
-#define WEFT_F __m256
-#define WEFT_F_LANES 8
-#define WEFT_F_SET(a) _mm256_set1_ps(a)
-#define WEFT_F_LOAD(p) _mm256_loadu_ps(p)
-#define WEFT_F_STORE(p, v) _mm256_storeu_ps(p, v)
-#define WEFT_F_STREAM(p, v) _mm256_stream_ps(p, v)
-#define WEFT_F_ADD(a, b) _mm256_add_ps(a, b)
-#define WEFT_F_SUB(a, b) _mm256_sub_ps(a, b)
-#define WEFT_F_MUL(a, b) _mm256_mul_ps(a, b)
-#define WEFT_F_DIV(a, b) _mm256_div_ps(a, b)
-#define WEFT_F_NONFINITE(v)                                                                                            \
-    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(                      \
-        _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))
-#define WEFT_F_TO_I(v) _mm256_castps_si256(v)
-
-/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
- * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
-#define WEFT_D __m256d
-#define WEFT_D_LANES 4
-#define WEFT_D_SET(a) _mm256_set1_pd(a)
-#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
-#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
-#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
-#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
-#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
-#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
-#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
-#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
-#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
-#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
-#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
-
-#define WEFT_U __m256i
-#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
-#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
-#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
-#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
-#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
-#define WEFT_D_NONFINITE(v)                                                                                            \
-    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(                                         \
-        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), _mm256_set1_epi64x(0x7FF0000000000000)),           \
-                           _mm256_set1_epi64x(0x7FF0000000000000)))))
-#define WEFT_U_MUL(a, b) WEFT_AVX2_MUL64(a, b)
-
-#define WEFT_I __m256i
-#define WEFT_I_SET(a) _mm256_set1_epi32((int)(a))
-#define WEFT_I_LOAD16(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#define WEFT_I_STORE16(p, v)                                                                                           \
-    _mm_storeu_si128((__m128i *)(void *)(p),                                                                           \
-                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08)))
-#define WEFT_I_ADD(a, b) _mm256_add_epi32(a, b)
-#define WEFT_I_AND(a, b) _mm256_and_si256(a, b)
-#define WEFT_I_OR(a, b) _mm256_or_si256(a, b)
-#define WEFT_I_SHL(a, n) _mm256_slli_epi32(a, n)
-#define WEFT_I_SHR(a, n) _mm256_srli_epi32(a, n)
-#define WEFT_I_GREATER(a, b) _mm256_cmpgt_epi32(a, b)
-#define WEFT_I_SELECT(mask, a, b) _mm256_blendv_epi8(b, a, mask)
-#define WEFT_I_TO_F(v) _mm256_castsi256_ps(v)
-
-#define WEFT_ELEMENT 32
-#include SUBSPACE_HEADER
-#define WEFT_ELEMENT 64
-#include SUBSPACE_HEADER
-
-WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
-
-#undef WEFT_SET_NAME
-#undef WEFT_KERNEL
-#undef WEFT_F
-#undef WEFT_F_LANES
-#undef WEFT_F_SET
-#undef WEFT_F_LOAD
-#undef WEFT_F_STORE
-#undef WEFT_F_STREAM
-#undef WEFT_F_ADD
-#undef WEFT_F_SUB
-#undef WEFT_F_MUL
-#undef WEFT_F_DIV
-#undef WEFT_F_NONFINITE
-#undef WEFT_F_TO_I
-#undef WEFT_D
-#undef WEFT_D_LANES
-#undef WEFT_D_SET
-#undef WEFT_D_LOAD
-#undef WEFT_D_LOAD32
-#undef WEFT_D_STORE
-#undef WEFT_D_STORE32
-#undef WEFT_D_STREAM
-#undef WEFT_D_STREAM32
-#undef WEFT_D_ADD
-#undef WEFT_D_SUB
-#undef WEFT_D_MUL
-#undef WEFT_D_DIV
-#undef WEFT_D_MADD
-#undef WEFT_D_NONFINITE
-#undef WEFT_U
-#undef WEFT_U_SET
-#undef WEFT_U_LOAD64
-#undef WEFT_U_LOAD32
-#undef WEFT_U_STORE64
-#undef WEFT_U_ADD
-#undef WEFT_U_XOR
-#undef WEFT_U_SHR
-#undef WEFT_U_MUL
-#undef WEFT_I
-#undef WEFT_I_SET
-#undef WEFT_I_LOAD16
-#undef WEFT_I_STORE16
-#undef WEFT_I_ADD
-#undef WEFT_I_AND
-#undef WEFT_I_OR
-#undef WEFT_I_SHL
-#undef WEFT_I_SHR
-#undef WEFT_I_GREATER
-#undef WEFT_I_SELECT
-#undef WEFT_I_TO_F
-/* gcc 12's own AVX-512 intrinsics leave variables undefined on purpose, and as C++ it warns of them here */
-#if !defined __clang__
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-/* AVX-512 F, DQ and VL.
- * The vocabulary is that of serial.h. */
-#define WEFT_SET_NAME(element, kernel) weft_avx512_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN __attribute__((target("avx512f,avx512dq,avx512vl,fma,popcnt")))
-
-#define WEFT_F __m512
-#define WEFT_F_LANES 16
-#define WEFT_F_SET(a) _mm512_set1_ps(a)
-#define WEFT_F_LOAD(p) _mm512_loadu_ps(p)
-#define WEFT_F_STORE(p, v) _mm512_storeu_ps(p, v)
-#define WEFT_F_STREAM(p, v) _mm512_stream_ps(p, v)
-#define WEFT_F_ADD(a, b) _mm512_add_ps(a, b)
-#define WEFT_F_SUB(a, b) _mm512_sub_ps(a, b)
-#define WEFT_F_MUL(a, b) _mm512_mul_ps(a, b)
-#define WEFT_F_DIV(a, b) _mm512_div_ps(a, b)
-/* 0x99: NaN of either kind, infinity of either sign */
-#define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
-#define WEFT_F_TO_I(v) _mm512_castps_si512(v)
-
-/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
- * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
-#define WEFT_D __m256d
-#define WEFT_D_LANES 4
-#define WEFT_D_SET(a) _mm256_set1_pd(a)
-#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
-#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
-#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
-#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
-#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
-#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
-#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
-#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
-#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
-#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
-#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
-
-#define WEFT_U __m256i
-#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
-#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
-#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
-#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
-#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
-#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm256_fpclass_pd_mask(v, 0x99))
-#define WEFT_U_MUL(a, b) _mm256_mullo_epi64(a, _mm256_set1_epi64x((int64_t)(b)))
-
-#define WEFT_I __m512i
-#define WEFT_I_SET(a) _mm512_set1_epi32((int)(a))
-#define WEFT_I_LOAD16(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
-#define WEFT_I_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(v))
-#define WEFT_I_ADD(a, b) _mm512_add_epi32(a, b)
-#define WEFT_I_AND(a, b) _mm512_and_si512(a, b)
-#define WEFT_I_OR(a, b) _mm512_or_si512(a, b)
-#define WEFT_I_SHL(a, n) _mm512_slli_epi32(a, n)
-#define WEFT_I_SHR(a, n) _mm512_srli_epi32(a, n)
-#define WEFT_I_GREATER(a, b) _mm512_cmpgt_epi32_mask(a, b)
-#define WEFT_I_SELECT(mask, a, b) _mm512_mask_blend_epi32(mask, b, a)
-#define WEFT_I_TO_F(v) _mm512_castsi512_ps(v)
-
-#define WEFT_ELEMENT 32
-#include SUBSPACE_HEADER
-#define WEFT_ELEMENT 64
-#include SUBSPACE_HEADER
-
-WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
-
-#undef WEFT_SET_NAME
-#undef WEFT_KERNEL
-#undef WEFT_F
-#undef WEFT_F_LANES
-#undef WEFT_F_SET
-#undef WEFT_F_LOAD
-#undef WEFT_F_STORE
-#undef WEFT_F_STREAM
-#undef WEFT_F_ADD
-#undef WEFT_F_SUB
-#undef WEFT_F_MUL
-#undef WEFT_F_DIV
-#undef WEFT_F_NONFINITE
-#undef WEFT_F_TO_I
-#undef WEFT_D
-#undef WEFT_D_LANES
-#undef WEFT_D_SET
-#undef WEFT_D_LOAD
-#undef WEFT_D_LOAD32
-#undef WEFT_D_STORE
-#undef WEFT_D_STORE32
-#undef WEFT_D_STREAM
-#undef WEFT_D_STREAM32
-#undef WEFT_D_ADD
-#undef WEFT_D_SUB
-#undef WEFT_D_MUL
-#undef WEFT_D_DIV
-#undef WEFT_D_MADD
-#undef WEFT_D_NONFINITE
-#undef WEFT_U
-#undef WEFT_U_SET
-#undef WEFT_U_LOAD64
-#undef WEFT_U_LOAD32
-#undef WEFT_U_STORE64
-#undef WEFT_U_ADD
-#undef WEFT_U_XOR
-#undef WEFT_U_SHR
-#undef WEFT_U_MUL
-#undef WEFT_I
-#undef WEFT_I_SET
-#undef WEFT_I_LOAD16
-#undef WEFT_I_STORE16
-#undef WEFT_I_ADD
-#undef WEFT_I_AND
-#undef WEFT_I_OR
-#undef WEFT_I_SHL
-#undef WEFT_I_SHR
-#undef WEFT_I_GREATER
-#undef WEFT_I_SELECT
-#undef WEFT_I_TO_F
-#if !defined __clang__
-#pragma GCC diagnostic pop
 #endif
 
+/* Kernels come in families. Headers that are implemented in one unit may need different ones, so each is made where the
+ * file that needs it stands: here what all headers have, in codec.h what codecs need. */
+#define WEFT_CORE_FAMILY 1
+#define WEFT_CODEC_FAMILY 2
+
+#define WEFT_FAMILY WEFT_CORE_FAMILY
+#define WEFT_FAMILY_TABLES WEFT_SET_TABLES
+#include SUBSPACE_HEADER
+/* Run-time dispatch: which sets there are, and which of them this machine can run. */
+
+#ifdef WEFT_HAVE_X86
 /* What processor and operating system (which must save the wide registers) have. cpuid is asked here and not by
  * __builtin_cpu_supports, which needs a symbol of the compiler's run-time library. */
 WEFT_FN int weft_x86_has(weft_isa isa) {
@@ -1917,259 +1409,6 @@ WEFT_FN size_t weft_x86_cache(void) {
     }
     return most;
 }
-#endif
-
-#ifdef WEFT_HAVE_NEON
-/* NEON of 64-bit Arm, which unlike that of 32-bit Arm has doubles and keeps subnormals.
- * The vocabulary is that of serial.h. */
-#define WEFT_SET_NAME(element, kernel) weft_neon_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN
-
-/* Bits are loaded as bytes, which may be part of elements of any type. */
-#define WEFT_NEON_BYTES(p) ((const uint8_t *)(const void *)(p))
-
-#define WEFT_F float32x4_t
-#define WEFT_F_LANES 4
-#define WEFT_F_SET(a) vdupq_n_f32(a)
-#define WEFT_F_LOAD(p) vld1q_f32(p)
-#define WEFT_F_STORE(p, v) vst1q_f32(p, v)
-#define WEFT_F_ADD(a, b) vaddq_f32(a, b)
-#define WEFT_F_SUB(a, b) vsubq_f32(a, b)
-#define WEFT_F_MUL(a, b) vmulq_f32(a, b)
-#define WEFT_F_DIV(a, b) vdivq_f32(a, b)
-#define WEFT_F_NONFINITE(v) weft_neon_f_nonfinite(v)
-#define WEFT_F_TO_I(v) vreinterpretq_u32_f32(v)
-
-#define WEFT_D float64x2_t
-#define WEFT_D_LANES 2
-#define WEFT_D_SET(a) vdupq_n_f64(a)
-#define WEFT_D_LOAD(p) vld1q_f64(p)
-#define WEFT_D_LOAD32(p) vcvt_f64_f32(vld1_f32(p))
-#define WEFT_D_STORE(p, v) vst1q_f64(p, v)
-#define WEFT_D_STORE32(p, v) vst1_f32(p, vcvt_f32_f64(v))
-#define WEFT_D_ADD(a, b) vaddq_f64(a, b)
-#define WEFT_D_SUB(a, b) vsubq_f64(a, b)
-#define WEFT_D_MUL(a, b) vmulq_f64(a, b)
-#define WEFT_D_DIV(a, b) vdivq_f64(a, b)
-#define WEFT_D_MADD(sum, a, b) vfmaq_f64(sum, a, b)
-#define WEFT_D_NONFINITE(v) weft_neon_d_nonfinite(v)
-
-#define WEFT_U uint64x2_t
-#define WEFT_U_SET(a) vdupq_n_u64(a)
-#define WEFT_U_LOAD64(p) vreinterpretq_u64_u8(vld1q_u8(WEFT_NEON_BYTES(p)))
-#define WEFT_U_LOAD32(p) vmovl_u32(vreinterpret_u32_u8(vld1_u8(WEFT_NEON_BYTES(p))))
-#define WEFT_U_STORE64(p, v) vst1q_u64(p, v)
-#define WEFT_U_ADD(a, b) vaddq_u64(a, b)
-#define WEFT_U_XOR(a, b) veorq_u64(a, b)
-#define WEFT_U_SHR(a, n) vshrq_n_u64(a, n)
-#define WEFT_U_MUL(a, b) weft_neon_mul64(a, b)
-
-#define WEFT_I uint32x4_t
-#define WEFT_I_SET(a) vdupq_n_u32(a)
-#define WEFT_I_LOAD16(p) vmovl_u16(vld1_u16(p))
-#define WEFT_I_STORE16(p, v) vst1_u16(p, vmovn_u32(v))
-#define WEFT_I_ADD(a, b) vaddq_u32(a, b)
-#define WEFT_I_AND(a, b) vandq_u32(a, b)
-#define WEFT_I_OR(a, b) vorrq_u32(a, b)
-#define WEFT_I_SHL(a, n) vshlq_n_u32(a, n)
-#define WEFT_I_SHR(a, n) vshrq_n_u32(a, n)
-#define WEFT_I_GREATER(a, b) vcgtq_u32(a, b)
-#define WEFT_I_SELECT(mask, a, b) vbslq_u32(mask, a, b)
-#define WEFT_I_TO_F(v) vreinterpretq_f32_u32(v)
-
-WEFT_KERNEL unsigned weft_neon_f_nonfinite(float32x4_t v) {
-    const uint32x4_t exponent = vdupq_n_u32(0x7F800000u);
-    return vaddvq_u32(vshrq_n_u32(vceqq_u32(vandq_u32(vreinterpretq_u32_f32(v), exponent), exponent), 31));
-}
-
-WEFT_KERNEL unsigned weft_neon_d_nonfinite(float64x2_t v) {
-    const uint64x2_t exponent = vdupq_n_u64(UINT64_C(0x7FF0000000000000));
-    return (unsigned)vaddvq_u64(vshrq_n_u64(vceqq_u64(vandq_u64(vreinterpretq_u64_f64(v), exponent), exponent), 63));
-}
-
-/* The products of the 32-bit halves that reach into the low 64 bits. */
-WEFT_KERNEL uint64x2_t weft_neon_mul64(uint64x2_t a, uint64_t n) {
-    const uint32x2_t low = vmovn_u64(a), high = vshrn_n_u64(a, 32);
-    const uint32x2_t cross = vmla_n_u32(vmul_n_u32(low, (uint32_t)(n >> 32)), high, (uint32_t)n);
-    return vmlal_n_u32(vshlq_n_u64(vmovl_u32(cross), 32), low, (uint32_t)n);
-}
-
-#define WEFT_ELEMENT 32
-#include SUBSPACE_HEADER
-#define WEFT_ELEMENT 64
-#include SUBSPACE_HEADER
-
-WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
-
-#undef WEFT_SET_NAME
-#undef WEFT_KERNEL
-#undef WEFT_F
-#undef WEFT_F_LANES
-#undef WEFT_F_SET
-#undef WEFT_F_LOAD
-#undef WEFT_F_STORE
-#undef WEFT_F_STREAM
-#undef WEFT_F_ADD
-#undef WEFT_F_SUB
-#undef WEFT_F_MUL
-#undef WEFT_F_DIV
-#undef WEFT_F_NONFINITE
-#undef WEFT_F_TO_I
-#undef WEFT_D
-#undef WEFT_D_LANES
-#undef WEFT_D_SET
-#undef WEFT_D_LOAD
-#undef WEFT_D_LOAD32
-#undef WEFT_D_STORE
-#undef WEFT_D_STORE32
-#undef WEFT_D_STREAM
-#undef WEFT_D_STREAM32
-#undef WEFT_D_ADD
-#undef WEFT_D_SUB
-#undef WEFT_D_MUL
-#undef WEFT_D_DIV
-#undef WEFT_D_MADD
-#undef WEFT_D_NONFINITE
-#undef WEFT_U
-#undef WEFT_U_SET
-#undef WEFT_U_LOAD64
-#undef WEFT_U_LOAD32
-#undef WEFT_U_STORE64
-#undef WEFT_U_ADD
-#undef WEFT_U_XOR
-#undef WEFT_U_SHR
-#undef WEFT_U_MUL
-#undef WEFT_I
-#undef WEFT_I_SET
-#undef WEFT_I_LOAD16
-#undef WEFT_I_STORE16
-#undef WEFT_I_ADD
-#undef WEFT_I_AND
-#undef WEFT_I_OR
-#undef WEFT_I_SHL
-#undef WEFT_I_SHR
-#undef WEFT_I_GREATER
-#undef WEFT_I_SELECT
-#undef WEFT_I_TO_F
-#endif
-#ifdef WEFT_HAVE_WASM
-/* WebAssembly's simd128. A module that holds such instructions runs nowhere without them: hence no choice at run time.
- * The vocabulary is that of serial.h. */
-#define WEFT_SET_NAME(element, kernel) weft_wasm_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN
-
-#define WEFT_F v128_t
-#define WEFT_F_LANES 4
-#define WEFT_F_SET(a) wasm_f32x4_splat(a)
-#define WEFT_F_LOAD(p) wasm_v128_load(p)
-#define WEFT_F_STORE(p, v) wasm_v128_store(p, v)
-#define WEFT_F_ADD(a, b) wasm_f32x4_add(a, b)
-#define WEFT_F_SUB(a, b) wasm_f32x4_sub(a, b)
-#define WEFT_F_MUL(a, b) wasm_f32x4_mul(a, b)
-#define WEFT_F_DIV(a, b) wasm_f32x4_div(a, b)
-#define WEFT_F_NONFINITE(v)                                                                                            \
-    ((unsigned)__builtin_popcount((unsigned)wasm_i32x4_bitmask(                                                        \
-        wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0x7F800000)), wasm_i32x4_splat(0x7F800000)))))
-#define WEFT_F_TO_I(v) (v)
-
-#define WEFT_D v128_t
-#define WEFT_D_LANES 2
-#define WEFT_D_SET(a) wasm_f64x2_splat(a)
-#define WEFT_D_LOAD(p) wasm_v128_load(p)
-#define WEFT_D_LOAD32(p) wasm_f64x2_promote_low_f32x4(wasm_v128_load64_zero(p))
-#define WEFT_D_STORE(p, v) wasm_v128_store(p, v)
-#define WEFT_D_STORE32(p, v) wasm_v128_store64_lane(p, wasm_f32x4_demote_f64x2_zero(v), 0)
-#define WEFT_D_ADD(a, b) wasm_f64x2_add(a, b)
-#define WEFT_D_SUB(a, b) wasm_f64x2_sub(a, b)
-#define WEFT_D_MUL(a, b) wasm_f64x2_mul(a, b)
-#define WEFT_D_DIV(a, b) wasm_f64x2_div(a, b)
-#define WEFT_D_MADD(sum, a, b) wasm_f64x2_add(sum, wasm_f64x2_mul(a, b))
-#define WEFT_D_NONFINITE(v)                                                                                            \
-    ((unsigned)__builtin_popcount((unsigned)wasm_i64x2_bitmask(                                                        \
-        wasm_i64x2_eq(wasm_v128_and(v, wasm_i64x2_splat(INT64_C(0x7FF0000000000000))),                                 \
-                      wasm_i64x2_splat(INT64_C(0x7FF0000000000000))))))
-
-#define WEFT_U v128_t
-#define WEFT_U_SET(a) wasm_i64x2_splat((int64_t)(a))
-#define WEFT_U_LOAD64(p) wasm_v128_load(p)
-#define WEFT_U_LOAD32(p) wasm_u64x2_load32x2(p)
-#define WEFT_U_STORE64(p, v) wasm_v128_store(p, v)
-#define WEFT_U_ADD(a, b) wasm_i64x2_add(a, b)
-#define WEFT_U_XOR(a, b) wasm_v128_xor(a, b)
-#define WEFT_U_SHR(a, n) wasm_u64x2_shr(a, n)
-#define WEFT_U_MUL(a, b) wasm_i64x2_mul(a, wasm_i64x2_splat((int64_t)(b)))
-
-#define WEFT_I v128_t
-#define WEFT_I_SET(a) wasm_i32x4_splat((int32_t)(a))
-#define WEFT_I_LOAD16(p) wasm_u32x4_load16x4(p)
-/* narrowing saturates, but nothing larger than 16 bits comes here */
-#define WEFT_I_STORE16(p, v) wasm_v128_store64_lane(p, wasm_u16x8_narrow_i32x4(v, v), 0)
-#define WEFT_I_ADD(a, b) wasm_i32x4_add(a, b)
-#define WEFT_I_AND(a, b) wasm_v128_and(a, b)
-#define WEFT_I_OR(a, b) wasm_v128_or(a, b)
-#define WEFT_I_SHL(a, n) wasm_i32x4_shl(a, n)
-#define WEFT_I_SHR(a, n) wasm_u32x4_shr(a, n)
-#define WEFT_I_GREATER(a, b) wasm_u32x4_gt(a, b)
-#define WEFT_I_SELECT(mask, a, b) wasm_v128_bitselect(a, b, mask)
-#define WEFT_I_TO_F(v) (v)
-
-#define WEFT_ELEMENT 32
-#include SUBSPACE_HEADER
-#define WEFT_ELEMENT 64
-#include SUBSPACE_HEADER
-
-WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
-
-#undef WEFT_SET_NAME
-#undef WEFT_KERNEL
-#undef WEFT_F
-#undef WEFT_F_LANES
-#undef WEFT_F_SET
-#undef WEFT_F_LOAD
-#undef WEFT_F_STORE
-#undef WEFT_F_STREAM
-#undef WEFT_F_ADD
-#undef WEFT_F_SUB
-#undef WEFT_F_MUL
-#undef WEFT_F_DIV
-#undef WEFT_F_NONFINITE
-#undef WEFT_F_TO_I
-#undef WEFT_D
-#undef WEFT_D_LANES
-#undef WEFT_D_SET
-#undef WEFT_D_LOAD
-#undef WEFT_D_LOAD32
-#undef WEFT_D_STORE
-#undef WEFT_D_STORE32
-#undef WEFT_D_STREAM
-#undef WEFT_D_STREAM32
-#undef WEFT_D_ADD
-#undef WEFT_D_SUB
-#undef WEFT_D_MUL
-#undef WEFT_D_DIV
-#undef WEFT_D_MADD
-#undef WEFT_D_NONFINITE
-#undef WEFT_U
-#undef WEFT_U_SET
-#undef WEFT_U_LOAD64
-#undef WEFT_U_LOAD32
-#undef WEFT_U_STORE64
-#undef WEFT_U_ADD
-#undef WEFT_U_XOR
-#undef WEFT_U_SHR
-#undef WEFT_U_MUL
-#undef WEFT_I
-#undef WEFT_I_SET
-#undef WEFT_I_LOAD16
-#undef WEFT_I_STORE16
-#undef WEFT_I_ADD
-#undef WEFT_I_AND
-#undef WEFT_I_OR
-#undef WEFT_I_SHL
-#undef WEFT_I_SHR
-#undef WEFT_I_GREATER
-#undef WEFT_I_SELECT
-#undef WEFT_I_TO_F
 #endif
 
 /* The last-level cache is taken to be this large where the machine does not say. */
@@ -7024,13 +6263,13 @@ SUBSPACE_API void subspace_close(subspace *a) {
 
 #endif /* SUBSPACE_IMPLEMENTATION */
 
-#else /* WEFT_ELEMENT */
+#elif defined WEFT_ELEMENT
 
 /* ---- src/weft/kernels/body.h: section -------------------------------------------------------- */
 
-/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
- * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
- * (double tensors), and takes the vocabulary back. */
+/* Every kernel of a family, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h
+ * says what it is) and includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and then with
+ * WEFT_ELEMENT 64 (double tensors), which takes the vocabulary back. */
 #if WEFT_ELEMENT == 32
 #define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
 #define WEFT_T float
@@ -7107,11 +6346,13 @@ SUBSPACE_API void subspace_close(subspace *a) {
         WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
     }
 
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 /* How many of the n elements at p come before the first one that a whole vector can be streamed to. */
 WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
     const size_t past = (size_t)(uintptr_t)p / sizeof(WEFT_T) % WEFT_LANES, m = past ? WEFT_LANES - past : 0;
     return m < n ? m : n;
 }
+#endif
 #else
 #define WEFT_EACH_OUT(out)                                                                                             \
     (void)stream;                                                                                                      \
@@ -7122,6 +6363,7 @@ WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
     }
 #endif
 
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
     WEFT_T rest[WEFT_LANES];
     memset(rest, 0, sizeof rest);
@@ -7134,6 +6376,7 @@ WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
     WEFT_STORE(rest, v);
     memcpy(p, rest, m * sizeof *p);
 }
+#endif
 #else
 #define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
 #define WEFT_EACH_OUT(out)                                                                                             \
@@ -7141,6 +6384,7 @@ WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
     WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)
 #endif
 
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys, int stream) {
 #ifdef WEFT_STREAM
     const WEFT_T *x = (const WEFT_T *)xs;
@@ -7914,6 +7158,8 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_STORE16_REST
 #undef WEFT_EACH16
 #endif
+#endif /* WEFT_CORE_FAMILY */
+
 
 #undef WEFT_K
 #undef WEFT_T
@@ -7944,9 +7190,544 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_SUM_OF
 #undef WEFT_SUM_TO
 #undef WEFT_EACH_SUM
+#if WEFT_ELEMENT == 64 /* the last: the vocabulary is taken back, but for WEFT_SET_NAME */
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+#endif
 #undef WEFT_ELEMENT
 
-#endif /* WEFT_ELEMENT */
+#else /* WEFT_FAMILY */
+
+/* ---- src/weft/kernels/sets.h: section -------------------------------------------------------- */
+
+/* The kernels of a family and their tables, for every instruction set that this compiler makes. Read with WEFT_FAMILY
+ * (kernels.h has the list) and WEFT_FAMILY_TABLES(set, isa, fence) defined; takes both back. */
+/* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
+ * body.h for each element type, make the tables. All of it is read once for each family of kernels.
+ *
+ *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
+ *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
+ *   F: WEFT_F_LANES floats            D: WEFT_D_LANES doubles         U: WEFT_D_LANES 64-bit integers
+ *   I: WEFT_F_LANES 32-bit integers   the numbers of lanes are 1, 2, 4, 8 or 16, known to the preprocessor
+ *
+ * Loads and stores are unaligned. ADD, SUB, MUL and DIV round each time. F_NONFINITE, D_NONFINITE: how many lanes are
+ * NaN or infinite. D_LOAD32: WEFT_D_LANES floats, widened; D_STORE32: rounded to float. U_LOAD64, U_LOAD32: the bits of
+ * doubles, of floats zero-extended. U_MUL: by a constant, the low 64 bits. I_LOAD16, I_STORE16: WEFT_F_LANES 16-bit
+ * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
+ * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
+ * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
+ * for the tables, a function that makes such stores visible to other threads before anything that follows (else
+ * NULL). */
+#define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F float
+#define WEFT_F_LANES 1
+#define WEFT_F_SET(a) (a)
+#define WEFT_F_LOAD(p) (*(p))
+#define WEFT_F_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_F_ADD(a, b) ((a) + (b))
+#define WEFT_F_SUB(a, b) ((a) - (b))
+#define WEFT_F_MUL(a, b) ((a) * (b))
+#define WEFT_F_DIV(a, b) ((a) / (b))
+#define WEFT_F_NONFINITE(v) weft_f32_nonfinite(v)
+#define WEFT_F_TO_I(v) weft_f32_bits(v)
+
+#define WEFT_D double
+#define WEFT_D_LANES 1
+#define WEFT_D_SET(a) (a)
+#define WEFT_D_LOAD(p) (*(p))
+#define WEFT_D_LOAD32(p) ((double)*(p))
+#define WEFT_D_STORE(p, v) (void)(*(p) = (v))
+#define WEFT_D_STORE32(p, v) (void)(*(p) = (float)(v))
+#define WEFT_D_ADD(a, b) ((a) + (b))
+#define WEFT_D_SUB(a, b) ((a) - (b))
+#define WEFT_D_MUL(a, b) ((a) * (b))
+#define WEFT_D_DIV(a, b) ((a) / (b))
+#define WEFT_D_MADD(sum, a, b) ((sum) + (a) * (b))
+#define WEFT_D_NONFINITE(v) weft_f64_nonfinite(v)
+
+#define WEFT_U uint64_t
+#define WEFT_U_SET(a) ((uint64_t)(a))
+#define WEFT_U_LOAD64(p) weft_load_u64(p)
+#define WEFT_U_LOAD32(p) ((uint64_t)weft_load_u32(p))
+#define WEFT_U_STORE64(p, v) (void)(*(p) = (v))
+#define WEFT_U_ADD(a, b) ((a) + (b))
+#define WEFT_U_XOR(a, b) ((a) ^ (b))
+#define WEFT_U_SHR(a, n) ((a) >> (n))
+#define WEFT_U_MUL(a, b) ((a) * (b))
+
+#define WEFT_I uint32_t
+#define WEFT_I_SET(a) ((uint32_t)(a))
+#define WEFT_I_LOAD16(p) ((uint32_t)*(p))
+#define WEFT_I_STORE16(p, v) (void)(*(p) = (uint16_t)(v))
+#define WEFT_I_ADD(a, b) ((a) + (b))
+#define WEFT_I_AND(a, b) ((a) & (b))
+#define WEFT_I_OR(a, b) ((a) | (b))
+#define WEFT_I_SHL(a, n) ((a) << (n))
+#define WEFT_I_SHR(a, n) ((a) >> (n))
+#define WEFT_I_GREATER(a, b) ((a) > (b))
+#define WEFT_I_SELECT(mask, a, b) ((mask) ? (a) : (b))
+#define WEFT_I_TO_F(v) weft_bits_f32(v)
+
+#define WEFT_ELEMENT 32
+#include SUBSPACE_HEADER
+#define WEFT_ELEMENT 64
+#include SUBSPACE_HEADER
+
+WEFT_FAMILY_TABLES(serial, WEFT_ISA_SERIAL, NULL)
+#undef WEFT_SET_NAME
+#ifdef WEFT_HAVE_X86
+/* SSE2: what every x86-64 machine has.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_sse2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* The two halves of a 64-bit product that fit into 64 bits; n is a constant. */
+#define WEFT_SSE2_MUL64(a, n)                                                                                          \
+    _mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                     \
+                  _mm_slli_epi64(_mm_add_epi64(_mm_mul_epu32(a, _mm_set1_epi64x((int64_t)((n) >> 32))),                \
+                                               _mm_mul_epu32(_mm_srli_epi64(a, 32),                                    \
+                                                             _mm_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),          \
+                                 32))
+/* How many of four bits are set, without an instruction that came later. */
+#define WEFT_SSE2_COUNT(bits) ((unsigned)(UINT64_C(0x4332322132212110) >> 4 * (unsigned)(bits)) & 7u)
+
+#define WEFT_F __m128
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) _mm_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm_div_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(                                                  \
+        _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7F800000)), _mm_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm_castps_si128(v)
+
+#define WEFT_D __m128d
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) _mm_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define WEFT_D_STORE(p, v) _mm_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storel_epi64((__m128i *)(void *)(p), _mm_castps_si128(_mm_cvtpd_ps(v)))
+#define WEFT_D_STREAM(p, v) _mm_stream_pd(p, v)
+#define WEFT_D_ADD(a, b) _mm_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm_div_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm_add_pd(sum, _mm_mul_pd(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    WEFT_SSE2_COUNT(_mm_movemask_pd(_mm_castsi128_pd(                                                                  \
+        _mm_cmpeq_epi32(_mm_and_si128(_mm_castpd_si128(v), _mm_set1_epi64x(0x7FF0000000000000)),                       \
+                        _mm_set1_epi64x(0x7FF0000000000000)))))
+
+#define WEFT_U __m128i
+#define WEFT_U_SET(a) _mm_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm_unpacklo_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+#define WEFT_U_STORE64(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm_xor_si128(a, b)
+#define WEFT_U_SHR(a, n) _mm_srli_epi64(a, n)
+#define WEFT_U_MUL(a, b) WEFT_SSE2_MUL64(a, b)
+
+#define WEFT_I __m128i
+#define WEFT_I_SET(a) _mm_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)(const void *)(p)), _mm_setzero_si128())
+/* packing saturates as for signed numbers: the sign is spread first */
+#define WEFT_SSE2_SPREAD(v) _mm_srai_epi32(_mm_slli_epi32(v, 16), 16)
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storel_epi64((__m128i *)(void *)(p), _mm_packs_epi32(WEFT_SSE2_SPREAD(v), WEFT_SSE2_SPREAD(v)))
+#define WEFT_I_ADD(a, b) _mm_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm_and_si128(a, b)
+#define WEFT_I_OR(a, b) _mm_or_si128(a, b)
+#define WEFT_I_SHL(a, n) _mm_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) weft_sse2_select(mask, a, b)
+#define WEFT_I_TO_F(v) _mm_castsi128_ps(v)
+
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
+WEFT_KERNEL __m128i weft_sse2_select(__m128i mask, __m128i a, __m128i b) {
+    return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
+}
+#endif
+
+#define WEFT_ELEMENT 32
+#include SUBSPACE_HEADER
+#define WEFT_ELEMENT 64
+#include SUBSPACE_HEADER
+
+WEFT_FAMILY_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
+#undef WEFT_SET_NAME
+/* AVX2 with FMA: x86 since 2013.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx2_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx2,fma,popcnt")))
+
+#define WEFT_AVX2_MUL64(a, n)                                                                                          \
+    _mm256_add_epi64(                                                                                                  \
+        _mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu))),                                         \
+        _mm256_slli_epi64(_mm256_add_epi64(_mm256_mul_epu32(a, _mm256_set1_epi64x((int64_t)((n) >> 32))),              \
+                                           _mm256_mul_epu32(_mm256_srli_epi64(a, 32),                                  \
+                                                            _mm256_set1_epi64x((int64_t)((n) & 0xFFFFFFFFu)))),        \
+                          32))
+
+#define WEFT_F __m256
+#define WEFT_F_LANES 8
+#define WEFT_F_SET(a) _mm256_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm256_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm256_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm256_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm256_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm256_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm256_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm256_div_ps(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(                      \
+        _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7F800000)), _mm256_set1_epi32(0x7F800000)))))
+#define WEFT_F_TO_I(v) _mm256_castps_si256(v)
+
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(                                         \
+        _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), _mm256_set1_epi64x(0x7FF0000000000000)),           \
+                           _mm256_set1_epi64x(0x7FF0000000000000)))))
+#define WEFT_U_MUL(a, b) WEFT_AVX2_MUL64(a, b)
+
+#define WEFT_I __m256i
+#define WEFT_I_SET(a) _mm256_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v)                                                                                           \
+    _mm_storeu_si128((__m128i *)(void *)(p),                                                                           \
+                     _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08)))
+#define WEFT_I_ADD(a, b) _mm256_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm256_and_si256(a, b)
+#define WEFT_I_OR(a, b) _mm256_or_si256(a, b)
+#define WEFT_I_SHL(a, n) _mm256_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm256_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm256_cmpgt_epi32(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm256_blendv_epi8(b, a, mask)
+#define WEFT_I_TO_F(v) _mm256_castsi256_ps(v)
+
+#define WEFT_ELEMENT 32
+#include SUBSPACE_HEADER
+#define WEFT_ELEMENT 64
+#include SUBSPACE_HEADER
+
+WEFT_FAMILY_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
+#undef WEFT_SET_NAME
+/* gcc 12's own AVX-512 intrinsics leave variables undefined on purpose, and as C++ it warns of them here */
+#if !defined __clang__
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+/* AVX-512 F, DQ and VL.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_avx512_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN __attribute__((target("avx512f,avx512dq,avx512vl,fma,popcnt")))
+
+#define WEFT_F __m512
+#define WEFT_F_LANES 16
+#define WEFT_F_SET(a) _mm512_set1_ps(a)
+#define WEFT_F_LOAD(p) _mm512_loadu_ps(p)
+#define WEFT_F_STORE(p, v) _mm512_storeu_ps(p, v)
+#define WEFT_F_STREAM(p, v) _mm512_stream_ps(p, v)
+#define WEFT_F_ADD(a, b) _mm512_add_ps(a, b)
+#define WEFT_F_SUB(a, b) _mm512_sub_ps(a, b)
+#define WEFT_F_MUL(a, b) _mm512_mul_ps(a, b)
+#define WEFT_F_DIV(a, b) _mm512_div_ps(a, b)
+/* 0x99: NaN of either kind, infinity of either sign */
+#define WEFT_F_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm512_fpclass_ps_mask(v, 0x99))
+#define WEFT_F_TO_I(v) _mm512_castps_si512(v)
+
+/* Four doubles, or 64-bit integers, a vector: AVX2's, which AVX-512 keeps to as well, since the sixteen lanes of a sum
+ * are two vectors of eight or four of four, and two leave an adder idle most of the time. */
+#define WEFT_D __m256d
+#define WEFT_D_LANES 4
+#define WEFT_D_SET(a) _mm256_set1_pd(a)
+#define WEFT_D_LOAD(p) _mm256_loadu_pd(p)
+#define WEFT_D_LOAD32(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
+#define WEFT_D_STORE(p, v) _mm256_storeu_pd(p, v)
+#define WEFT_D_STORE32(p, v) _mm_storeu_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_STREAM(p, v) _mm256_stream_pd(p, v)
+#define WEFT_D_STREAM32(p, v) _mm_stream_ps(p, _mm256_cvtpd_ps(v))
+#define WEFT_D_ADD(a, b) _mm256_add_pd(a, b)
+#define WEFT_D_SUB(a, b) _mm256_sub_pd(a, b)
+#define WEFT_D_MUL(a, b) _mm256_mul_pd(a, b)
+#define WEFT_D_DIV(a, b) _mm256_div_pd(a, b)
+#define WEFT_D_MADD(sum, a, b) _mm256_fmadd_pd(a, b, sum)
+
+#define WEFT_U __m256i
+#define WEFT_U_SET(a) _mm256_set1_epi64x((int64_t)(a))
+#define WEFT_U_LOAD64(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define WEFT_U_LOAD32(p) _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_U_STORE64(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define WEFT_U_ADD(a, b) _mm256_add_epi64(a, b)
+#define WEFT_U_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_U_SHR(a, n) _mm256_srli_epi64(a, n)
+#define WEFT_D_NONFINITE(v) (unsigned)_mm_popcnt_u32((unsigned)_mm256_fpclass_pd_mask(v, 0x99))
+#define WEFT_U_MUL(a, b) _mm256_mullo_epi64(a, _mm256_set1_epi64x((int64_t)(b)))
+
+#define WEFT_I __m512i
+#define WEFT_I_SET(a) _mm512_set1_epi32((int)(a))
+#define WEFT_I_LOAD16(p) _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define WEFT_I_STORE16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtepi32_epi16(v))
+#define WEFT_I_ADD(a, b) _mm512_add_epi32(a, b)
+#define WEFT_I_AND(a, b) _mm512_and_si512(a, b)
+#define WEFT_I_OR(a, b) _mm512_or_si512(a, b)
+#define WEFT_I_SHL(a, n) _mm512_slli_epi32(a, n)
+#define WEFT_I_SHR(a, n) _mm512_srli_epi32(a, n)
+#define WEFT_I_GREATER(a, b) _mm512_cmpgt_epi32_mask(a, b)
+#define WEFT_I_SELECT(mask, a, b) _mm512_mask_blend_epi32(mask, b, a)
+#define WEFT_I_TO_F(v) _mm512_castsi512_ps(v)
+
+#define WEFT_ELEMENT 32
+#include SUBSPACE_HEADER
+#define WEFT_ELEMENT 64
+#include SUBSPACE_HEADER
+
+WEFT_FAMILY_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
+#undef WEFT_SET_NAME
+#if !defined __clang__
+#pragma GCC diagnostic pop
+#endif
+#endif
+#ifdef WEFT_HAVE_NEON
+/* NEON of 64-bit Arm, which unlike that of 32-bit Arm has doubles and keeps subnormals.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_neon_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+/* Bits are loaded as bytes, which may be part of elements of any type. */
+#define WEFT_NEON_BYTES(p) ((const uint8_t *)(const void *)(p))
+
+#define WEFT_F float32x4_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) vdupq_n_f32(a)
+#define WEFT_F_LOAD(p) vld1q_f32(p)
+#define WEFT_F_STORE(p, v) vst1q_f32(p, v)
+#define WEFT_F_ADD(a, b) vaddq_f32(a, b)
+#define WEFT_F_SUB(a, b) vsubq_f32(a, b)
+#define WEFT_F_MUL(a, b) vmulq_f32(a, b)
+#define WEFT_F_DIV(a, b) vdivq_f32(a, b)
+#define WEFT_F_NONFINITE(v) weft_neon_f_nonfinite(v)
+#define WEFT_F_TO_I(v) vreinterpretq_u32_f32(v)
+
+#define WEFT_D float64x2_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) vdupq_n_f64(a)
+#define WEFT_D_LOAD(p) vld1q_f64(p)
+#define WEFT_D_LOAD32(p) vcvt_f64_f32(vld1_f32(p))
+#define WEFT_D_STORE(p, v) vst1q_f64(p, v)
+#define WEFT_D_STORE32(p, v) vst1_f32(p, vcvt_f32_f64(v))
+#define WEFT_D_ADD(a, b) vaddq_f64(a, b)
+#define WEFT_D_SUB(a, b) vsubq_f64(a, b)
+#define WEFT_D_MUL(a, b) vmulq_f64(a, b)
+#define WEFT_D_DIV(a, b) vdivq_f64(a, b)
+#define WEFT_D_MADD(sum, a, b) vfmaq_f64(sum, a, b)
+#define WEFT_D_NONFINITE(v) weft_neon_d_nonfinite(v)
+
+#define WEFT_U uint64x2_t
+#define WEFT_U_SET(a) vdupq_n_u64(a)
+#define WEFT_U_LOAD64(p) vreinterpretq_u64_u8(vld1q_u8(WEFT_NEON_BYTES(p)))
+#define WEFT_U_LOAD32(p) vmovl_u32(vreinterpret_u32_u8(vld1_u8(WEFT_NEON_BYTES(p))))
+#define WEFT_U_STORE64(p, v) vst1q_u64(p, v)
+#define WEFT_U_ADD(a, b) vaddq_u64(a, b)
+#define WEFT_U_XOR(a, b) veorq_u64(a, b)
+#define WEFT_U_SHR(a, n) vshrq_n_u64(a, n)
+#define WEFT_U_MUL(a, b) weft_neon_mul64(a, b)
+
+#define WEFT_I uint32x4_t
+#define WEFT_I_SET(a) vdupq_n_u32(a)
+#define WEFT_I_LOAD16(p) vmovl_u16(vld1_u16(p))
+#define WEFT_I_STORE16(p, v) vst1_u16(p, vmovn_u32(v))
+#define WEFT_I_ADD(a, b) vaddq_u32(a, b)
+#define WEFT_I_AND(a, b) vandq_u32(a, b)
+#define WEFT_I_OR(a, b) vorrq_u32(a, b)
+#define WEFT_I_SHL(a, n) vshlq_n_u32(a, n)
+#define WEFT_I_SHR(a, n) vshrq_n_u32(a, n)
+#define WEFT_I_GREATER(a, b) vcgtq_u32(a, b)
+#define WEFT_I_SELECT(mask, a, b) vbslq_u32(mask, a, b)
+#define WEFT_I_TO_F(v) vreinterpretq_f32_u32(v)
+
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
+WEFT_KERNEL unsigned weft_neon_f_nonfinite(float32x4_t v) {
+    const uint32x4_t exponent = vdupq_n_u32(0x7F800000u);
+    return vaddvq_u32(vshrq_n_u32(vceqq_u32(vandq_u32(vreinterpretq_u32_f32(v), exponent), exponent), 31));
+}
+
+WEFT_KERNEL unsigned weft_neon_d_nonfinite(float64x2_t v) {
+    const uint64x2_t exponent = vdupq_n_u64(UINT64_C(0x7FF0000000000000));
+    return (unsigned)vaddvq_u64(vshrq_n_u64(vceqq_u64(vandq_u64(vreinterpretq_u64_f64(v), exponent), exponent), 63));
+}
+
+/* The products of the 32-bit halves that reach into the low 64 bits. */
+WEFT_KERNEL uint64x2_t weft_neon_mul64(uint64x2_t a, uint64_t n) {
+    const uint32x2_t low = vmovn_u64(a), high = vshrn_n_u64(a, 32);
+    const uint32x2_t cross = vmla_n_u32(vmul_n_u32(low, (uint32_t)(n >> 32)), high, (uint32_t)n);
+    return vmlal_n_u32(vshlq_n_u64(vmovl_u32(cross), 32), low, (uint32_t)n);
+}
+#endif
+
+#define WEFT_ELEMENT 32
+#include SUBSPACE_HEADER
+#define WEFT_ELEMENT 64
+#include SUBSPACE_HEADER
+
+WEFT_FAMILY_TABLES(neon, WEFT_ISA_NEON, NULL)
+#undef WEFT_SET_NAME
+#endif
+#ifdef WEFT_HAVE_WASM
+/* WebAssembly's simd128. A module that holds such instructions runs nowhere without them: hence no choice at run time.
+ * The vocabulary is that of serial.h. */
+#define WEFT_SET_NAME(element, kernel) weft_wasm_##element##_##kernel
+#define WEFT_KERNEL WEFT_FN
+
+#define WEFT_F v128_t
+#define WEFT_F_LANES 4
+#define WEFT_F_SET(a) wasm_f32x4_splat(a)
+#define WEFT_F_LOAD(p) wasm_v128_load(p)
+#define WEFT_F_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_F_ADD(a, b) wasm_f32x4_add(a, b)
+#define WEFT_F_SUB(a, b) wasm_f32x4_sub(a, b)
+#define WEFT_F_MUL(a, b) wasm_f32x4_mul(a, b)
+#define WEFT_F_DIV(a, b) wasm_f32x4_div(a, b)
+#define WEFT_F_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i32x4_bitmask(                                                        \
+        wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0x7F800000)), wasm_i32x4_splat(0x7F800000)))))
+#define WEFT_F_TO_I(v) (v)
+
+#define WEFT_D v128_t
+#define WEFT_D_LANES 2
+#define WEFT_D_SET(a) wasm_f64x2_splat(a)
+#define WEFT_D_LOAD(p) wasm_v128_load(p)
+#define WEFT_D_LOAD32(p) wasm_f64x2_promote_low_f32x4(wasm_v128_load64_zero(p))
+#define WEFT_D_STORE(p, v) wasm_v128_store(p, v)
+#define WEFT_D_STORE32(p, v) wasm_v128_store64_lane(p, wasm_f32x4_demote_f64x2_zero(v), 0)
+#define WEFT_D_ADD(a, b) wasm_f64x2_add(a, b)
+#define WEFT_D_SUB(a, b) wasm_f64x2_sub(a, b)
+#define WEFT_D_MUL(a, b) wasm_f64x2_mul(a, b)
+#define WEFT_D_DIV(a, b) wasm_f64x2_div(a, b)
+#define WEFT_D_MADD(sum, a, b) wasm_f64x2_add(sum, wasm_f64x2_mul(a, b))
+#define WEFT_D_NONFINITE(v)                                                                                            \
+    ((unsigned)__builtin_popcount((unsigned)wasm_i64x2_bitmask(                                                        \
+        wasm_i64x2_eq(wasm_v128_and(v, wasm_i64x2_splat(INT64_C(0x7FF0000000000000))),                                 \
+                      wasm_i64x2_splat(INT64_C(0x7FF0000000000000))))))
+
+#define WEFT_U v128_t
+#define WEFT_U_SET(a) wasm_i64x2_splat((int64_t)(a))
+#define WEFT_U_LOAD64(p) wasm_v128_load(p)
+#define WEFT_U_LOAD32(p) wasm_u64x2_load32x2(p)
+#define WEFT_U_STORE64(p, v) wasm_v128_store(p, v)
+#define WEFT_U_ADD(a, b) wasm_i64x2_add(a, b)
+#define WEFT_U_XOR(a, b) wasm_v128_xor(a, b)
+#define WEFT_U_SHR(a, n) wasm_u64x2_shr(a, n)
+#define WEFT_U_MUL(a, b) wasm_i64x2_mul(a, wasm_i64x2_splat((int64_t)(b)))
+
+#define WEFT_I v128_t
+#define WEFT_I_SET(a) wasm_i32x4_splat((int32_t)(a))
+#define WEFT_I_LOAD16(p) wasm_u32x4_load16x4(p)
+/* narrowing saturates, but nothing larger than 16 bits comes here */
+#define WEFT_I_STORE16(p, v) wasm_v128_store64_lane(p, wasm_u16x8_narrow_i32x4(v, v), 0)
+#define WEFT_I_ADD(a, b) wasm_i32x4_add(a, b)
+#define WEFT_I_AND(a, b) wasm_v128_and(a, b)
+#define WEFT_I_OR(a, b) wasm_v128_or(a, b)
+#define WEFT_I_SHL(a, n) wasm_i32x4_shl(a, n)
+#define WEFT_I_SHR(a, n) wasm_u32x4_shr(a, n)
+#define WEFT_I_GREATER(a, b) wasm_u32x4_gt(a, b)
+#define WEFT_I_SELECT(mask, a, b) wasm_v128_bitselect(a, b, mask)
+#define WEFT_I_TO_F(v) (v)
+
+#define WEFT_ELEMENT 32
+#include SUBSPACE_HEADER
+#define WEFT_ELEMENT 64
+#include SUBSPACE_HEADER
+
+WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
+#undef WEFT_SET_NAME
+#endif
+#undef WEFT_FAMILY_TABLES
+#undef WEFT_FAMILY
+
+#endif
 
 /* ---- licence ----
  *

@@ -80,62 +80,33 @@ WIDE_FN(wide_i, wide_i_greater, (wide_i a, wide_i b), (int32_t)a.l[i] > (int32_t
 WIDE_FN(wide_i, wide_i_select, (wide_i m, wide_i a, wide_i b), (m.l[i] & a.l[i]) | (~m.l[i] & b.l[i]))
 WIDE_FN(wide_f, wide_i_to_f, (wide_i a), weft_bits_f32(a.l[i]))
 WIDE_STORE(wide_i_store16, wide_i, uint16_t, (uint16_t))
+WIDE_FN(wide_i, wide_i_xor, (wide_i a, wide_i b), a.l[i] ^ b.l[i])
+WIDE_FN(wide_i, wide_i_mul, (wide_i a, wide_i b), a.l[i] * b.l[i])
+WIDE_FN(wide_i, wide_i_sra, (wide_i a, int n), a.l[i] >> n | (0u - (a.l[i] >> 31)) << (32 - n))
+WIDE_FN(wide_i, wide_i_max, (wide_i a, wide_i b), a.l[i] > b.l[i] ? a.l[i] : b.l[i])
+WIDE_FN(wide_i, wide_i_load8, (const uint8_t *p), ((uint32_t)p[i] ^ 0x80u) - 0x80u)
+WIDE_FN(wide_i, wide_i_from_f, (wide_f a), (uint32_t)(int32_t)a.l[i])
+WIDE_FN(wide_f, wide_f_from_i, (wide_i a), (float)(int32_t)a.l[i])
+WIDE_STORE(wide_i_store8, wide_i, uint8_t, (uint8_t))
 
-#define WEFT_SET_NAME(element, kernel) weft_wide_##element##_##kernel
-#define WEFT_KERNEL WEFT_FN
-#define WEFT_F wide_f
-#define WEFT_F_LANES WIDE
-#define WEFT_F_SET wide_f_set
-#define WEFT_F_LOAD wide_f_load
-#define WEFT_F_STORE wide_f_store
-#define WEFT_F_ADD wide_f_add
-#define WEFT_F_SUB wide_f_sub
-#define WEFT_F_MUL wide_f_mul
-#define WEFT_F_DIV wide_f_div
-#define WEFT_F_NONFINITE wide_f_nonfinite
-#define WEFT_F_TO_I wide_f_to_i
-#define WEFT_D wide_d
-#define WEFT_D_LANES WIDE_HALF
-#define WEFT_D_SET wide_d_set
-#define WEFT_D_LOAD wide_d_load
-#define WEFT_D_LOAD32 wide_d_load32
-#define WEFT_D_STORE wide_d_store
-#define WEFT_D_STORE32 wide_d_store32
-#define WEFT_D_ADD wide_d_add
-#define WEFT_D_SUB wide_d_sub
-#define WEFT_D_MUL wide_d_mul
-#define WEFT_D_DIV wide_d_div
-#define WEFT_D_MADD(sum, a, b) wide_d_add(sum, wide_d_mul(a, b))
-#define WEFT_D_NONFINITE wide_d_nonfinite
-#define WEFT_U wide_u
-#define WEFT_U_SET wide_u_set
-#define WEFT_U_LOAD64 wide_u_load64
-#define WEFT_U_LOAD32 wide_u_load32
-#define WEFT_U_STORE64 wide_u_store
-#define WEFT_U_ADD wide_u_add
-#define WEFT_U_XOR wide_u_xor
-#define WEFT_U_SHR wide_u_shr
-#define WEFT_U_MUL wide_u_mul
-#define WEFT_I wide_i
-#define WEFT_I_SET wide_i_set
-#define WEFT_I_LOAD16 wide_i_load16
-#define WEFT_I_STORE16 wide_i_store16
-#define WEFT_I_ADD wide_i_add
-#define WEFT_I_AND wide_i_and
-#define WEFT_I_OR wide_i_or
-#define WEFT_I_SHL wide_i_shl
-#define WEFT_I_SHR wide_i_shr
-#define WEFT_I_GREATER wide_i_greater
-#define WEFT_I_SELECT wide_i_select
-#define WEFT_I_TO_F wide_i_to_f
+static inline unsigned wide_i_mask(wide_i m) {
+    unsigned bits = 0;
+    size_t i;
+    for (i = 0; i < WIDE; i++) bits |= (m.l[i] >> 31) << i;
+    return bits;
+}
 
 #include "../src/weft/fp_begin.h"
-#define WEFT_ELEMENT 32
-#include "../src/weft/kernels/body.h"
-#define WEFT_ELEMENT 64
-#include "../src/weft/kernels/body.h"
-#include "../src/weft/fp_end.h"
-
+#define WEFT_FAMILY WEFT_CORE_FAMILY
+#include "wide_vocabulary.h"
 WEFT_SET_TABLES(wide, WEFT_ISA_SERIAL, NULL)
-
-#include "../src/weft/kernels/vocabulary_end.h"
+#undef WEFT_SET_NAME
+#undef WEFT_FAMILY
+#ifdef WEFT_CODEC_TABLES
+#define WEFT_FAMILY WEFT_CODEC_FAMILY
+#include "wide_vocabulary.h"
+WEFT_CODEC_TABLES(wide, WEFT_ISA_SERIAL, NULL)
+#undef WEFT_SET_NAME
+#undef WEFT_FAMILY
+#endif
+#include "../src/weft/fp_end.h"

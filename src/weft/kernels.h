@@ -265,6 +265,19 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
         {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
         {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
 
-#include "kernels/serial.h"
+#ifdef WEFT_HAVE_X86
+WEFT_FN void weft_x86_fence(void) {
+    _mm_sfence();
+}
+#endif
+
+/* Kernels come in families. Headers that are implemented in one unit may need different ones, so each is made where the
+ * file that needs it stands: here what all headers have, in codec.h what codecs need. */
+#define WEFT_CORE_FAMILY 1
+#define WEFT_CODEC_FAMILY 2
+
+#define WEFT_FAMILY WEFT_CORE_FAMILY
+#define WEFT_FAMILY_TABLES WEFT_SET_TABLES
+#include "kernels/sets.h"
 #include "kernels/dispatch.h"
 #include "kernels/drivers.h"

@@ -47,12 +47,29 @@
 #define WEFT_I_GREATER(a, b) _mm256_cmpgt_epi32(a, b)
 #define WEFT_I_SELECT(mask, a, b) _mm256_blendv_epi8(b, a, mask)
 #define WEFT_I_TO_F(v) _mm256_castsi256_ps(v)
+/*==== WITH codec.h ====*/
+#define WEFT_I_XOR(a, b) _mm256_xor_si256(a, b)
+#define WEFT_I_MUL(a, b) _mm256_mullo_epi32(a, b)
+#define WEFT_I_SRA(a, n) _mm256_srai_epi32(a, n)
+#define WEFT_I_LOAD8(p) _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)))
+#define WEFT_I_STORE8(p, v) weft_avx2_store8(p, v)
+#define WEFT_I_FROM_F(v) _mm256_cvttps_epi32(v)
+#define WEFT_F_FROM_I(v) _mm256_cvtepi32_ps(v)
+#define WEFT_I_MAX(a, b) _mm256_max_epi32(a, b)
+#define WEFT_I_MASK(mask) (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(mask))
+
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY
+WEFT_KERNEL void weft_avx2_store8(uint8_t *p, __m256i v) {
+    const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(half, half));
+}
+#endif
+/*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
 #include "body.h"
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(avx2, WEFT_ISA_AVX2, weft_x86_fence)
+#undef WEFT_SET_NAME

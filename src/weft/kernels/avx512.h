@@ -33,12 +33,22 @@
 #define WEFT_I_GREATER(a, b) _mm512_cmpgt_epi32_mask(a, b)
 #define WEFT_I_SELECT(mask, a, b) _mm512_mask_blend_epi32(mask, b, a)
 #define WEFT_I_TO_F(v) _mm512_castsi512_ps(v)
+/*==== WITH codec.h ====*/
+#define WEFT_I_XOR(a, b) _mm512_xor_si512(a, b)
+#define WEFT_I_MUL(a, b) _mm512_mullo_epi32(a, b)
+#define WEFT_I_SRA(a, n) _mm512_srai_epi32(a, n)
+#define WEFT_I_LOAD8(p) _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define WEFT_I_STORE8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(v))
+#define WEFT_I_FROM_F(v) _mm512_cvttps_epi32(v)
+#define WEFT_F_FROM_I(v) _mm512_cvtepi32_ps(v)
+#define WEFT_I_MAX(a, b) _mm512_max_epi32(a, b)
+#define WEFT_I_MASK(mask) (unsigned)(mask)
+/*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
 #include "body.h"
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(avx512, WEFT_ISA_AVX512, weft_x86_fence)
+#undef WEFT_SET_NAME

@@ -1,7 +1,7 @@
 /*==== SECTION WEFT_ELEMENT ====*/
-/* Every kernel, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h says what it
- * is), includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and with WEFT_ELEMENT 64
- * (double tensors), and takes the vocabulary back. */
+/* Every kernel of a family, once, over the vocabulary of an instruction set. The set defines the vocabulary (serial.h
+ * says what it is) and includes this file with WEFT_ELEMENT 32 (float tensors and the 16-bit conversions) and then with
+ * WEFT_ELEMENT 64 (double tensors), which takes the vocabulary back. */
 #if WEFT_ELEMENT == 32
 #define WEFT_K(kernel) WEFT_SET_NAME(f32, kernel)
 #define WEFT_T float
@@ -78,11 +78,13 @@
         WEFT_STEP(WEFT_LOAD_REST, WEFT_STORE_REST, WEFT_STORE_REST)                                                    \
     }
 
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 /* How many of the n elements at p come before the first one that a whole vector can be streamed to. */
 WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
     const size_t past = (size_t)(uintptr_t)p / sizeof(WEFT_T) % WEFT_LANES, m = past ? WEFT_LANES - past : 0;
     return m < n ? m : n;
 }
+#endif
 #else
 #define WEFT_EACH_OUT(out)                                                                                             \
     (void)stream;                                                                                                      \
@@ -93,6 +95,7 @@ WEFT_KERNEL size_t WEFT_K(unaligned)(const void *p, size_t n) {
     }
 #endif
 
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL WEFT_V WEFT_K(load_rest)(const WEFT_T *p, size_t m) {
     WEFT_T rest[WEFT_LANES];
     memset(rest, 0, sizeof rest);
@@ -105,6 +108,7 @@ WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
     WEFT_STORE(rest, v);
     memcpy(p, rest, m * sizeof *p);
 }
+#endif
 #else
 #define WEFT_EACH WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE)
 #define WEFT_EACH_OUT(out)                                                                                             \
@@ -112,6 +116,7 @@ WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
     WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)
 #endif
 
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys, int stream) {
 #ifdef WEFT_STREAM
     const WEFT_T *x = (const WEFT_T *)xs;
@@ -885,6 +890,13 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_STORE16_REST
 #undef WEFT_EACH16
 #endif
+#endif /* WEFT_CORE_FAMILY */
+
+/*==== WITH codec.h ====*/
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY && WEFT_ELEMENT == 32
+#include "codec_body.h"
+#endif
+/*==== END WITH ====*/
 
 #undef WEFT_K
 #undef WEFT_T
@@ -915,4 +927,66 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #undef WEFT_SUM_OF
 #undef WEFT_SUM_TO
 #undef WEFT_EACH_SUM
+#if WEFT_ELEMENT == 64 /* the last: the vocabulary is taken back, but for WEFT_SET_NAME */
+#undef WEFT_KERNEL
+#undef WEFT_F
+#undef WEFT_F_LANES
+#undef WEFT_F_SET
+#undef WEFT_F_LOAD
+#undef WEFT_F_STORE
+#undef WEFT_F_STREAM
+#undef WEFT_F_ADD
+#undef WEFT_F_SUB
+#undef WEFT_F_MUL
+#undef WEFT_F_DIV
+#undef WEFT_F_NONFINITE
+#undef WEFT_F_TO_I
+#undef WEFT_D
+#undef WEFT_D_LANES
+#undef WEFT_D_SET
+#undef WEFT_D_LOAD
+#undef WEFT_D_LOAD32
+#undef WEFT_D_STORE
+#undef WEFT_D_STORE32
+#undef WEFT_D_STREAM
+#undef WEFT_D_STREAM32
+#undef WEFT_D_ADD
+#undef WEFT_D_SUB
+#undef WEFT_D_MUL
+#undef WEFT_D_DIV
+#undef WEFT_D_MADD
+#undef WEFT_D_NONFINITE
+#undef WEFT_U
+#undef WEFT_U_SET
+#undef WEFT_U_LOAD64
+#undef WEFT_U_LOAD32
+#undef WEFT_U_STORE64
+#undef WEFT_U_ADD
+#undef WEFT_U_XOR
+#undef WEFT_U_SHR
+#undef WEFT_U_MUL
+#undef WEFT_I
+#undef WEFT_I_SET
+#undef WEFT_I_LOAD16
+#undef WEFT_I_STORE16
+#undef WEFT_I_ADD
+#undef WEFT_I_AND
+#undef WEFT_I_OR
+#undef WEFT_I_SHL
+#undef WEFT_I_SHR
+#undef WEFT_I_GREATER
+#undef WEFT_I_SELECT
+#undef WEFT_I_TO_F
+/*==== WITH codec.h ====*/
+#undef WEFT_I_XOR
+#undef WEFT_I_MUL
+#undef WEFT_I_SRA
+#undef WEFT_I_LOAD8
+#undef WEFT_I_STORE8
+#undef WEFT_I_FROM_F
+#undef WEFT_F_FROM_I
+#undef WEFT_I_MAX
+#undef WEFT_I_MASK
+/*==== END WITH ====*/
+#endif
 #undef WEFT_ELEMENT

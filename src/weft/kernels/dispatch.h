@@ -1,23 +1,6 @@
-/* Run-time dispatch: the sets that this compiler makes, and which of them this machine can run. */
+/* Run-time dispatch: which sets there are, and which of them this machine can run. */
 
 #ifdef WEFT_HAVE_X86
-WEFT_FN void weft_x86_fence(void) {
-    _mm_sfence();
-}
-
-#include "sse2.h"
-#include "avx2.h"
-/* gcc 12's own AVX-512 intrinsics leave variables undefined on purpose, and as C++ it warns of them here */
-#if !defined __clang__
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include "avx512.h"
-#if !defined __clang__
-#pragma GCC diagnostic pop
-#endif
-
 /* What processor and operating system (which must save the wide registers) have. cpuid is asked here and not by
  * __builtin_cpu_supports, which needs a symbol of the compiler's run-time library. */
 WEFT_FN int weft_x86_has(weft_isa isa) {
@@ -47,13 +30,6 @@ WEFT_FN size_t weft_x86_cache(void) {
     }
     return most;
 }
-#endif
-
-#ifdef WEFT_HAVE_NEON
-#include "neon.h"
-#endif
-#ifdef WEFT_HAVE_WASM
-#include "wasm.h"
 #endif
 
 /* The last-level cache is taken to be this large where the machine does not say. */

@@ -54,7 +54,37 @@
 #define WEFT_I_GREATER(a, b) vcgtq_u32(a, b)
 #define WEFT_I_SELECT(mask, a, b) vbslq_u32(mask, a, b)
 #define WEFT_I_TO_F(v) vreinterpretq_f32_u32(v)
+/*==== WITH codec.h ====*/
+#define WEFT_I_XOR(a, b) veorq_u32(a, b)
+#define WEFT_I_MUL(a, b) vmulq_u32(a, b)
+#define WEFT_I_SRA(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
+#define WEFT_I_LOAD8(p) weft_neon_load8(p)
+#define WEFT_I_STORE8(p, v) weft_neon_store8(p, v)
+#define WEFT_I_FROM_F(v) vreinterpretq_u32_s32(vcvtq_s32_f32(v))
+#define WEFT_F_FROM_I(v) vcvtq_f32_s32(vreinterpretq_s32_u32(v))
+#define WEFT_I_MAX(a, b) vmaxq_u32(a, b)
+#define WEFT_I_MASK(mask) weft_neon_mask(mask)
 
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY
+WEFT_KERNEL uint32x4_t weft_neon_load8(const uint8_t *p) {
+    const int8x8_t bytes = vreinterpret_s8_u32(vdup_n_u32(weft_load_u32(p)));
+    return vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
+
+WEFT_KERNEL void weft_neon_store8(uint8_t *p, uint32x4_t v) {
+    const uint16x4_t half = vmovn_u32(v);
+    const uint32_t packed = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(half, half))), 0);
+    memcpy(p, &packed, sizeof packed);
+}
+
+WEFT_KERNEL unsigned weft_neon_mask(uint32x4_t mask) {
+    static const uint32_t bit[4] = {1u, 2u, 4u, 8u};
+    return vaddvq_u32(vandq_u32(mask, vld1q_u32(bit)));
+}
+#endif
+/*==== END WITH ====*/
+
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL unsigned weft_neon_f_nonfinite(float32x4_t v) {
     const uint32x4_t exponent = vdupq_n_u32(0x7F800000u);
     return vaddvq_u32(vshrq_n_u32(vceqq_u32(vandq_u32(vreinterpretq_u32_f32(v), exponent), exponent), 31));
@@ -71,12 +101,12 @@ WEFT_KERNEL uint64x2_t weft_neon_mul64(uint64x2_t a, uint64_t n) {
     const uint32x2_t cross = vmla_n_u32(vmul_n_u32(low, (uint32_t)(n >> 32)), high, (uint32_t)n);
     return vmlal_n_u32(vshlq_n_u64(vmovl_u32(cross), 32), low, (uint32_t)n);
 }
+#endif
 
 #define WEFT_ELEMENT 32
 #include "body.h"
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(neon, WEFT_ISA_NEON, NULL)
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(neon, WEFT_ISA_NEON, NULL)
+#undef WEFT_SET_NAME

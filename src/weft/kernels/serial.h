@@ -1,5 +1,5 @@
 /* The serial set: one lane, any machine. It is also the pattern for the other sets: define the vocabulary, include
- * body.h for each element type, take the vocabulary back.
+ * body.h for each element type, make the tables. All of it is read once for each family of kernels.
  *
  *   WEFT_SET_NAME(element, kernel)    the name of a kernel of this set
  *   WEFT_KERNEL                       storage class and attributes (target) of a kernel
@@ -12,7 +12,7 @@
  * integers. I_GREATER: a mask for I_SELECT(mask, if set, if not), called with values below 2^31. F_TO_I, I_TO_F: the
  * bits. SHL, SHR: by a constant. D_MADD(sum, a, b): sum + a * b for widened floats, whose product is exact, so that it
  * may be fused. Optional: F_STREAM, D_STREAM, D_STREAM32, which store a whole aligned vector past the cache, and then,
- * for WEFT_SET_TABLES, a function that makes such stores visible to other threads before anything that follows (else
+ * for the tables, a function that makes such stores visible to other threads before anything that follows (else
  * NULL). */
 #define WEFT_SET_NAME(element, kernel) weft_serial_##element##_##kernel
 #define WEFT_KERNEL WEFT_FN
@@ -65,12 +65,25 @@
 #define WEFT_I_GREATER(a, b) ((a) > (b))
 #define WEFT_I_SELECT(mask, a, b) ((mask) ? (a) : (b))
 #define WEFT_I_TO_F(v) weft_bits_f32(v)
+/*==== WITH codec.h ====*/
+/* For codecs. I_LOAD8, I_STORE8: signed 8-bit integers. I_MASK: bit i is lane i of what I_GREATER says. I_MAX: of
+ * values below 2^31. I_FROM_F: towards zero, called with what fits; F_FROM_I: of signed integers, exact up to 2^24.
+ * I_SRA: with the sign. I_MUL: the low 32 bits. */
+#define WEFT_I_XOR(a, b) ((a) ^ (b))
+#define WEFT_I_MUL(a, b) ((a) * (b))
+#define WEFT_I_SRA(a, n) ((a) >> (n) | (0u - ((a) >> 31)) << (32 - (n)))
+#define WEFT_I_LOAD8(p) (((uint32_t)*(p) ^ 0x80u) - 0x80u)
+#define WEFT_I_STORE8(p, v) (void)(*(p) = (uint8_t)((v) & 0xFFu))
+#define WEFT_I_FROM_F(v) ((uint32_t)(int32_t)(v))
+#define WEFT_F_FROM_I(v) ((float)(int32_t)(v))
+#define WEFT_I_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define WEFT_I_MASK(mask) ((mask) ? 1u : 0u)
+/*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
 #include "body.h"
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(serial, WEFT_ISA_SERIAL, NULL)
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(serial, WEFT_ISA_SERIAL, NULL)
+#undef WEFT_SET_NAME

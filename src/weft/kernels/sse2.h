@@ -71,16 +71,48 @@
 #define WEFT_I_GREATER(a, b) _mm_cmpgt_epi32(a, b)
 #define WEFT_I_SELECT(mask, a, b) weft_sse2_select(mask, a, b)
 #define WEFT_I_TO_F(v) _mm_castsi128_ps(v)
+/*==== WITH codec.h ====*/
+#define WEFT_I_XOR(a, b) _mm_xor_si128(a, b)
+#define WEFT_I_MUL(a, b) weft_sse2_mul32(a, b)
+#define WEFT_I_SRA(a, n) _mm_srai_epi32(a, n)
+#define WEFT_I_LOAD8(p) weft_sse2_load8(p)
+#define WEFT_I_STORE8(p, v) weft_sse2_store8(p, v)
+#define WEFT_I_FROM_F(v) _mm_cvttps_epi32(v)
+#define WEFT_F_FROM_I(v) _mm_cvtepi32_ps(v)
+#define WEFT_I_MAX(a, b) weft_sse2_select(_mm_cmpgt_epi32(a, b), a, b)
+#define WEFT_I_MASK(mask) (unsigned)_mm_movemask_ps(_mm_castsi128_ps(mask))
 
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY
+WEFT_KERNEL __m128i weft_sse2_mul32(__m128i a, __m128i b) {
+    const __m128i even = _mm_mul_epu32(a, b), odd = _mm_mul_epu32(_mm_srli_epi64(a, 32), _mm_srli_epi64(b, 32));
+    return _mm_unpacklo_epi32(_mm_shuffle_epi32(even, 0x08), _mm_shuffle_epi32(odd, 0x08));
+}
+
+WEFT_KERNEL __m128i weft_sse2_load8(const uint8_t *p) {
+    __m128i v = _mm_cvtsi32_si128((int)weft_load_u32(p));
+    v = _mm_unpacklo_epi8(v, v);
+    return _mm_srai_epi32(_mm_unpacklo_epi16(v, v), 24);
+}
+
+WEFT_KERNEL void weft_sse2_store8(uint8_t *p, __m128i v) {
+    int packed;
+    v = _mm_packs_epi32(v, v);
+    packed = _mm_cvtsi128_si32(_mm_packs_epi16(v, v));
+    memcpy(p, &packed, sizeof packed);
+}
+#endif
+/*==== END WITH ====*/
+
+#if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL __m128i weft_sse2_select(__m128i mask, __m128i a, __m128i b) {
     return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b));
 }
+#endif
 
 #define WEFT_ELEMENT 32
 #include "body.h"
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(sse2, WEFT_ISA_SSE2, weft_x86_fence)
+#undef WEFT_SET_NAME

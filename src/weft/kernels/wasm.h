@@ -57,12 +57,35 @@
 #define WEFT_I_GREATER(a, b) wasm_u32x4_gt(a, b)
 #define WEFT_I_SELECT(mask, a, b) wasm_v128_bitselect(a, b, mask)
 #define WEFT_I_TO_F(v) (v)
+/*==== WITH codec.h ====*/
+#define WEFT_I_XOR(a, b) wasm_v128_xor(a, b)
+#define WEFT_I_MUL(a, b) wasm_i32x4_mul(a, b)
+#define WEFT_I_SRA(a, n) wasm_i32x4_shr(a, n)
+#define WEFT_I_LOAD8(p) weft_wasm_load8(p)
+#define WEFT_I_STORE8(p, v) weft_wasm_store8(p, v)
+#define WEFT_I_FROM_F(v) wasm_i32x4_trunc_sat_f32x4(v)
+#define WEFT_F_FROM_I(v) wasm_f32x4_convert_i32x4(v)
+#define WEFT_I_MAX(a, b) wasm_u32x4_max(a, b)
+#define WEFT_I_MASK(mask) (unsigned)wasm_i32x4_bitmask(mask)
+
+#if WEFT_FAMILY == WEFT_CODEC_FAMILY
+/* clang 14 moves a load that becomes a vector at once past stores to the same place: this one is an operand first. */
+WEFT_KERNEL v128_t weft_wasm_load8(const uint8_t *p) {
+    const v128_t bytes = wasm_i32x4_splat((int32_t)(weft_load_u32(p) ^ 0x80808080u));
+    return wasm_i32x4_sub(wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(bytes)), wasm_i32x4_splat(128));
+}
+
+WEFT_KERNEL void weft_wasm_store8(uint8_t *p, v128_t v) {
+    v = wasm_i16x8_narrow_i32x4(v, v);
+    wasm_v128_store32_lane(p, wasm_i8x16_narrow_i16x8(v, v), 0);
+}
+#endif
+/*==== END WITH ====*/
 
 #define WEFT_ELEMENT 32
 #include "body.h"
 #define WEFT_ELEMENT 64
 #include "body.h"
 
-WEFT_SET_TABLES(wasm, WEFT_ISA_WASM, NULL)
-
-#include "vocabulary_end.h"
+WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
+#undef WEFT_SET_NAME
