@@ -56,9 +56,9 @@ static void usage(void) {
          "\n"
          "  --images DIR   Fashion-MNIST, MNIST or CIFAR-10; without it: glyphs that the program draws itself\n"
          "  --workers N    (4; 2 to 16)\n"
-         "  --seconds S    of virtual time, of which a step takes one (120; 1 to 100,000)\n"
+         "  --seconds S    of virtual time, of which a step takes one (200; 1 to 100,000)\n"
          "  --seeds N      scored (10; 1 to 50)\n"
-         "  --tuning N     seeds to tune on (6; 1 to 50)\n"
+         "  --tuning N     seeds to tune on (4; 1 to 50)\n"
          "  --quick        --seconds 40 --seeds 2 --tuning 1\n"
          "  --json FILE    a row for each method, network and split; a report and pictures beside it\n"
          "  --csv FILE     the same rows as a table of numbers\n"
@@ -106,9 +106,9 @@ static void read_options(int argc, char **argv, settings *o) {
             exit(2);
         }
     }
-    if (!seconds) o->seconds = o->quick ? 40 : 120;
+    if (!seconds) o->seconds = o->quick ? 40 : 200;
     if (!seeds) o->seeds = o->quick ? 2 : 10;
-    if (!tuning) o->tuning = o->quick ? 1 : 6;
+    if (!tuning) o->tuning = o->quick ? 1 : 4;
 }
 
 /* ---- Running ---- */
@@ -315,7 +315,7 @@ int main(int argc, char **argv) {
         "virtual time, a step takes U(0.95, 1.05) s.\nEvery method is a setting of one object of hpsgd.h over a "
         "simulated network; at most 16 steps without a result. Each at the best of %d step sizes,\nfound on %llu "
         "other seed%s; mean and standard error over %llu seeds. Loss and accuracy: of the global model, on %zu "
-        "test images.\n\n"
+        "test images, mean over the last tenth of the time.\n\n"
         "*s a round*: from a launch until the result is there. *hidden*: the share of that in which the worker "
         "trained. *cosine*, *distance*:\nof the replica's gradient and that at the global model on the same "
         "batch (distance relative to the latter). *delayed gradients*: the same overlap\nwithout a replica: "
