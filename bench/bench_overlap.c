@@ -165,8 +165,8 @@ static void plus_minus(table *t, double mean, double error, int with_sign) {
 }
 
 static void tell_network(report *out, FILE *csv, const settings *o, int split, int n, const outcome *c) {
-    table *t = table_new("method|>step size|>loss|>less that of SSGD|>accuracy|>gradients a worker|>steps a round|"
-                         ">s a round|>hidden|>stalled|>cosine|>distance");
+    table *t = table_new("method|>step size|>loss|>less that of SSGD|>accuracy|>gradients a worker|>samples/s|>steps a round|"
+                         ">s a round|>hidden|>computing|>cosine|>distance");
     for (int m = 0; m < METHODS; m++) {
         double loss, loss_e, gain, gain_e, accuracy, e, gradients, rounds, sync, hidden, stalled, cosine, distance;
         MEAN(&c[m], o->seeds, loss, &loss, &loss_e);
@@ -186,10 +186,11 @@ static void tell_network(report *out, FILE *csv, const settings *o, int split, i
         plus_minus(t, gain, gain_e, 1);
         table_cell(t, "%.2f %%", 100 * accuracy);
         table_cell(t, "%.1f", gradients);
+        table_cell(t, "%.1f", gradients * o->workers * LEARN_BATCH / o->seconds);
         table_cell(t, "%.2f", rounds > 0 ? gradients / rounds : 0);
         table_cell(t, "%.2f", sync);
         table_cell(t, "%.0f %%", 100 * hidden);
-        table_cell(t, "%.0f %%", 100 * stalled);
+        table_cell(t, "%.0f %%", 100 - 100 * stalled);
         table_number(t, cosine, "");
         table_number(t, distance, "");
         json_line_begin(&out->rows);
@@ -316,10 +317,11 @@ int main(int argc, char **argv) {
         "simulated network; at most 16 steps without a result. Each at the best of %d step sizes,\nfound on %llu "
         "other seed%s; mean and standard error over %llu seeds. Loss and accuracy: of the global model, on %zu "
         "test images, mean over the last tenth of the time.\n\n"
-        "*s a round*: from a launch until the result is there. *hidden*: the share of that in which the worker "
-        "trained. *cosine*, *distance*:\nof the replica's gradient and that at the global model on the same "
-        "batch (distance relative to the latter). *delayed gradients*: the same overlap\nwithout a replica: "
-        "gradients are taken at the global model, and reach it one round late.\n\n",
+        "*samples/s*: of all workers. *s a round*: from a launch until the result is there. *hidden*: the share of "
+        "that in which the worker trained.\n*computing*: the share of all time in which it did. *cosine*, "
+        "*distance*: of the replica's gradient and that at the global model on the same\nbatch (distance relative "
+        "to the latter). *delayed gradients*: the same overlap without a replica: gradients are taken at the global\n"
+        "model, and reach it one round late.\n\n",
         l.data.name, LEARN_HIDDEN, l.net.parameters, o.workers, LEARN_BATCH, o.seconds, RATES,
         (unsigned long long)o.tuning, o.tuning == 1 ? "" : "s", (unsigned long long)o.seeds, l.tests);
     for (int split = 0; split < SPLITS; split++) {
