@@ -46,7 +46,8 @@ typedef struct weft_link {
     int failing, hello_due, bye_due, out_active, in_active;
     uint32_t mine, theirs, answered; /* answered: the attempt of theirs that this end has answered last */
     uint32_t faults, good;
-    size_t in_bytes; /* expected of the bulk receive */
+    size_t in_bytes; /* expected of the bulk receive; of one that may be shorter, at most */
+    int in_shorter;
     weft_request request, out, bulk;
     unsigned char bytes[WEFT_CONTROL_BYTES];
     weft_header head; /* of the message held */
@@ -458,11 +459,13 @@ WEFT_FN int weft_link_sent(weft_links *n, uint32_t slot) {
     return 1;
 }
 
+/* Whoever sets in_shorter after this takes any length up to `bytes`, and finds it in in_bytes. */
 WEFT_FN void weft_link_fetch(weft_links *n, uint32_t slot, void *into, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
     memset(&l->bulk, 0, sizeof l->bulk);
     l->in_bytes = bytes;
+    l->in_shorter = 0;
     s = n->net->recv(n->net->ctx, l->rank, weft_link_tag(n, l), into, bytes, &l->bulk);
     if (s < 0)
         weft_link_error(n, slot, s, 1);
@@ -479,6 +482,7 @@ WEFT_FN weft_status weft_link_fetched(weft_links *n, uint32_t slot) {
     if (s == WEFT_AGAIN) return s;
     l->in_active = 0;
     n->moved = n->progress = 1;
+    if (s == WEFT_OK && l->in_shorter && l->bulk.bytes < l->in_bytes) l->in_bytes = (size_t)l->bulk.bytes;
     if (s == WEFT_ERR_TRUNCATED || (s == WEFT_OK && l->bulk.bytes != l->in_bytes)) {
         weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length of a bulk message"), l->in_bytes, l->bulk.bytes);
         return WEFT_ERR_PROTOCOL;
