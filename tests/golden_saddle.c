@@ -526,7 +526,23 @@ static void replay_topologies(golden *g) {
         g->agents = n;
         free(g->w);
         g->w = (double *)room(n * n, sizeof *g->w);
-        if (!rows(g, item(c, "W"), n, n, "W", g->w)) return;
+        if (cJSON_IsNull(item(c, "W"))) { /* too large for the file: Metropolis on the neighbours */
+            const cJSON *list = item(c, "neighbors"), *e;
+            if (!array(g, list, n, "neighbors")) return;
+            for (i = 0; i < n; i++) {
+                const int own = cJSON_GetArraySize(cJSON_GetArrayItem(list, (int)i));
+                g->w[i * n + i] = 1;
+                cJSON_ArrayForEach(e, cJSON_GetArrayItem(list, (int)i)) {
+                    int other;
+                    if (!whole(g, e, "neighbors", 0, (double)n - 1, &j)) return;
+                    other = cJSON_GetArraySize(cJSON_GetArrayItem(list, (int)j));
+                    g->w[i * n + j] = 1.0 / (1.0 + (own > other ? own : other));
+                    g->w[i * n + i] -= g->w[i * n + j];
+                }
+            }
+        } else if (!rows(g, item(c, "W"), n, n, "W", g->w)) {
+            return;
+        }
         edge = (weft_edge *)room(n * n, sizeof *edge);
         for (i = 0; i < n; i++)
             for (j = i + 1; j < n; j++)
