@@ -7100,9 +7100,9 @@ WEFT_FN weft_status saddle_drive(saddle *x) {
 
 /* A number where zero is the default and WEFT_ZERO asks for zero. */
 WEFT_FN int saddle_number(double *v, double otherwise, double most, int below) {
-    if (!(*v < 0) && !(*v > 0))
+    if (*v <= 0 && *v >= 0)
         *v = otherwise;
-    else if (!(*v > (double)WEFT_ZERO) && !(*v < (double)WEFT_ZERO))
+    else if (*v <= (double)WEFT_ZERO && *v >= (double)WEFT_ZERO)
         *v = 0;
     return *v >= 0 && (below ? *v < most : *v <= most);
 }

@@ -213,6 +213,26 @@ static inline int lock_steps(lock *k, uint64_t n) {
     return 1;
 }
 
+/* Each takes steps for itself, until all have completed the one of this number. */
+static inline int lock_run(lock *k, uint64_t until) {
+    uint32_t r, left = 1;
+    int times;
+    for (times = 0; left && times < 20000; times++) {
+        for (r = left = 0; r < k->size; r++) {
+            lock_worker *w = &k->worker[r];
+            if (w->gone) continue;
+            if (w->x->step >= until) {
+                saddle_poll(w->x);
+                continue;
+            }
+            left++;
+            if (lock_go(w) && w->status < 0) return lock_fail_status(w, "step");
+        }
+        weft_sim_advance(&k->sim, 1000);
+    }
+    return left ? lock_fail(k, "steps never end") : 1;
+}
+
 /* Messages move, and nobody takes a step. */
 static inline void lock_pump(lock *k, int times) {
     uint32_t r;
