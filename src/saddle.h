@@ -1241,6 +1241,8 @@ WEFT_FN void saddle_models(saddle *x) {
         saddle_next_piece(x, 1, &x->cursor);
         x->coded = 0;
     }
+    for (k = 0; k < x->net.count; k++)
+        if (x->edge[k].letter_due) return; /* it tells the number of this step */
     if (x->cross && !saddle_all_sent(x)) return; /* gradients are coded where models were */
     for (k = 0; k < x->net.count; k++) {
         if (!x->edge[k].in) continue;
