@@ -195,17 +195,6 @@ $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CJSON) $(LIBS) -o $@
 
-# The codecs, while no header carries them: one for their tests alone.
-CARRIER := $(BUILD)/carrier/codec_carrier.h
-$(CARRIER): tests/carrier/codec_carrier.h src/amalgamate $(FOUNDATION)
-	@rm -rf $(BUILD)/carrier && mkdir -p $(BUILD)/carrier/src && cp -R src/weft $(BUILD)/carrier/src/
-	@cp tests/carrier/codec_carrier.h $(BUILD)/carrier/src/
-	src/amalgamate $(BUILD)/carrier/src/codec_carrier.h > $@
-
-CARRIED := $(foreach p,$(UNIT) $(UNIT_AGAIN) $(ASAN_UNIT) $(FUZZ) $(GOLDEN),$(if $(findstring codec,$(notdir $p)),$p))
-$(CARRIED): $(CARRIER)
-$(CARRIED): INC += -I$(BUILD)/carrier
-
 unit-programs: $(UNIT) $(UNIT_AGAIN)
 asan-programs: $(ASAN_UNIT)
 tsan-programs: $(TSAN_UNIT)

@@ -8,8 +8,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#define CODEC_CARRIER_IMPLEMENTATION
-#include "codec_carrier.h"
+#define SADDLE_IMPLEMENTATION
+#include "../saddle.h"
 
 #include "clock.h"
 #include "load.h"

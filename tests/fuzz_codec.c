@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * libFuzzer: codecs. Four bytes choose codec, type, sizes; the rest is a message, which is decoded (refused without a
  * trace, or a finite result), and data, which is encoded in two chunks and must be what its decoding says. */
-#define CODEC_CARRIER_IMPLEMENTATION
-#include "codec_carrier.h"
+#define SADDLE_IMPLEMENTATION
+#include "../saddle.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * golden_codec.c: replays golden vectors of compressors (tests/golden/codec/README.md says what is in them) through
  * encode and decode, for f64 and f32 tensors, in one piece and in all forms. Where the published code divides by zero
  * (a tensor of zeros), zeros are required. */
-#define CODEC_CARRIER_IMPLEMENTATION
-#include "codec_carrier.h"
+#define SADDLE_IMPLEMENTATION
+#include "../saddle.h"
 
 #include <cJSON.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Codecs (src/weft/codec.h): sizes, what comes out and how far it is from what went in, that nothing is lost however a
  * tensor is cut, the same bits from every instruction set, and what hostile messages can do, which is nothing. */
-#define CODEC_CARRIER_IMPLEMENTATION
-#include "codec_carrier.h"
+#define SADDLE_IMPLEMENTATION
+#include "../saddle.h"
 
 /* A header that is implemented after this one. */
 #ifdef BESIDE
