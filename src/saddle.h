@@ -1242,7 +1242,7 @@ WEFT_FN void saddle_models(saddle *x) {
         x->coded = 0;
     }
     for (k = 0; k < x->net.count; k++)
-        if (x->edge[k].letter_due) return; /* it tells the number of this step */
+        if (x->edge[k].letter_due) return;       /* it tells the number of this step */
     if (x->cross && !saddle_all_sent(x)) return; /* gradients are coded where models were */
     for (k = 0; k < x->net.count; k++) {
         if (!x->edge[k].in) continue;
@@ -1559,6 +1559,11 @@ WEFT_FN size_t saddle_measure(const saddle_desc *d, const weft_codec *c, int mod
     return total;
 }
 
+/* NULL: there is none, or this only measures. */
+WEFT_FN WEFT_NOINLINE unsigned char *saddle_take(weft_layout *l, const char *name, size_t count, size_t each) {
+    return count ? (unsigned char *)weft_layout_take(l, name, count, each) : NULL;
+}
+
 WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_codec *gradient, saddle *tmp) {
     const uint32_t degree = weft_graph_degree(d->graph, d->transport->rank);
     const size_t tensors = d->params.count;
@@ -1601,43 +1606,35 @@ WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_
     longest = (longest + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
     store = (store + WEFT_ALIGNMENT - 1) / WEFT_ALIGNMENT * WEFT_ALIGNMENT;
     x->store_bytes = store;
-    x->momentum =
-        (unsigned char *)weft_layout_take(l, WEFT_TEXT("momentum"), d->momentum == SADDLE_MOMENTUM_NONE ? 0 : model, 1);
-    x->near_ = (unsigned char *)weft_layout_take(l, WEFT_TEXT("x + eps, then x - eta u"), model, 1);
-    x->gradient = (unsigned char *)weft_layout_take(l, WEFT_TEXT("gradient, then sum of models"), model, 1);
-    x->mixed = (unsigned char *)weft_layout_take(l, WEFT_TEXT("mixed model"), d->order == SADDLE_ATC ? 0 : model, 1);
-    x->sum = (unsigned char *)weft_layout_take(l, WEFT_TEXT("sum of gradients"), cross ? model : 0, 1);
-    x->kept = (unsigned char *)weft_layout_take(l, WEFT_TEXT("residual or public copy of the model"),
-                                                d->feedback >= SADDLE_DIFFERENCE ? model : 0, 1);
-    x->self_kept = (unsigned char *)weft_layout_take(l, WEFT_TEXT("residual of its own gradient"),
-                                                     d->compress_self && d->gradient_feedback ? model : 0, 1);
-    x->out = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that goes"),
-                                               degree || d->compress_self ? longest : 0, 1);
-    x->whole = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece of a whole copy that goes"),
-                                                 degree && copies ? longest : 0, 1);
-    pieces = (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces that come"), degree, longest);
-    stores = (unsigned char *)weft_layout_take(l, WEFT_TEXT("coded messages"), degree, store);
-    lengths = (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), cross ? degree : 0,
-                                         models * sizeof(size_t));
-    neighbours =
-        (unsigned char *)weft_layout_take(l, WEFT_TEXT("public copies of neighbours"), copies ? degree : 0, model);
-    residuals = (unsigned char *)weft_layout_take(l, WEFT_TEXT("residuals of gradients, one a neighbour"),
-                                                  cross && d->gradient_feedback ? degree : 0, model);
+    x->momentum = saddle_take(l, WEFT_TEXT("momentum"), d->momentum != SADDLE_MOMENTUM_NONE, model);
+    x->near_ = saddle_take(l, WEFT_TEXT("x + eps, then x - eta u"), 1, model);
+    x->gradient = saddle_take(l, WEFT_TEXT("gradient, then sum of models"), 1, model);
+    x->mixed = saddle_take(l, WEFT_TEXT("mixed model"), d->order != SADDLE_ATC, model);
+    x->sum = saddle_take(l, WEFT_TEXT("sum of gradients"), (size_t)cross, model);
+    x->kept =
+        saddle_take(l, WEFT_TEXT("residual or public copy of the model"), d->feedback >= SADDLE_DIFFERENCE, model);
+    x->self_kept =
+        saddle_take(l, WEFT_TEXT("residual of its own gradient"), d->compress_self && d->gradient_feedback, model);
+    x->out = saddle_take(l, WEFT_TEXT("a piece that goes"), degree || d->compress_self, longest);
+    x->whole = saddle_take(l, WEFT_TEXT("a piece of a whole copy that goes"), degree && copies, longest);
+    pieces = saddle_take(l, WEFT_TEXT("pieces that come"), degree, longest);
+    stores = saddle_take(l, WEFT_TEXT("coded messages"), store ? degree : 0, store);
+    lengths = (size_t *)(void *)saddle_take(l, WEFT_TEXT("lengths of their pieces"), cross ? degree : 0,
+                                            models * sizeof(size_t));
+    neighbours = saddle_take(l, WEFT_TEXT("public copies of neighbours"), copies ? degree : 0, model);
+    residuals = saddle_take(l, WEFT_TEXT("residuals of gradients, one a neighbour"),
+                            cross && d->gradient_feedback ? degree : 0, model);
     if (!made) return NULL;
     memset(x->edge, 0, degree * sizeof *x->edge);
     for (k = 0; k < degree; k++) {
         saddle_edge *e = &x->edge[k];
         e->piece = pieces + k * longest;
-        e->store = stores + k * store;
-        e->length = lengths + k * models;
-        if (copies) e->copy = neighbours + k * model;
-        if (cross && d->gradient_feedback) e->kept = residuals + k * model;
-        if (e->copy) memset(e->copy, 0, model);
-        if (e->kept) memset(e->kept, 0, model);
+        if (stores) e->store = stores + k * store;
+        if (lengths) e->length = lengths + k * models;
+        if (neighbours) e->copy = neighbours + k * model;
+        if (residuals) e->kept = residuals + k * model;
     }
-    if (d->momentum != SADDLE_MOMENTUM_NONE) memset(x->momentum, 0, model);
-    if (d->feedback >= SADDLE_DIFFERENCE) memset(x->kept, 0, model);
-    if (d->compress_self && d->gradient_feedback) memset(x->self_kept, 0, model);
+    if (neighbours) memset(neighbours, 0, degree * model);
     return made;
 }
 
@@ -1664,6 +1661,8 @@ SADDLE_API size_t saddle_memory_abi(const saddle_desc *desc, weft_memory_report 
     }
     return total;
 }
+
+WEFT_FN void saddle_begin_afresh(saddle *x);
 
 WEFT_FN uint64_t saddle_codec_hash(const weft_codec *c, uint64_t more) {
     uint64_t h = weft_mix((uint64_t)c->kind + 1);
@@ -1752,6 +1751,7 @@ SADDLE_API weft_status saddle_init_abi(saddle **out, const saddle_desc *desc, vo
     x->sends_gradients = x->cross && d.share > 0;
     x->rate = d.learning_rate;
     saddle_fingerprint(x);
+    saddle_begin_afresh(x);
     saddle_phase(x, SADDLE_IDLE, WEFT_TEXT("between steps"));
     *out = x;
     return WEFT_OK;
@@ -1903,19 +1903,29 @@ SADDLE_API weft_status saddle_peer_up(saddle *x, uint32_t rank) {
 
 /* ---- Saved state ---- */
 
-WEFT_FN void saddle_blob_buffer(saddle *x, weft_blob *b, unsigned char *buffer) {
-    size_t i;
-    for (i = 0; i < x->desc.params.count; i++) {
-        const size_t each = weft_dtype_bytes(x->desc.params.tensor[i].dtype);
-        weft_blob_raw(b, saddle_at(x, buffer, i), x->desc.params.tensor[i].count * each, each);
+/* The i-th of the buffers that go from step to step; NULL: there is none. As many as neighbours, and four. */
+WEFT_FN unsigned char *saddle_lasting(const saddle *x, uint32_t i) {
+    switch (i) {
+    case 0: return x->momentum;
+    case 1: return x->desc.momentum == SADDLE_MOMENTUM_GLOBAL && x->desc.order == SADDLE_CTA ? x->mixed : NULL;
+    case 2: return x->kept;
+    case 3: return x->self_kept;
+    default: return x->edge[i - 4].kept;
     }
+}
+
+/* They are as in a fresh object. */
+WEFT_FN void saddle_begin_afresh(saddle *x) {
+    uint32_t i;
+    for (i = 0; i < x->net.count + 4; i++)
+        if (saddle_lasting(x, i)) saddle_zero(x, saddle_lasting(x, i));
 }
 
 /* All of it in order: measured, written and read by the same lines. */
 WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
-    const saddle_desc *d = &x->desc;
     uint64_t primed = x->primed != 0;
-    uint32_t k;
+    uint32_t i;
+    size_t t;
     weft_blob_u64(b, &x->step);
     weft_blob_u64(b, &x->stats.steps);
     weft_blob_u64(b, &x->stats.evaluations);
@@ -1926,11 +1936,13 @@ WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
     weft_blob_double(b, &x->rate);
     weft_blob_double(b, &x->last_rate);
     x->primed = primed != 0;
-    if (d->momentum != SADDLE_MOMENTUM_NONE) saddle_blob_buffer(x, b, x->momentum);
-    if (d->momentum == SADDLE_MOMENTUM_GLOBAL && d->order == SADDLE_CTA) saddle_blob_buffer(x, b, x->mixed);
-    if (d->feedback >= SADDLE_DIFFERENCE) saddle_blob_buffer(x, b, x->kept);
-    if (d->compress_self && d->gradient_feedback) saddle_blob_buffer(x, b, x->self_kept);
-    for (k = 0; x->cross && d->gradient_feedback && k < x->net.count; k++) saddle_blob_buffer(x, b, x->edge[k].kept);
+    for (i = 0; i < x->net.count + 4; i++) {
+        unsigned char *buffer = saddle_lasting(x, i);
+        for (t = 0; buffer && t < x->desc.params.count; t++) {
+            const size_t each = weft_dtype_bytes(x->desc.params.tensor[t].dtype);
+            weft_blob_raw(b, saddle_at(x, buffer, t), x->desc.params.tensor[t].count * each, each);
+        }
+    }
 }
 
 WEFT_FN size_t saddle_blob_bytes(saddle *x) {
@@ -1950,17 +1962,13 @@ WEFT_FN uint64_t saddle_blob_fingerprint(const saddle *x) {
 
 /* A blob may have a valid checksum and still be hostile. */
 WEFT_FN int saddle_blob_sane(saddle *x) {
-    const saddle_desc *d = &x->desc;
     uint64_t bad = 0;
-    uint32_t k;
+    uint32_t i;
     if (x->step > UINT64_MAX / 4 || x->stats.steps > x->step || !(x->rate > 0) || !weft_is_finite(x->rate)) return 0;
     if (x->step && (!(x->last_rate > 0) || !weft_is_finite(x->last_rate))) return 0;
-    if (x->primed && d->order != SADDLE_CTA) return 0;
-    if (d->momentum != SADDLE_MOMENTUM_NONE) bad += saddle_nonfinite(x, x->momentum);
-    if (x->primed && d->momentum == SADDLE_MOMENTUM_GLOBAL) bad += saddle_nonfinite(x, x->mixed);
-    if (d->feedback >= SADDLE_DIFFERENCE) bad += saddle_nonfinite(x, x->kept);
-    if (d->compress_self && d->gradient_feedback) bad += saddle_nonfinite(x, x->self_kept);
-    for (k = 0; x->cross && d->gradient_feedback && k < x->net.count; k++) bad += saddle_nonfinite(x, x->edge[k].kept);
+    if (x->primed && x->desc.order != SADDLE_CTA) return 0;
+    for (i = 0; i < x->net.count + 4; i++)
+        if (saddle_lasting(x, i)) bad += saddle_nonfinite(x, saddle_lasting(x, i));
     return !bad;
 }
 
@@ -2006,19 +2014,12 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
         x->desc.learning_rate = x->rate;
         return saddle_exit(x, WEFT_OK);
     }
-    { /* a fresh object, as it was */
-        const saddle_desc *d = &x->desc;
-        uint32_t k;
-        x->step = 0;
-        x->primed = 0;
-        x->rate = rate;
-        x->last_rate = 0;
-        memset(&x->stats, 0, sizeof x->stats);
-        if (d->momentum != SADDLE_MOMENTUM_NONE) saddle_zero(x, x->momentum);
-        if (d->feedback >= SADDLE_DIFFERENCE) saddle_zero(x, x->kept);
-        if (d->compress_self && d->gradient_feedback) saddle_zero(x, x->self_kept);
-        for (k = 0; x->cross && d->gradient_feedback && k < x->net.count; k++) saddle_zero(x, x->edge[k].kept);
-    }
+    x->step = 0;
+    x->primed = 0;
+    x->rate = rate;
+    x->last_rate = 0;
+    memset(&x->stats, 0, sizeof x->stats);
+    saddle_begin_afresh(x);
     return saddle_exit(x, saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
 }
 
@@ -2067,22 +2068,17 @@ SADDLE_API weft_link_state saddle_link(const saddle *x, uint32_t rank) {
 }
 
 SADDLE_API const void *saddle_buffer(const saddle *x, saddle_buffer_kind kind, uint32_t peer, size_t tensor) {
-    const saddle_desc *d;
     unsigned char *buffer = NULL;
+    const saddle_edge *e = NULL;
     uint32_t k;
     if (!x || x->magic != SADDLE_MAGIC || tensor >= x->desc.params.count) return NULL;
-    d = &x->desc;
-    k = weft_graph_slot(d->graph, x->me, peer);
+    k = weft_graph_slot(x->desc.graph, x->me, peer);
+    if (k != WEFT_NO_EDGE) e = &x->edge[k];
     switch (kind) {
-    case SADDLE_OF_MOMENTUM: buffer = d->momentum == SADDLE_MOMENTUM_NONE ? NULL : x->momentum; break;
-    case SADDLE_OF_MODEL: buffer = d->feedback >= SADDLE_DIFFERENCE ? x->kept : NULL; break;
-    case SADDLE_OF_COPY: buffer = k == WEFT_NO_EDGE ? NULL : x->edge[k].copy; break;
-    case SADDLE_OF_GRADIENT:
-        if (peer == x->me)
-            buffer = d->compress_self && d->gradient_feedback ? x->self_kept : NULL;
-        else if (k != WEFT_NO_EDGE)
-            buffer = x->edge[k].kept;
-        break;
+    case SADDLE_OF_MOMENTUM: buffer = x->momentum; break;
+    case SADDLE_OF_MODEL: buffer = x->kept; break;
+    case SADDLE_OF_COPY: buffer = e ? e->copy : NULL; break;
+    case SADDLE_OF_GRADIENT: buffer = peer == x->me ? x->self_kept : e ? e->kept : NULL; break;
     }
     return buffer ? saddle_at(x, buffer, tensor) : NULL;
 }
