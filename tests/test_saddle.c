@@ -462,7 +462,9 @@ START_TEST(it_comes_again) {
     uint32_t r;
     lock k;
     d.s.variant = _i % 2 ? SADDLE_N : SADDLE_Q;
-    d.s.codec = codec_no(_i / 2 ? 3 : 0);
+    d.s.codec = codec_no(_i / 2 % 2 ? 3 : 0);
+    d.sim.seed = (uint64_t)_i + 1;
+    d.sim.jitter_ns = (uint64_t)(_i / 4) * 1500; /* so that it comes at any moment of its neighbours' steps */
     ck_assert(lock_open(&k, &d));
     ck_assert_msg(lock_steps(&k, 3), "%s", k.why);
     k.worker[2].gone = 1;
@@ -482,10 +484,11 @@ START_TEST(it_comes_again) {
         ck_assert_uint_eq(s.neighbours, 2);
         ck_assert_uint_eq(s.faults, 0);
         ck_assert_uint_ge(s.steps, r == 2 ? 4 : 14);
-        ck_assert_uint_ge(s.exchanges, r == 2 ? 8 : 20);
+        if (r == 2) ck_assert_uint_le(s.steps, 7); /* not one for each that it has missed */
+        ck_assert_uint_ge(s.exchanges, r == 2 ? 2 * s.steps - 1 : 20);
     }
     /* its copies are those of the others */
-    if (_i / 2)
+    if (_i / 2 % 2)
         for (r = 0; r < 4; r++)
             ck_assert_mem_eq(saddle_buffer(k.worker[r].x, SADDLE_OF_MODEL, 0, 2),
                              saddle_buffer(k.worker[(r + 1) % 4].x, SADDLE_OF_COPY, r, 2), 300 * sizeof(float));
@@ -567,6 +570,95 @@ START_TEST(graph_of_the_step) {
     for (r = 0; r < 8; r++)
         for (i = 0; i < 300; i++)
             ck_assert_double_eq_tol(cluster_get(&k.worker[r].params.tensor[2], i), mean[i], 1e-14);
+    fine(&k, 1);
+}
+END_TEST
+
+/* Decay pulls the model at which the gradient is taken. */
+START_TEST(decay) {
+    lock_desc d = lock_default(3);
+    double x[3], mean;
+    uint32_t r;
+    lock k;
+    d.dtype = f64s;
+    d.unequal = 1;
+    d.gradient = nothing;
+    d.s.variant = SADDLE_DPSGD;
+    d.s.order = _i ? SADDLE_CTA : SADDLE_CWA;
+    d.s.weight_decay = 0.5;
+    ck_assert(lock_open(&k, &d));
+    for (r = 0; r < 3; r++) x[r] = cluster_get(&k.worker[r].params.tensor[2], 7);
+    mean = (x[0] + x[1] + x[2]) / 3;
+    ck_assert_msg(lock_step(&k), "%s", k.why);
+    for (r = 0; r < 3; r++)
+        ck_assert_double_eq_tol(cluster_get(&k.worker[r].params.tensor[2], 7),
+                                mean - 0.0625 * 0.5 * (_i ? mean : x[r]), 1e-15);
+    fine(&k, 1);
+}
+END_TEST
+
+static void ones(lock_worker *w, const saddle_want *want) {
+    size_t t, i;
+    (void)w;
+    for (t = 0; t < want->into.count; t++)
+        for (i = 0; i < want->into.tensor[t].count; i++) cluster_set(&want->into.tensor[t], i, 1);
+}
+
+/* Whoever is lost, and whenever: the mean of gradients that are all the same is that gradient. */
+START_TEST(a_mean_of_whoever_is_left) {
+    lock_desc d = lock_default(4);
+    double x[2];
+    uint32_t r;
+    int pass;
+    d.dtype = f64s;
+    d.graph = weft_graph_complete;
+    d.gradient = ones;
+    d.s.variant = SADDLE_NGC;
+    d.s.share = _i % 3 == 0 ? 0 : _i % 3 == 1 ? 0.25 : WEFT_ZERO;
+    for (pass = 0; pass < 2; pass++) {
+        lock k;
+        int fault = -1;
+        ck_assert(lock_open(&k, &d));
+        if (pass) fault = weft_sim_lose_at_message(&k.sim, 2, (uint64_t)_i + 12, _i & 1);
+        ck_assert_msg(lock_run_living(&k, 6), "%s", k.why);
+        if (pass) ck_assert_uint_eq(weft_sim_fired(&k.sim, fault), 1);
+        for (r = 0; r < 4; r++) {
+            if (pass && r == 2) continue;
+            x[pass] = cluster_get(&k.worker[r].params.tensor[2], 9);
+            ck_assert_double_eq_tol(x[pass], x[0], 1e-14);
+        }
+        fine(&k, 1);
+    }
+}
+END_TEST
+
+/* The climb with one norm for each of two groups: eps = rho g / |g| in each. */
+START_TEST(norms_by_group) {
+    static const uint32_t group[4] = {1, 0, 0, 1};
+    lock_desc d = lock_default(1);
+    double norm[2] = {0, 0}, before[4][300];
+    saddle_want want;
+    size_t t, i;
+    lock k;
+    d.dtype = f64s;
+    d.s.rho = 0.25;
+    d.s.group_of_tensor = group;
+    d.s.groups = 2;
+    ck_assert(lock_open(&k, &d));
+    ck_assert_int_eq(saddle_next(k.worker[0].x, &want), WEFT_WANT_GRADIENT);
+    for (t = 0; t < 4; t++)
+        for (i = 0; i < lock_count[t]; i++) before[t][i] = cluster_get(&want.at.tensor[t], i);
+    lock_pull(&k.worker[0], &want);
+    ck_assert_int_eq(saddle_next(k.worker[0].x, &want), WEFT_WANT_GRADIENT);
+    ck_assert_int_eq(want.climbed, 1);
+    ck_assert_uint_eq(want.evaluation, 1);
+    for (t = 0; t < 4; t++)
+        for (i = 0; i < lock_count[t]; i++) {
+            const double e = cluster_get(&want.at.tensor[t], i) - before[t][i];
+            norm[group[t]] += e * e;
+        }
+    ck_assert_double_eq_tol(sqrt(norm[0]), 0.25, 1e-12);
+    ck_assert_double_eq_tol(sqrt(norm[1]), 0.25, 1e-12);
     fine(&k, 1);
 }
 END_TEST
@@ -773,7 +865,10 @@ int main(void) {
     tcase_add_loop_test(c, the_mean_stays, 0, 16);
     tcase_add_loop_test(c, resumed_it_never_stopped, 0, 6);
     tcase_add_loop_test(c, a_worker_is_lost, 0, 40);
-    tcase_add_loop_test(c, it_comes_again, 0, 4);
+    tcase_add_loop_test(c, it_comes_again, 0, 60);
+    tcase_add_test(c, norms_by_group);
+    tcase_add_loop_test(c, decay, 0, 2);
+    tcase_add_loop_test(c, a_mean_of_whoever_is_left, 0, 60);
     tcase_add_loop_test(c, good_bye, 0, 2);
     tcase_add_loop_test(c, nonsense_is_not_averaged, 0, 2);
     tcase_add_test(c, graph_of_the_step);
