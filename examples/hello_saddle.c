@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * hello_saddle.c: the smallest whole program. Five workers on a ring, each a thread that sees one piece of a sine, fit a
- * network with one hidden layer to all of it, by Q-SADDLe with messages of eight bits a number. The library is the
+ * hello_saddle.c: the smallest whole program. Five workers on a ring, each a thread that sees one piece of a sine, fit
+ * a network with one hidden layer to all of it, by Q-SADDLe with messages of eight bits a number. The library is the
  * optimiser: it says where it wants a gradient. What a trainer adds for it stands between dashes.
  *
  *     cc -I. -Iexamples/transports examples/hello_saddle.c -lm -pthread -o hello_saddle && ./hello_saddle */

@@ -12,8 +12,8 @@
 
 #define GOLDEN_NAME "saddle"
 #define GOLDEN_USAGE                                                                                                   \
-    "Replays golden vectors (JSON) of SADDLe through saddle.h. Tolerance: 1e-12, relative where numbers are large, in\n" \
-    "f64; 5e-6 in f32 (parameters only).\n"
+    "Replays golden vectors (JSON) of SADDLe through saddle.h. Tolerance: 1e-12, relative where numbers are large,\n"    \
+    "in f64; 5e-6 in f32 (parameters only).\n"
 #define GOLDEN_FIELDS                                                                                                  \
     size_t agents, dim, tensors, count[8];                                                                             \
     double *w;                                                                                                         \
@@ -520,7 +520,7 @@ static void replay_topologies(golden *g) {
         double gap;
         size_t n, edges = 0, i, j;
         void *memory, *work;
-        if (!known(g, c, "a graph", "name n neighbors origin slem gap symmetric row_sums_one W note weights rows cols") ||
+        if (!known(g, c, "a graph", "name n neighbors origin slem gap symmetric row_sums_one W note") ||
             !whole(g, item(c, "n"), "n", 1, 256, &n) || !field(g, c, "gap", 0, 1, &gap))
             return;
         g->agents = n;

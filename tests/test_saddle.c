@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * test_saddle.c: SADDLe over a simulated network: what equals what, bytes on the wire, where the mean goes, saved state,
- * neighbours that go and come, and what is refused. */
+ * test_saddle.c: SADDLe over a simulated network: what equals what, bytes on the wire, where the mean goes, saved
+ * state, neighbours that go and come, and what is refused. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #define SADDLE_IMPLEMENTATION
