@@ -12,7 +12,7 @@
 
 #define GOLDEN_NAME "saddle"
 #define GOLDEN_USAGE                                                                                                   \
-    "Replays golden vectors (JSON) of SADDLe through saddle.h. Tolerance: 1e-12, relative where numbers are large,\n"   \
+    "Replays golden vectors (JSON) of SADDLe through saddle.h. Tolerance: 1e-12, relative where numbers are large,\n" \
     "in f64; 5e-6 in f32 (parameters only).\n"
 #define GOLDEN_FIELDS                                                                                                  \
     size_t agents, dim, tensors, count[8];                                                                             \
