@@ -6,9 +6,10 @@
  * D = x - W, to an all-reduce that runs beside the next steps, and puts the replica back to W. When the sum is there,
  * at a step boundary, W <- W + mean of all D: the same W on all workers, round by round. No change enters W unaveraged,
  * none is lost; it comes one round late.
- * "HPSGD: Hierarchical Parallel SGD ...", ICONIP 2020, arXiv 2009.02701 (first as HLSGD); where it is
- * silent, the authors' published code decides, but for its faults (a race at every barrier, gradients lost and doubled
- * at the end of an epoch). "Hierarchical" means two activities in each worker, training and synchronising, that run at
+ * Y. Zhou, Q. Ye, H. Zhang and J. Lv, "HPSGD: Hierarchical Parallel SGD With Stale Gradients Featuring", ICONIP 2020,
+ * arXiv 2009.02701 (first as HLSGD). The steps are those of the authors' published code
+ * (github.com/Soptq/Hierarchical_Local_SGD), but for its faults: a race at every barrier, gradients lost and doubled at
+ * the end of an epoch. "Hierarchical" means two activities in each worker, training and synchronising, that run at
  * once; not a tree of nodes.
  *
  * ---- Quick start ----
