@@ -19,6 +19,12 @@
 #include EXTRA_SET
 #endif
 
+#ifdef __SANITIZE_ADDRESS__ /* minutes for the others, which find nothing new there */
+enum { LARGE = 1 };
+#else
+enum { LARGE = 4 }; /* tensors in one piece of hundreds of thousands of elements */
+#endif
+
 #ifdef EMULATED /* too slow for all of them */
 #define SOME(n) ((n) / 10)
 #else
@@ -41,8 +47,12 @@ static uint64_t draw(void) {
     return z ^ z >> 31;
 }
 
-static size_t below(size_t n) { return (size_t)(draw() % n); }
-static double uniform(void) { return (double)(draw() >> 11) / 9007199254740992.0; }
+static size_t below(size_t n) {
+    return (size_t)(draw() % n);
+}
+static double uniform(void) {
+    return (double)(draw() >> 11) / 9007199254740992.0;
+}
 static double normal(void) {
     double s = 0;
     int i;
@@ -130,7 +140,9 @@ static void put(vector *v, size_t i, double x) {
     case WEFT_F16: K->core->f32_to_f16(1, &f, (uint16_t *)v->p + i); break;
     }
 }
-static weft_dtype kept_type(weft_dtype t) { return t == WEFT_F64 ? WEFT_F64 : WEFT_F32; }
+static weft_dtype kept_type(weft_dtype t) {
+    return t == WEFT_F64 ? WEFT_F64 : WEFT_F32;
+}
 
 enum { NORMAL, SPARSE, TIED, WHOLE, WIDE_RANGE, KINDS };
 
@@ -230,11 +242,10 @@ static void decode(const weft_codec_kernels *k, coded *c, const double *weight, 
     size_t i;
     for (i = 0; i < c->chunks; i++) {
         const piece *h = &c->chunk[i];
-        const weft_status s =
-            weight ? weft_codec_decode_add(k, &c->codec, out->dtype, out->n, h->first, h->count, h->message, h->bytes,
-                                           *weight, out->p, &c->d)
-                   : weft_codec_decode(k, &c->codec, out->dtype, out->n, h->first, h->count, h->message, h->bytes,
-                                       out->p, &c->d);
+        const weft_status s = weight ? weft_codec_decode_add(k, &c->codec, out->dtype, out->n, h->first, h->count,
+                                                             h->message, h->bytes, *weight, out->p, &c->d)
+                                     : weft_codec_decode(k, &c->codec, out->dtype, out->n, h->first, h->count,
+                                                         h->message, h->bytes, out->p, &c->d);
         ck_assert_msg(s == WEFT_OK, "decode: %s, %s", weft_strerror(s), c->d.field);
     }
 }
@@ -457,8 +468,8 @@ START_TEST(draws_use_all_of_the_key) {
             uint32_t x = weft_draw(key, i) ^ weft_draw(key ^ UINT64_C(1) << bit, i);
             for (x >>= 8; x; x &= x - 1) changed++;
         }
-        ck_assert_msg(changed > 256 * 24 / 4 && changed < 256 * 24 / 4 * 3, "bit %u changes %u of %d", bit,
-                      changed, 256 * 24);
+        ck_assert_msg(changed > 256 * 24 / 4 && changed < 256 * 24 / 4 * 3, "bit %u changes %u of %d", bit, changed,
+                      256 * 24);
     }
     ck_assert(weft_codec_key(1, 0, 0, 0) != weft_codec_key(0, 1, 0, 0));
     ck_assert(weft_codec_key(0, 1, 0, 0) != weft_codec_key(0, 0, 1, 0));
@@ -550,7 +561,7 @@ static double contraction(const weft_codec *c, const vector *x) {
             two += get(x, i) * get(x, i);
         }
         return two > 0 ? 1 - one * one / (n * two) : 1;
-    case WEFT_CODEC_BF16: return 1.0 / 65536 ; /* half of the last of 8 places, squared */
+    case WEFT_CODEC_BF16: return 1.0 / 65536; /* half of the last of 8 places, squared */
     case WEFT_CODEC_F16: return 1.0 / 65536;
     case WEFT_CODEC_IDENTITY: return 0;
     }
@@ -995,7 +1006,7 @@ START_TEST(kernels) {
         for (i = 0; i < 10 && n; i++)
             t[below(n)] = weft_bits_f32(((i < 5 ? least : most) + (uint32_t)below(3)) | (i % 2 ? 0x80000000u : 0));
         for (i = 0; i < n; i++) t[i] = fabsf(t[i]) < 0.99f ? t[i] : 0.5f; /* 127 steps */
-        for (i = 0; i < n; i += 1 + below(3)) { /* where the last bit of a draw decides */
+        for (i = 0; i < n; i += 1 + below(3)) {                           /* where the last bit of a draw decides */
             const uint32_t u = weft_draw(key, (uint32_t)i) >> 8;
             t[i] = (float)(16777216u - u - (u < 16777215u ? (uint32_t)below(2) : 0)) / places;
         }
@@ -1265,9 +1276,16 @@ END_TEST
 START_TEST(halves) {
     const weft_codec b = weft_codec_bf16(), f = weft_codec_f16();
     const double in[] = {1e39, -1e39, 3.4e38, 70000, -65520, 65519, 1, 1.00390625, 1e-8, -0.0};
-    const double as_bf16[] = {3.3895313892515355e38, -3.3895313892515355e38, 3.3895313892515355e38, 70144, -65536,
-                              65536, 1,
-                              1.0, 1.0011717677116394e-8, 0};
+    const double as_bf16[] = {3.3895313892515355e38,
+                              -3.3895313892515355e38,
+                              3.3895313892515355e38,
+                              70144,
+                              -65536,
+                              65536,
+                              1,
+                              1.0,
+                              1.0011717677116394e-8,
+                              0};
     const double as_f16[] = {65504, -65504, 65504, 65504, -65504, 65504, 1, 1.00390625, 0, 0};
     vector x = vector_make(WEFT_F64, 10), q = vector_make(WEFT_F64, 10);
     coded h;
@@ -1296,8 +1314,8 @@ START_TEST(hostile) {
     size_t round_, i, refused = 0, taken = 0;
     weft_detail d = weft_detail_none();
     reseed((uint64_t)_i + 130);
-    for (round_ = 0; round_ < 1500; round_++) {
-        const size_t n = 1 + below(600);
+    for (round_ = 0; round_ < 800; round_++) {
+        const size_t n = 1 + below(400);
         vector x = vector_draw(t, n, SPARSE), out = vector_make(t, n), before;
         coded h = code(K, c, WEFT_CODEC_PLAIN, &x, NULL, round_, 0);
         const size_t was = h.chunk[0].bytes, bytes = round_ % 4 == 0 ? below(was + 20) : was;
@@ -1539,8 +1557,7 @@ START_TEST(saved_midway) {
                 blob.at = 0;
                 weft_residuals_blob(&loaded.kept, &blob);
                 ck_assert(!blob.short_of && blob.at == blob.capacity);
-                for (e = 0; e < MODEL; e++)
-                    memcpy(loaded.sum[e], two.sum[e], two.tensor[e].count * sizeof(double));
+                for (e = 0; e < MODEL; e++) memcpy(loaded.sum[e], two.sum[e], two.tensor[e].count * sizeof(double));
                 free(bytes);
                 loaded.digest = two.digest;
                 model_free(&two);
@@ -1555,8 +1572,10 @@ START_TEST(saved_midway) {
         for (e = 0; e < one.tensor[i].count; e++) {
             const double slack = one.tensor[i].dtype == WEFT_F64 ? 1e-12 : 2e-4;
             double kept;
-            if (one.tensor[i].dtype == WEFT_F64) kept = *(double *)weft_residuals_at(&two.kept, i, e);
-            else kept = (double)*(float *)weft_residuals_at(&two.kept, i, e);
+            if (one.tensor[i].dtype == WEFT_F64)
+                kept = *(double *)weft_residuals_at(&two.kept, i, e);
+            else
+                kept = (double)*(float *)weft_residuals_at(&two.kept, i, e);
             ck_assert(!memcmp(weft_residuals_at(&one.kept, i, e), weft_residuals_at(&two.kept, i, e),
                               weft_dtype_bytes(kept_type(one.tensor[i].dtype))));
             ck_assert_msg(fabs(two.sum[i][e] - kept) <= slack * (1 + fabs(kept)), "tensor %zu, element %zu: %g, not %g",
@@ -1600,7 +1619,7 @@ int main(void) {
     t = begin_suite(r, "topk");
     tcase_add_loop_test(t, topk_by_sorting, 0, 4);
     tcase_add_loop_test(t, topk_of_samples, 0, 10);
-    tcase_add_loop_test(t, whole_tensors, 0, 6 * (CODECS + 4));
+    tcase_add_loop_test(t, whole_tensors, 0, 6 * (CODECS + LARGE));
     t = begin_suite(r, "keeping");
     tcase_add_loop_test(t, conservation, 0, 4 * CODECS);
     tcase_add_loop_test(t, public_copies, 0, 2 * CODECS);
