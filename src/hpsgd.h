@@ -63,8 +63,11 @@
  * The next phase begins at W + carry * D, D being the worker's own change that is still under way: 0 is HPSGD as
  * published, 1 / N "eager" updates, 1 CoCoD-SGD. With curvature h, step size eta and s steps a phase let
  * c = 1 - (1 - eta h)^s: errors shrink by the roots of z^2 - (1 - c carry) z + c (1 - carry). carry = 0 does not
- * converge where c comes near 1 and diverges beyond; long phases and large learning rates want carry = 0.5, which in
- * our simulations was never behind. Keep eta h max_steps below 0.5 with carry = 0.
+ * converge where c comes near 1 and diverges beyond: keep eta h max_steps below 0.5 with it. Measured (4 workers,
+ * perceptron on images, each at its best step size, loss after equal time): with data alike on all workers carry = 0.5
+ * is ahead of 0 and of synchronous SGD on every network, by 0.05 where an all-reduce takes one step, by 0.31 where it
+ * takes eight. With one-sided data (Dirichlet 0.1) it is ahead from four steps on; on faster networks 0 is, and where an
+ * all-reduce takes a step or less synchronous SGD is as good or better.
  *
  * ---- Extra memory ----
  *
