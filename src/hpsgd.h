@@ -66,8 +66,8 @@
  * converge where c comes near 1 and diverges beyond: keep eta h max_steps below 0.5 with it. Measured (4 workers,
  * perceptron on images, each at its best step size, loss after equal time): with data alike on all workers carry = 0.5
  * is ahead of 0 and of synchronous SGD on every network, by 0.05 where an all-reduce takes one step, by 0.31 where it
- * takes eight. With one-sided data (Dirichlet 0.1) it is ahead from four steps on; on faster networks 0 is, and where an
- * all-reduce takes a step or less synchronous SGD is as good or better.
+ * takes eight. With one-sided data (Dirichlet 0.1) it is ahead from four steps on; on faster networks 0 is, and where
+ * an all-reduce takes a step or less synchronous SGD is as good or better.
  *
  * ---- Extra memory ----
  *
