@@ -1560,6 +1560,7 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
     h->desc.max_steps = max <= UINT32_MAX ? (uint32_t)max : 0;
     h->desc.on_void = on_void == HPSGD_REQUEUE ? HPSGD_REQUEUE : HPSGD_DROP;
     h->left_over = left_over != 0;
+    b->short_of = on_void > HPSGD_DROP || left_over > 1; /* nothing that was saved */
     h->resend = *in_flight != 0;
     h->joined = 1;
 }
@@ -1602,7 +1603,7 @@ HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *b
 /* A blob may have a valid checksum and still be hostile. */
 WEFT_FN int hpsgd_blob_sane(hpsgd *h, uint64_t in_flight) {
     const hpsgd_stats_t *s = &h->stats;
-    if (in_flight > 1 || (in_flight && !h->desc.keep_delta) || h->round >= WEFT_ROUND_MASK) return 0;
+    if (in_flight > 1 || (in_flight && !h->desc.keep_delta) || h->round > WEFT_ROUND_MASK / 2) return 0;
     if (!h->desc.min_steps || h->desc.min_steps > h->desc.max_steps ||
         (h->desc.mode != HPSGD_FREE && h->desc.min_steps != h->desc.max_steps) ||
         (h->desc.on_void == HPSGD_REQUEUE && !h->desc.keep_delta))
