@@ -6,9 +6,10 @@
  * D = x - W, to an all-reduce that runs beside the next steps, and puts the replica back to W. When the sum is there,
  * at a step boundary, W <- W + mean of all D: the same W on all workers, round by round. No change enters W unaveraged,
  * none is lost; it comes one round late.
- * "HPSGD: Hierarchical Parallel SGD ...", ICONIP 2020, arXiv 2009.02701 (first as HLSGD); where it is
- * silent, the authors' published code decides, but for its faults (a race at every barrier, gradients lost and doubled
- * at the end of an epoch). "Hierarchical" means two activities in each worker, training and synchronising, that run at
+ * Y. Zhou, Q. Ye, H. Zhang and J. Lv, "HPSGD: Hierarchical Parallel SGD With Stale Gradients Featuring", ICONIP 2020,
+ * arXiv 2009.02701 (first as HLSGD). The steps are those of the authors' published code
+ * (github.com/Soptq/Hierarchical_Local_SGD), but for its faults: a race at every barrier, gradients lost and doubled at
+ * the end of an epoch. "Hierarchical" means two activities in each worker, training and synchronising, that run at
  * once; not a tree of nodes.
  *
  * ---- Quick start ----
@@ -62,8 +63,11 @@
  * The next phase begins at W + carry * D, D being the worker's own change that is still under way: 0 is HPSGD as
  * published, 1 / N "eager" updates, 1 CoCoD-SGD. With curvature h, step size eta and s steps a phase let
  * c = 1 - (1 - eta h)^s: errors shrink by the roots of z^2 - (1 - c carry) z + c (1 - carry). carry = 0 does not
- * converge where c comes near 1 and diverges beyond; long phases and large learning rates want carry = 0.5, which in
- * our simulations was never behind. Keep eta h max_steps below 0.5 with carry = 0.
+ * converge where c comes near 1 and diverges beyond: keep eta h max_steps below 0.5 with it. Measured (4 workers,
+ * perceptron on images, each at its best step size, loss after equal time): with data alike on all workers carry = 0.5
+ * is ahead of 0 and of synchronous SGD on every network, by 0.05 where an all-reduce takes one step, by 0.31 where it
+ * takes eight. With one-sided data (Dirichlet 0.1) it is ahead from four steps on; on faster networks 0 is, and where
+ * an all-reduce takes a step or less synchronous SGD is as good or better.
  *
  * ---- Extra memory ----
  *
@@ -1556,6 +1560,7 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
     h->desc.max_steps = max <= UINT32_MAX ? (uint32_t)max : 0;
     h->desc.on_void = on_void == HPSGD_REQUEUE ? HPSGD_REQUEUE : HPSGD_DROP;
     h->left_over = left_over != 0;
+    b->short_of = on_void > HPSGD_DROP || left_over > 1; /* nothing that was saved */
     h->resend = *in_flight != 0;
     h->joined = 1;
 }
@@ -1598,7 +1603,7 @@ HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *b
 /* A blob may have a valid checksum and still be hostile. */
 WEFT_FN int hpsgd_blob_sane(hpsgd *h, uint64_t in_flight) {
     const hpsgd_stats_t *s = &h->stats;
-    if (in_flight > 1 || (in_flight && !h->desc.keep_delta) || h->round >= WEFT_ROUND_MASK) return 0;
+    if (in_flight > 1 || (in_flight && !h->desc.keep_delta) || h->round > WEFT_ROUND_MASK / 2) return 0;
     if (!h->desc.min_steps || h->desc.min_steps > h->desc.max_steps ||
         (h->desc.mode != HPSGD_FREE && h->desc.min_steps != h->desc.max_steps) ||
         (h->desc.on_void == HPSGD_REQUEUE && !h->desc.keep_delta))

@@ -5,31 +5,15 @@
 #define SADDLE_IMPLEMENTATION
 #include "../saddle.h"
 
-#include <cJSON.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
+#define GOLDEN_NAME "codec"
+#define GOLDEN_USAGE                                                                                                   \
+    "Replays golden vectors (JSON) of compressors through the codecs of codec.h, by every set of kernels here.\n"
+#define GOLDEN_FIELDS int sets; /* of kernels */
+#include "golden.h"
 
-enum { MOST = 100000, MOST_BYTES = 64 << 20 };
-
-typedef struct golden {
-    const char *path;
-    uint64_t checks, misses;
-    double worst; /* in tolerances */
-    char why[400];
-} golden;
+enum { MOST = 100000 };
 
 static const weft_codec_kernels *K;
-
-static int bad(golden *g, const char *format, ...) {
-    va_list ap;
-    g->misses++;
-    if (g->why[0]) return 0;
-    va_start(ap, format);
-    vsnprintf(g->why, sizeof g->why, format, ap);
-    va_end(ap);
-    return 0;
-}
 
 static int near(golden *g, const char *what, size_t i, double got, double want, double tolerance) {
     const double error = fabs(got - want);
@@ -42,27 +26,8 @@ static int near(golden *g, const char *what, size_t i, double got, double want, 
     return 1;
 }
 
-static const cJSON *item(const cJSON *o, const char *key) { return cJSON_GetObjectItemCaseSensitive(o, key); }
-
-static int known(golden *g, const cJSON *o, const char *where, const char *keys) {
-    const cJSON *k;
-    if (!cJSON_IsObject(o)) return bad(g, "%s is not an object", where);
-    cJSON_ArrayForEach(k, o) {
-        char word[64];
-        snprintf(word, sizeof word, " %s ", k->string ? k->string : "");
-        if (!strstr(keys, word)) return bad(g, "unknown key \"%.40s\" in %s", k->string ? k->string : "", where);
-    }
-    return 1;
-}
-
-static int number(golden *g, const cJSON *j, const char *what, double *out) {
-    if (!cJSON_IsNumber(j)) return bad(g, "%s: a number is expected", what);
-    *out = j->valuedouble;
-    return 1;
-}
-
 /* The numbers of an array, in memory of their own; NULL if there is none. */
-static double *numbers(golden *g, const cJSON *j, const char *what, size_t *n) {
+static double *list_of(golden *g, const cJSON *j, const char *what, size_t *n) {
     const cJSON *e;
     double *v;
     *n = 0;
@@ -70,8 +35,7 @@ static double *numbers(golden *g, const cJSON *j, const char *what, size_t *n) {
         bad(g, "%s: an array of at most %d is expected", what, MOST);
         return NULL;
     }
-    v = (double *)calloc((size_t)cJSON_GetArraySize(j) + 1, sizeof *v);
-    if (!v) exit(2);
+    v = (double *)room((size_t)cJSON_GetArraySize(j), sizeof *v);
     cJSON_ArrayForEach(e, j) {
         if (!number(g, e, what, &v[(*n)++])) {
             free(v);
@@ -95,8 +59,10 @@ static double *replay(golden *g, const char *what, const weft_codec *c, weft_dty
     *message = (unsigned char *)malloc(capacity + 1);
     if (!data || !kept || !out || !q || !*message) exit(2);
     for (i = 0; i < n; i++) {
-        if (t == WEFT_F64) ((double *)data)[i] = x[i];
-        else ((float *)data)[i] = (float)x[i];
+        if (t == WEFT_F64)
+            ((double *)data)[i] = x[i];
+        else
+            ((float *)data)[i] = (float)x[i];
     }
     memset(&j, 0, sizeof j);
     j.codec = c;
@@ -125,10 +91,10 @@ static double *replay(golden *g, const char *what, const weft_codec *c, weft_dty
 
 static int one_case(golden *g, const char *what, const weft_codec *c, const cJSON *o) {
     size_t n = 0, m = 0, nu = 0, nq = 0, i, pass;
-    double *x = numbers(g, item(o, "x"), "x", &n), *want = numbers(g, item(o, "q"), "q", &nq), *u = NULL, *list = NULL;
+    double *x = list_of(g, item(o, "x"), "x", &n), *want = list_of(g, item(o, "q"), "q", &nq), *u = NULL, *list = NULL;
     const char *key = c->kind == WEFT_CODEC_TOPK ? "idx" : c->kind == WEFT_CODEC_QSGD ? "level" : NULL;
-    if (x && item(o, "u")) u = numbers(g, item(o, "u"), "u", &nu);
-    if (x && key) list = numbers(g, item(o, key), key, &m);
+    if (x && item(o, "u")) u = list_of(g, item(o, "u"), "u", &nu);
+    if (x && key) list = list_of(g, item(o, key), key, &m);
     if (!x || !want || n != nq || (u && nu != n) || (key && !list) || (c->kind == WEFT_CODEC_QSGD && (!u || m != n)))
         bad(g, "%s: x, q and what belongs to them do not fit", what);
     else
@@ -141,8 +107,10 @@ static int one_case(golden *g, const char *what, const weft_codec *c, const cJSO
             for (i = 0; i < n; i++)
                 near(g, what, i, q[i], want[i], (t == WEFT_F64 ? 2e-15 : 3e-7) * (fabs(want[i]) + 1e-3));
             for (i = 0; i < m; i++) {
-                if (key[0] == 'i') near(g, "idx", i, (double)weft_get32(message + i * (4 + each)), list[i], 0);
-                else near(g, "level", i, scale.step > 0 ? round(fabs(q[i]) / scale.step) : 0, list[i], 0);
+                if (key[0] == 'i')
+                    near(g, "idx", i, (double)weft_get32(message + i * (4 + each)), list[i], 0);
+                else
+                    near(g, "level", i, scale.step > 0 ? round(fabs(q[i]) / scale.step) : 0, list[i], 0);
             }
             if (key && key[0] == 'i') near(g, "how many", 0, (double)weft_codec_sent(c, n), (double)m, 0);
             free(q);
@@ -159,8 +127,8 @@ static void replay_zeros(golden *g, const cJSON *o) {
     size_t n, i, pass;
     double *want;
     weft_codec c[WEFT_CODEC_KINDS];
-    if (!known(g, o, "qsgd_zero_tensor", " reference_gives we_require ")) return;
-    want = numbers(g, item(o, "we_require"), "we_require", &n);
+    if (!known(g, o, "qsgd_zero_tensor", "reference_gives we_require")) return;
+    want = list_of(g, item(o, "we_require"), "we_require", &n);
     if (!want) return;
     c[0] = weft_codec_identity();
     c[1] = weft_codec_bf16();
@@ -188,8 +156,8 @@ static void replay_zeros(golden *g, const cJSON *o) {
 static void replay_uniforms(golden *g, const cJSON *o) {
     size_t n, i;
     double seed = 0, *want;
-    if (!known(g, o, "splitmix_uniform", " seed first8 ") || !number(g, item(o, "seed"), "seed", &seed)) return;
-    want = numbers(g, item(o, "first8"), "first8", &n);
+    if (!known(g, o, "splitmix_uniform", "seed first8") || !number(g, item(o, "seed"), "seed", &seed)) return;
+    want = list_of(g, item(o, "first8"), "first8", &n);
     for (i = 0; want && i < n; i++)
         near(g, "splitmix_uniform", i,
              (double)(weft_mix((uint64_t)seed + WEFT_HASH_KEY * (uint64_t)(i + 1)) >> 11) / 9007199254740992.0, want[i],
@@ -197,31 +165,32 @@ static void replay_uniforms(golden *g, const cJSON *o) {
     free(want);
 }
 
-static void replay_file(golden *g, const cJSON *doc) {
+static void replay_set(golden *g, const cJSON *doc) {
     const cJSON *e;
     weft_codec c;
     double v = 0, bits = 0;
     if (!known(g, doc, "the file",
-               " origin note topk_count topk qsgd scaled_sign qsgd_zero_tensor qsgd_reference_max_abs_diff"
-               " splitmix_uniform "))
+               "origin note topk_count topk qsgd scaled_sign qsgd_zero_tensor qsgd_reference_max_abs_diff"
+               " splitmix_uniform"))
         return;
     cJSON_ArrayForEach(e, item(doc, "topk_count")) {
         size_t n;
-        double *row = numbers(g, e, "topk_count", &n);
+        double *row = list_of(g, e, "topk_count", &n);
         if (row && n == 3) {
             c = weft_codec_topk(row[1]);
             near(g, "topk_count", (size_t)row[0], (double)weft_codec_sent(&c, (size_t)row[0]), row[2], 0);
-        } else bad(g, "topk_count: three numbers are expected");
+        } else
+            bad(g, "topk_count: three numbers are expected");
         free(row);
     }
     cJSON_ArrayForEach(e, item(doc, "topk")) {
-        if (!known(g, e, "topk", " x drop_ratio idx q note ") || !number(g, item(e, "drop_ratio"), "drop_ratio", &v))
+        if (!known(g, e, "topk", "x drop_ratio idx q note") || !number(g, item(e, "drop_ratio"), "drop_ratio", &v))
             return;
         c = weft_codec_topk(v);
         one_case(g, "topk", &c, e);
     }
     cJSON_ArrayForEach(e, item(doc, "qsgd")) {
-        if (!known(g, e, "qsgd", " x bits biased u level q min_margin seed_of_u note ") ||
+        if (!known(g, e, "qsgd", "x bits biased u level q min_margin seed_of_u note") ||
             !number(g, item(e, "bits"), "bits", &bits))
             return;
         if (!cJSON_IsBool(item(e, "biased")) || bits < 1 || bits > 16) {
@@ -232,7 +201,7 @@ static void replay_file(golden *g, const cJSON *doc) {
         one_case(g, "qsgd", &c, e);
     }
     cJSON_ArrayForEach(e, item(doc, "scaled_sign")) {
-        if (!known(g, e, "scaled_sign", " x q note ")) return;
+        if (!known(g, e, "scaled_sign", "x q note")) return;
         c = weft_codec_sign();
         one_case(g, "scaled_sign", &c, e);
     }
@@ -240,45 +209,24 @@ static void replay_file(golden *g, const cJSON *doc) {
     if (item(doc, "splitmix_uniform")) replay_uniforms(g, item(doc, "splitmix_uniform"));
 }
 
-static cJSON *parse(golden *g, const char *path) {
-    FILE *f = fopen(path, "rb");
-    char *text = (char *)malloc(MOST_BYTES);
-    cJSON *doc = NULL;
-    size_t n = 0;
-    if (!f || !text) bad(g, "cannot be opened");
-    else {
-        n = fread(text, 1, MOST_BYTES, f);
-        if (n == MOST_BYTES || ferror(f)) bad(g, "too large, or cannot be read");
-        else if (!(doc = cJSON_ParseWithLength(text, n))) bad(g, "is not JSON");
+static void replay_file(golden *g) {
+    int isa;
+    for (isa = WEFT_ISA_SERIAL; isa < WEFT_ISA_COUNT; isa++) {
+        K = weft_codec_kernels_select((weft_isa)isa, 0);
+        if (!K) continue;
+        g->sets++;
+        replay_set(g, g->doc);
     }
-    if (f) fclose(f);
-    free(text);
-    return doc;
+}
+
+static void forget_file(golden *g) {
+    (void)g;
+}
+
+static void tell_file(const golden *g) {
+    printf(", %d sets of kernels", g->sets);
 }
 
 int main(int argc, char **argv) {
-    int i, failed = argc < 2;
-    uint64_t checks = 0, misses = 0;
-    if (argc < 2) fputs("usage: golden-codec FILE...\n", stderr);
-    for (i = 1; i < argc; i++) {
-        golden g;
-        cJSON *doc;
-        int isa;
-        memset(&g, 0, sizeof g);
-        g.path = argv[i];
-        doc = parse(&g, argv[i]);
-        for (isa = WEFT_ISA_SERIAL; doc && isa < WEFT_ISA_COUNT; isa++) {
-            K = weft_codec_kernels_select((weft_isa)isa, 0);
-            if (K) replay_file(&g, doc);
-        }
-        cJSON_Delete(doc);
-        if (!g.checks) bad(&g, "nothing was checked");
-        printf("%s %s: %llu checks, worst %.3g of the tolerance%s%s\n", g.misses ? "FAILED" : "ok", g.path,
-               (unsigned long long)g.checks, g.worst, g.misses ? ": " : "", g.why);
-        failed |= g.misses != 0;
-        checks += g.checks;
-        misses += g.misses;
-    }
-    printf("%d files, %llu checks, %llu missed\n", argc - 1, (unsigned long long)checks, (unsigned long long)misses);
-    return failed;
+    return golden_main(argc, argv, replay_file, forget_file, tell_file);
 }

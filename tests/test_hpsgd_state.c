@@ -331,13 +331,12 @@ START_TEST(every_byte) {
 }
 END_TEST
 
-/* Counts that only add up beyond 64 bits, and a model that is not finite. */
+/* Counts that only add up beyond 64 bits, a model that is not finite, flags that are none, rounds all used up. */
 START_TEST(impossible) {
     static const uint64_t all = UINT64_MAX;
-    const float inf = (float)INFINITY;
     lock_desc d = lock_default(1);
     int i;
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < 6; i++) {
         lock k;
         unsigned char blob[4096], *counters = blob + WEFT_BLOB_HEAD;
         size_t n;
@@ -349,7 +348,10 @@ START_TEST(impossible) {
             weft_put64(counters + 9 * 8, all);
             weft_put64(counters + 10 * 8, all);
         }
-        if (i == 2) memcpy(counters + 18 * 8, &inf, sizeof inf);
+        if (i == 2) weft_put32(counters + 18 * 8, 0x7F800000u);                         /* infinity */
+        if (i == 3) weft_put64(counters + 6 * 8, 2);                                    /* on_void */
+        if (i == 4) weft_put64(counters + 7 * 8, 5);                                    /* left_over */
+        if (i == 5) weft_put64(counters + 1 * 8, (UINT64_C(1) << WEFT_ROUND_BITS) - 5); /* round: no view after it */
         refit(blob, n);
         ck_assert_int_eq(hpsgd_load(k.worker[0].h, blob, n), i ? WEFT_ERR_ARGUMENT : WEFT_OK);
         ck_assert_msg(lock_close(&k), "%s", k.why);

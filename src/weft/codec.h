@@ -352,6 +352,16 @@ typedef union weft_codec_values {
     double d[WEFT_GROUP];
 } weft_codec_values;
 
+/* On the stack they begin with a cache line, where the compiler can be told so: vectors of 64 bytes that straddle two
+ * take twice as long. */
+#if defined __GNUC__ || defined __clang__
+#define WEFT_CODEC_SCRATCH __attribute__((aligned(64))) weft_codec_values
+#elif defined _MSC_VER
+#define WEFT_CODEC_SCRATCH __declspec(align(64)) weft_codec_values
+#else
+#define WEFT_CODEC_SCRATCH weft_codec_values
+#endif
+
 WEFT_FN size_t weft_codec_value_bytes(weft_dtype t) {
     return t == WEFT_F64 ? 8 : 4;
 }
@@ -522,7 +532,7 @@ WEFT_FN void weft_codec_quantise(const weft_codec_kernels *k, const weft_codec_j
     const int wide = j->dtype == WEFT_F64, q8 = j->codec->kind == WEFT_CODEC_Q8;
     const uint64_t key = weft_codec_block_key(j->key, at);
     uint8_t code[WEFT_GROUP], *to = q8 && m == WEFT_GROUP ? p + 4 : code;
-    weft_codec_values q;
+    WEFT_CODEC_SCRATCH q;
     weft_codec_step s;
     size_t i;
     if (wide) {
@@ -723,7 +733,7 @@ WEFT_FN WEFT_NOINLINE weft_codec_place weft_codec_rank(const weft_codec_kernels 
     size_t histogram[WEFT_CODEC_BINS], above = 0, bin, at, step, m, i;
     uint32_t word[WEFT_GROUP / 32];
     int counted = 0; /* `above` are known to lie above the range */
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     weft_codec_place r;
     const float *f;
     memset(&r, 0, sizeof r);
@@ -785,7 +795,7 @@ WEFT_FN WEFT_NOINLINE weft_codec_place weft_codec_rank(const weft_codec_kernels 
 WEFT_FN size_t weft_codec_find(const weft_codec_kernels *k, const weft_codec_job *j, uint64_t bits, size_t rank) {
     const int wide = j->dtype == WEFT_F64;
     uint32_t word[WEFT_GROUP / 32], w;
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     uint64_t ignored = 0;
     const float *f;
     size_t at, m, i;
@@ -829,7 +839,7 @@ WEFT_FN void weft_codec_cut(const weft_codec_kernels *k, const weft_codec_job *j
 WEFT_FN double weft_codec_sum(const weft_codec_kernels *k, const weft_codec_job *j, int squares, uint64_t *nonfinite) {
     const int wide = j->dtype == WEFT_F64;
     double lanes[WEFT_LANES_OF_A_BLOCK], total = 0;
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     size_t at, m, i;
     memset(lanes, 0, sizeof lanes);
     for (at = 0; at < j->count;) {
@@ -1054,7 +1064,7 @@ WEFT_FN weft_status weft_codec_encode(const weft_codec_kernels *k, const weft_co
                                       size_t capacity, size_t *bytes, uint64_t *nonfinite, weft_detail *d) {
     unsigned char *p = (unsigned char *)message;
     const size_t each = weft_codec_value_bytes(j->dtype);
-    weft_codec_values t, q;
+    WEFT_CODEC_SCRATCH t, q;
     weft_codec_reader r;
     uint64_t bad = 0, most;
     size_t at, m, need;
@@ -1142,7 +1152,7 @@ WEFT_FN int weft_codec_topk_at_once(const weft_codec_kernels *k, const weft_code
     unsigned char *p = message;
     size_t at, m, stride, i;
     double sample, middle, slack;
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     weft_codec_scale floor_;
     uint64_t bad = 0;
     if (j->codec->kind != WEFT_CODEC_TOPK || j->dtype == WEFT_F64 || blocks < 8 * WEFT_CODEC_SAMPLE) return 0;
@@ -1239,7 +1249,7 @@ WEFT_FN weft_status weft_codec_message_check(const weft_codec_kernels *k, weft_c
         if (r->bytes != expected)
             return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("message length"), expected, r->bytes);
         if (c->kind == WEFT_CODEC_IDENTITY || c->kind == WEFT_CODEC_BF16 || c->kind == WEFT_CODEC_F16) {
-            weft_codec_values q;
+            WEFT_CODEC_SCRATCH q;
             for (i = 0; i < r->count && finite; i += WEFT_CODEC_BLOCK) {
                 const size_t m = r->count - i < WEFT_CODEC_BLOCK ? r->count - i : WEFT_CODEC_BLOCK;
                 weft_codec_read(k, r, i, m, &q);
@@ -1281,7 +1291,7 @@ WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const w
     const size_t each = weft_dtype_bytes(dtype);
     const weft_kernel_set *s = wide ? &k->core->f64 : &k->core->f32;
     weft_codec_reader r;
-    weft_codec_values q, sum;
+    WEFT_CODEC_SCRATCH q, sum;
     size_t at, m;
     if (weft_codec_check(c, d) != WEFT_OK) return d->status;
     if (!each || weft_codec_bytes(c, dtype, n, n) == SIZE_MAX)
