@@ -1447,83 +1447,60 @@ WEFT_FN weft_isa weft_isa_resolve(weft_isa isa) {
     return WEFT_ISA_SERIAL;
 }
 
+/* The rest of a function: returns an entry of a family's tables, weft_X_kernels_SET[stream], of a set that is here. */
+#ifdef WEFT_HAVE_X86
+#define WEFT_SELECT_X86(tables, stream)                                                                                \
+    case WEFT_ISA_SSE2: return &tables##_sse2[stream];                                                                 \
+    case WEFT_ISA_AVX2: return &tables##_avx2[stream];                                                                 \
+    case WEFT_ISA_AVX512: return &tables##_avx512[stream];
+#else
+#define WEFT_SELECT_X86(tables, stream)
+#endif
+#ifdef WEFT_HAVE_NEON
+#define WEFT_SELECT_NEON(tables, stream)                                                                               \
+    case WEFT_ISA_NEON: return &tables##_neon[stream];
+#else
+#define WEFT_SELECT_NEON(tables, stream)
+#endif
+#ifdef WEFT_HAVE_WASM
+#define WEFT_SELECT_WASM(tables, stream)                                                                               \
+    case WEFT_ISA_WASM: return &tables##_wasm[stream];
+#else
+#define WEFT_SELECT_WASM(tables, stream)
+#endif
+#define WEFT_SELECT(tables, isa, stream)                                                                               \
+    switch (isa) {                                                                                                     \
+        WEFT_SELECT_X86(tables, stream)                                                                                \
+        WEFT_SELECT_NEON(tables, stream)                                                                               \
+        WEFT_SELECT_WASM(tables, stream)                                                                               \
+    default: return &tables##_serial[stream];                                                                          \
+    }
+
 /* The table for an object whose passes write `bytes` (0: few): what exceeds the last-level cache bypasses it. NULL if
  * `isa` names a set that this unit or machine does not have. */
 WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
     const int stream = bytes > weft_cache_bytes();
     isa = weft_isa_resolve(isa);
     if (!weft_isa_available(isa)) return NULL;
-    switch (isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_kernels_sse2[stream];
-    case WEFT_ISA_AVX2: return &weft_kernels_avx2[stream];
-    case WEFT_ISA_AVX512: return &weft_kernels_avx512[stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_kernels_neon[stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_kernels_wasm[stream];
-#endif
-    default: return &weft_kernels_serial[stream];
-    }
+    WEFT_SELECT(weft_kernels, isa, stream)
 }
 
 WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_gradient_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_gradient_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_gradient_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_gradient_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_gradient_kernels_wasm[core->stream];
-#endif
-    default: return &weft_gradient_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_gradient_kernels, core->isa, core->stream)
 }
 
 WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_wide_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_wide_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_wide_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_wide_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_wide_kernels_wasm[core->stream];
-#endif
-    default: return &weft_wide_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_wide_kernels, core->isa, core->stream)
 }
 
 WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_replica_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_replica_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_replica_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_replica_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_replica_kernels_wasm[core->stream];
-#endif
-    default: return &weft_replica_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_replica_kernels, core->isa, core->stream)
 }
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
 
@@ -5126,18 +5103,27 @@ WEFT_FN void hpsgd_hand_over(hpsgd *h) {
 
 /* ---- The training thread's part ---- */
 
+/* A round is in W: so many local steps of this worker's, and of all that were in it. */
+WEFT_FN WEFT_NOINLINE void hpsgd_merged(hpsgd *h, uint64_t steps, uint64_t of_all, uint32_t workers) {
+    h->stats.rounds++;
+    h->stats.steps_merged += steps;
+    h->stats.participants = workers;
+    h->stats.round_steps = of_all;
+    h->events |= HPSGD_MERGED;
+}
+
+/* What is in the replica is lost: the caller has put it back. */
+WEFT_FN void hpsgd_lose_steps(hpsgd *h) {
+    h->stats.steps_lost += h->n;
+    h->n = 0;
+}
+
 /* The replica's change becomes the payload, and is sent; with a round that is done, after taking that in. */
 WEFT_FN void hpsgd_launch(hpsgd *h, int merging) {
     double carry = h->desc.startup == HPSGD_CONTINUE && h->stats.launches == 0 ? 1.0 : h->desc.carry;
     size_t i;
     uint64_t bad = hpsgd_pass(h, 1, merging, 0, carry);
-    if (merging) {
-        h->stats.rounds++;
-        h->stats.steps_merged += h->flying;
-        h->stats.participants = h->count;
-        h->stats.round_steps = h->told_steps;
-        h->events |= HPSGD_MERGED;
-    }
+    if (merging) hpsgd_merged(h, h->flying, h->told_steps, h->count);
     h->carried = carry;
     h->flying = h->n;
     h->n = 0;
@@ -5173,11 +5159,7 @@ WEFT_FN void hpsgd_drained(hpsgd *h) {
 /* Takes in the round that is done. */
 WEFT_FN void hpsgd_merge(hpsgd *h) {
     hpsgd_pass(h, 0, 1, 0, 0.0);
-    h->stats.rounds++;
-    h->stats.steps_merged += h->flying;
-    h->stats.participants = h->count;
-    h->stats.round_steps = h->told_steps;
-    h->events |= HPSGD_MERGED;
+    hpsgd_merged(h, h->flying, h->told_steps, h->count);
     hpsgd_narrow(h);
     hpsgd_idle(h);
     if (h->draining && h->all_drain) hpsgd_drained(h);
@@ -5199,8 +5181,7 @@ WEFT_FN void hpsgd_void_round(hpsgd *h, int spoilt) {
         h->stats.steps_lost += h->flying;
     if (mine && hpsgd_count_nonfinite(h, HPSGD_OF_X)) {
         hpsgd_copy(h, 0);
-        h->stats.steps_lost += h->n;
-        h->n = 0;
+        hpsgd_lose_steps(h);
     }
     h->stats.rounds_void++;
     h->events |= HPSGD_VOIDED;
@@ -5216,16 +5197,13 @@ WEFT_FN void hpsgd_alone(hpsgd *h) {
         hpsgd_copy(h, 0);
         h->stats.nonfinite++;
         h->stats.rounds_void++;
-        h->stats.steps_lost += h->n;
         h->events |= HPSGD_VOIDED;
+        hpsgd_lose_steps(h);
     } else {
         hpsgd_copy(h, 1);
-        h->stats.rounds++;
         h->stats.launches++;
-        h->stats.participants = 1;
-        h->stats.round_steps = h->n;
-        h->stats.steps_merged += h->n;
-        h->events |= HPSGD_LAUNCHED | HPSGD_MERGED;
+        h->events |= HPSGD_LAUNCHED;
+        hpsgd_merged(h, h->n, h->n, 1);
     }
     h->n = 0;
     h->left_over = 0;
@@ -5286,8 +5264,7 @@ WEFT_FN void hpsgd_begin_sync(hpsgd *h) {
     if (h->state != HPSGD_SYNC && h->state != HPSGD_AGREED) h->cut = hpsgd_undecided(h);
     if (h->torn) { /* what a copy has left of W */
         hpsgd_copy(h, 1);
-        h->stats.steps_lost += h->n;
-        h->n = 0;
+        hpsgd_lose_steps(h);
         h->torn = 0;
     }
     f[WEFT_SYNC_COMMITTED] = h->settled;
@@ -5329,8 +5306,7 @@ WEFT_FN weft_status hpsgd_joined(hpsgd *h) {
                                 hpsgd_count_nonfinite(h, HPSGD_OF_W));
     if (h->torn) {
         hpsgd_copy(h, 0);
-        h->stats.steps_lost += h->n;
-        h->n = 0;
+        hpsgd_lose_steps(h);
         h->torn = 0;
     }
     h->joined = h->contacted = 1;

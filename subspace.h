@@ -1451,83 +1451,60 @@ WEFT_FN weft_isa weft_isa_resolve(weft_isa isa) {
     return WEFT_ISA_SERIAL;
 }
 
+/* The rest of a function: returns an entry of a family's tables, weft_X_kernels_SET[stream], of a set that is here. */
+#ifdef WEFT_HAVE_X86
+#define WEFT_SELECT_X86(tables, stream)                                                                                \
+    case WEFT_ISA_SSE2: return &tables##_sse2[stream];                                                                 \
+    case WEFT_ISA_AVX2: return &tables##_avx2[stream];                                                                 \
+    case WEFT_ISA_AVX512: return &tables##_avx512[stream];
+#else
+#define WEFT_SELECT_X86(tables, stream)
+#endif
+#ifdef WEFT_HAVE_NEON
+#define WEFT_SELECT_NEON(tables, stream)                                                                               \
+    case WEFT_ISA_NEON: return &tables##_neon[stream];
+#else
+#define WEFT_SELECT_NEON(tables, stream)
+#endif
+#ifdef WEFT_HAVE_WASM
+#define WEFT_SELECT_WASM(tables, stream)                                                                               \
+    case WEFT_ISA_WASM: return &tables##_wasm[stream];
+#else
+#define WEFT_SELECT_WASM(tables, stream)
+#endif
+#define WEFT_SELECT(tables, isa, stream)                                                                               \
+    switch (isa) {                                                                                                     \
+        WEFT_SELECT_X86(tables, stream)                                                                                \
+        WEFT_SELECT_NEON(tables, stream)                                                                               \
+        WEFT_SELECT_WASM(tables, stream)                                                                               \
+    default: return &tables##_serial[stream];                                                                          \
+    }
+
 /* The table for an object whose passes write `bytes` (0: few): what exceeds the last-level cache bypasses it. NULL if
  * `isa` names a set that this unit or machine does not have. */
 WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
     const int stream = bytes > weft_cache_bytes();
     isa = weft_isa_resolve(isa);
     if (!weft_isa_available(isa)) return NULL;
-    switch (isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_kernels_sse2[stream];
-    case WEFT_ISA_AVX2: return &weft_kernels_avx2[stream];
-    case WEFT_ISA_AVX512: return &weft_kernels_avx512[stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_kernels_neon[stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_kernels_wasm[stream];
-#endif
-    default: return &weft_kernels_serial[stream];
-    }
+    WEFT_SELECT(weft_kernels, isa, stream)
 }
 
 WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_gradient_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_gradient_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_gradient_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_gradient_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_gradient_kernels_wasm[core->stream];
-#endif
-    default: return &weft_gradient_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_gradient_kernels, core->isa, core->stream)
 }
 
 WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_wide_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_wide_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_wide_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_wide_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_wide_kernels_wasm[core->stream];
-#endif
-    default: return &weft_wide_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_wide_kernels, core->isa, core->stream)
 }
 
 WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_replica_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_replica_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_replica_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_replica_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_replica_kernels_wasm[core->stream];
-#endif
-    default: return &weft_replica_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_replica_kernels, core->isa, core->stream)
 }
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
 

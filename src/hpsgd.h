@@ -1010,18 +1010,27 @@ WEFT_FN void hpsgd_hand_over(hpsgd *h) {
 
 /* ---- The training thread's part ---- */
 
+/* A round is in W: so many local steps of this worker's, and of all that were in it. */
+WEFT_FN WEFT_NOINLINE void hpsgd_merged(hpsgd *h, uint64_t steps, uint64_t of_all, uint32_t workers) {
+    h->stats.rounds++;
+    h->stats.steps_merged += steps;
+    h->stats.participants = workers;
+    h->stats.round_steps = of_all;
+    h->events |= HPSGD_MERGED;
+}
+
+/* What is in the replica is lost: the caller has put it back. */
+WEFT_FN void hpsgd_lose_steps(hpsgd *h) {
+    h->stats.steps_lost += h->n;
+    h->n = 0;
+}
+
 /* The replica's change becomes the payload, and is sent; with a round that is done, after taking that in. */
 WEFT_FN void hpsgd_launch(hpsgd *h, int merging) {
     double carry = h->desc.startup == HPSGD_CONTINUE && h->stats.launches == 0 ? 1.0 : h->desc.carry;
     size_t i;
     uint64_t bad = hpsgd_pass(h, 1, merging, 0, carry);
-    if (merging) {
-        h->stats.rounds++;
-        h->stats.steps_merged += h->flying;
-        h->stats.participants = h->count;
-        h->stats.round_steps = h->told_steps;
-        h->events |= HPSGD_MERGED;
-    }
+    if (merging) hpsgd_merged(h, h->flying, h->told_steps, h->count);
     h->carried = carry;
     h->flying = h->n;
     h->n = 0;
@@ -1057,11 +1066,7 @@ WEFT_FN void hpsgd_drained(hpsgd *h) {
 /* Takes in the round that is done. */
 WEFT_FN void hpsgd_merge(hpsgd *h) {
     hpsgd_pass(h, 0, 1, 0, 0.0);
-    h->stats.rounds++;
-    h->stats.steps_merged += h->flying;
-    h->stats.participants = h->count;
-    h->stats.round_steps = h->told_steps;
-    h->events |= HPSGD_MERGED;
+    hpsgd_merged(h, h->flying, h->told_steps, h->count);
     hpsgd_narrow(h);
     hpsgd_idle(h);
     if (h->draining && h->all_drain) hpsgd_drained(h);
@@ -1083,8 +1088,7 @@ WEFT_FN void hpsgd_void_round(hpsgd *h, int spoilt) {
         h->stats.steps_lost += h->flying;
     if (mine && hpsgd_count_nonfinite(h, HPSGD_OF_X)) {
         hpsgd_copy(h, 0);
-        h->stats.steps_lost += h->n;
-        h->n = 0;
+        hpsgd_lose_steps(h);
     }
     h->stats.rounds_void++;
     h->events |= HPSGD_VOIDED;
@@ -1100,16 +1104,13 @@ WEFT_FN void hpsgd_alone(hpsgd *h) {
         hpsgd_copy(h, 0);
         h->stats.nonfinite++;
         h->stats.rounds_void++;
-        h->stats.steps_lost += h->n;
         h->events |= HPSGD_VOIDED;
+        hpsgd_lose_steps(h);
     } else {
         hpsgd_copy(h, 1);
-        h->stats.rounds++;
         h->stats.launches++;
-        h->stats.participants = 1;
-        h->stats.round_steps = h->n;
-        h->stats.steps_merged += h->n;
-        h->events |= HPSGD_LAUNCHED | HPSGD_MERGED;
+        h->events |= HPSGD_LAUNCHED;
+        hpsgd_merged(h, h->n, h->n, 1);
     }
     h->n = 0;
     h->left_over = 0;
@@ -1170,8 +1171,7 @@ WEFT_FN void hpsgd_begin_sync(hpsgd *h) {
     if (h->state != HPSGD_SYNC && h->state != HPSGD_AGREED) h->cut = hpsgd_undecided(h);
     if (h->torn) { /* what a copy has left of W */
         hpsgd_copy(h, 1);
-        h->stats.steps_lost += h->n;
-        h->n = 0;
+        hpsgd_lose_steps(h);
         h->torn = 0;
     }
     f[WEFT_SYNC_COMMITTED] = h->settled;
@@ -1213,8 +1213,7 @@ WEFT_FN weft_status hpsgd_joined(hpsgd *h) {
                                 hpsgd_count_nonfinite(h, HPSGD_OF_W));
     if (h->torn) {
         hpsgd_copy(h, 0);
-        h->stats.steps_lost += h->n;
-        h->n = 0;
+        hpsgd_lose_steps(h);
         h->torn = 0;
     }
     h->joined = h->contacted = 1;

@@ -323,20 +323,7 @@ static WEFT_UNUSED const uint16_t weft_draw_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7,
 WEFT_FN const weft_codec_kernels *weft_codec_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_codec_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_codec_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_codec_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_codec_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_codec_kernels_wasm[core->stream];
-#endif
-    default: return &weft_codec_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_codec_kernels, core->isa, core->stream)
 }
 
 /* ---- values ---- */
