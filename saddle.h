@@ -2592,83 +2592,60 @@ WEFT_FN weft_isa weft_isa_resolve(weft_isa isa) {
     return WEFT_ISA_SERIAL;
 }
 
+/* The rest of a function: returns an entry of a family's tables, weft_X_kernels_SET[stream], of a set that is here. */
+#ifdef WEFT_HAVE_X86
+#define WEFT_SELECT_X86(tables, stream)                                                                                \
+    case WEFT_ISA_SSE2: return &tables##_sse2[stream];                                                                 \
+    case WEFT_ISA_AVX2: return &tables##_avx2[stream];                                                                 \
+    case WEFT_ISA_AVX512: return &tables##_avx512[stream];
+#else
+#define WEFT_SELECT_X86(tables, stream)
+#endif
+#ifdef WEFT_HAVE_NEON
+#define WEFT_SELECT_NEON(tables, stream)                                                                               \
+    case WEFT_ISA_NEON: return &tables##_neon[stream];
+#else
+#define WEFT_SELECT_NEON(tables, stream)
+#endif
+#ifdef WEFT_HAVE_WASM
+#define WEFT_SELECT_WASM(tables, stream)                                                                               \
+    case WEFT_ISA_WASM: return &tables##_wasm[stream];
+#else
+#define WEFT_SELECT_WASM(tables, stream)
+#endif
+#define WEFT_SELECT(tables, isa, stream)                                                                               \
+    switch (isa) {                                                                                                     \
+        WEFT_SELECT_X86(tables, stream)                                                                                \
+        WEFT_SELECT_NEON(tables, stream)                                                                               \
+        WEFT_SELECT_WASM(tables, stream)                                                                               \
+    default: return &tables##_serial[stream];                                                                          \
+    }
+
 /* The table for an object whose passes write `bytes` (0: few): what exceeds the last-level cache bypasses it. NULL if
  * `isa` names a set that this unit or machine does not have. */
 WEFT_FN const weft_kernels *weft_kernels_select(weft_isa isa, size_t bytes) {
     const int stream = bytes > weft_cache_bytes();
     isa = weft_isa_resolve(isa);
     if (!weft_isa_available(isa)) return NULL;
-    switch (isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_kernels_sse2[stream];
-    case WEFT_ISA_AVX2: return &weft_kernels_avx2[stream];
-    case WEFT_ISA_AVX512: return &weft_kernels_avx512[stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_kernels_neon[stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_kernels_wasm[stream];
-#endif
-    default: return &weft_kernels_serial[stream];
-    }
+    WEFT_SELECT(weft_kernels, isa, stream)
 }
 
 WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_gradient_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_gradient_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_gradient_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_gradient_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_gradient_kernels_wasm[core->stream];
-#endif
-    default: return &weft_gradient_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_gradient_kernels, core->isa, core->stream)
 }
 
 WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_wide_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_wide_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_wide_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_wide_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_wide_kernels_wasm[core->stream];
-#endif
-    default: return &weft_wide_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_wide_kernels, core->isa, core->stream)
 }
 
 WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_replica_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_replica_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_replica_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_replica_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_replica_kernels_wasm[core->stream];
-#endif
-    default: return &weft_replica_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_replica_kernels, core->isa, core->stream)
 }
 /* Drivers: kernels over whole tensors, 16-bit types by way of f32, blocks over the host's threads. */
 
@@ -4931,20 +4908,7 @@ static WEFT_UNUSED const uint16_t weft_draw_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7,
 WEFT_FN const weft_codec_kernels *weft_codec_kernels_select(weft_isa isa, size_t bytes) {
     const weft_kernels *core = weft_kernels_select(isa, bytes);
     if (!core) return NULL;
-    switch (core->isa) {
-#ifdef WEFT_HAVE_X86
-    case WEFT_ISA_SSE2: return &weft_codec_kernels_sse2[core->stream];
-    case WEFT_ISA_AVX2: return &weft_codec_kernels_avx2[core->stream];
-    case WEFT_ISA_AVX512: return &weft_codec_kernels_avx512[core->stream];
-#endif
-#ifdef WEFT_HAVE_NEON
-    case WEFT_ISA_NEON: return &weft_codec_kernels_neon[core->stream];
-#endif
-#ifdef WEFT_HAVE_WASM
-    case WEFT_ISA_WASM: return &weft_codec_kernels_wasm[core->stream];
-#endif
-    default: return &weft_codec_kernels_serial[core->stream];
-    }
+    WEFT_SELECT(weft_codec_kernels, core->isa, core->stream)
 }
 
 /* ---- values ---- */
@@ -4959,6 +4923,16 @@ typedef union weft_codec_values {
     float f[WEFT_GROUP];
     double d[WEFT_GROUP];
 } weft_codec_values;
+
+/* On the stack they begin with a cache line, where the compiler can be told so: vectors of 64 bytes that straddle two
+ * take twice as long. */
+#if defined __GNUC__ || defined __clang__
+#define WEFT_CODEC_SCRATCH __attribute__((aligned(64))) weft_codec_values
+#elif defined _MSC_VER
+#define WEFT_CODEC_SCRATCH __declspec(align(64)) weft_codec_values
+#else
+#define WEFT_CODEC_SCRATCH weft_codec_values
+#endif
 
 WEFT_FN size_t weft_codec_value_bytes(weft_dtype t) {
     return t == WEFT_F64 ? 8 : 4;
@@ -5130,7 +5104,7 @@ WEFT_FN void weft_codec_quantise(const weft_codec_kernels *k, const weft_codec_j
     const int wide = j->dtype == WEFT_F64, q8 = j->codec->kind == WEFT_CODEC_Q8;
     const uint64_t key = weft_codec_block_key(j->key, at);
     uint8_t code[WEFT_GROUP], *to = q8 && m == WEFT_GROUP ? p + 4 : code;
-    weft_codec_values q;
+    WEFT_CODEC_SCRATCH q;
     weft_codec_step s;
     size_t i;
     if (wide) {
@@ -5331,7 +5305,7 @@ WEFT_FN WEFT_NOINLINE weft_codec_place weft_codec_rank(const weft_codec_kernels 
     size_t histogram[WEFT_CODEC_BINS], above = 0, bin, at, step, m, i;
     uint32_t word[WEFT_GROUP / 32];
     int counted = 0; /* `above` are known to lie above the range */
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     weft_codec_place r;
     const float *f;
     memset(&r, 0, sizeof r);
@@ -5393,7 +5367,7 @@ WEFT_FN WEFT_NOINLINE weft_codec_place weft_codec_rank(const weft_codec_kernels 
 WEFT_FN size_t weft_codec_find(const weft_codec_kernels *k, const weft_codec_job *j, uint64_t bits, size_t rank) {
     const int wide = j->dtype == WEFT_F64;
     uint32_t word[WEFT_GROUP / 32], w;
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     uint64_t ignored = 0;
     const float *f;
     size_t at, m, i;
@@ -5437,7 +5411,7 @@ WEFT_FN void weft_codec_cut(const weft_codec_kernels *k, const weft_codec_job *j
 WEFT_FN double weft_codec_sum(const weft_codec_kernels *k, const weft_codec_job *j, int squares, uint64_t *nonfinite) {
     const int wide = j->dtype == WEFT_F64;
     double lanes[WEFT_LANES_OF_A_BLOCK], total = 0;
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     size_t at, m, i;
     memset(lanes, 0, sizeof lanes);
     for (at = 0; at < j->count;) {
@@ -5662,7 +5636,7 @@ WEFT_FN weft_status weft_codec_encode(const weft_codec_kernels *k, const weft_co
                                       size_t capacity, size_t *bytes, uint64_t *nonfinite, weft_detail *d) {
     unsigned char *p = (unsigned char *)message;
     const size_t each = weft_codec_value_bytes(j->dtype);
-    weft_codec_values t, q;
+    WEFT_CODEC_SCRATCH t, q;
     weft_codec_reader r;
     uint64_t bad = 0, most;
     size_t at, m, need;
@@ -5750,7 +5724,7 @@ WEFT_FN int weft_codec_topk_at_once(const weft_codec_kernels *k, const weft_code
     unsigned char *p = message;
     size_t at, m, stride, i;
     double sample, middle, slack;
-    weft_codec_values t;
+    WEFT_CODEC_SCRATCH t;
     weft_codec_scale floor_;
     uint64_t bad = 0;
     if (j->codec->kind != WEFT_CODEC_TOPK || j->dtype == WEFT_F64 || blocks < 8 * WEFT_CODEC_SAMPLE) return 0;
@@ -5847,7 +5821,7 @@ WEFT_FN weft_status weft_codec_message_check(const weft_codec_kernels *k, weft_c
         if (r->bytes != expected)
             return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("message length"), expected, r->bytes);
         if (c->kind == WEFT_CODEC_IDENTITY || c->kind == WEFT_CODEC_BF16 || c->kind == WEFT_CODEC_F16) {
-            weft_codec_values q;
+            WEFT_CODEC_SCRATCH q;
             for (i = 0; i < r->count && finite; i += WEFT_CODEC_BLOCK) {
                 const size_t m = r->count - i < WEFT_CODEC_BLOCK ? r->count - i : WEFT_CODEC_BLOCK;
                 weft_codec_read(k, r, i, m, &q);
@@ -5889,7 +5863,7 @@ WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const w
     const size_t each = weft_dtype_bytes(dtype);
     const weft_kernel_set *s = wide ? &k->core->f64 : &k->core->f32;
     weft_codec_reader r;
-    weft_codec_values q, sum;
+    WEFT_CODEC_SCRATCH q, sum;
     size_t at, m;
     if (weft_codec_check(c, d) != WEFT_OK) return d->status;
     if (!each || weft_codec_bytes(c, dtype, n, n) == SIZE_MAX)
