@@ -412,17 +412,41 @@ typedef struct saddle_edge {
     unsigned char *copy, *kept; /* its public copy; the error memory of its gradients */
 } saddle_edge;
 
+/* What is looked at often stands first: its offsets are short in the code of most machines. */
 struct saddle {
     uint32_t magic;
-    saddle_desc desc; /* effective */
-    weft_codec gradient_codec;
+    int busy, state, opened, loaded, cross, sends_gradients;
+    uint32_t me;
+    saddle_edge *edge; /* one a slot */
+    /* buffers of the model's size; NULL where there is none */
+    unsigned char *near_, *gradient, *mixed, *sum, *momentum, *kept, *self_kept;
+    unsigned char *out; /* a piece that goes */
+    uint64_t step;      /* completed */
+    double rate, last_rate;
+    saddle_cursor cursor;
+    uint32_t degree; /* neighbours that the step began with */
+    uint32_t slot;   /* whose model the gradient wanted is taken at */
     weft_links net;
+    saddle_desc desc; /* effective */
+    /* the step */
+    int primed;         /* mixed holds that of the last step */
+    int published;      /* this worker's model of the step under way goes, or has gone, out */
+    int weighed, coded; /* the weights are known; the piece is coded and sent */
+    int short_;         /* a neighbour was lost after the weights were known */
+    int climbed, swapped;
+    unsigned char *at;      /* the buffer to differentiate at; NULL: the parameters */
+    unsigned char *sending; /* what is sent: a buffer, or NULL: the parameters */
+    unsigned char *whole;   /* a piece of a public copy that goes */
+    size_t out_bytes, whole_bytes, store_bytes;
+    double own_weight;
+    weft_codec_scale scale;
+    uint32_t evaluation;
+    uint64_t since_ns;
+    int timing;
     const weft_codec_kernels *codecs;
     const weft_kernels *kernels;
-    saddle_edge *edge; /* one a slot */
     const uint32_t *neighbour;
-    uint32_t me;
-    int busy, state, opened, loaded, cross, sends_gradients;
+    weft_codec gradient_codec;
     weft_detail detail;
     uint64_t fingerprint[SADDLE_FIELDS], initial_hash;
     size_t *place; /* of each tensor in a buffer of the model's size */
@@ -431,29 +455,6 @@ struct saddle {
     double *norm;        /* one a group */
     double *weight;      /* one a neighbour and one */
     const void **source; /* likewise */
-    /* buffers of the model's size; NULL where there is none */
-    unsigned char *momentum, *near_, *gradient, *mixed, *sum, *kept, *self_kept;
-    unsigned char *out, *whole; /* a piece that goes */
-    size_t model_most, gradient_most, store_bytes;
-    /* the step */
-    uint64_t step; /* completed */
-    double rate, last_rate;
-    uint32_t degree;    /* neighbours that it began with */
-    int primed;         /* mixed holds that of the last step */
-    int published;      /* this worker's model of the step under way goes, or has gone, out */
-    int weighed, coded; /* the weights are known; the piece is coded and sent */
-    size_t out_bytes, whole_bytes;
-    unsigned char *sending; /* what is sent: a buffer, or NULL: the parameters */
-    double own_weight;
-    int short_; /* a neighbour was lost after the weights were known */
-    saddle_cursor cursor;
-    weft_codec_scale scale;
-    uint32_t slot; /* whose model the gradient wanted is taken at */
-    int climbed, swapped;
-    unsigned char *at; /* the buffer to differentiate at; NULL: the parameters */
-    uint32_t evaluation;
-    uint64_t since_ns;
-    int timing;
     saddle_stats_t stats;
 };
 
