@@ -116,6 +116,7 @@
 #include "weft/tensor.h"
 #include "weft/kernels.h"
 #include "weft/pool.h"
+#include "weft/replica.h"
 #include "weft/transport.h"
 #include "weft/selftest.h"
 #include "weft/wire.h"

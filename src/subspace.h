@@ -115,6 +115,7 @@
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
+#include "weft/wide.h"
 #include "weft/pool.h"
 #include "weft/transport.h"
 #include "weft/selftest.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Kernels and drivers against the written contract: each is compared bit by bit with a plain reference in this file
  * that rounds every operation on its own, at all small sizes, unaligned, in place, and by pools of any size. */
-#define GRAWA_IMPLEMENTATION
-#include "../grawa.h"
+#define SUBSPACE_IMPLEMENTATION
+#include "../subspace.h"
 #include "pool/weft_pthread_pool.h"
 
 #include <check.h>

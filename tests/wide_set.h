@@ -102,6 +102,13 @@ static inline unsigned wide_i_mask(wide_i m) {
 WEFT_SET_TABLES(wide, WEFT_ISA_SERIAL, NULL)
 #undef WEFT_SET_NAME
 #undef WEFT_FAMILY
+#ifdef WEFT_WIDE_TABLES
+#define WEFT_FAMILY WEFT_WIDE_FAMILY
+#include "wide_vocabulary.h"
+WEFT_WIDE_TABLES(wide, WEFT_ISA_SERIAL, NULL)
+#undef WEFT_SET_NAME
+#undef WEFT_FAMILY
+#endif
 #ifdef WEFT_CODEC_TABLES
 #define WEFT_FAMILY WEFT_CODEC_FAMILY
 #include "wide_vocabulary.h"

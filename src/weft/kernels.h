@@ -110,40 +110,6 @@ typedef struct weft_gradient_set {
     void (*sam_perturb)(size_t n, double a, const void *g, void *x, void *backup, int stream);
 } weft_gradient_set;
 
-/* Sums over several workers, in f64 before anything is rounded; for sums of gradients in their own subspace. */
-typedef struct weft_wide_set {
-    /* s (out NULL) or out, then rounded once, = (started: s +) w[0] * x[0] + ..., left to right over 1 to 4 sources,
-     * for n columns: all in f64 */
-    void (*sum_wide)(size_t n, size_t k, const double *w, const void *const *x, double *s, int started, void *out,
-                     int stream);
-    /* lanes[0..15] += x * s, [16..31] += x * x */
-    void (*dots_wide)(size_t n, const void *x, const double *s, double *lanes);
-    /* all products of four with each other: lanes[16 p ..] += x[i] * x[j], p counting the pairs i <= j, j fastest */
-    void (*gram_block)(size_t n, const void *const *x, double *lanes);
-    /* as in the gradients' set */
-    void (*dots_block)(size_t n, const void *x, const void *y, double *lanes);
-} weft_wide_set;
-
-/* Of a replica's phase. Scalars are rounded to the element type before use. */
-typedef struct weft_phase {
-    double count;   /* divisor of the sum */
-    double carry;   /* of the phase that begins: x = w + carry * d */
-    double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
-    int again;      /* merge: put own, whose round is void, back */
-} weft_phase;
-
-/* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
- * stays as it is. `own` NULL: carried does not matter. out may be sum or own. Elements: left to right, as written. */
-typedef struct weft_replica_set {
-    /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
-    uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
-                       int stream);
-    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d */
-    void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
-    /* x = (w + carry * q) + (d - q): q is what was sent of d */
-    void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
-} weft_replica_set;
-
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
     weft_isa isa;
@@ -160,16 +126,6 @@ typedef struct weft_gradient_kernels {
     const weft_kernels *core; /* of the same instruction set */
     weft_gradient_set f32, f64;
 } weft_gradient_kernels;
-
-typedef struct weft_wide_kernels {
-    const weft_kernels *core; /* of the same instruction set */
-    weft_wide_set f32, f64;
-} weft_wide_kernels;
-
-typedef struct weft_replica_kernels {
-    const weft_kernels *core; /* of the same instruction set */
-    weft_replica_set f32, f64;
-} weft_replica_kernels;
 
 /* What the vocabulary of an instruction set and the kernels over it have in common. */
 #define WEFT_LANES_OF_A_BLOCK 16
@@ -245,25 +201,12 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
             WEFT_SET_NAME(e, sam_perturb)                                                                              \
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
-#define WEFT_WIDE_SET(e)                                                                                               \
-    {                                                                                                                  \
-        WEFT_SET_NAME(e, sum_wide), WEFT_SET_NAME(e, dots_wide), WEFT_SET_NAME(e, gram_block),                         \
-            WEFT_SET_NAME(e, dots_block)                                                                               \
-    }
-#define WEFT_REPLICA_SET(e)                                                                                            \
-    { WEFT_SET_NAME(e, replica_launch), WEFT_SET_NAME(e, replica_merge), WEFT_SET_NAME(e, replica_residual) }
 /* [0] keeps to the cache, [1] streams where the set can. */
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
     static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
                                                                    {isa, 1, fence, WEFT_KERNEL_SETS}};                 \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
-        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};                   \
-    static WEFT_UNUSED const weft_wide_kernels weft_wide_kernels_##set[2] = {                                          \
-        {&weft_kernels_##set[0], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)},                                              \
-        {&weft_kernels_##set[1], WEFT_WIDE_SET(f32), WEFT_WIDE_SET(f64)}};                                             \
-    static WEFT_UNUSED const weft_replica_kernels weft_replica_kernels_##set[2] = {                                    \
-        {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
-        {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
+        {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
 
 #ifdef WEFT_HAVE_X86
 WEFT_FN void weft_x86_fence(void) {
@@ -272,9 +215,11 @@ WEFT_FN void weft_x86_fence(void) {
 #endif
 
 /* Kernels come in families. Headers that are implemented in one unit may need different ones, so each is made where the
- * file that needs it stands: here what all headers have, in codec.h what codecs need. */
+ * file that needs it stands: here what all headers have, elsewhere what codec.h, wide.h and replica.h need. */
 #define WEFT_CORE_FAMILY 1
 #define WEFT_CODEC_FAMILY 2
+#define WEFT_WIDE_FAMILY 3
+#define WEFT_REPLICA_FAMILY 4
 
 #define WEFT_FAMILY WEFT_CORE_FAMILY
 #define WEFT_FAMILY_TABLES WEFT_SET_TABLES

@@ -116,6 +116,27 @@ WEFT_KERNEL void WEFT_K(store_rest)(WEFT_T *p, WEFT_V v, size_t m) {
     WEFT_INDEPENDENT for (i = 0; i < n; i++) WEFT_STEP(WEFT_LOAD, WEFT_STORE, WEFT_STORE)
 #endif
 
+/* Reductions: element i of a block belongs to lane i % 16. */
+#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
+
+/* DO(j) for each accumulator; written out, since compilers keep an array in registers only under constant indices. */
+#if WEFT_D_LANES == 8
+#define WEFT_EACH_SUM(DO) DO(0) DO(1)
+#elif WEFT_D_LANES == 4
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3)
+#elif WEFT_D_LANES == 2
+#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#else
+#define WEFT_EACH_SUM(DO) for (j = 0; j < WEFT_SUMS; j++) { DO(j) }
+#endif
+#if WEFT_D_LANES == 1
+#define WEFT_SUM_INDEX size_t j;
+#else
+#define WEFT_SUM_INDEX
+#endif
+#define WEFT_SUM_OF(lanes, j) WEFT_D_LOAD((lanes) + (j) * WEFT_D_LANES)
+#define WEFT_SUM_TO(lanes, j, sum) WEFT_D_STORE((lanes) + (j) * WEFT_D_LANES, sum);
+
 #if WEFT_FAMILY == WEFT_CORE_FAMILY
 WEFT_KERNEL void WEFT_K(copy)(size_t n, const void *xs, void *ys, int stream) {
 #ifdef WEFT_STREAM
@@ -176,90 +197,6 @@ WEFT_KERNEL void WEFT_K(sam_perturb)(size_t n, double a, const void *gs, void *x
         STORE(x + i, WEFT_ADD(was, WEFT_MUL(va, LOAD(g + i))));                                                        \
     }
     WEFT_EACH_OUT(backup)
-#undef WEFT_STEP
-}
-
-/* ---- replicas: x = the replica, w = the global model, a = w + carried * own = where this phase began ---- */
-
-WEFT_KERNEL uint64_t WEFT_K(replica_launch)(size_t n, const weft_phase *o, const void *sums, const void *owns, void *ws,
-                                            void *xs, void *outs, int stream) {
-    const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
-    WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs, *out = (WEFT_T *)outs;
-    const WEFT_T carry = (WEFT_T)o->carry;
-    const WEFT_V count = WEFT_SET((WEFT_T)o->count), beta = WEFT_SET(carry), carried = WEFT_SET((WEFT_T)o->carried);
-    uint64_t bad = 0;
-    size_t i;
-    if (sum && !own && carry == 0) { /* as a rule */
-#define WEFT_STEP(LOAD, STORE, OUT)                                                                                    \
-    {                                                                                                                  \
-        const WEFT_V was = LOAD(w + i), d = WEFT_SUB(LOAD(x + i), was);                                                \
-        const WEFT_V now = WEFT_ADD(was, WEFT_DIV(LOAD(sum + i), count));                                              \
-        STORE(w + i, now);                                                                                             \
-        STORE(x + i, now);                                                                                             \
-        OUT(out + i, d);                                                                                               \
-        bad += WEFT_NONFINITE(d);                                                                                      \
-    }
-        WEFT_EACH_OUT(out)
-#undef WEFT_STEP
-        return bad;
-    }
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        WEFT_V now = LOAD(w + i), from = now, d;                                                                       \
-        if (own) from = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                               \
-        d = WEFT_SUB(LOAD(x + i), from);                                                                               \
-        if (sum) {                                                                                                     \
-            now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
-            STORE(w + i, now);                                                                                         \
-        }                                                                                                              \
-        if (carry != 0) now = WEFT_ADD(now, WEFT_MUL(beta, d));                                                        \
-        STORE(x + i, now);                                                                                             \
-        STORE(out + i, d);                                                                                             \
-        bad += WEFT_NONFINITE(d);                                                                                      \
-    }
-    WEFT_EACH
-#undef WEFT_STEP
-    return bad;
-}
-
-WEFT_KERNEL void WEFT_K(replica_merge)(size_t n, const weft_phase *o, const void *sums, const void *owns, void *ws,
-                                       void *xs) {
-    const WEFT_T *sum = (const WEFT_T *)sums, *own = (const WEFT_T *)owns;
-    WEFT_T *w = (WEFT_T *)ws, *x = (WEFT_T *)xs;
-    const WEFT_V count = WEFT_SET((WEFT_T)o->count), carried = WEFT_SET((WEFT_T)o->carried);
-    const int again = own && o->again, anchored = own && (WEFT_T)o->carried != 0;
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        WEFT_V now = LOAD(w + i), d = now;                                                                             \
-        if (anchored) d = WEFT_ADD(now, WEFT_MUL(carried, LOAD(own + i)));                                             \
-        d = WEFT_SUB(LOAD(x + i), d);                                                                                  \
-        if (again) d = WEFT_ADD(d, LOAD(own + i));                                                                     \
-        if (sum) {                                                                                                     \
-            now = WEFT_ADD(now, WEFT_DIV(LOAD(sum + i), count));                                                       \
-            STORE(w + i, now);                                                                                         \
-        }                                                                                                              \
-        STORE(x + i, WEFT_ADD(now, d));                                                                                \
-    }
-    WEFT_EACH
-#undef WEFT_STEP
-}
-
-WEFT_KERNEL void WEFT_K(replica_residual)(size_t n, const weft_phase *o, const void *ws, const void *ds, const void *qs,
-                                          void *xs) {
-    const WEFT_T *w = (const WEFT_T *)ws, *d = (const WEFT_T *)ds, *q = (const WEFT_T *)qs;
-    WEFT_T *x = (WEFT_T *)xs;
-    const WEFT_T carry = (WEFT_T)o->carry;
-    const WEFT_V beta = WEFT_SET(carry);
-    size_t i;
-#define WEFT_STEP(LOAD, STORE)                                                                                         \
-    {                                                                                                                  \
-        const WEFT_V sent = LOAD(q + i);                                                                               \
-        WEFT_V from = LOAD(w + i);                                                                                     \
-        if (carry != 0) from = WEFT_ADD(from, WEFT_MUL(beta, sent));                                                   \
-        STORE(x + i, WEFT_ADD(from, WEFT_SUB(LOAD(d + i), sent)));                                                     \
-    }
-    WEFT_EACH
 #undef WEFT_STEP
 }
 
@@ -414,28 +351,7 @@ WEFT_KERNEL uint64_t WEFT_K(count_nonfinite)(size_t n, const void *xs) {
     return bad;
 }
 
-/* ---- reductions: element i of a block belongs to lane i % 16 ---- */
-#define WEFT_SUMS (WEFT_LANES_OF_A_BLOCK / WEFT_D_LANES) /* accumulators of all lanes */
-
-/* DO(j) for each accumulator; written out, since compilers keep an array in registers only under constant indices. */
-#if WEFT_D_LANES == 8
-#define WEFT_EACH_SUM(DO) DO(0) DO(1)
-#elif WEFT_D_LANES == 4
-#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3)
-#elif WEFT_D_LANES == 2
-#define WEFT_EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
-#else
-#define WEFT_EACH_SUM(DO) for (j = 0; j < WEFT_SUMS; j++) { DO(j) }
-#endif
-#if WEFT_D_LANES == 1
-#define WEFT_SUM_INDEX size_t j;
-#else
-#define WEFT_SUM_INDEX
-#endif
-#define WEFT_SUM_OF(lanes, j) WEFT_D_LOAD((lanes) + (j) * WEFT_D_LANES)
-#define WEFT_SUM_TO(lanes, j, sum) WEFT_D_STORE((lanes) + (j) * WEFT_D_LANES, sum);
-
-/* A step is 16 elements. The last ones are padded with zeros. */
+/* ---- reductions: a step is 16 elements. The last ones are padded with zeros. */
 WEFT_KERNEL void WEFT_K(dot_block)(size_t n, const void *xs, const void *ys, double *lanes) {
     const WEFT_T *x = (const WEFT_T *)xs, *y = (const WEFT_T *)ys;
     WEFT_T rest[2 * WEFT_LANES_OF_A_BLOCK];
@@ -532,175 +448,6 @@ WEFT_KERNEL void WEFT_K(dots_block)(size_t n, const void *xs, const void *ys, do
     WEFT_SUM_TO(lanes_yy, j, yy[j])
     WEFT_EACH_SUM(WEFT_DO)
 #undef WEFT_DO
-}
-
-/* ---- sums over workers in f64: a few hundred columns at a time, which stay in the first-level cache ---- */
-
-/* Up to four sources; into s, or if `out` is not NULL, rounded, there. */
-WEFT_KERNEL void WEFT_K(sum_wide)(size_t n, size_t k, const double *w, const void *const *xs, double *s, int started,
-                                  void *outs, int stream) {
-    /* what is not used stands in for what is */
-    const WEFT_T *const x0 = (const WEFT_T *)xs[0], *const x1 = (const WEFT_T *)xs[k > 1 ? 1 : 0];
-    const WEFT_T *const x2 = (const WEFT_T *)xs[k > 2 ? 2 : 0], *const x3 = (const WEFT_T *)xs[k > 3 ? 3 : 0];
-    const double w0 = w[0], w1 = w[k > 1 ? 1 : 0], w2 = w[k > 2 ? 2 : 0], w3 = w[k > 3 ? 3 : 0];
-    const WEFT_D a0 = WEFT_D_SET(w0), a1 = WEFT_D_SET(w1), a2 = WEFT_D_SET(w2), a3 = WEFT_D_SET(w3);
-    WEFT_T *out = (WEFT_T *)outs;
-    size_t i = 0, m;
-#define WEFT_MORE(q) v = WEFT_D_ADD(v, WEFT_D_MUL(a##q, WEFT_WIDE(x##q + i)));
-#define WEFT_ONE_MORE(q) v = v + w##q * (double)x##q[i];
-#define WEFT_STEP(MORE, TO)                                                                                            \
-    {                                                                                                                  \
-        WEFT_D v = WEFT_D_MUL(a0, WEFT_WIDE(x0 + i));                                                                  \
-        if (started) v = WEFT_D_ADD(WEFT_D_LOAD(s + i), v);                                                           \
-        MORE                                                                                                           \
-        TO;                                                                                                            \
-    }
-#define WEFT_ONE(ONE_MORE)                                                                                             \
-    {                                                                                                                  \
-        double v = w0 * (double)x0[i];                                                                                 \
-        if (started) v = s[i] + v;                                                                                     \
-        ONE_MORE                                                                                                       \
-        if (out) out[i] = (WEFT_T)v;                                                                                   \
-        else s[i] = v;                                                                                                 \
-    }
-#if WEFT_D_LANES > 1
-#ifdef WEFT_NARROW_STREAM
-#define WEFT_SUM_STREAM(MORE)                                                                                          \
-    if (out && stream) {                                                                                               \
-        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW_STREAM(out + i, v))               \
-    } else
-#else
-#define WEFT_SUM_STREAM(MORE)
-#endif
-#define WEFT_SUM(MORE, ONE_MORE)                                                                                       \
-    for (; i < m; i++) WEFT_ONE(ONE_MORE)                                                                              \
-    WEFT_SUM_STREAM(MORE)                                                                                              \
-    if (out) {                                                                                                         \
-        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_NARROW(out + i, v))                      \
-    } else {                                                                                                           \
-        for (; n - i >= WEFT_D_LANES; i += WEFT_D_LANES) WEFT_STEP(MORE, WEFT_D_STORE(s + i, v))                       \
-    }                                                                                                                  \
-    for (; i < n; i++) WEFT_ONE(ONE_MORE)
-#else
-#define WEFT_SUM(MORE, ONE_MORE) for (i = 0; i < n; i++) WEFT_ONE(ONE_MORE)
-#endif
-    m = 0; /* how many columns come before whole vectors can be streamed */
-#ifdef WEFT_NARROW_STREAM
-    if (out && stream && (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES)
-        m = WEFT_D_LANES - (size_t)(uintptr_t)out / sizeof(WEFT_T) % WEFT_D_LANES;
-    if (m > n) m = n;
-#endif
-    (void)m, (void)stream, (void)a0, (void)a1, (void)a2, (void)a3;
-    if (k == 1) {
-        WEFT_SUM(, )
-    } else if (k == 2) {
-        WEFT_SUM(WEFT_MORE(1), WEFT_ONE_MORE(1))
-    } else if (k == 3) {
-        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2))
-    } else {
-        WEFT_SUM(WEFT_MORE(1) WEFT_MORE(2) WEFT_MORE(3), WEFT_ONE_MORE(1) WEFT_ONE_MORE(2) WEFT_ONE_MORE(3))
-    }
-#undef WEFT_MORE
-#undef WEFT_ONE_MORE
-#undef WEFT_STEP
-#undef WEFT_ONE
-#undef WEFT_SUM
-#undef WEFT_SUM_STREAM
-}
-
-WEFT_KERNEL void WEFT_K(dots_wide)(size_t n, const void *xs, const double *s, double *lanes) {
-    const WEFT_T *x = (const WEFT_T *)xs;
-    double *const lanes_xx = lanes + WEFT_LANES_OF_A_BLOCK, wide[WEFT_LANES_OF_A_BLOCK];
-    WEFT_T rest[WEFT_LANES_OF_A_BLOCK];
-    WEFT_D xs_sum[WEFT_SUMS], xx_sum[WEFT_SUMS];
-    WEFT_SUM_INDEX
-#define WEFT_DO(j)                                                                                                     \
-    xs_sum[j] = WEFT_SUM_OF(lanes, j);                                                                                 \
-    xx_sum[j] = WEFT_SUM_OF(lanes_xx, j);
-    WEFT_EACH_SUM(WEFT_DO)
-#undef WEFT_DO
-#define WEFT_DO(j)                                                                                                     \
-    {                                                                                                                  \
-        const WEFT_D u = WEFT_WIDE(x + (j) * WEFT_D_LANES);                                                            \
-        xs_sum[j] = WEFT_D_ADD(xs_sum[j], WEFT_D_MUL(u, WEFT_D_LOAD(s + (j) * WEFT_D_LANES)));                         \
-        xx_sum[j] = WEFT_MADD(xx_sum[j], u, u);                                                                        \
-    }
-    for (; n >= WEFT_LANES_OF_A_BLOCK; n -= WEFT_LANES_OF_A_BLOCK) {
-        WEFT_EACH_SUM(WEFT_DO)
-        x += WEFT_LANES_OF_A_BLOCK;
-        s += WEFT_LANES_OF_A_BLOCK;
-    }
-    if (n) {
-        memset(rest, 0, sizeof rest);
-        memset(wide, 0, sizeof wide);
-        memcpy(rest, x, n * sizeof *x);
-        memcpy(wide, s, n * sizeof *s);
-        x = rest;
-        s = wide;
-        WEFT_EACH_SUM(WEFT_DO)
-    }
-#undef WEFT_DO
-#define WEFT_DO(j)                                                                                                     \
-    WEFT_SUM_TO(lanes, j, xs_sum[j])                                                                                   \
-    WEFT_SUM_TO(lanes_xx, j, xx_sum[j])
-    WEFT_EACH_SUM(WEFT_DO)
-#undef WEFT_DO
-}
-
-/* Vector after vector of the lanes, each through all columns: ten sums and four sources fit sixteen registers, and
- * what is read again is in the first-level cache. */
-WEFT_KERNEL void WEFT_K(gram_columns)(size_t columns, const WEFT_T *const *x, double *lanes) {
-    size_t i, at;
-    for (at = 0; at < WEFT_LANES_OF_A_BLOCK; at += WEFT_D_LANES) {
-        double *l = lanes + at;
-#if WEFT_D_LANES > 1
-#define WEFT_EACH_PAIR(DO)                                                                                             \
-    DO(aa, 0) DO(ab, 1) DO(ac, 2) DO(ad, 3) DO(bb, 4) DO(bc, 5) DO(bd, 6) DO(cc, 7) DO(cd, 8) DO(dd, 9)
-#define WEFT_DO(sum, p) WEFT_D sum = WEFT_D_LOAD(l + (p) * WEFT_LANES_OF_A_BLOCK);
-        WEFT_EACH_PAIR(WEFT_DO)
-#undef WEFT_DO
-        for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK) {
-            const WEFT_D a = WEFT_WIDE(x[0] + i), b = WEFT_WIDE(x[1] + i), c = WEFT_WIDE(x[2] + i);
-            const WEFT_D d = WEFT_WIDE(x[3] + i);
-            aa = WEFT_MADD(aa, a, a);
-            ab = WEFT_MADD(ab, a, b);
-            ac = WEFT_MADD(ac, a, c);
-            ad = WEFT_MADD(ad, a, d);
-            bb = WEFT_MADD(bb, b, b);
-            bc = WEFT_MADD(bc, b, c);
-            bd = WEFT_MADD(bd, b, d);
-            cc = WEFT_MADD(cc, c, c);
-            cd = WEFT_MADD(cd, c, d);
-            dd = WEFT_MADD(dd, d, d);
-        }
-#define WEFT_DO(sum, p) WEFT_D_STORE(l + (p) * WEFT_LANES_OF_A_BLOCK, sum);
-        WEFT_EACH_PAIR(WEFT_DO)
-#undef WEFT_DO
-#undef WEFT_EACH_PAIR
-#else /* little code where there are no vectors */
-        size_t u, v;
-        for (u = 0; u < 4; u++)
-            for (v = u; v < 4; v++, l += WEFT_LANES_OF_A_BLOCK)
-                for (i = at; i < columns; i += WEFT_LANES_OF_A_BLOCK)
-                    *l = WEFT_MADD(*l, WEFT_WIDE(x[u] + i), WEFT_WIDE(x[v] + i));
-#endif
-    }
-}
-
-WEFT_KERNEL void WEFT_K(gram_block)(size_t n, const void *const *xs, double *lanes) {
-    const size_t whole = n - n % WEFT_LANES_OF_A_BLOCK;
-    WEFT_T rest[4 * WEFT_LANES_OF_A_BLOCK];
-    const WEFT_T *x[4];
-    size_t i;
-    for (i = 0; i < 4; i++) x[i] = (const WEFT_T *)xs[i];
-    WEFT_K(gram_columns)(whole, x, lanes);
-    if (n == whole) return;
-    memset(rest, 0, sizeof rest);
-    for (i = 0; i < 4; i++) {
-        memcpy(rest + i * WEFT_LANES_OF_A_BLOCK, x[i] + whole, (n - whole) * sizeof *rest);
-        x[i] = rest + i * WEFT_LANES_OF_A_BLOCK;
-    }
-    WEFT_K(gram_columns)(WEFT_LANES_OF_A_BLOCK, x, lanes);
 }
 
 /* Sixteen elements at a time: their part of the norm, then their step. An element that is not finite makes its lane so;
@@ -892,6 +639,16 @@ WEFT_KERNEL void WEFT_K(to_f16)(size_t n, const float *x, uint16_t *y) {
 #endif
 #endif /* WEFT_CORE_FAMILY */
 
+/*==== WITH wide.h ====*/
+#if WEFT_FAMILY == WEFT_WIDE_FAMILY
+#include "wide_body.h"
+#endif
+/*==== END WITH ====*/
+/*==== WITH replica.h ====*/
+#if WEFT_FAMILY == WEFT_REPLICA_FAMILY
+#include "replica_body.h"
+#endif
+/*==== END WITH ====*/
 /*==== WITH codec.h ====*/
 #if WEFT_FAMILY == WEFT_CODEC_FAMILY && WEFT_ELEMENT == 32
 #include "codec_body.h"

@@ -115,15 +115,3 @@ WEFT_FN const weft_gradient_kernels *weft_gradient_kernels_select(weft_isa isa, 
     if (!core) return NULL;
     WEFT_SELECT(weft_gradient_kernels, core->isa, core->stream)
 }
-
-WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t bytes) {
-    const weft_kernels *core = weft_kernels_select(isa, bytes);
-    if (!core) return NULL;
-    WEFT_SELECT(weft_wide_kernels, core->isa, core->stream)
-}
-
-WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
-    const weft_kernels *core = weft_kernels_select(isa, bytes);
-    if (!core) return NULL;
-    WEFT_SELECT(weft_replica_kernels, core->isa, core->stream)
-}
