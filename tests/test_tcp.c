@@ -40,6 +40,7 @@ static weft_tcp_options options_of(uint32_t rank) {
     memset(&o, 0, sizeof o);
     o.rank = rank;
     o.peers = list;
+    o.linger_ns = 1; /* nobody else is driven meanwhile */
     return o;
 }
 

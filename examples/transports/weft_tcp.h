@@ -23,8 +23,8 @@
  * A machine that has gone silent is noticed by the system's keep-alive; a worker that is slow is not lost: deadlines
  * are the descriptors' affair. A worker that was started anew sets `again` (WEFT_TCP_AGAIN=1): it connects to all.
  *
- * Between machines of any byte order: heads are little-endian, payloads untouched. Heads carry a CRC-32C; so do payloads
- * that leave the machine.
+ * Between machines of any byte order: heads are little-endian, payloads untouched. Heads carry a CRC-32C; payloads that
+ * leave the machine, too.
  *
  * Include this file after one of the weft headers; with -std=c11 (not gnu11) define _POSIX_C_SOURCE as 200809L before
  * the first include. */
@@ -127,6 +127,7 @@ typedef struct weft_tcp_link {
     int connects; /* this side does */
     weft_tcp_state state;
     int went, came; /* news */
+    int parting;    /* it has been told that nothing more comes */
     uint64_t retry_ns, since_ns;
     unsigned tries;
     int trouble; /* errno of the last attempt; 0: hung up, or nothing */
@@ -161,6 +162,7 @@ typedef struct weft_tcp_options {
     int again;                    /* 1: the others are running already */
     int plaintext_on_any_network; /* 1: other addresses than loopback, too */
     int checksums;                /* 1: of payloads that stay on this machine, too */
+    uint64_t linger_ns;           /* how long weft_tcp_close waits for what is on its way; 0: 2 s */
     uint64_t connect_ns;          /* how long weft_tcp_join waits for all; 0: 30 s */
     const char *listen_host;      /* where to listen, if not at the address in the list (a container, NAT) */
 } weft_tcp_options;
@@ -342,6 +344,7 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     memset(&l->out, 0, sizeof l->out);
     memset(l->room, 0, WEFT_TCP_TAGS * sizeof *l->room);
     l->owing_at = l->owing_count = 0;
+    l->parting = 0;
     l->begin = l->end = 0;
 }
 
@@ -1107,9 +1110,39 @@ WEFT_INLINE weft_status weft_tcp_read_list(weft_tcp *t, const char *text) {
     return WEFT_OK;
 }
 
+/* What has been sent goes out, and what comes is read, until the others have hung up as well: a connection that is
+ * closed with bytes unread takes those along that the other side has not read yet. */
+WEFT_INLINE void weft_tcp_part(weft_tcp *t) {
+    const uint64_t begun = weft_tcp_now(NULL), most = t->options.linger_ns ? t->options.linger_ns : 2000000000u;
+    unsigned char waste[4096];
+    for (;;) {
+        nfds_t n = 0;
+        uint32_t i;
+        int turn;
+        for (i = 0; i < t->size; i++) {
+            weft_tcp_link *l = &t->link[i];
+            if (i == t->rank || l->state != WEFT_TCP_UP) continue;
+            weft_tcp_write(t, l);
+            if (!l->out.busy && !l->parting) l->parting = shutdown(l->fd, SHUT_WR) == 0;
+            for (turn = 0; turn < 64 && l->fd >= 0; turn++) {
+                const ssize_t got = read(l->fd, waste, sizeof waste);
+                if (got > 0 || (got < 0 && errno == EINTR)) continue;
+                if (got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) weft_tcp_drop(t, l, 0);
+                break;
+            }
+            if (l->fd < 0) continue;
+            t->look[n].fd = l->fd;
+            t->look[n].events = (short)(POLLIN | (l->out.busy ? POLLOUT : 0));
+            n++;
+        }
+        if (!n || weft_tcp_now(NULL) - begun >= most || poll(t->look, n, 10) < 0) return;
+    }
+}
+
 WEFT_INLINE void weft_tcp_close(weft_tcp *t) {
     uint32_t i;
     weft_tcp_op *op;
+    if (t->link && t->look) weft_tcp_part(t);
     for (i = 0; t->link && i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (i == t->rank || !l->room) continue;
