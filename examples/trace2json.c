@@ -76,25 +76,46 @@ static int by_time(const void *a, const void *b) {
 
 static bool is(const line *l, const char *what) { return strcmp(l->what, what) == 0; }
 
-/* Messages between two workers, counted at both ends. Recorders that have run over lack the first ones: counted from
- * the end, they fit each other as long as all that was sent has come. */
+/* Messages between two workers, counted at both ends: sorted by direction, ends and time. Recorders that have run over
+ * lack the first ones; counted from the last, both ends agree as long as all that was sent has come. */
+static line **message;
+static size_t messages;
+
+static int by_ends(const void *a, const void *b) {
+    const line *x = *(line *const *)a, *y = *(line *const *)b;
+    const int what = strcmp(x->what, y->what);
+    if (what) return what;
+    if (x->rank != y->rank) return x->rank < y->rank ? -1 : 1;
+    return x->peer < y->peer ? -1 : x->peer > y->peer;
+}
+
+static int by_ends_and_number(const void *a, const void *b) {
+    const line *x = *(line *const *)a, *y = *(line *const *)b;
+    const int ends = by_ends(a, b);
+    return ends ? ends : x->number < y->number ? -1 : x->number > y->number;
+}
+
 static void number_messages(void) {
-    size_t i, j;
+    size_t i;
+    message = malloc((count + 1) * sizeof *message);
+    if (!message) fail("messages", 0, "out of memory");
     for (i = 0; i < count; i++) {
         if (!is(&all[i], "sent") && !is(&all[i], "received")) continue;
-        all[i].number = 0;
-        for (j = i + 1; j < count && all[j].rank == all[i].rank; j++)
-            all[i].number += all[j].peer == all[i].peer && strcmp(all[j].what, all[i].what) == 0;
+        all[i].number = count - i; /* in time, the last first */
+        message[messages++] = &all[i];
     }
+    qsort(message, messages, sizeof *message, by_ends_and_number);
+    for (i = 0; i < messages; i++)
+        message[i]->number = i && by_ends(&message[i - 1], &message[i]) == 0 ? message[i - 1]->number + 1 : 0;
 }
 
 static const line *sent_of(const line *received) {
-    size_t i;
-    for (i = 0; i < count; i++)
-        if (all[i].rank == received->peer && all[i].peer == received->rank && all[i].number == received->number &&
-            is(&all[i], "sent"))
-            return &all[i];
-    return NULL;
+    line key = *received, *at = &key, **found;
+    strcpy(key.what, "sent");
+    key.rank = received->peer;
+    key.peer = received->rank;
+    found = bsearch(&at, message, messages, sizeof *message, by_ends_and_number);
+    return found ? *found : NULL;
 }
 
 static int64_t shift[MOST_WORKERS];
@@ -171,6 +192,7 @@ int main(int argc, char **argv) {
         printf(",\"bp\":\"e\",\"id\":%zu}", arrows++);
     }
     fputs("\n]}\n", stdout);
+    free(message);
     free(all);
     return fflush(stdout) == 0 ? 0 : 1;
 }
