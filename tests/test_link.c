@@ -242,6 +242,124 @@ START_TEST(messages_arrive_once_and_in_order) {
 }
 END_TEST
 
+/* Sends and receives are taken back at random, at every stage: what is not taken back arrives once and in order, what is
+ * arrives whole or not at all, and nothing gets stuck. */
+typedef struct sent_message {
+    weft_request q;
+    unsigned char body[120];
+    int live, cancelled, came;
+    size_t n;
+} sent_message;
+
+START_TEST(requests_are_taken_back) {
+    enum { MESSAGES = 400, TAGS = 2, AT_ONCE = 3 };
+    static sent_message m[TAGS][MESSAGES];
+    static unsigned char into[TAGS][AT_ONCE][130];
+    weft_request q[TAGS][AT_ONCE];
+    int posted[TAGS][AT_ONCE], order[TAGS][AT_ONCE], next[TAGS] = {0}, last[TAGS] = {-1, -1}, posts[TAGS] = {0};
+    int t, i, k, cancelled_sends = 0, cancelled_receives = 0, in_the_middle = 0, done = 0;
+    memset(m, 0, sizeof m);
+    memset(posted, 0, sizeof posted);
+    open_all(2, 32, 900 + (uint64_t)_i);
+    W.loss = 0.1;
+    W.jitter = 10000000;
+    for (k = 0; !done; k++) {
+        const int ending = k > 12000; /* nothing more is taken back */
+        if (k > 200000) ck_abort_msg("stuck");
+        done = ending;
+        for (t = 0; t < TAGS; t++) {
+            int under_way = 0;
+            for (i = 0; i < next[t]; i++) {
+                sent_message *o = &m[t][i];
+                weft_status s;
+                if (!o->live) continue;
+                under_way++;
+                s = net[0].test(net[0].ctx, &o->q);
+                if (s == WEFT_OK) {
+                    o->live = 0;
+                    continue;
+                }
+                ck_assert_int_eq(s, WEFT_AGAIN);
+                done = 0;
+                if (ending || draw() > 0.01) continue;
+                net[0].cancel(net[0].ctx, &o->q);
+                memset(o->body, 0xEE, sizeof o->body);
+                o->live = 0;
+                o->cancelled = 1;
+                cancelled_sends++;
+            }
+            if (under_way < 3 && next[t] < MESSAGES && !ending && draw() < 0.3) {
+                sent_message *o = &m[t][next[t]];
+                o->n = 4 + (size_t)(draw() * 110);
+                memset(o->body, next[t] & 255, o->n);
+                weft_frames_put(o->body, (uint32_t)next[t], 4);
+                memset(&o->q, 0, sizeof o->q);
+                ck_assert_int_eq(net[0].send(net[0].ctx, 1, (uint32_t)t, o->body, o->n, &o->q), WEFT_OK);
+                o->live = 1;
+                next[t]++;
+            }
+            for (i = 0; i < AT_ONCE; i++) { /* receives of a tag match in the order of posting: tested in that order */
+                int first = -1, j;
+                uint32_t id;
+                for (j = 0; j < AT_ONCE; j++)
+                    if (posted[t][j] == 1 && (first < 0 || order[t][j] < order[t][first])) first = j;
+                if (first < 0) break;
+                {
+                    const weft_status s = net[1].test(net[1].ctx, &q[t][first]);
+                    sent_message *o;
+                    size_t b;
+                    if (s == WEFT_AGAIN) break;
+                    ck_assert_int_eq(s, WEFT_OK);
+                    posted[t][first] = 0;
+                    id = weft_frames_get(into[t][first], 4);
+                    ck_assert_uint_lt(id, (unsigned)next[t]);
+                    o = &m[t][id];
+                    ck_assert_int_gt((int)id, last[t]);
+                    last[t] = (int)id;
+                    o->came++;
+                    ck_assert_uint_eq(q[t][first].bytes, o->n);
+                    for (b = 4; b < o->n; b++)
+                        if (into[t][first][b] != (unsigned char)(id & 255)) ck_abort_msg("a message in pieces of two");
+                }
+            }
+            for (i = 0; i < AT_ONCE; i++) {
+                if (!posted[t][i] && (ending || draw() < 0.2)) {
+                    memset(&q[t][i], 0, sizeof q[t][i]);
+                    ck_assert_int_eq(net[1].recv(net[1].ctx, 0, (uint32_t)t, into[t][i], sizeof into[t][i], &q[t][i]),
+                                     WEFT_OK);
+                    posted[t][i] = 1;
+                    order[t][i] = posts[t]++;
+                } else if (posted[t][i] && !ending && draw() < 0.02) {
+                    weft_frames_op *op = (weft_frames_op *)q[t][i].word[0];
+                    if (op->over) continue; /* it has its message */
+                    in_the_middle += op->state == WEFT_FRAMES_OUT;
+                    if (op->state == WEFT_FRAMES_OUT) continue; /* it would take that with it */
+                    net[1].cancel(net[1].ctx, &q[t][i]);
+                    memset(into[t][i], 0xDD, sizeof into[t][i]);
+                    posted[t][i] = 0;
+                    cancelled_receives++;
+                }
+            }
+        }
+        tick();
+    }
+    for (t = 0; t < TAGS; t++)
+        for (i = 0; i < next[t]; i++) {
+            ck_assert_int_le(m[t][i].came, 1);
+            if (!m[t][i].cancelled && !m[t][i].came) { /* it is over, so it has come: to a receive not tested yet */
+                int k2, seen = 0;
+                for (k2 = 0; k2 < AT_ONCE; k2++)
+                    seen |= posted[t][k2] && ((weft_frames_op *)q[t][k2].word[0])->over &&
+                            weft_frames_get(into[t][k2], 4) == (uint32_t)i;
+                ck_assert(seen);
+            }
+        }
+    ck_assert_int_gt(cancelled_sends, 30);
+    ck_assert_int_gt(cancelled_receives, 100);
+    ck_assert_int_gt(in_the_middle, 5);
+}
+END_TEST
+
 static weft_status until_over(uint32_t rank, weft_request *q) {
     weft_status s;
     int k;
@@ -397,6 +515,7 @@ int main(void) {
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, contract, 0, (int)(sizeof scene / sizeof *scene));
     tcase_add_test(t, messages_arrive_once_and_in_order);
+    tcase_add_loop_test(t, requests_are_taken_back, 0, 6);
     suite_add_tcase(s, t);
     t = tcase_create("faults");
     tcase_set_timeout(t, 60);
