@@ -57,7 +57,7 @@ EXAMPLE_SRC := $(filter-out examples/train.c examples/cluster.c,$(sort $(wildcar
 TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
 # the simulator trains the same models
 CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster/*.c)) \
-               $(patsubst %,examples/train/%.c,data gemm glyphs model nn optim plot util values)
+               $(patsubst %,examples/train/%.c,data gemm glyphs measure model nn optim plot util values)
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
 # the kernels, and the codecs beside another header, once more as C++ and as user code built for this machine: flags

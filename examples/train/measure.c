@@ -10,8 +10,6 @@
 
 enum { PIECE = 100, SHARP_PIECES = 10, MAX_THREADS = 64 };
 
-static const double RADIUS = 0.05;
-
 /* What threads do beside each other, each its share: the first-th and every stride-th piece after it. */
 typedef struct measurement {
     const model *m;
@@ -135,8 +133,8 @@ double measure_sharpness(const model *m, const dataset *d, const tensor_list *pa
         }
     for (size_t t = 0; t < m->tensors; t++)
         for (size_t j = 0; j < m->tensor[t].count; j++)
-            up.tensor[t][j] =
-                (float)((double)params->tensor[t][j] + RADIUS * (double)up.tensor[t][j] / (sqrt(square) + 1e-12));
+            up.tensor[t][j] = (float)((double)params->tensor[t][j] +
+                                      SHARPNESS_RADIUS * (double)up.tensor[t][j] / (sqrt(square) + 1e-12));
     const double there = training_loss(m, d, &up, NULL);
     for (size_t i = 0; i < SHARP_PIECES; i++) tensors_free(m, &gradient_of[i]);
     tensors_free(m, &up);

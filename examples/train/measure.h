@@ -9,7 +9,9 @@
 /* Mean loss, and the share of right answers, on the test set. By all processors. */
 void measure_test(const model *m, const dataset *d, const tensor_list *params, double *loss, double *accuracy);
 
-/* f(x + rho g / |g|) - f(x), rho 0.05: how far the training loss rises within that radius, along its gradient g, on a
+static const double SHARPNESS_RADIUS = 0.05;
+
+/* f(x + rho g / |g|) - f(x), rho being that radius: how far the training loss rises within that radius, along its gradient g, on a
  * thousand images from all over the training set (or all, if there are fewer). The same whatever the processors. */
 double measure_sharpness(const model *m, const dataset *d, const tensor_list *params);
 
