@@ -49,7 +49,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 UNIT_SRC := $(sort $(wildcard tests/test_*.c))
 # tests in which threads really run beside each other
 TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests/test_subspace_threads.c \
-               tests/test_dsgd_aau_threads.c tests/test_hpsgd_threads.c
+               tests/test_dsgd_aau_threads.c tests/test_hpsgd_threads.c tests/test_saddle_threads.c
 TSAN_SRC := $(filter $(TSAN_TESTS),$(UNIT_SRC))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 GOLDEN_SRC := $(sort $(wildcard tests/golden_*.c))
