@@ -210,7 +210,7 @@ typedef struct wanted {
     double since; /* what is between two gradients is waiting */
 } wanted;
 
-static void differentiate(void *ctx, const tensor_list *at, tensor_list *into, bool own) {
+static void differentiate_here(void *ctx, const tensor_list *at, tensor_list *into, bool own) {
     wanted *q = ctx;
     const run *r = q->w->run;
     size_t right = 0;
@@ -229,7 +229,7 @@ static double learn(worker *w, trainer *t, rule *ru, double slow, double rate, s
     wanted q = {.w = w, .t = t, .ru = ru, .slow = slow, .right = right};
     next_batch(t, w->run);
     q.since = seconds_since(w->run->started);
-    rule_learn(ru, rate, differentiate, &q);
+    rule_learn(ru, rate, differentiate_here, &q);
     log_round(w, w->rounds + 1, q.since);
     return q.loss;
 }
