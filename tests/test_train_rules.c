@@ -66,7 +66,7 @@ static run_result done(int which, const options *o) {
 
 /* The mean loss on the images that sharpness is of, by one pass; and its gradient. */
 static double loss_at(const dataset *d, const model *m, const tensor_list *p, tensor_list *g) {
-    const size_t count = d->train.count, n = count < 1000 ? count : 1000;
+    const size_t count = d->train.count, n = count < 500 ? count : 500;
     workspace *s = workspace_new(m, n);
     float *x = new_floats(n * d->features);
     uint8_t *y = new_array(n, 1);

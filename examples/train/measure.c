@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { PIECE = 100, SHARP_PIECES = 10, MAX_THREADS = 64 };
+enum { PIECE = 100, SHARP_PIECES = 5, MAX_THREADS = 64 };
 
 /* What threads do beside each other, each its share: the first-th and every stride-th piece after it. */
 typedef struct measurement {

@@ -11,8 +11,8 @@ void measure_test(const model *m, const dataset *d, const tensor_list *params, d
 
 static const double SHARPNESS_RADIUS = 0.05;
 
-/* f(x + rho g / |g|) - f(x), rho being that radius: how far the training loss rises within that radius, along its gradient g, on a
- * thousand images from all over the training set (or all, if there are fewer). The same whatever the processors. */
+/* f(x + rho g / |g|) - f(x), rho being that radius: how far the training loss rises within it, along its gradient g, on
+ * 500 images from all over the training set (or all, if there are fewer). The same whatever the processors. */
 double measure_sharpness(const model *m, const dataset *d, const tensor_list *params);
 
 #endif
