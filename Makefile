@@ -49,7 +49,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 UNIT_SRC := $(sort $(wildcard tests/test_*.c))
 # tests in which threads really run beside each other
 TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests/test_subspace_threads.c \
-               tests/test_dsgd_aau_threads.c tests/test_hpsgd_threads.c
+               tests/test_dsgd_aau_threads.c tests/test_hpsgd_threads.c tests/test_saddle_threads.c
 TSAN_SRC := $(filter $(TSAN_TESTS),$(UNIT_SRC))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 GOLDEN_SRC := $(sort $(wildcard tests/golden_*.c))
@@ -57,7 +57,7 @@ EXAMPLE_SRC := $(filter-out examples/train.c examples/cluster.c,$(sort $(wildcar
 TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
 # the simulator trains the same models
 CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster/*.c)) \
-               $(patsubst %,examples/train/%.c,data gemm glyphs model nn optim plot util values)
+               $(patsubst %,examples/train/%.c,data gemm glyphs measure model nn optim plot util values)
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
 # the kernels, and the codecs beside another header, once more as C++ and as user code built for this machine: flags

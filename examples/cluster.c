@@ -13,15 +13,23 @@
 #include "cluster/run.h"
 #include "cluster/task.h"
 #include "train/util.h"
+#include "weft_codec_name.h"
 #include "weft_topology.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+static bool on_graphs(const options *o) {
+    for (int m = 0; m < METHODS; m++)
+        if (o->run[m] && !method_has_members((method)m)) return true;
+    return false;
+}
+
 static void describe(const options *o, const task *t, char *out, size_t capacity) {
+    char codec[40];
     int n = snprintf(out, capacity, "%s; %zu workers", t->name, o->workers);
-    if (o->run[METHOD_DSGD_AAU]) n += snprintf(out + n, capacity - (size_t)n, ", %s", o->topology);
+    if (on_graphs(o)) n += snprintf(out + n, capacity - (size_t)n, ", %s", o->topology);
     if (o->pace.probability > 0.0)
         n += snprintf(out + n, capacity - (size_t)n, ", %g %% of steps %gx slower", 100.0 * o->pace.probability,
                       o->pace.slowdown);
@@ -30,6 +38,8 @@ static void describe(const options *o, const task *t, char *out, size_t capacity
                       o->pace.slow_factor);
     if (o->loss > 0.0) n += snprintf(out + n, capacity - (size_t)n, ", %g %% of packets lost", 100.0 * o->loss);
     if (o->alpha > 0.0) n += snprintf(out + n, capacity - (size_t)n, ", Dirichlet(%g) shares", o->alpha);
+    if (o->codec.kind != WEFT_CODEC_IDENTITY)
+        snprintf(out + n, capacity - (size_t)n, ", messages as %s", weft_codec_text(&o->codec, codec, sizeof codec));
 }
 
 int main(int argc, char **argv) {
@@ -46,9 +56,8 @@ int main(int argc, char **argv) {
         if (f) fclose(f);
     }
     task_make(&t, &o);
-    const bool graphs = o.run[METHOD_DSGD_AAU];
     void *memory =
-        weft_topology_make(graphs ? o.topology : "ring", (uint32_t)o.workers, o.seed, &graph, why, sizeof why);
+        weft_topology_make(on_graphs(&o) ? o.topology : "ring", (uint32_t)o.workers, o.seed, &graph, why, sizeof why);
     if (!memory) bad_input("--topology: %s", why);
     describe(&o, &t, title, sizeof title);
     printf("%s; %g s of virtual time, seed %llu\n\n", title, o.seconds, (unsigned long long)o.seed);

@@ -5,8 +5,8 @@
  *   build/train --data fashion-mnist --algorithm all --workers 4
  *   build/train --algorithm mgrawa --model cnn --workers 8 --alpha 0.3
  *
- * Where to look: train/rules.c is where the workers talk, and the only file that knows of the library; train/run.c
- * is the training loop; data, model, gemm, optim, plot, ... are what any trainer has. */
+ * Where to look: train/rules.c is where the workers talk, and with train/saddles.c the only file that knows of the
+ * library; train/run.c is the training loop; data, model, gemm, optim, plot, ... are what any trainer has. */
 #include "train/data.h"
 #include "train/glyphs.h"
 #include "train/model.h"
@@ -14,6 +14,8 @@
 #include "train/report.h"
 #include "train/run.h"
 #include "train/util.h"
+
+#include "weft_codec_name.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +40,13 @@ static void describe(const options *o, const model *m) {
     }
     if (o->pace.probability > 0.0)
         printf(", %g %% of steps %g times slower", 100.0 * o->pace.probability, o->pace.slowdown);
-    if (o->run[ALGORITHM_DSGD_AAU]) printf(", dsgd_aau on the graph %s", o->topology);
+    bool saddles = false;
+    for (int a = ALGORITHM_QSADDLE; a < ALGORITHMS; a++) saddles = saddles || o->run[a];
+    if (saddles || o->run[ALGORITHM_DSGD_AAU]) printf(", on the graph %s", o->topology);
+    if (saddles && o->codec.kind != WEFT_CODEC_IDENTITY) {
+        char text[40];
+        printf(", messages as %s", weft_codec_text(&o->codec, text, sizeof text));
+    }
     printf("\n\n");
     fflush(stdout);
 }
@@ -86,12 +94,13 @@ static void curves_name(const char *svg, char *out, size_t capacity) {
     if (n < 0 || (size_t)n >= capacity) bad_input("--svg: the name is too long");
 }
 
-/* First everybody alike; then a race against the clock in which one worker is slow and another dies, by the plain
+/* First everybody alike (without what SADDLe is built on, if nobody asks for that); then a race against the clock in which one worker is slow and another dies, by the plain
  * mean, which waits for all at every step, and by two rules that do not. The cnn, because its steps are long enough
  * to see. */
 static void demo(const options *given, const dataset *d) {
     options o = *given;
     char curves[4096];
+    for (int a = ALGORITHM_QGM; o.all && a < ALGORITHMS; a++) o.run[a] = false;
     if (o.svg) {
         curves_name(o.svg, curves, sizeof curves);
         o.svg = curves;

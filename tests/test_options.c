@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * What command lines are made of: drawn compute times (their moments, that a draw is a pure function), graphs by name,
- * and what is refused. */
+ * What command lines are made of: drawn compute times (their moments, that a draw is a pure function), graphs and codecs
+ * by name, and what is refused. */
 #define DSGD_AAU_IMPLEMENTATION
 #include "dsgd_aau.h"
+#include "saddle.h"
 
+#include "weft_codec_name.h"
 #include "weft_pace.h"
 #include "weft_topology.h"
 
@@ -174,6 +176,39 @@ START_TEST(graphs_by_name) {
 }
 END_TEST
 
+START_TEST(codecs_by_name) {
+    static const struct {
+        const char *name;
+        weft_codec codec;
+    } good[] = {{"none", {WEFT_CODEC_IDENTITY, 0, 0, 0.0}},  {"bf16", {WEFT_CODEC_BF16, 0, 0, 0.0}},
+                {"f16", {WEFT_CODEC_F16, 0, 0, 0.0}},        {"q8", {WEFT_CODEC_Q8, 0, 0, 0.0}},
+                {"q4", {WEFT_CODEC_Q4, 0, 0, 0.0}},          {"sign", {WEFT_CODEC_SIGN, 0, 0, 0.0}},
+                {"qsgd:1", {WEFT_CODEC_QSGD, 1, 0, 0.0}},    {"qsgd:16:biased", {WEFT_CODEC_QSGD, 16, 1, 0.0}},
+                {"topk:0.3", {WEFT_CODEC_TOPK, 0, 0, 0.7}},  {"topk:1", {WEFT_CODEC_TOPK, 0, 0, 0.0}},
+                {"topk:0.25", {WEFT_CODEC_TOPK, 0, 0, 0.75}}};
+    static const char *const bad[] = {
+        "",        "q",         "q88",          "Q8",           "q8:",      "q8:1",
+        "none:0",  "qsgd",      "qsgd:",        "qsgd:0",       "qsgd:17",  "qsgd:08",
+        "qsgd:8:", "qsgd:8:x",  "qsgd:+8",      "qsgd:8biased", "topk",     "topk:",
+        "topk:0",  "topk:1.1",  "topk:-0.3",    "topk:0.3x",    "topk:nan", "topk:0x1",
+        "topk:.",  "topk:1e-1", "topk:0.3:0.2", " q8",          "sign ",    "qsgd:99999999999"};
+    char text[40];
+    size_t i;
+    for (i = 0; i < sizeof good / sizeof *good; i++) {
+        weft_codec c = weft_codec_make(WEFT_CODEC_QSGD, 9, 1, 0.0);
+        ck_assert_msg(weft_codec_parse(&c, good[i].name) == 1, "\"%s\" is refused", good[i].name);
+        ck_assert(c.kind == good[i].codec.kind && c.bits == good[i].codec.bits && c.biased == good[i].codec.biased &&
+                  c.drop == good[i].codec.drop);
+        ck_assert_str_eq(weft_codec_text(&c, text, sizeof text), good[i].name);
+    }
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        weft_codec c = weft_codec_q4();
+        ck_assert_msg(weft_codec_parse(&c, bad[i]) == 0, "\"%s\" is taken", bad[i]);
+        ck_assert(c.kind == WEFT_CODEC_Q4);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("options");
     TCase *t = tcase_create("options");
@@ -184,6 +219,7 @@ int main(void) {
     tcase_add_test(t, a_draw_is_a_pure_function);
     tcase_add_test(t, what_is_refused);
     tcase_add_test(t, graphs_by_name);
+    tcase_add_test(t, codecs_by_name);
     suite_add_tcase(s, t);
     runner = srunner_create(s);
     srunner_run_all(runner, CK_ENV);

@@ -557,6 +557,16 @@ START_TEST(options_are_read) {
     options_parse(&o, sizeof other / sizeof *other, other);
     ck_assert(o.run[ALGORITHM_SUBSPACE] && o.run[ALGORITHM_ADASUM] && !o.run[ALGORITHM_MEAN]);
     ck_assert(o.optimiser == OPTIMISER_ADAM && o.rate == 0.001 && o.subspace_momentum == 0.5);
+    char *sharp[] = {"train", "--algorithm", "qsaddle,dsgdm", "--codec", "topk:0.3", "--rho", "0", "--gamma", "0.5"};
+    options_parse(&o, sizeof sharp / sizeof *sharp, sharp);
+    ck_assert(o.run[ALGORITHM_QSADDLE] && o.run[ALGORITHM_DSGDM] && !o.run[ALGORITHM_NSADDLE] && !o.all);
+    ck_assert(o.codec.kind == WEFT_CODEC_TOPK && o.codec.drop == 0.7 && o.rho == 0.0 && o.gamma == 0.5);
+    options_parse(&o, 1, line);
+    ck_assert(o.all && o.run[ALGORITHM_NSADDLE] && o.codec.kind == WEFT_CODEC_IDENTITY && o.rho == 0.05);
+    ck_assert(o.gamma == 1.0);
+    char *by_adam[] = {"train", "--optimiser", "adam"}; /* all that can */
+    options_parse(&o, sizeof by_adam / sizeof *by_adam, by_adam);
+    ck_assert(o.run[ALGORITHM_DSGD_AAU] && !o.run[ALGORITHM_QSADDLE] && !o.run[ALGORITHM_DSGDM]);
 }
 END_TEST
 
@@ -569,7 +579,10 @@ static const char *const BAD_LINE[][5] = {
     {"--slow", ":2"}, {"--epochs", "0"}, {"--batch", "0"}, {"--trigger", "never"}, {"--seed", "1.5"},
     {"--frobnicate", "1"}, {"stray"}, {"--period", "0"}, {"--alpha", "-1"}, {"--seconds", "0"},
     {"--csv", "/nonexistent/x"}, {"--optimiser", "lamb"}, {"--subspace-momentum", "1"},
-    {"--workers", "1", "--kill", "0:0.5"},
+    {"--workers", "1", "--kill", "0:0.5"}, {"--codec", "q9"}, {"--codec", "topk:0"}, {"--codec", "q8:1"},
+    {"--codec"}, {"--rho", "-1"}, {"--rho", "nan"}, {"--gamma", "0"}, {"--gamma", "1.5"},
+    {"--algorithm", "ngc", "--optimiser", "adam"}, {"--algorithm", "qgm", "--lr", "0"},
+    {"--algorithm", "dpsgd", "--topology", "lattice"}, {"--algorithm", "saddle"},
 };
 /* clang-format on */
 

@@ -11,6 +11,7 @@
 #include "dsgd_aau.h"
 #include "grawa.h"
 #include "hpsgd.h"
+#include "saddle.h"
 #include "subspace.h"
 
 /* What all nodes of a run share. */
@@ -35,9 +36,13 @@ typedef struct node {
     grawa *grawa;
     subspace *subspace;
     hpsgd *hpsgd;
+    saddle *saddle;
+    saddle_want want;         /* the gradient that it computes */
+    uint64_t averaged, alone; /* models averaged in by completed steps; steps without any */
+    uint32_t *index;          /* images of the batch */
     void *memory;
     size_t bytes;   /* of memory */
-    uint64_t steps; /* gradients */
+    uint64_t steps; /* batches; completed, where all neighbours take part in each */
     uint32_t epoch; /* of the last view */
 } node;
 
@@ -57,12 +62,14 @@ const tensor_list *node_model(node *n, tensor_list *room);
 weft_status node_start(node *n);
 /* The time of a gradient is over: computes it, and does with it what the method does. */
 weft_status node_gradient(node *n);
-/* Goes on with what is in progress. WEFT_STALL: the network is behind, no next step yet. */
+/* Goes on with what is in progress. WEFT_OK: it has a gradient to compute. WEFT_STALL: the network is behind, no next step yet. */
 weft_status node_poll(node *n);
 /* In the middle of a gradient: messages are moved and others are answered. */
 weft_status node_listen(node *n);
 /* Somebody is lost: from now on these are the members. */
 weft_status node_regroup(node *n, uint32_t epoch, const uint32_t *members, uint32_t count);
+/* A neighbour on the graph, or the link to it, is gone, or usable again: algorithms without members. */
+void node_peer(node *n, uint32_t rank, bool up);
 /* When to poll at the latest, ns; UINT64_MAX: when something happens. */
 uint64_t node_wake_ns(const node *n);
 /* Does it look at messages while it computes? */

@@ -3,13 +3,15 @@
 
 #include "train/util.h"
 #include "train/values.h"
+#include "weft_codec_name.h"
 #include "weft_topology.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *const METHOD_NAME[METHODS] = {"dsgd_aau", "mean", "subspace", "mgrawa", "lgrawa", "hpsgd"};
+const char *const METHOD_NAME[METHODS] = {"dsgd_aau", "mean",    "subspace", "mgrawa", "lgrawa", "hpsgd",
+                                          "qsaddle",  "nsaddle", "qgm",      "ngc",    "dpsgd",  "dsgdm"};
 const char *const TASK_NAME[TASK_KINDS] = {"softmax", "mlp", "cnn", "quadratic"};
 
 static const char USAGE[] =
@@ -18,8 +20,10 @@ static const char USAGE[] =
     "library's own code runs; network, stragglers and faults are drawn from a seed. The same line gives the same\n"
     "output, byte for byte. All times are seconds of virtual time.\n"
     "\n"
-    "  --algorithm NAME,...   dsgd_aau (default), mean, subspace, mgrawa, lgrawa, hpsgd, or all\n"
-    "  --workers N            (16; up to 10,000 with dsgd_aau, up to 256 with the others)\n"
+    "  --algorithm NAME,...   dsgd_aau (default), mean, subspace, mgrawa, lgrawa, hpsgd, qsaddle, nsaddle, qgm, ngc, "
+    "dpsgd,\n"
+    "                         dsgdm (the last six: saddle.h, optimisers with Nesterov's momentum), or all\n"
+    "  --workers N            (16; up to 10,000 with dsgd_aau and saddle.h, up to 256 with the others)\n"
     "  --seconds S            how long (60)\n"
     "  --seed N               (1)\n"
     "\n"
@@ -33,15 +37,18 @@ static const char USAGE[] =
     "  --momentum X           (0.9; quadratic: 0)\n"
     "  --alpha X              how unequal the workers' labels are: Dirichlet parameter; 0 (default): alike\n"
     "\n"
-    "how long a step takes\n"
+    "how long a step takes (saddle.h: each gradient of it)\n"
     "  --compute WHAT         MEAN, uniform:MEAN:SPREAD, exponential:MEAN, lognormal:MEAN:SIGMA or pareto:MEAN:SHAPE\n"
     "                         (uniform:1:0.1)\n"
     "  --stragglers PxS       each step, with probability P, takes S times as long (0.1x10)\n"
     "  --slow COUNT:FACTOR    the first COUNT workers' steps always take FACTOR times as long\n"
-    "  --deaf                 nobody looks at messages while computing (dsgd_aau and hpsgd; the others never do)\n"
-    "\n"
+    "  --deaf                 nobody looks at messages while computing (dsgd_aau, hpsgd, saddle.h; the others never\n"
+    "                         do)\n"
+    "\n";
+static const char USAGE_MORE[] =
     "the network\n"
-    "  --topology NAME        dsgd_aau: ring, chain, star, complete, torus[:RxC], hypercube, exponential (default),\n"
+    "  --topology NAME        dsgd_aau, saddle.h: ring, chain, star, complete, torus[:RxC], hypercube, exponential "
+    "(default),\n"
     "                         er:P (random, each edge with probability P), small:DEGREE:P\n"
     "  --latency S            of every message (0.001)\n"
     "  --jitter S             and up to so much more (0)\n"
@@ -52,7 +59,8 @@ static const char USAGE[] =
     "  --reorder P            arrives behind later ones (0)\n"
     "  --detect S             after so long others notice that a worker is lost, or a link (0.5)\n"
     "  --kill RANK:TIME       this worker is lost (may be repeated, as the next two)\n"
-    "  --restart RANK:TIME    and comes back, with nothing left (dsgd_aau: takes over a neighbour's model)\n"
+    "  --restart RANK:TIME    and comes back, with nothing left (dsgd_aau: takes over a neighbour's model;\n"
+    "                         saddle.h: begins with the initial one)\n"
     "  --partition N:T1:T2    the first N workers and the others cannot reach each other from T1 to T2\n"
     "\n"
     "algorithms\n"
@@ -60,6 +68,11 @@ static const char USAGE[] =
     "  --beta X               hpsgd: how much of its own change that is still under way a worker goes on with,\n"
     "                         0 (as published) to 1 (0.5)\n"
     "  --max-steps N          hpsgd: local steps without a result, at most (16)\n"
+    "  --codec NAME           saddle.h: how messages are made smaller: none (default), bf16, f16, q8, q4,\n"
+    "                         qsgd:BITS[:biased], topk:KEPT (the fraction that is sent), sign\n"
+    "  --rho X                qsaddle, nsaddle: how far they climb before they differentiate (0.05)\n"
+    "  --gamma X              saddle.h: how far to go towards the neighbours' average, above 0 to 1 (1; less for\n"
+    "                         rough codecs)\n"
     "  --fan N                dsgd_aau: most neighbours in one averaging (8)\n"
     "  --grace S              dsgd_aau: how long a released worker waits for a leader (a 32nd of a step's time)\n"
     "  --coalesce S           dsgd_aau: news wait so long for a message to travel with (0)\n"
@@ -71,7 +84,11 @@ static const char USAGE[] =
     "  --help\n";
 
 bool method_has_members(method m) {
-    return m != METHOD_DSGD_AAU;
+    return m != METHOD_DSGD_AAU && !method_is_saddle(m);
+}
+
+bool method_is_saddle(method m) {
+    return m >= METHOD_QSADDLE && m <= METHOD_DSGDM;
 }
 
 static void methods(const char *text, bool run[METHODS]) {
@@ -81,8 +98,10 @@ static void methods(const char *text, bool run[METHODS]) {
         if (length == 3 && strncmp(text, "all", 3) == 0)
             for (int i = 0; i < METHODS; i++) run[i] = true;
         else
-            run[value_name("--algorithm", text, length, METHOD_NAME, METHODS,
-                           "dsgd_aau, mean, subspace, mgrawa, lgrawa, hpsgd or all")] = true;
+            run[value_name(
+                "--algorithm", text, length, METHOD_NAME, METHODS,
+                "dsgd_aau, mean, subspace, mgrawa, lgrawa, hpsgd, qsaddle, nsaddle, qgm, ngc, dpsgd, dsgdm or "
+                "all")] = true;
         if (!text[length]) return;
         text += length + 1;
     }
@@ -166,6 +185,11 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--period")) o->period = value_count(option, v, 1, 1000000);
     else if (IS("--beta")) o->beta = value_number(option, v, 0.0, 1.0);
     else if (IS("--max-steps")) o->most_steps = value_count(option, v, 1, 1000000);
+    else if (IS("--codec")) {
+        if (!weft_codec_parse(&o->codec, v)) bad_input("%s: expected " WEFT_CODEC_NAMES ", got '%s'", option, v);
+    }
+    else if (IS("--rho")) o->rho = value_number(option, v, 0.0, 1e6);
+    else if (IS("--gamma")) o->gamma = value_above_zero(option, v, 1.0);
     else if (IS("--fan")) o->fan = (uint32_t)value_whole(option, v, 1, MOST_WORKERS);
     else if (IS("--grace")) o->grace = value_number(option, v, 0.0, 1e6);
     else if (IS("--coalesce")) o->coalesce = value_number(option, v, 0.0, 1e6);
@@ -183,13 +207,18 @@ static void check(const options *o) {
     weft_graph graph;
     char why[240];
     void *memory;
+    bool graphs = false;
     for (int m = 0; m < METHODS; m++) {
+        graphs = graphs || (o->run[m] && !method_has_members((method)m));
+        if (o->run[m] && method_is_saddle((method)m) && !(o->rate > 0.0))
+            bad_input("--lr: expected a number above 0 for %s, got %g", METHOD_NAME[m], o->rate);
         if (!o->run[m] || !method_has_members((method)m)) continue;
         if (o->workers > MOST_MEMBERS)
             bad_input("--workers: expected at most %d for %s, got %zu", MOST_MEMBERS, METHOD_NAME[m], o->workers);
         for (size_t i = 0; i < o->faults; i++)
             if (o->fault[i].kind == FAULT_RESTART)
-                bad_input("--restart: expected dsgd_aau alone, got %s (which needs somebody who says when)",
+                bad_input("--restart: expected algorithms on graphs only (dsgd_aau, qsaddle, ...), got %s (which needs "
+                          "somebody who says when)",
                           METHOD_NAME[m]);
     }
     bool killed[MOST_WORKERS] = {false};
@@ -207,7 +236,7 @@ static void check(const options *o) {
             bad_input("--kill and --restart: expected a rank below %zu, got %lu", o->workers, (unsigned long)f->rank);
     }
     if (kills == o->workers) bad_input("--kill: somebody must be left, got all %zu workers", o->workers);
-    if (o->run[METHOD_DSGD_AAU]) {
+    if (graphs) {
         memory = weft_topology_make(o->topology, (uint32_t)o->workers, o->seed, &graph, why, sizeof why);
         if (!memory) bad_input("--topology: %s", why);
         free(memory);
@@ -236,11 +265,15 @@ void options_parse(options *o, int argc, char **argv) {
     o->detect = 0.5;
     o->beta = 0.5;
     o->most_steps = 16;
+    o->codec = weft_codec_identity();
+    o->rho = 0.05;
+    o->gamma = 1.0;
     o->fan = 8;
     o->grace = -1.0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(USAGE, stdout);
+            fputs(USAGE_MORE, stdout);
             exit(EXIT_SUCCESS);
         }
         if (strcmp(argv[i], "--deaf") == 0) {

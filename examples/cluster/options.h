@@ -3,7 +3,7 @@
 #ifndef CLUSTER_OPTIONS_H
 #define CLUSTER_OPTIONS_H
 
-#include "dsgd_aau.h"
+#include "saddle.h"
 #include "weft_pace.h"
 
 #include <stdbool.h>
@@ -21,6 +21,12 @@ typedef enum method {
     METHOD_MGRAWA,   /* grawa.h, one weight a worker */
     METHOD_LGRAWA,   /* grawa.h, one weight a worker and tensor */
     METHOD_HPSGD,    /* hpsgd.h */
+    METHOD_QSADDLE,  /* saddle.h: Q-SADDLe */
+    METHOD_NSADDLE,  /* saddle.h: N-SADDLe; and what they are built on: */
+    METHOD_QGM,
+    METHOD_NGC,
+    METHOD_DPSGD,
+    METHOD_DSGDM,
     METHODS
 } method;
 
@@ -47,6 +53,8 @@ typedef struct options {
     double beta;       /* hpsgd */
     size_t most_steps; /* hpsgd: local steps without a result, at most */
     const char *topology;
+    weft_codec codec;  /* saddle.h */
+    double rho, gamma; /* saddle.h: radius of the climb; how far to go towards the average */
     weft_pace pace;
     double grace, coalesce, patience; /* grace < 0: not said */
     uint32_t fan;
@@ -62,6 +70,9 @@ extern const char *const TASK_NAME[TASK_KINDS];
 
 /* Is it an exchange of everybody with everybody, in which all members take part? */
 bool method_has_members(method m);
+
+/* Is it one of saddle.h's? */
+bool method_is_saddle(method m);
 
 /* Fills in defaults, then what the command line says. --help prints and exits; nonsense ends the program. */
 void options_parse(options *o, int argc, char **argv);

@@ -12,7 +12,7 @@
 
 void report_head(void) {
     puts("algorithm       loss  accuracy  steps/worker  waiting  longest wait  rounds  partners  alone  "
-         "payload/step  control/step  distance");
+         "payload/step  control/step  distance  sharpness");
     fflush(stdout);
 }
 
@@ -26,10 +26,10 @@ void report_line(const run_result *r) {
         snprintf(alone, sizeof alone, "%.0f %%", 100.0 * r->alone);
     }
     snprintf(span, sizeof span, "%llu-%llu", (unsigned long long)r->least_steps, (unsigned long long)r->most_steps);
-    printf("%-9s %10.4f  %8s  %12s  %5.0f %%  %10.3f s  %6llu  %8s  %5s  %9.1f kB  %9.2f kB  %8.4f\n",
+    printf("%-9s %10.4f  %8s  %12s  %5.0f %%  %10.3f s  %6llu  %8s  %5s  %9.1f kB  %9.2f kB  %8.4f  %9.4f\n",
            METHOD_NAME[r->method], p->loss, accuracy, span, 100.0 * r->waiting, r->longest_wait,
            (unsigned long long)r->rounds, partners, alone, (double)r->payload / steps * 1e-3,
-           (double)r->control / steps * 1e-3, p->distance);
+           (double)r->control / steps * 1e-3, p->distance, p->sharpness);
     if (r->losses || r->returns)
         printf("%-9s %llu workers lost, %llu back\n", "", (unsigned long long)r->losses,
                (unsigned long long)r->returns);
@@ -49,12 +49,13 @@ void report_line(const run_result *r) {
 void report_csv(const char *file, size_t runs, const run_result *run) {
     FILE *out = fopen(file, "w");
     if (!out) bad_input("%s: %s", file, strerror(errno));
-    fputs("algorithm,workers,seconds,steps,loss,accuracy,distance\n", out);
+    fputs("algorithm,workers,seconds,steps,loss,accuracy,distance,sharpness,payload\n", out);
     for (size_t i = 0; i < runs; i++)
         for (size_t k = 0; k < POINTS; k++) {
             const run_point *p = &run[i].point[k];
-            fprintf(out, "%s,%lu,%.9g,%llu,%.9g,%.9g,%.9g\n", METHOD_NAME[run[i].method], (unsigned long)run[i].workers,
-                    p->seconds, (unsigned long long)p->steps, p->loss, p->accuracy, p->distance);
+            fprintf(out, "%s,%lu,%.9g,%llu,%.9g,%.9g,%.9g,%.9g,%llu\n", METHOD_NAME[run[i].method],
+                    (unsigned long)run[i].workers, p->seconds, (unsigned long long)p->steps, p->loss, p->accuracy,
+                    p->distance, p->sharpness, (unsigned long long)p->payload);
         }
     int failed = ferror(out);
     if (fclose(out) != 0 || failed) bad_input("%s: %s", file, strerror(errno));
@@ -93,8 +94,10 @@ static size_t marks_of(const options *o, plot_mark *mark, label *text) {
 }
 
 void report_picture(const char *file, const char *title, const options *o, size_t runs, const run_result *run) {
-    static const int colour[METHODS] = {[METHOD_DSGD_AAU] = 9, [METHOD_MEAN] = 0,   [METHOD_SUBSPACE] = 7,
-                                        [METHOD_MGRAWA] = 2,   [METHOD_LGRAWA] = 3, [METHOD_HPSGD] = 10};
+    static const int colour[METHODS] = {
+        [METHOD_DSGD_AAU] = 9, [METHOD_MEAN] = 0,   [METHOD_SUBSPACE] = 7, [METHOD_MGRAWA] = 2,
+        [METHOD_LGRAWA] = 3,   [METHOD_HPSGD] = 10, [METHOD_QSADDLE] = 11, [METHOD_NSADDLE] = 12,
+        [METHOD_QGM] = 13,     [METHOD_NGC] = 14,   [METHOD_DPSGD] = 15,   [METHOD_DSGDM] = 16};
     double(*x)[POINTS] = new_array(runs, sizeof *x), (*y)[POINTS] = new_array(runs, sizeof *y);
     plot_series *series = new_array(runs, sizeof *series);
     plot_block *block = new_array(runs, sizeof *block);

@@ -160,6 +160,11 @@ static void come_back(run *r, uint32_t rank) {
     uint32_t n;
     const uint32_t *neighbour = weft_graph_neighbours(r->setting.graph, rank, &n);
     const uint64_t steps = w->node.steps;
+    node_stats was;
+    node_read(&w->node, &was); /* what it had sent counts */
+    r->out->payload += was.traffic.payload_sent;
+    r->out->control += was.traffic.control_sent;
+    r->out->messages += was.traffic.messages_sent;
     node_free(&w->node);
     memset(&w->node, 0, sizeof w->node);
     w->node.of = &r->setting;
@@ -169,10 +174,10 @@ static void come_back(run *r, uint32_t rank) {
     node_open(&w->node, true);
     for (uint32_t k = 0; k < n; k++) {
         if (!weft_sim_alive(&r->sim, neighbour[k])) {
-            dsgd_aau_peer_lost(w->node.aau, neighbour[k]);
+            node_peer(&w->node, neighbour[k], false);
             continue;
         }
-        dsgd_aau_peer_up(r->worker[neighbour[k]].node.aau, rank);
+        node_peer(&r->worker[neighbour[k]].node, rank, true);
         weft_sim_wake(&r->sim, neighbour[k], weft_sim_now(&r->sim));
     }
     begin(w);
@@ -202,10 +207,7 @@ static void tell_of_links(run *r, uint32_t count, bool up) {
         const uint32_t *neighbour = weft_graph_neighbours(r->setting.graph, i, &n);
         for (uint32_t k = 0; k < n; k++) {
             if ((i < count) == (neighbour[k] < count) || !weft_sim_alive(&r->sim, i)) continue;
-            if (!up || !weft_sim_alive(&r->sim, neighbour[k]))
-                dsgd_aau_peer_lost(r->worker[i].node.aau, neighbour[k]);
-            else
-                dsgd_aau_peer_up(r->worker[i].node.aau, neighbour[k]);
+            node_peer(&r->worker[i].node, neighbour[k], up && weft_sim_alive(&r->sim, neighbour[k]));
         }
         if (weft_sim_alive(&r->sim, i)) weft_sim_wake(&r->sim, i, weft_sim_now(&r->sim));
     }
@@ -258,7 +260,11 @@ static void measure(run *r, run_point *p) {
     double square = 0.0, n = 0.0;
     p->seconds = seconds_of(weft_sim_now(&r->sim));
     p->steps = 0;
+    p->payload = r->out->payload; /* of those that have come back, before */
     for (uint32_t i = 0; i < r->size; i++) {
+        node_stats s;
+        node_read(&r->worker[i].node, &s);
+        p->payload += s.traffic.payload_sent;
         p->steps += r->worker[i].node.steps;
         n += weft_sim_alive(&r->sim, i);
         if (r->worker[i].node.hpsgd) room[i] = tensors_new(m);
@@ -277,6 +283,7 @@ static void measure(run *r, run_point *p) {
         }
     p->distance = sqrt(square / n);
     task_measure(r->setting.task, &mean, &p->loss, &p->accuracy);
+    p->sharpness = task_sharpness(r->setting.task, &mean);
     for (uint32_t i = 0; i < r->size; i++) tensors_free(m, &room[i]);
     free(room);
     free(x);

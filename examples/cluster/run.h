@@ -14,7 +14,9 @@ typedef struct run_point {
     double seconds;
     double loss, accuracy; /* accuracy -1: there is none */
     double distance;       /* root mean square distance of the models from their mean */
+    double sharpness;      /* task.h */
     uint64_t steps;        /* of all workers together */
+    uint64_t payload;      /* bytes sent so far, by all */
 } run_point;
 
 /* What one worker did, and when. */
@@ -34,8 +36,8 @@ typedef struct run_result {
     uint64_t rounds;                               /* of the worker that saw most */
     double waiting;                                /* share of the workers' time; the rest is computing */
     double longest_wait;                           /* seconds */
-    double partners;                               /* other workers in an averaging, mean; dsgd_aau */
-    double alone;                                  /* share of steps without one; dsgd_aau */
+    double partners;                               /* other workers in an averaging, mean; on graphs */
+    double alone;                                  /* share of steps without one; on graphs */
     uint64_t payload, control, messages;           /* sent by all: bytes, bytes, messages */
     uint64_t losses, returns;                      /* workers lost, workers that came back */
     uint64_t packets, packets_lost, packets_again; /* of lossy links; again: retransmitted */

@@ -2,9 +2,11 @@
 #include "task.h"
 
 #include "train/glyphs.h"
+#include "train/measure.h"
 #include "train/rng.h"
 #include "train/util.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,7 +73,12 @@ void task_init(const task *t, tensor_list *params) {
         model_init(&t->model, params, t->seed);
 }
 
-void task_gradient(task *t, uint32_t worker, uint64_t step, sampler *s, const tensor_list *params, tensor_list *grads) {
+void task_draw(task *t, sampler *s, uint32_t *index) {
+    if (t->kind != TASK_QUADRATIC) sampler_next(s, t->batch, index);
+}
+
+void task_gradient(task *t, uint32_t worker, uint64_t step, const uint32_t *index, const tensor_list *params,
+                   tensor_list *grads) {
     if (t->kind == TASK_QUADRATIC) {
         rng r = rng_make(t->seed, RNG_NOISE, (uint64_t)worker << 32 | (step & UINT32_MAX));
         for (size_t i = 0; i < NUMBERS; i++)
@@ -80,8 +87,7 @@ void task_gradient(task *t, uint32_t worker, uint64_t step, sampler *s, const te
         return;
     }
     size_t right = 0;
-    sampler_next(s, t->batch, t->index);
-    dataset_gather(&t->data, &t->data.train, t->index, t->batch, t->x, t->y);
+    dataset_gather(&t->data, &t->data.train, index, t->batch, t->x, t->y);
     model_batch(&t->model, t->scratch, params, t->x, t->y, t->batch, grads, &right);
 }
 
@@ -105,4 +111,14 @@ void task_measure(task *t, const tensor_list *params, double *loss, double *accu
     }
     *loss /= (double)count;
     *accuracy = (double)right / (double)count;
+}
+
+double task_sharpness(const task *t, const tensor_list *params) {
+    double square = 0.0;
+    if (t->kind != TASK_QUADRATIC) return measure_sharpness(&t->model, &t->data, params);
+    for (size_t i = 0; i < NUMBERS; i++) {
+        const double d = (double)params->tensor[0][i] - t->center[i];
+        square += d * d;
+    }
+    return SHARPNESS_RADIUS * (sqrt(square) + 0.5 * SHARPNESS_RADIUS);
 }

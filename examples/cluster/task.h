@@ -29,11 +29,17 @@ void task_free(task *t);
 /* The same initial parameters for every worker. */
 void task_init(const task *t, tensor_list *params);
 
-/* The `step`-th gradient of a worker at these parameters. For images `s` is the worker's stream of them. */
-void task_gradient(task *t, uint32_t worker, uint64_t step, sampler *s, const tensor_list *params, tensor_list *grads);
+/* The next batch of a worker (`index`: room for one), and a gradient of it at these parameters. For images `s` is the
+ * worker's stream of them; the quadratic's noise is that of the step. */
+void task_draw(task *t, sampler *s, uint32_t *index);
+void task_gradient(task *t, uint32_t worker, uint64_t step, const uint32_t *index, const tensor_list *params,
+                   tensor_list *grads);
 
 /* On the test set; or how far the quadratic's mean loss is above its least value. accuracy: 0 to 1; -1: there is
  * none. */
 void task_measure(task *t, const tensor_list *params, double *loss, double *accuracy);
+
+/* How far the loss rises within 0.05, along its gradient (train/measure.h). */
+double task_sharpness(const task *t, const tensor_list *params);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "util.h"
 #include "values.h"
+#include "weft_codec_name.h"
 #include "weft_topology.h"
 
 #include <errno.h>
@@ -10,14 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const ALGORITHM_NAME[ALGORITHMS] = {"single",  "mean",  "subspace", "adasum", "mgrawa",  "lgrawa",
-                                                "uniform", "easgd", "lsgd",     "hpsgd",  "dsgd_aau"};
+const char *const ALGORITHM_NAME[ALGORITHMS] = {"single",  "mean",  "subspace", "adasum", "mgrawa",   "lgrawa",
+                                                "uniform", "easgd", "lsgd",     "hpsgd",  "dsgd_aau", "qsaddle",
+                                                "nsaddle", "qgm",   "ngc",      "dpsgd",  "dsgdm"};
 const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
 const char *const OPTIMISER_NAME[] = {"sgd", "adam"};
 
 /* --lr if it is not given */
 static const double RATE[] = {0.02, 0.001};
 
+/* (In parts: C promises no longer strings.) */
 static const char USAGE[] =
     "usage: train [options]\n"
     "Trains an image classifier with several workers (threads) that learn together, each algorithm with\n"
@@ -26,11 +29,15 @@ static const char USAGE[] =
     "  --data DIR            Fashion-MNIST or MNIST (IDX files, also .gz) or CIFAR-10 (binary version);\n"
     "                        without it: glyphs that the program draws itself\n"
     "  --algorithm NAME,...  single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, hpsgd,\n"
-    "                        dsgd_aau, or all\n"
+    "                        dsgd_aau, qsaddle, nsaddle, qgm, ngc, dpsgd, dsgdm, or all\n"
     "                        (default); mean, subspace (AdaCons) and adasum put gradients together at every step;\n"
     "                        hpsgd trains on while the changes of before are summed up;\n"
     "                        dsgd_aau averages after every step with the neighbours that are ready, and waits for\n"
-    "                        nobody slow\n"
+    "                        nobody slow;\n"
+    "                        qsaddle and nsaddle (saddle.h) average with all neighbours at every step, and look for\n"
+    "                        flat minima: 2 gradients a step, nsaddle 2 more at each neighbour's model; qgm and ngc:\n"
+    "                        the same without the climb; dpsgd: without momentum; dsgdm: with local momentum. These\n"
+    "                        are optimisers (sgd with Nesterov's momentum)\n"
     "  --model NAME          softmax, mlp (default) or cnn\n"
     "  --hidden N            units of the mlp (128)\n"
     "  --workers N           (4)\n"
@@ -50,9 +57,16 @@ static const char USAGE[] =
     "                        total: after workers x period steps of all together: the fast do more\n"
     "  --beta X              hpsgd: how much of its own change that is still under way a worker goes on with,\n"
     "                        0 (as published) to 1 (0.5)\n"
-    "  --max-steps N         hpsgd: local steps without a result, at most (16)\n"
-    "  --topology NAME       who talks to whom in dsgd_aau: ring, chain, star, complete, torus[:RxC], hypercube,\n"
-    "                        exponential (default), er:P (random, each edge with probability P), small:DEGREE:P\n"
+    "  --max-steps N         hpsgd: local steps without a result, at most (16)\n";
+static const char USAGE_MORE[] =
+    "  --topology NAME       who talks to whom in dsgd_aau, and from qsaddle to dsgdm: ring, chain, star, complete,\n"
+    "                        torus[:RxC], hypercube, exponential (default), er:P (random, each edge with probability\n"
+    "                        P), small:DEGREE:P\n"
+    "  --codec NAME          from qsaddle to dsgdm: how messages are made smaller: none (default), bf16, f16, q8, q4,\n"
+    "                        qsgd:BITS[:biased], topk:KEPT (the fraction that is sent), sign\n"
+    "  --rho X               qsaddle, nsaddle: how far they climb before they differentiate (0.05)\n"
+    "  --gamma X             from qsaddle to dsgdm: how far to go towards the neighbours' average, above 0 to 1 (1;\n"
+    "                        less for rough codecs: topk:0.3 0.7, topk:0.1 0.1, sign 0.1)\n"
     "  --patience S          dsgd_aau: who has waited so many seconds for a neighbour goes on alone; 0: no such bound\n"
     "                        (default; then the others wait for a straggler once in a while, and meet it)\n"
     "  --slow RANK:FACTOR    this worker's steps take FACTOR times as long (may be repeated)\n"
@@ -61,9 +75,9 @@ static const char USAGE[] =
     "  --csv FILE            every measured point as a line of numbers\n"
     "  --svg FILE            accuracy against steps and against time; with --slow, --stragglers or --kill: against\n"
     "                        time, and below it what every worker did when\n"
-    "  --demo                the chosen algorithms, then mean and mgrawa with the cnn for a few seconds, one\n"
-    "                        worker slow and one killed: --svg is the picture of that, and the curves go\n"
-    "                        beside it (NAME-curves.svg)\n"
+    "  --demo                the chosen algorithms (of all: those up to nsaddle), then mean, mgrawa and dsgd_aau with\n"
+    "                        the cnn for a few seconds, one worker slow and one killed: --svg is the picture of that,\n"
+    "                        and the curves go beside it (NAME-curves.svg)\n"
     "  --help\n";
 
 /* ---- Values ---- */
@@ -76,8 +90,8 @@ static void algorithms(const char *text, bool run[ALGORITHMS]) {
             for (int i = 0; i < ALGORITHMS; i++) run[i] = true;
         else
             run[value_name("--algorithm", text, length, ALGORITHM_NAME, ALGORITHMS,
-                           "single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, hpsgd, dsgd_aau or "
-                           "all")] = true;
+                           "single, mean, subspace, adasum, mgrawa, lgrawa, uniform, easgd, lsgd, hpsgd, dsgd_aau, "
+                           "qsaddle, nsaddle, qgm, ngc, dpsgd, dsgdm or all")] = true;
         if (!text[length]) return;
         text += length + 1;
     }
@@ -98,6 +112,10 @@ static void stragglers(const char *option, const char *text, weft_pace *pace) {
         bad_input("%s: expected PROBABILITYxSLOWDOWN, from 0 to 1 and from 1 to 1000, got '%s'", option, text);
 }
 
+static void codec(const char *option, const char *text, weft_codec *c) {
+    if (!weft_codec_parse(c, text)) bad_input("%s: expected " WEFT_CODEC_NAMES ", got '%s'", option, text);
+}
+
 /* ---- The line as a whole ---- */
 
 static void set(options *o, const char *option, const char *v) {
@@ -105,7 +123,10 @@ static void set(options *o, const char *option, const char *v) {
     /* clang-format off */
 #define IS(text) (strcmp(option, text) == 0)
     if (IS("--data")) o->data = v;
-    else if (IS("--algorithm")) algorithms(v, o->run);
+    else if (IS("--algorithm")) {
+        algorithms(v, o->run);
+        o->all = strcmp(v, "all") == 0;
+    }
     else if (IS("--model"))
         o->model = (model_kind)value_name(option, v, strlen(v), MODEL_NAME, 3, "softmax, mlp or cnn");
     else if (IS("--hidden")) o->hidden = value_count(option, v, 1, 65536);
@@ -127,6 +148,9 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--beta")) o->beta = value_number(option, v, 0.0, 1.0);
     else if (IS("--max-steps")) o->most_steps = value_count(option, v, 1, 1000000);
     else if (IS("--topology")) o->topology = v;
+    else if (IS("--codec")) codec(option, v, &o->codec);
+    else if (IS("--rho")) o->rho = value_number(option, v, 0.0, 1e6);
+    else if (IS("--gamma")) o->gamma = value_above_zero(option, v, 1.0);
     else if (IS("--patience")) o->patience = value_number(option, v, 0.0, 1e6);
     else if (IS("--stragglers")) stragglers(option, v, &o->pace);
     else if (IS("--slow")) for_rank(option, v, 1.0, 1000.0, o->slow);
@@ -147,7 +171,16 @@ static void check(const options *o) {
         if (o->kill[i] <= 1.0) alive--;
     }
     if (alive == 0) bad_input("--kill: nobody would be left");
-    if (o->run[ALGORITHM_DSGD_AAU]) {
+    bool graphs = false;
+    for (int a = ALGORITHM_DSGD_AAU; a < ALGORITHMS; a++) graphs = graphs || o->run[a];
+    for (int a = ALGORITHM_QSADDLE; a < ALGORITHMS; a++) {
+        if (!o->run[a]) continue;
+        if (o->optimiser != OPTIMISER_SGD)
+            bad_input("--optimiser: expected sgd for %s, which is the optimiser, got %s", ALGORITHM_NAME[a],
+                      OPTIMISER_NAME[o->optimiser]);
+        if (!(o->rate > 0.0)) bad_input("--lr: expected a number above 0 for %s, got %g", ALGORITHM_NAME[a], o->rate);
+    }
+    if (graphs) {
         weft_graph graph;
         char why[240];
         void *memory = weft_topology_make(o->topology, (uint32_t)o->workers, o->seed, &graph, why, sizeof why);
@@ -175,8 +208,12 @@ void options_parse(options *o, int argc, char **argv) {
     o->beta = 0.5;
     o->most_steps = 16;
     o->topology = "exponential";
+    o->codec = weft_codec_identity();
+    o->rho = 0.05;
+    o->gamma = 1.0;
     o->pace = weft_pace_default();
     for (int i = 0; i < ALGORITHMS; i++) o->run[i] = true;
+    o->all = true;
     for (int i = 0; i < MAX_WORKERS; i++) {
         o->slow[i] = 1.0;
         o->kill[i] = 2.0;
@@ -184,6 +221,7 @@ void options_parse(options *o, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             fputs(USAGE, stdout);
+            fputs(USAGE_MORE, stdout);
             exit(EXIT_SUCCESS);
         }
         if (strcmp(argv[i], "--demo") == 0) {
@@ -196,5 +234,7 @@ void options_parse(options *o, int argc, char **argv) {
         i++;
     }
     if (o->rate < 0.0) o->rate = RATE[o->optimiser];
+    for (int a = ALGORITHM_QSADDLE; o->all && a < ALGORITHMS; a++) /* all: those that can */
+        o->run[a] = o->optimiser == OPTIMISER_SGD && o->rate > 0.0;
     check(o);
 }

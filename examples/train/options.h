@@ -5,7 +5,7 @@
 
 #include "model.h"
 
-#include "dsgd_aau.h"
+#include "saddle.h"
 #include "weft_pace.h"
 
 #include <stdbool.h>
@@ -26,6 +26,12 @@ typedef enum algorithm {
     ALGORITHM_LSGD,     /* pull towards the worker with the lowest loss, for comparison */
     ALGORITHM_HPSGD,    /* hpsgd.h: replicas train on while their changes are summed up */
     ALGORITHM_DSGD_AAU, /* dsgd_aau.h: after every step, with whichever neighbours are ready */
+    ALGORITHM_QSADDLE,  /* saddle.h: Q-SADDLe; its optimiser is its own, as with the following */
+    ALGORITHM_NSADDLE,  /* saddle.h: N-SADDLe */
+    ALGORITHM_QGM,      /* saddle.h: Q-SADDLe without the climb */
+    ALGORITHM_NGC,      /* saddle.h: N-SADDLe without it */
+    ALGORITHM_DPSGD,    /* saddle.h: without momentum, too */
+    ALGORITHM_DSGDM,    /* saddle.h: with local momentum */
     ALGORITHMS
 } algorithm;
 
@@ -39,6 +45,7 @@ typedef enum optimiser { OPTIMISER_SGD, OPTIMISER_ADAM } optimiser;
 typedef struct options {
     const char *data; /* folder; NULL: the program's own glyphs */
     bool run[ALGORITHMS];
+    bool all; /* all of them, whichever can */
     model_kind model;
     size_t hidden, workers, epochs, batch, period;
     optimiser optimiser;
@@ -49,7 +56,10 @@ typedef struct options {
     bool demo;
     double beta;              /* hpsgd: how much of its own change under way a replica keeps */
     size_t most_steps;        /* hpsgd: steps without a result, at most */
-    const char *topology;     /* who talks to whom in dsgd_aau */
+    const char *topology;     /* who talks to whom in dsgd_aau and saddle.h's algorithms */
+    weft_codec codec;         /* saddle.h: of messages */
+    double rho;               /* saddle.h: radius of the climb */
+    double gamma;             /* saddle.h: how far to go towards the average */
     double patience;          /* seconds after which it waits for nobody; 0: no such bound */
     weft_pace pace;           /* stragglers: how many times as long the steps take, at random */
     double slow[MAX_WORKERS]; /* and always; 1: as fast as it can */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* Lines a second. */
-enum { RATE = 5 };
+enum { PER_SECOND = 5 };
 
 void progress_begin(progress_line *p, const char *name, uint64_t budget, double seconds) {
     memset(p, 0, sizeof *p);
@@ -22,7 +22,7 @@ void progress_begin(progress_line *p, const char *name, uint64_t budget, double 
 
 void progress_show(progress_line *p, uint64_t samples, uint64_t right, double loss) {
     uint64_t now = clock_ns();
-    if (!p->terminal || now - p->shown < 1000000000u / RATE || samples == p->samples) return;
+    if (!p->terminal || now - p->shown < 1000000000u / PER_SECOND || samples == p->samples) return;
     double since = (double)(now - p->shown) * 1e-9, elapsed = (double)(now - p->started) * 1e-9;
     double n = (double)(samples - p->samples);
     double left = p->budget ? ((double)p->budget / (double)samples - 1.0) * elapsed : p->seconds - elapsed;

@@ -26,16 +26,18 @@ static const char *bytes_text(uint64_t bytes, char *out, size_t capacity) {
 }
 
 void report_head(void) {
-    puts("algorithm  test accuracy  test loss   steps  rounds  payload sent  consensus distance  samples/s  seconds");
+    puts("algorithm  test accuracy  test loss   steps  rounds  payload sent  consensus distance  sharpness  samples/s  "
+         "seconds");
     fflush(stdout);
 }
 
 void report_line(const run_result *r) {
     char payload[32];
     const run_point *p = last(r);
-    printf("%-9s  %11.2f %%  %9.4f  %6llu  %6llu  %12s  %18.4f  %9.0f  %7.2f\n", ALGORITHM_NAME[r->algorithm],
+    printf("%-9s  %11.2f %%  %9.4f  %6llu  %6llu  %12s  %18.4f  %9.4f  %9.0f  %7.2f\n", ALGORITHM_NAME[r->algorithm],
            100.0 * p->accuracy, p->loss, (unsigned long long)p->steps, (unsigned long long)r->rounds,
-           bytes_text(r->payload, payload, sizeof payload), p->distance, (double)r->samples / r->seconds, r->seconds);
+           bytes_text(r->payload, payload, sizeof payload), p->distance, p->sharpness, (double)r->samples / r->seconds,
+           r->seconds);
     fflush(stdout);
 }
 
@@ -44,12 +46,13 @@ void report_line(const run_result *r) {
 void report_csv(const char *file, size_t runs, const run_result *run) {
     FILE *out = fopen(file, "w");
     if (!out) bad_input("%s: %s", file, strerror(errno));
-    fputs("algorithm,workers,steps,seconds,test_loss,test_accuracy,consensus_distance\n", out);
+    fputs("algorithm,workers,steps,seconds,test_loss,test_accuracy,consensus_distance,sharpness,bytes_sent\n", out);
     for (size_t i = 0; i < runs; i++)
         for (size_t k = 0; k < run[i].points; k++) {
             const run_point *p = &run[i].point[k];
-            fprintf(out, "%s,%zu,%llu,%.6f,%.6f,%.6f,%.6g\n", ALGORITHM_NAME[run[i].algorithm], run[i].workers,
-                    (unsigned long long)p->steps, p->seconds, p->loss, p->accuracy, p->distance);
+            fprintf(out, "%s,%zu,%llu,%.6f,%.6f,%.6f,%.6g,%.6g,%llu\n", ALGORITHM_NAME[run[i].algorithm],
+                    run[i].workers, (unsigned long long)p->steps, p->seconds, p->loss, p->accuracy, p->distance,
+                    p->sharpness, (unsigned long long)p->payload);
         }
     int failed = ferror(out);
     if (fclose(out) != 0 || failed) bad_input("%s: %s", file, strerror(errno));
@@ -68,9 +71,11 @@ static plot_series series_of(const run_result *r, abscissa a) {
     }
     /* The colour belongs to the algorithm, whichever others are in the picture; the mean is the grey one. */
     static const int colour[ALGORITHMS] = {
-        [ALGORITHM_MEAN] = 0,    [ALGORITHM_SINGLE] = 1,   [ALGORITHM_MGRAWA] = 2, [ALGORITHM_LGRAWA] = 3,
-        [ALGORITHM_UNIFORM] = 4, [ALGORITHM_EASGD] = 5,    [ALGORITHM_LSGD] = 6,   [ALGORITHM_SUBSPACE] = 7,
-        [ALGORITHM_ADASUM] = 8,  [ALGORITHM_DSGD_AAU] = 9, [ALGORITHM_HPSGD] = 10};
+        [ALGORITHM_MEAN] = 0,     [ALGORITHM_SINGLE] = 1,   [ALGORITHM_MGRAWA] = 2, [ALGORITHM_LGRAWA] = 3,
+        [ALGORITHM_UNIFORM] = 4,  [ALGORITHM_EASGD] = 5,    [ALGORITHM_LSGD] = 6,   [ALGORITHM_SUBSPACE] = 7,
+        [ALGORITHM_ADASUM] = 8,   [ALGORITHM_DSGD_AAU] = 9, [ALGORITHM_HPSGD] = 10, [ALGORITHM_QSADDLE] = 11,
+        [ALGORITHM_NSADDLE] = 12, [ALGORITHM_QGM] = 13,     [ALGORITHM_NGC] = 14,   [ALGORITHM_DPSGD] = 15,
+        [ALGORITHM_DSGDM] = 16};
     return (plot_series){ALGORITHM_NAME[r->algorithm], colour[r->algorithm], r->points, x, y};
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * rules.c: this file is the one that implements grawa.h, subspace.h, hpsgd.h and dsgd_aau.h, and it shows both ways of using
- * them: the algorithms themselves, and the collectives underneath (weft_collective), of which rules for comparison are
- * made. */
+ * rules.c: this file is the one that implements grawa.h, subspace.h, hpsgd.h and dsgd_aau.h (saddles.c: saddle.h), and
+ * it shows both ways of using them: the algorithms themselves, and the collectives underneath (weft_collective), of
+ * which rules for comparison are made. */
 #define _POSIX_C_SOURCE 200809L
 #define GRAWA_IMPLEMENTATION
 #define SUBSPACE_IMPLEMENTATION
@@ -18,6 +18,7 @@
 #include "adasum.h"
 #include "elastic.h"
 #include "rules.h"
+#include "saddles.h"
 #include "util.h"
 
 /* No worker is silent for so long, however slow: something is broken then, and the program should say so. */
@@ -39,7 +40,11 @@ size_t rule_period(algorithm a, const options *o) {
 }
 
 bool rule_has_meetings(algorithm a) {
-    return a != ALGORITHM_DSGD_AAU && a != ALGORITHM_HPSGD;
+    return a != ALGORITHM_DSGD_AAU && a != ALGORITHM_HPSGD && !is_saddle(a);
+}
+
+bool rule_is_optimiser(algorithm a) {
+    return is_saddle(a);
 }
 
 bool rule_is_free(algorithm a, const options *o) {
@@ -166,6 +171,7 @@ struct rule {
     hpsgd *hpsgd;             /* HPSGD; otherwise NULL */
     weft_pthread_pool beside; /* its rounds run there */
     dsgd_aau *aau;            /* DSGD-AAU; otherwise NULL */
+    saddles *saddles;         /* SADDLe and what it is built on; otherwise NULL */
     void *memory;             /* of one of them */
 
     /* The others. SUM: of gradients (mean), or of `other` (EASGD, LSGD, Adasum). VOTE: everybody's loss (LSGD). */
@@ -541,6 +547,12 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     if (a == ALGORITHM_SUBSPACE) subspace_new(r);
     if (a == ALGORITHM_HPSGD) hpsgd_new(r);
     if (a == ALGORITHM_DSGD_AAU) aau_new(r);
+    if (is_saddle(a)) {
+        weft_status s;
+        weft_detail why;
+        r->saddles = saddles_new(a, o, r->params, &r->net, &t->graph, PATIENCE_NS, &s, &why);
+        if (!r->saddles) give_up(r, s, &why);
+    }
     if (a == ALGORITHM_MEAN) collective_new(r, SUM, r->grads);
     if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD || a == ALGORITHM_ADASUM) {
         r->other = tensors_new(m);
@@ -559,6 +571,10 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     return r;
 }
 
+static void saddles_see(const rule *r, weft_status s) {
+    if (s < 0) give_up(r, s, saddles_detail(r->saddles));
+}
+
 uint64_t rule_gradient(rule *r) {
     if (r->subspace) return subspace_gradient(r);
     if (r->algorithm == ALGORITHM_ADASUM) return adasum_gradient(r);
@@ -574,6 +590,11 @@ uint64_t rule_step(rule *r, double loss) {
     return 0;
 }
 
+uint64_t rule_learn(rule *r, double rate, rule_differentiate differentiate, void *ctx) {
+    saddles_see(r, saddles_step(r->saddles, rate, differentiate, ctx));
+    return ++r->steps;
+}
+
 void rule_model(rule *r, tensor_list *into) {
     weft_tensor view[MAX_TENSORS];
     const weft_tensors all = view_of(r->model, into, view);
@@ -587,6 +608,8 @@ void rule_model(rule *r, tensor_list *into) {
 void rule_idle(rule *r, uint64_t ns) {
     if (r->aau)
         aau_idle(r, ns);
+    else if (r->saddles)
+        saddles_see(r, saddles_idle(r->saddles, ns));
     else
         sleep_ns(ns);
 }
@@ -594,6 +617,10 @@ void rule_idle(rule *r, uint64_t ns) {
 void rule_leave(rule *r) {
     if (r->aau) {
         aau_finish(r, dsgd_aau_leave(r->aau));
+        return;
+    }
+    if (r->saddles) {
+        saddles_see(r, saddles_leave(r->saddles));
         return;
     }
     if (r->hpsgd) finish(r, hpsgd_drain(r->hpsgd));
@@ -630,6 +657,7 @@ void rule_read_stats(const rule *r, rule_stats *out) {
         dsgd_aau_stats(r->aau, &s);
         *out = (rule_stats){s.epochs, s.traffic.payload_sent};
     }
+    if (r->saddles) saddles_read(r->saddles, out);
     for (int i = 0; i < COLLECTIVES; i++)
         if (r->collective[i]) out->payload += weft_collective_traffic(r->collective[i])->payload_sent;
     if (r->collective[SUM]) out->rounds = r->algorithm == ALGORITHM_ADASUM ? r->steps : r->collective[SUM]->committed;
@@ -643,6 +671,7 @@ void rule_free(rule *r) {
         weft_pthread_pool_destroy(&r->beside);
     }
     if (r->aau) dsgd_aau_close(r->aau);
+    if (r->saddles) saddles_free(r->saddles);
     free(r->memory);
     for (int i = 0; i < COLLECTIVES; i++) {
         if (r->collective[i]) weft_collective_close(r->collective[i]);

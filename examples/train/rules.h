@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step; what is
- * behind them is grawa.h, subspace.h, hpsgd.h, dsgd_aau.h, or one of the rules they are compared with. */
+ * rules.h: how the workers of a run learn together. Each worker's training loop calls two functions a step, or one that
+ * is the optimiser, too; what is behind them is grawa.h, subspace.h, hpsgd.h, dsgd_aau.h, saddle.h, or one of the rules
+ * they are compared with. */
 #ifndef TRAIN_RULES_H
 #define TRAIN_RULES_H
 
@@ -42,6 +43,15 @@ uint64_t rule_gradient(rule *r);
 /* After the optimiser's step on a batch of this mean loss: the parameters may move. Returns as above. */
 uint64_t rule_step(rule *r, double loss);
 
+/* Is the rule the optimiser, too? Then rule_learn takes the place of both of the above and of the optimiser's step. */
+bool rule_is_optimiser(algorithm a);
+
+/* The gradient of the batch's mean loss at `at`. own: that is this worker's own model; once a step. */
+typedef void (*rule_differentiate)(void *ctx, const tensor_list *at, tensor_list *into, bool own);
+
+/* A step with one batch, at this learning rate (above 0). Returns as above. */
+uint64_t rule_learn(rule *r, double rate, rule_differentiate differentiate, void *ctx);
+
 /* The model that this worker would give away now: its parameters, but with hpsgd, where they are a replica that will
  * be put back, the global model. */
 void rule_model(rule *r, tensor_list *into);
@@ -53,7 +63,8 @@ void rule_idle(rule *r, uint64_t ns);
 void rule_leave(rule *r);
 
 typedef struct rule_stats {
-    uint64_t rounds;  /* exchanges of all members that were completed here; dsgd_aau: epochs, which join all of them */
+    uint64_t rounds;  /* exchanges of all members that were completed here; dsgd_aau: epochs, which join all of them;
+                       * saddle.h: of all neighbours */
     uint64_t payload; /* bytes of models, gradients and norms that this worker sent */
 } rule_stats;
 

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "run.h"
 
+#include "measure.h"
 #include "optim.h"
 #include "progress.h"
 #include "rules.h"
@@ -22,7 +23,7 @@ typedef struct cell {
     atomic_bool ready;
     tensor_list model;
     double seconds;
-    uint64_t steps;
+    uint64_t steps, payload;
 } cell;
 
 typedef struct run run;
@@ -37,6 +38,7 @@ typedef struct worker {
     /* Read by the main thread while the run goes on. */
     atomic_bool finished, dead;
     _Atomic uint64_t samples, right, micro_loss; /* micro_loss: millionths, summed over samples */
+    uint64_t payload_at_death;                   /* written before `dead` */
 
     /* Exchanges with the others, in order: for wait and sync in the picture. */
     size_t rounds, capacity;
@@ -81,7 +83,7 @@ static double seconds_since(uint64_t start) {
  * one, though their clocks tell them at different steps. Nobody can pass the next meeting without whoever asks here,
  * so whoever first finds the time over may say: the next meeting is the last. */
 static bool in_time(run *r, uint64_t step, double elapsed) {
-    if (r->pooled) return elapsed < r->o->seconds;
+    if (r->pooled || !rule_has_meetings(r->algorithm)) return elapsed < r->o->seconds;
     if (elapsed >= r->o->seconds) {
         uint64_t never = UINT64_MAX, last = (step / r->period + 1) * r->period;
         atomic_compare_exchange_strong(&r->last_step, &never, last);
@@ -107,6 +109,12 @@ static bool take_step(run *r, uint64_t step, double *progress) {
 
 /* ---- A worker's life ---- */
 
+static uint64_t payload_of(const rule *ru) {
+    rule_stats s;
+    rule_read_stats(ru, &s);
+    return s.payload;
+}
+
 /* Copies the model for every moment that has come. */
 static void keep(worker *w, rule *ru, uint64_t steps, double progress) {
     const model *m = w->run->m;
@@ -116,6 +124,7 @@ static void keep(worker *w, rule *ru, uint64_t steps, double progress) {
         rule_model(ru, &c->model);
         c->seconds = seconds_since(w->run->started);
         c->steps = steps;
+        c->payload = payload_of(ru);
         atomic_store(&c->ready, true);
     }
 }
@@ -172,21 +181,78 @@ static void trainer_free(trainer *t, const run *r) {
     free(t->index);
 }
 
-/* Forward and backward on the next batch; returns its loss, summed. A slow worker then idles as if on a slower
- * machine. */
-static double compute_gradient(trainer *t, const run *r, rule *ru, double slow, size_t *right) {
-    uint64_t begun = clock_ns();
+static void next_batch(trainer *t, const run *r) {
     sampler_next(&t->sampler, r->o->batch, t->index);
     dataset_gather(r->d, &r->d->train, t->index, r->o->batch, t->x, t->y);
-    double loss = model_batch(r->m, t->scratch, &t->params, t->x, t->y, r->o->batch, &t->grads, right);
+}
+
+/* A slow worker idles as if on a slower machine. */
+static void slow_down(rule *ru, double slow, uint64_t begun) {
     if (slow > 1.0) rule_idle(ru, (uint64_t)((slow - 1.0) * (double)(clock_ns() - begun)));
+}
+
+/* Forward and backward on the next batch; returns its loss, summed. */
+static double compute_gradient(trainer *t, const run *r, rule *ru, double slow, size_t *right) {
+    uint64_t begun = clock_ns();
+    next_batch(t, r);
+    double loss = model_batch(r->m, t->scratch, &t->params, t->x, t->y, r->o->batch, &t->grads, right);
+    slow_down(ru, slow, begun);
     return loss;
+}
+
+/* A step of a rule that is the optimiser: gradients of one batch, where the rule wants them. */
+typedef struct wanted {
+    worker *w;
+    trainer *t;
+    rule *ru;
+    double slow, loss;
+    size_t *right;
+    double since; /* what is between two gradients is waiting */
+} wanted;
+
+static void differentiate_here(void *ctx, const tensor_list *at, tensor_list *into, bool own) {
+    wanted *q = ctx;
+    const run *r = q->w->run;
+    size_t right = 0;
+    uint64_t begun = clock_ns();
+    log_round(q->w, q->w->rounds + 1, q->since);
+    double loss = model_batch(r->m, q->t->scratch, at, q->t->x, q->t->y, r->o->batch, into, &right);
+    if (own) {
+        q->loss = loss;
+        *q->right = right;
+    }
+    slow_down(q->ru, q->slow, begun);
+    q->since = seconds_since(r->started);
+}
+
+static double learn(worker *w, trainer *t, rule *ru, double slow, double rate, size_t *right) {
+    wanted q = {.w = w, .t = t, .ru = ru, .slow = slow, .right = right};
+    next_batch(t, w->run);
+    q.since = seconds_since(w->run->started);
+    rule_learn(ru, rate, differentiate_here, &q);
+    log_round(w, w->rounds + 1, q.since);
+    return q.loss;
 }
 
 /* Falls linearly to 0 with the samples. By the clock it would fall differently on each worker, and those who average
  * their gradients would no longer hold the same model; so with --seconds it stays. */
 static float learning_rate(const options *o, double progress) {
     return (float)(o->seconds > 0.0 ? o->rate : o->rate * (1.0 - progress));
+}
+
+/* A step of a rule that leaves the optimiser to the worker; returns the loss of the batch, summed. */
+static double step_by_step(worker *w, trainer *t, rule *ru, double slow, float rate, size_t *right) {
+    const run *r = w->run;
+    double loss = compute_gradient(t, r, ru, slow, right);
+    double from = seconds_since(r->started);
+    log_round(w, rule_gradient(ru), from);
+    if (r->o->optimiser == OPTIMISER_ADAM)
+        adam_step(&t->adam, r->m, &t->params, &t->grads, rate);
+    else
+        sgd_step(&t->sgd, r->m, &t->params, &t->grads, rate);
+    from = seconds_since(r->started);
+    log_round(w, rule_step(ru, loss / (double)r->o->batch), from);
+    return loss;
 }
 
 static void train(worker *w, trainer *t, rule *ru) {
@@ -199,21 +265,15 @@ static void train(worker *w, trainer *t, rule *ru) {
         size_t right = 0;
         if (progress >= o->kill[w->rank] && r->workers > 1) {
             w->died = seconds_since(r->started);
+            w->payload_at_death = payload_of(ru);
             team_die(r->team, w->rank);
             atomic_store(&w->dead, true);
             return;
         }
         double slow = o->slow[w->rank] * weft_pace_draw(&o->pace, o->seed, (uint32_t)w->rank, step);
-        double loss = compute_gradient(t, r, ru, slow, &right);
-
-        double from = seconds_since(r->started);
-        log_round(w, rule_gradient(ru), from);
-        if (o->optimiser == OPTIMISER_ADAM)
-            adam_step(&t->adam, r->m, &t->params, &t->grads, learning_rate(o, progress));
-        else
-            sgd_step(&t->sgd, r->m, &t->params, &t->grads, learning_rate(o, progress));
-        from = seconds_since(r->started);
-        log_round(w, rule_step(ru, loss / (double)o->batch), from);
+        double loss = rule_is_optimiser(r->algorithm)
+                          ? learn(w, t, ru, slow, (double)learning_rate(o, progress), &right)
+                          : step_by_step(w, t, ru, slow, learning_rate(o, progress), &right);
 
         atomic_fetch_add_explicit(&w->samples, o->batch, memory_order_relaxed);
         atomic_fetch_add_explicit(&w->right, right, memory_order_relaxed);
@@ -281,59 +341,14 @@ static void reduce_point(run *r, size_t k) {
     }
     for (size_t i = 0; i < r->workers; i++) { /* the dead count with what they did */
         worker *w = &r->worker[i];
-        p->steps += atomic_load(&w->cell[k].ready) ? w->cell[k].steps : atomic_load(&w->samples) / r->o->batch;
+        const bool ready = atomic_load(&w->cell[k].ready);
+        p->steps += ready ? w->cell[k].steps : atomic_load(&w->samples) / r->o->batch;
+        p->payload += ready ? w->cell[k].payload : w->payload_at_death;
     }
 }
 
 static void reduce_points(run *r) {
     while (r->reduced < POINTS && point_complete(r, r->reduced)) reduce_point(r, r->reduced++);
-}
-
-/* One thread's share of measuring: every `stride`-th piece of the test set. */
-typedef struct measurement {
-    const run *r;
-    const tensor_list *params;
-    size_t first, stride;
-    double loss;
-    size_t right;
-} measurement;
-
-static void *measure_share(void *arg) {
-    enum { PIECE = 100 };
-    measurement *q = arg;
-    const dataset *d = q->r->d;
-    workspace *s = workspace_new(q->r->m, PIECE);
-    float *x = new_floats(PIECE * d->features);
-    uint8_t y[PIECE];
-    uint32_t index[PIECE];
-    for (size_t i = q->first * PIECE; i < d->test.count; i += q->stride * PIECE) {
-        size_t n = d->test.count - i < PIECE ? d->test.count - i : PIECE;
-        for (size_t j = 0; j < n; j++) index[j] = (uint32_t)(i + j);
-        dataset_gather(d, &d->test, index, n, x, y);
-        q->loss += model_batch(q->r->m, s, q->params, x, y, n, NULL, &q->right);
-    }
-    workspace_free(s);
-    free(x);
-    return NULL;
-}
-
-static void measure_point(const run *r, size_t k, run_point *p) {
-    enum { MAX_THREADS = 64 };
-    measurement part[MAX_THREADS];
-    pthread_t thread[MAX_THREADS];
-    size_t n = processors() < MAX_THREADS ? processors() : MAX_THREADS, right = 0;
-    double loss = 0.0;
-    for (size_t i = 0; i < n; i++) {
-        part[i] = (measurement){r, &r->mean[k], i, n, 0.0, 0};
-        if (pthread_create(&thread[i], NULL, measure_share, &part[i])) broken("cannot start a thread");
-    }
-    for (size_t i = 0; i < n; i++) {
-        pthread_join(thread[i], NULL);
-        loss += part[i].loss;
-        right += part[i].right;
-    }
-    p->loss = loss / (double)r->d->test.count;
-    p->accuracy = (double)right / (double)r->d->test.count;
 }
 
 /* ---- What each worker spent its time on ---- */
@@ -447,7 +462,8 @@ void run_train(run_result *out, algorithm a, const options *o, const dataset *d,
     for (size_t i = 0; i < r->workers; i++) spans(r, &r->worker[i], out->seconds, &out->worker[i]);
     for (size_t k = 0; k < out->points; k++) {
         out->point[k] = r->point[k];
-        measure_point(r, k, &out->point[k]);
+        measure_test(m, d, &r->mean[k], &out->point[k].loss, &out->point[k].accuracy);
+        out->point[k].sharpness = measure_sharpness(m, d, &r->mean[k]);
         tensors_free(m, &r->mean[k]);
     }
 

@@ -12,10 +12,12 @@
 /* The state of a run at one moment, measured on the mean of the workers' models. */
 typedef struct run_point {
     double seconds;
-    uint64_t steps;  /* local steps of all workers together */
-    double loss;     /* on the test set, mean */
-    double accuracy; /* on the test set, 0 to 1 */
-    double distance; /* root mean square distance of the workers' models from their mean */
+    uint64_t steps;   /* local steps of all workers together */
+    double loss;      /* on the test set, mean */
+    double accuracy;  /* on the test set, 0 to 1 */
+    double distance;  /* root mean square distance of the workers' models from their mean */
+    double sharpness; /* measure.h */
+    uint64_t payload; /* bytes sent so far, by all workers together */
 } run_point;
 
 /* What one worker did, and when. */

@@ -17,6 +17,12 @@ double value_number(const char *option, const char *text, double lo, double hi) 
     return v;
 }
 
+double value_above_zero(const char *option, const char *text, double hi) {
+    double v = value_number(option, text, 0.0, hi);
+    if (!(v > 0.0)) bad_input("%s: expected a number above 0, at most %g, got '%s'", option, hi, text);
+    return v;
+}
+
 uint64_t value_whole(const char *option, const char *text, uint64_t lo, uint64_t hi) {
     char *end;
     errno = 0;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 double value_number(const char *option, const char *text, double lo, double hi);
+double value_above_zero(const char *option, const char *text, double hi);
 uint64_t value_whole(const char *option, const char *text, uint64_t lo, uint64_t hi);
 size_t value_count(const char *option, const char *text, size_t lo, size_t hi);
 
