@@ -28,6 +28,10 @@ accepts = $(shell echo 'int weft_probe;' | $(CC) -Werror $(1) -x c -c -o /dev/nu
 NATIVE = $(call once,NATIVE,$(call accepts,-march=native))
 ZLIB_FLAGS = $(call once,ZLIB_FLAGS,$(shell pkg-config --exists zlib 2>/dev/null && \
              echo -DWEFT_HAVE_ZLIB $$(pkg-config --cflags zlib)))
+# Open MPI's or MPICH's, if there
+MPI_FLAGS = $(call once,MPI_FLAGS,$(shell pkg-config --exists mpi 2>/dev/null && \
+            echo -DWEFT_HAVE_MPI $$(pkg-config --cflags mpi)))
+MPI_LIBS = $(call once,MPI_LIBS,$(shell pkg-config --libs mpi 2>/dev/null))
 ZLIB_LIBS = $(call once,ZLIB_LIBS,$(shell pkg-config --libs zlib 2>/dev/null))
 CHECK = $(call once,CHECK,$(shell pkg-config --cflags --libs check 2>/dev/null || echo -lcheck))
 CJSON = $(call once,CJSON,$(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson))
@@ -132,7 +136,7 @@ examples: $(EXAMPLES) $(BUILD)/train $(BUILD)/cluster
 
 TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/train: $(TRAIN_OBJ)
-	$(CC) $(LDFLAGS) $(TRAIN_OBJ) $(ZLIB_LIBS) $(LIBS) -o $@
+	$(CC) $(LDFLAGS) $(TRAIN_OBJ) $(ZLIB_LIBS) $(MPI_LIBS) $(LIBS) -o $@
 
 CLUSTER_OBJ := $(CLUSTER_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/cluster: $(CLUSTER_OBJ)
@@ -141,7 +145,7 @@ $(BUILD)/cluster: $(CLUSTER_OBJ)
 # No contraction: the table of a run is the same from every compiler and machine.
 $(sort $(TRAIN_OBJ) $(CLUSTER_OBJ)): $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) -ffp-contract=off $(ZLIB_FLAGS) -pthread $(DEP) -c $< -o $@
+	$(CC) $(EXAMPLE_FLAGS) -ffp-contract=off $(ZLIB_FLAGS) $(if $(findstring crew,$<),$(MPI_FLAGS)) -pthread $(DEP) -c $< -o $@
 
 $(EXAMPLES): $(BUILD)/%: examples/%.c Makefile
 	@mkdir -p $(@D)

@@ -7,6 +7,7 @@
  *
  * Where to look: train/rules.c is where the workers talk, and with train/saddles.c the only file that knows of the
  * library; train/run.c is the training loop; data, model, gemm, optim, plot, ... are what any trainer has. */
+#include "train/crew.h"
 #include "train/data.h"
 #include "train/glyphs.h"
 #include "train/model.h"
@@ -56,6 +57,7 @@ static void compare(const options *o, const dataset *d) {
     model m;
     run_result run[ALGORITHMS];
     size_t runs = 0, slow = 0, killed = 0;
+    unsigned number = 0;
     char title[200];
     model_make(&m, o->model, o->hidden, d);
     describe(o, &m);
@@ -66,8 +68,11 @@ static void compare(const options *o, const dataset *d) {
     report_head();
     for (int a = 0; a < ALGORITHMS; a++) {
         if (!o->run[a]) continue;
-        run_train(&run[runs], (algorithm)a, o, d, &m);
-        report_line(&run[runs++]);
+        run_train(&run[runs], (algorithm)a, number++, o, d, &m);
+        if (run[runs].points)
+            report_line(&run[runs++]);
+        else
+            run_free(&run[runs]); /* another process reports it */
     }
     if (o->csv) report_csv(o->csv, runs, run);
     const bool uneven = slow + killed > 0 || o->pace.probability > 0.0;
@@ -125,10 +130,11 @@ int main(int argc, char **argv) {
     options o;
     dataset d;
     options_parse(&o, argc, argv);
+    crew_begin(&o, &argc, &argv);
     load(&d, &o);
     printf("%s: %zu training and %zu test images of %zux%zux%zu, %zu classes\n", d.name, d.train.count, d.test.count,
            d.width, d.height, d.channels, d.classes);
     (o.demo ? demo : compare)(&o, &d);
     dataset_free(&d);
-    return EXIT_SUCCESS;
+    return crew_end(&o, EXIT_SUCCESS);
 }

@@ -70,6 +70,12 @@ static const char USAGE_MORE[] =
     "  --patience S          dsgd_aau: who has waited so many seconds for a neighbour goes on alone; 0: no such bound\n"
     "                        (default; then the others wait for a straggler once in a while, and meet it)\n"
     "  --slow RANK:FACTOR    this worker's steps take FACTOR times as long (may be repeated)\n"
+    "  --transport NAME      threads (default): workers are threads of this program; tcp: processes, see --launch and\n"
+    "                        --peers; mpi: the processes that mpirun starts\n"
+    "  --launch N            tcp: starts N workers on this machine\n"
+    "  --peers FILE          tcp: a line host:port for each worker; WEFT_RANK in the environment says which one this\n"
+    "                        is. Without FILE: WEFT_PEERS in the environment\n"
+    "  --plaintext-on-any-network   tcp: other addresses than this machine's own, though nothing is encrypted\n"
     "  --stragglers PxS      each step, with probability P, takes S times as long (0.1x10), whoever's it is\n"
     "  --kill RANK:FRACTION  this worker dies after that fraction of the run, at most 0.9 (may be repeated)\n"
     "  --csv FILE            every measured point as a line of numbers\n"
@@ -119,7 +125,7 @@ static void codec(const char *option, const char *text, weft_codec *c) {
 /* ---- The line as a whole ---- */
 
 static void set(options *o, const char *option, const char *v) {
-    static const char *const triggers[] = {"fixed", "total"};
+    static const char *const triggers[] = {"fixed", "total"}, *const transports[] = {"threads", "tcp", "mpi"};
     /* clang-format off */
 #define IS(text) (strcmp(option, text) == 0)
     if (IS("--data")) o->data = v;
@@ -152,6 +158,10 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--rho")) o->rho = value_number(option, v, 0.0, 1e6);
     else if (IS("--gamma")) o->gamma = value_above_zero(option, v, 1.0);
     else if (IS("--patience")) o->patience = value_number(option, v, 0.0, 1e6);
+    else if (IS("--transport"))
+        o->transport = (transport)value_name(option, v, strlen(v), transports, 3, "threads, tcp or mpi");
+    else if (IS("--launch")) o->launch = value_count(option, v, 1, MAX_WORKERS);
+    else if (IS("--peers")) o->peers_file = v;
     else if (IS("--stragglers")) stragglers(option, v, &o->pace);
     else if (IS("--slow")) for_rank(option, v, 1.0, 1000.0, o->slow);
     else if (IS("--kill")) for_rank(option, v, 0.0, 0.9, o->kill);
@@ -171,6 +181,11 @@ static void check(const options *o) {
         if (o->kill[i] <= 1.0) alive--;
     }
     if (alive == 0) bad_input("--kill: nobody would be left");
+    if (o->transport != TRANSPORT_TCP && (o->launch || o->peers_file))
+        bad_input("--launch and --peers: expected --transport tcp beside them");
+    if (o->launch && o->peers_file) bad_input("--launch starts workers here, --peers says where they are: one of them");
+    if (o->transport != TRANSPORT_THREADS && (o->demo || o->seconds > 0.0 || alive < o->workers))
+        bad_input("--demo, --seconds and --kill: expected --transport threads beside them");
     bool graphs = false;
     for (int a = ALGORITHM_DSGD_AAU; a < ALGORITHMS; a++) graphs = graphs || o->run[a];
     for (int a = ALGORITHM_QSADDLE; a < ALGORITHMS; a++) {
@@ -226,6 +241,10 @@ void options_parse(options *o, int argc, char **argv) {
         }
         if (strcmp(argv[i], "--demo") == 0) {
             o->demo = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--plaintext-on-any-network") == 0) {
+            o->plaintext = true;
             continue;
         }
         if (strncmp(argv[i], "--", 2) != 0) bad_input("unexpected '%s' (--help lists the options)", argv[i]);

@@ -40,6 +40,9 @@ typedef enum trigger {
     TRIGGER_TOTAL  /* a round when all workers together have done workers x period steps: the fast do not wait */
 } trigger;
 
+/* What is between the workers. */
+typedef enum transport { TRANSPORT_THREADS, TRANSPORT_TCP, TRANSPORT_MPI } transport;
+
 typedef enum optimiser { OPTIMISER_SGD, OPTIMISER_ADAM } optimiser;
 
 typedef struct options {
@@ -52,6 +55,11 @@ typedef struct options {
     double rate, momentum, weight_decay, alpha, pull, seconds, subspace_momentum;
     uint64_t seed;
     trigger trigger;
+    transport transport;
+    size_t launch, rank;    /* tcp: workers to be started here; of this process */
+    const char *peers_file;
+    char *peers;            /* the list itself */
+    bool plaintext;         /* tcp: other networks than this machine's own, too */
     const char *csv, *svg;
     bool demo;
     double beta;              /* hpsgd: how much of its own change under way a replica keeps */

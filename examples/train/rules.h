@@ -23,7 +23,8 @@ bool rule_has_meetings(algorithm a);
 
 /* The network between the workers of one run. */
 typedef struct team team;
-team *team_new(size_t workers, const options *o);
+/* net: between processes, of which each has one worker; NULL: workers are threads. */
+team *team_new(size_t workers, const options *o, const weft_transport *net);
 void team_free(team *t);
 
 /* What a worker that dies does last: nothing that is said to it is answered any more, and the others come to know. */

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "run.h"
 
+#include "crew.h"
 #include "measure.h"
 #include "optim.h"
 #include "progress.h"
@@ -57,6 +58,7 @@ struct run {
     const model *m;
     size_t workers;
     team *team;
+    crew *crew; /* NULL: all workers are threads of this process; else only that of o->rank is */
     partition share;
     worker *worker;
     tensor_list initial;
@@ -292,7 +294,10 @@ static void *work(void *arg) {
     trainer_init(&t, w->run, w->rank);
     rule *ru = rule_new(w->run->team, w->run->algorithm, w->rank, w->run->o, w->run->m, &t.params, &t.grads);
     /* All start at once: nobody's clock runs while others still set up. */
-    if (pthread_barrier_wait(&w->run->ready) == PTHREAD_BARRIER_SERIAL_THREAD) w->run->started = clock_ns();
+    if (pthread_barrier_wait(&w->run->ready) == PTHREAD_BARRIER_SERIAL_THREAD) {
+        if (w->run->crew) crew_meet(w->run->crew);
+        w->run->started = clock_ns();
+    }
     pthread_barrier_wait(&w->run->ready);
     train(w, &t, ru);
     rule_read_stats(ru, &w->stats);
@@ -396,6 +401,61 @@ static void spans(const run *r, const worker *w, double end, run_worker *out) {
     }
 }
 
+/* ---- Workers in other processes ---- */
+
+static bool is_here(const run *r, size_t rank) {
+    return !r->crew || rank == r->o->rank;
+}
+
+/* What rank 0 must know of a worker, in the byte order of machines that are all alike in this. */
+typedef struct summary {
+    double ended;
+    uint64_t samples, logged;
+    rule_stats stats;
+    double seconds[POINTS];
+    uint64_t steps[POINTS], sent[POINTS];
+} summary;
+
+static void tell(run *r, worker *w) {
+    summary s;
+    memset(&s, 0, sizeof s);
+    s.ended = w->ended;
+    s.samples = atomic_load(&w->samples);
+    s.logged = w->rounds;
+    s.stats = w->stats;
+    for (size_t k = 0; k < POINTS; k++) {
+        s.seconds[k] = w->cell[k].seconds;
+        s.steps[k] = w->cell[k].steps;
+        s.sent[k] = w->cell[k].payload;
+    }
+    crew_send(r->crew, 0, &s, sizeof s);
+    crew_send(r->crew, 0, w->round, w->rounds * sizeof *w->round);
+    for (size_t k = 0; k < POINTS; k++)
+        for (size_t t = 0; t < r->m->tensors; t++)
+            crew_send(r->crew, 0, w->cell[k].model.tensor[t], r->m->tensor[t].count * sizeof(float));
+}
+
+static void hear(run *r, worker *w) {
+    summary s;
+    crew_receive(r->crew, w->rank, &s, sizeof s);
+    w->ended = s.ended;
+    atomic_store(&w->samples, s.samples);
+    w->stats = s.stats;
+    w->rounds = w->capacity = (size_t)s.logged;
+    w->round = new_array(w->rounds + 1, sizeof *w->round);
+    crew_receive(r->crew, w->rank, w->round, w->rounds * sizeof *w->round);
+    for (size_t k = 0; k < POINTS; k++) {
+        cell *c = &w->cell[k];
+        c->model = tensors_new(r->m);
+        c->seconds = s.seconds[k];
+        c->steps = s.steps[k];
+        c->payload = s.sent[k];
+        for (size_t t = 0; t < r->m->tensors; t++)
+            crew_receive(r->crew, w->rank, c->model.tensor[t], r->m->tensor[t].count * sizeof(float));
+        atomic_store(&c->ready, true);
+    }
+}
+
 /* ---- The run as a whole ---- */
 
 static void watch(run *r) {
@@ -407,47 +467,60 @@ static void watch(run *r) {
         all = true;
         for (size_t i = 0; i < r->workers; i++) {
             worker *w = &r->worker[i];
+            if (!is_here(r, i)) continue;
             all = all && atomic_load(&w->finished);
             samples += atomic_load_explicit(&w->samples, memory_order_relaxed);
             right += atomic_load_explicit(&w->right, memory_order_relaxed);
             micro_loss += atomic_load_explicit(&w->micro_loss, memory_order_relaxed);
         }
-        reduce_points(r);
-        progress_show(&p, samples, right, (double)micro_loss * 1e-6);
+        if (!r->crew) reduce_points(r);
+        if (r->o->rank == 0) progress_show(&p, samples, right, (double)micro_loss * 1e-6);
     }
     progress_end(&p);
 }
 
-void run_train(run_result *out, algorithm a, const options *o, const dataset *d, const model *m) {
+void run_train(run_result *out, algorithm a, unsigned number, const options *o, const dataset *d, const model *m) {
     run *r = new_array(1, sizeof *r);
+    memset(out, 0, sizeof *out);
+    if (a == ALGORITHM_SINGLE && o->transport != TRANSPORT_THREADS && o->rank != 0) { /* rank 0 alone */
+        free(r);
+        return;
+    }
     r->algorithm = a;
     r->o = o;
     r->d = d;
     r->m = m;
     r->workers = a == ALGORITHM_SINGLE ? 1 : o->workers;
-    r->team = team_new(r->workers, o);
+    if (a != ALGORITHM_SINGLE) r->crew = crew_open(o, number);
+    r->team = team_new(r->workers, o, r->crew ? crew_transport(r->crew) : NULL);
     partition_make(&r->share, d, r->workers, o->alpha, o->seed);
     r->budget = (uint64_t)o->epochs * d->train.count;
     r->steps_each = r->budget / (r->workers * o->batch);
     if (r->steps_each == 0) r->steps_each = 1;
     r->period = rule_period(a, o);
-    r->pooled = rule_is_free(a, o);
+    r->pooled = rule_is_free(a, o) && !r->crew;
     r->last_step = UINT64_MAX;
     r->initial = tensors_new(m);
     model_init(m, &r->initial, o->seed);
     r->worker = new_array(r->workers, sizeof *r->worker);
-    if (pthread_barrier_init(&r->ready, NULL, (unsigned)r->workers)) broken("cannot make a barrier");
+    if (pthread_barrier_init(&r->ready, NULL, (unsigned)(r->crew ? 1 : r->workers))) broken("cannot make a barrier");
     for (size_t i = 0; i < r->workers; i++) {
         r->worker[i].run = r;
         r->worker[i].rank = i;
         r->worker[i].died = -1.0;
+        if (!is_here(r, i)) continue;
         if (pthread_create(&r->worker[i].thread, NULL, work, &r->worker[i])) broken("cannot start a thread");
     }
     watch(r);
-    for (size_t i = 0; i < r->workers; i++) pthread_join(r->worker[i].thread, NULL);
-    reduce_points(r);
+    for (size_t i = 0; i < r->workers; i++)
+        if (is_here(r, i)) pthread_join(r->worker[i].thread, NULL);
+    for (size_t i = 0; i < r->workers; i++) {
+        if (r->crew && o->rank != 0 && is_here(r, i)) tell(r, &r->worker[i]);
+        if (o->rank == 0 && !is_here(r, i)) hear(r, &r->worker[i]);
+    }
+    crew_close(r->crew);
+    if (o->rank == 0 || !r->crew) reduce_points(r);
 
-    memset(out, 0, sizeof *out);
     out->algorithm = a;
     out->points = r->reduced;
     out->point = new_array(POINTS, sizeof *out->point);

@@ -40,7 +40,9 @@ typedef struct run_result {
 } run_result;
 
 /* Trains with one algorithm; `o` says everything else. Shows its progress on stderr. */
-void run_train(run_result *r, algorithm a, const options *o, const dataset *d, const model *m);
+/* `run` counts from 0. Where workers are processes, all call it alike, and that of rank 0 has the result; the others have
+ * none (points is 0). */
+void run_train(run_result *r, algorithm a, unsigned run, const options *o, const dataset *d, const model *m);
 void run_free(run_result *r);
 
 #endif

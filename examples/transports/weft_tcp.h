@@ -161,6 +161,7 @@ typedef struct weft_tcp_options {
     const char *peers;            /* the text of the list, as in a file; commas are ends of lines */
     int again;                    /* 1: the others are running already */
     int plaintext_on_any_network; /* 1: other addresses than loopback, too */
+    uint64_t job;                 /* another number: another crowd, though at the same addresses */
     int checksums;                /* 1: of payloads that stay on this machine, too */
     uint64_t linger_ns;           /* how long weft_tcp_close waits for what is on its way; 0: 2 s */
     uint64_t connect_ns;          /* how long weft_tcp_join waits for all; 0: 30 s */
@@ -1072,7 +1073,7 @@ WEFT_INLINE weft_status weft_tcp_read_list(weft_tcp *t, const char *text) {
     uint32_t line = 0, n = 0;
     weft_tcp_address a;
     int got;
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
+    uint64_t h = UINT64_C(0xCBF29CE484222325) ^ t->options.job * UINT64_C(0x9E3779B97F4A7C15);
     while ((got = weft_tcp_next_address(&at, &line, &a)) > 0 && n < 65536) {
         const char *p;
         for (p = a.host; *p; p++) h = (h ^ (unsigned char)*p) * UINT64_C(0x100000001B3);
@@ -1175,25 +1176,25 @@ WEFT_INLINE void weft_tcp_close(weft_tcp *t) {
 
 /* Listens, and begins to connect; weft_tcp_join then waits for all. On an error t->why says what it was, and all is
  * given back. */
-WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const weft_tcp_options *options) {
+WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const weft_tcp_options *given) {
     struct addrinfo *found, *a;
     struct timespec ts;
     weft_status s;
     int i;
     memset(t, 0, sizeof *t);
-    t->options = *options;
+    t->options = *given;
     t->listener = -1;
     for (i = 0; i < WEFT_TCP_GUESTS; i++) t->guest[i].fd = -1;
     weft_tcp_make_table(t);
     clock_gettime(CLOCK_REALTIME, &ts);
     t->incarnation = ((uint64_t)ts.tv_sec << 30 | (uint64_t)ts.tv_nsec) ^ (uint64_t)getpid() << 48;
-    s = options->peers ? weft_tcp_read_list(t, options->peers) : weft_tcp_say(t, WEFT_ERR_ARGUMENT, "no peers", NULL);
+    s = given->peers ? weft_tcp_read_list(t, given->peers) : weft_tcp_say(t, WEFT_ERR_ARGUMENT, "no peers", NULL);
     t->options.peers = NULL; /* it need not stay */
     if (s != WEFT_OK) {
         weft_tcp_close(t);
         return s;
     }
-    found = weft_tcp_resolve(t, options->listen_host ? options->listen_host : t->address[t->rank].host,
+    found = weft_tcp_resolve(t, given->listen_host ? given->listen_host : t->address[t->rank].host,
                              t->address[t->rank].port, AI_PASSIVE);
     for (a = found; a && t->listener < 0; a = a->ai_next) {
         const int on = 1, fd = socket(a->ai_family, SOCK_STREAM, 0);
