@@ -6416,12 +6416,13 @@ WEFT_FN void saddle_on_down(void *self, uint32_t slot, int left) {
     saddle *x = (saddle *)self;
     saddle_edge *e = &x->edge[slot];
     (void)left;
-    if (e->in) {
+    if (e->in && (x->sends_gradients || x->state == SADDLE_MODELS)) { /* later nothing more is expected of it */
         x->stats.skipped++;
         x->short_ |= x->weighed;
+        e->in = 0;
     }
     e->agreed = e->pending = e->propose_due = e->accept_due = e->first = e->said = 0;
-    e->out = e->in = e->letter_due = e->here = e->draining = 0;
+    e->out = e->letter_due = e->here = e->draining = 0;
     e->heard = 0;
 }
 
@@ -6607,9 +6608,9 @@ WEFT_FN void saddle_commit(saddle *x) {
     x->published = 0;
     x->last_rate = x->rate;
     x->stats.steps++;
-    for (k = 0; k < x->net.count; k++) x->edge[k].in = 0;
     x->net.round = x->step;
     weft_link_trace(&x->net, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, x->step, (uint64_t)x->degree + 1);
+    for (k = 0; k < x->net.count; k++) x->edge[k].in = 0;
     saddle_phase(x, SADDLE_IDLE, WEFT_TEXT("between steps"));
 }
 
