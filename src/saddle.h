@@ -1875,6 +1875,7 @@ SADDLE_API weft_status saddle_leave(saddle *x) {
     weft_status s = saddle_enter(x, SADDLE_BIT(SADDLE_IDLE));
     if (s != WEFT_OK) return s;
     x->timing = 0;
+    if (!x->opened) saddle_open(x); /* there may be neighbours who wait for it */
     saddle_phase(x, SADDLE_LEAVING, WEFT_TEXT("saying good-bye"));
     return saddle_exit(x, saddle_drive(x));
 }
