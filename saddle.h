@@ -7515,7 +7515,10 @@ SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void 
     for (;;) {
         s = again ? WEFT_WANT_GRADIENT : saddle_next(x, &want);
         if (s != WEFT_WANT_GRADIENT) return s;
-        if ((s = gradient(ctx, &want)) < 0) return s;
+        x->busy = 1;
+        s = gradient(ctx, &want);
+        x->busy = 0;
+        if (s < 0) return s;
         again = 0;
     }
 }
@@ -7747,6 +7750,7 @@ SADDLE_API const void *saddle_buffer(const saddle *x, saddle_buffer_kind kind, u
 
 SADDLE_API void saddle_close(saddle *x) {
     if (!x || x->magic != SADDLE_MAGIC || x->busy) return;
+    x->busy = 1;
     weft_links_close(&x->net);
     if (x->swapped) saddle_swap(x, x->at);
     x->state = SADDLE_CLOSED;
