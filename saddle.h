@@ -6060,10 +6060,8 @@ typedef struct saddle_edge {
     /* what comes */
     uint32_t heard;
     saddle_news news[SADDLE_NEWS];
-    int here;            /* the piece is in */
-    size_t piece_bytes;  /* its length */
-    saddle_cursor stale; /* of a step that is over: nobody wants it */
-    int draining;
+    int here;           /* the piece is in */
+    size_t piece_bytes; /* its length */
     unsigned char *piece;
     unsigned char *store; /* a coded message: the neighbour's model, then the gradient for it */
     size_t *length;       /* of its pieces */
@@ -6313,10 +6311,8 @@ WEFT_FN uint64_t saddle_unsent(const saddle *x) {
     return x->step + 1 + (x->published != 0);
 }
 
-/* Both ends know from which step on they exchange. A worker that has sent nothing yet may still take over the number of
- * a later step. */
-WEFT_FN void saddle_agree(saddle *x, saddle_edge *e, uint64_t from) {
-    if (x->state == SADDLE_OPENING && from > x->step + 1) x->step = from - 1;
+/* Both ends know from which step on they exchange. */
+WEFT_FN void saddle_agree(saddle_edge *e, uint64_t from) {
     e->from = from;
     e->agreed = e->first = 1;
     e->pending = 0;
@@ -6422,7 +6418,7 @@ WEFT_FN void saddle_on_down(void *self, uint32_t slot, int left) {
         e->in = 0;
     }
     e->agreed = e->pending = e->propose_due = e->accept_due = e->first = e->said = 0;
-    e->out = e->letter_due = e->here = e->draining = 0;
+    e->out = e->letter_due = e->here = 0;
     e->heard = 0;
 }
 
@@ -6443,15 +6439,17 @@ WEFT_FN weft_status saddle_on_letter(void *self, uint32_t slot, const weft_heade
     switch (h->step) {
     case SADDLE_PROPOSE:
         if (lower || e->agreed) break;
-        saddle_agree(x, e, step > saddle_unsent(x) ? step : saddle_unsent(x));
+        saddle_agree(e, step > saddle_unsent(x) ? step : saddle_unsent(x));
         e->accept_due = 1;
         return WEFT_OK;
     case SADDLE_ACCEPT:
         if (!lower || !e->pending || e->propose_due || step < e->from) break;
-        saddle_agree(x, e, step);
+        saddle_agree(e, step);
         return WEFT_OK;
     default:
-        if (!e->agreed || step < e->from || e->heard == SADDLE_NEWS || (e->heard && step <= e->news[0].step)) break;
+        if (!e->agreed || step < e->from || step <= x->step || e->heard == SADDLE_NEWS ||
+            (e->heard && step <= e->news[0].step))
+            break;
         n->step = step;
         n->degree = weft_get32(payload + 8);
         n->whole = (int)(weft_get32(payload + 12) & 1u);
@@ -6495,26 +6493,6 @@ WEFT_FN int saddle_fetch(saddle *x, uint32_t k, int model, const saddle_cursor *
     if (weft_link_fetched(&x->net, k) != WEFT_OK) return 0;
     x->edge[k].piece_bytes = l->in_bytes;
     return 1;
-}
-
-/* Models of steps that this worker has passed without the neighbour. */
-WEFT_FN void saddle_drain(saddle *x, uint32_t k) {
-    saddle_edge *e = &x->edge[k];
-    while (e->heard && e->news[0].step <= x->step) {
-        if (!e->draining) {
-            memset(&e->stale, 0, sizeof e->stale);
-            if (!saddle_next_piece(x, 1, &e->stale)) {
-                saddle_forget_news(e);
-                continue;
-            }
-            e->draining = 1;
-        }
-        if (!saddle_fetch(x, k, 1, &e->stale)) return;
-        if (saddle_next_piece(x, 1, &e->stale)) continue;
-        e->draining = 0;
-        saddle_forget_news(e);
-        x->net.moved = 1;
-    }
 }
 
 /* ---- Gradients ---- */
@@ -6711,8 +6689,13 @@ WEFT_FN int saddle_all_sent(saddle *x) {
 }
 
 WEFT_FN void saddle_begin_models(saddle *x) {
-    const uint64_t s = x->step + 1;
+    uint64_t s = UINT64_MAX;
     uint32_t k;
+    for (k = 0; k < x->net.count; k++)
+        if (x->edge[k].agreed && x->edge[k].from < s) s = x->edge[k].from;
+    /* all who are there wait for it in a later step: it takes over the number */
+    if (s < UINT64_MAX && s > x->step + 1) x->step = s - 1;
+    s = x->step + 1;
     x->degree = 0;
     x->published = 1;
     x->weighed = x->coded = x->short_ = 0;
@@ -6722,10 +6705,9 @@ WEFT_FN void saddle_begin_models(saddle *x) {
         e->made = e->here = 0;
         e->out = e->in = e->letter_due =
             l->state == WEFT_LINK_UP && !l->failing && e->agreed && e->from <= s &&
-            !(e->heard && e->news[0].step > s) && /* it has taken over the number of a later step */
             (!x->desc.active || x->desc.active(x->desc.active_ctx, s, x->me, x->neighbour[k]));
         if (!e->out) continue;
-        e->whole = e->first && e->from > 1 && saddle_has_copies(&x->desc);
+        e->whole = e->first && s > 1 && saddle_has_copies(&x->desc);
         e->stored = 0;
         x->degree++;
     }
@@ -6743,11 +6725,9 @@ WEFT_FN int saddle_weigh(saddle *x) {
     for (k = 0; k < x->net.count; k++) {
         saddle_edge *e = &x->edge[k];
         if (!e->in) continue;
-        if (!e->heard || e->news[0].step <= x->step) return 0;
-        if (e->news[0].step == x->step + 1) continue;
-        e->in = 0;
-        e->first = 1; /* it has no use for what goes out now */
-        x->stats.skipped++;
+        if (!e->heard) return 0;
+        if (e->news[0].step != x->step + 1)
+            weft_link_fault(&x->net, k, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), x->step + 1, e->news[0].step);
     }
     for (k = 0; k < x->net.count; k++) {
         saddle_edge *e = &x->edge[k];
@@ -7029,7 +7009,6 @@ WEFT_FN void saddle_pump(saddle *x) {
         x->net.moved = 0;
         for (k = 0; k < x->net.count; k++) {
             weft_link_pump(&x->net, k);
-            saddle_drain(x, k);
             saddle_post(x, k);
         }
         if (x->state == SADDLE_OPENING && !saddle_unsettled(x)) saddle_first(x);
