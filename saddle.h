@@ -6086,7 +6086,6 @@ struct saddle {
     weft_links net;
     saddle_desc desc; /* effective */
     /* the step */
-    int primed;         /* mixed holds that of the last step */
     int published;      /* this worker's model of the step under way goes, or has gone, out */
     int weighed, coded; /* the weights are known; the piece is coded and sent */
     int short_;         /* a neighbour was lost after the weights were known */
@@ -6434,8 +6433,8 @@ WEFT_FN weft_status saddle_on_letter(void *self, uint32_t slot, const weft_heade
     if (h->payload != (h->step == SADDLE_ROUND ? SADDLE_ROUND_BYTES : 8))
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter.payload"), SADDLE_ROUND_BYTES, h->payload);
     step = weft_get64(payload);
-    if (step == 0 || step > UINT64_MAX / 2)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 2, step);
+    if (step == 0 || step > UINT64_MAX / 8) /* what is taken over can be saved, and goes on for long */
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 8, step);
     switch (h->step) {
     case SADDLE_PROPOSE:
         if (lower || e->agreed) break;
@@ -6839,7 +6838,7 @@ WEFT_FN void saddle_combine(saddle *x, uint32_t partners) {
         return;
     }
     if (d->order == SADDLE_CTA) {
-        if (!x->primed) {
+        if (!x->stats.steps) { /* there is no last step whose model mixed holds */
             saddle_copy(x, NULL, x->mixed);
             x->last_rate = x->rate;
         }
@@ -6848,7 +6847,6 @@ WEFT_FN void saddle_combine(saddle *x, uint32_t partners) {
             saddle_sum(x, d->mu, x->momentum, (1 - d->mu) / x->last_rate, x->gradient, x->momentum);
         }
         saddle_copy(x, x->near_, x->mixed);
-        x->primed = 1;
     }
     saddle_ask(x, SADDLE_OWN, 0, d->order == SADDLE_CTA ? x->mixed : NULL);
 }
@@ -7567,7 +7565,6 @@ WEFT_FN void saddle_begin_afresh(saddle *x) {
 
 /* All of it in order: measured, written and read by the same lines. */
 WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
-    uint64_t primed = x->primed != 0;
     uint32_t i;
     size_t t;
     weft_blob_u64(b, &x->step);
@@ -7576,10 +7573,8 @@ WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
     weft_blob_u64(b, &x->stats.exchanges);
     weft_blob_u64(b, &x->stats.skipped);
     weft_blob_u64(b, &x->stats.nonfinite);
-    weft_blob_u64(b, &primed);
     weft_blob_double(b, &x->rate);
     weft_blob_double(b, &x->last_rate);
-    x->primed = primed != 0;
     for (i = 0; i < x->net.count + 4; i++) {
         unsigned char *buffer = saddle_lasting(x, i);
         for (t = 0; buffer && t < x->desc.params.count; t++) {
@@ -7610,7 +7605,6 @@ WEFT_FN int saddle_blob_sane(saddle *x) {
     uint32_t i;
     if (x->step > UINT64_MAX / 4 || x->stats.steps > x->step || !(x->rate > 0) || !weft_is_finite(x->rate)) return 0;
     if (x->step && (!(x->last_rate > 0) || !weft_is_finite(x->last_rate))) return 0;
-    if (x->primed && x->desc.order != SADDLE_CTA) return 0;
     for (i = 0; i < x->net.count + 4; i++)
         if (saddle_lasting(x, i)) bad += saddle_nonfinite(x, saddle_lasting(x, i));
     return !bad;
@@ -7659,7 +7653,6 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
         return saddle_exit(x, WEFT_OK);
     }
     x->step = 0;
-    x->primed = 0;
     x->rate = rate;
     x->last_rate = 0;
     memset(&x->stats, 0, sizeof x->stats);
