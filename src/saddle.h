@@ -427,13 +427,13 @@ struct saddle {
     weft_links net;
     saddle_desc desc; /* effective */
     /* the step */
-    int published;      /* this worker's model of the step under way goes, or has gone, out */
-    int weighed, coded; /* the weights are known; the piece is coded and sent */
-    int short_;         /* a neighbour was lost after the weights were known */
-    int climbed, swapped;
-    unsigned char *at;      /* the buffer to differentiate at; NULL: the parameters */
-    unsigned char *sending; /* what is sent: a buffer, or NULL: the parameters */
-    unsigned char *whole;   /* a piece of a public copy that goes */
+    int published;              /* this worker's model of the step under way goes, or has gone, out */
+    int weighed, coded;         /* the weights are known; the piece is coded and sent */
+    int short_;                 /* a neighbour was lost after the weights were known */
+    int climbed, swapped, told; /* told: the host has been given what is wanted */
+    unsigned char *at;          /* the buffer to differentiate at; NULL: the parameters */
+    unsigned char *sending;     /* what is sent: a buffer, or NULL: the parameters */
+    unsigned char *whole;       /* a piece of a public copy that goes */
     size_t out_bytes, whole_bytes, store_bytes;
     double own_weight;
     weft_codec_scale scale;
@@ -840,6 +840,7 @@ WEFT_FN int saddle_fetch(saddle *x, uint32_t k, int model, const saddle_cursor *
 WEFT_FN void saddle_ask(saddle *x, uint32_t slot, int climbed, unsigned char *at) {
     size_t i;
     x->slot = slot;
+    x->told = 0;
     x->climbed = climbed;
     x->at = at;
     if (x->desc.in_place && at) {
@@ -856,7 +857,8 @@ WEFT_FN void saddle_ask(saddle *x, uint32_t slot, int climbed, unsigned char *at
     saddle_phase(x, SADDLE_WANTING, WEFT_TEXT("a gradient is wanted"));
 }
 
-WEFT_FN void saddle_fill_want(const saddle *x, saddle_want *w) {
+WEFT_FN void saddle_fill_want(saddle *x, saddle_want *w) {
+    x->told = 1;
     w->at.tensor = x->at_list;
     w->into.tensor = x->into_list;
     w->at.count = w->into.count = x->desc.params.count;
@@ -1793,7 +1795,7 @@ SADDLE_API weft_status saddle_next(saddle *x, saddle_want *want) {
             saddle_first(x);
         else
             saddle_open(x);
-    } else if (x->state == SADDLE_WANTING) {
+    } else if (x->state == SADDLE_WANTING && x->told) {
         if ((s = saddle_given(x)) != WEFT_OK) return saddle_exit(x, s);
     }
     s = saddle_drive(x);
@@ -1822,23 +1824,21 @@ SADDLE_API weft_status saddle_wait(saddle *x, saddle_want *want) {
 SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void *ctx) {
     saddle_want want;
     weft_status s;
-    int again = x && x->magic == SADDLE_MAGIC && !x->busy && x->state == SADDLE_WANTING; /* it failed before */
     if (!gradient) {
         s = saddle_enter(x, SADDLE_ANY_LIVE);
         return s != WEFT_OK
                    ? s
                    : saddle_exit(x, saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("gradient"), 1, 0));
     }
-    if (again) saddle_fill_want(x, &want);
-    for (;;) {
-        s = again ? WEFT_WANT_GRADIENT : saddle_next(x, &want);
-        if (s != WEFT_WANT_GRADIENT) return s;
+    /* one that failed is asked for again */
+    if (x && x->magic == SADDLE_MAGIC && !x->busy && x->state == SADDLE_WANTING) x->told = 0;
+    while ((s = saddle_next(x, &want)) == WEFT_WANT_GRADIENT) {
         x->busy = 1;
         s = gradient(ctx, &want);
         x->busy = 0;
-        if (s < 0) return s;
-        again = 0;
+        if (s < 0) break;
     }
+    return s;
 }
 
 SADDLE_API weft_status saddle_set_learning_rate(saddle *x, double learning_rate) {

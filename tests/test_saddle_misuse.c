@@ -933,6 +933,68 @@ START_TEST(alone) {
 }
 END_TEST
 
+/* ---- polls ---- */
+
+static weft_status fails_at_first(void *ctx, const saddle_want *want) {
+    lock_worker *w = (lock_worker *)ctx;
+    size_t t;
+    if (w->asked++ % 2 == 0) {
+        for (t = 0; t < want->into.count; t++)
+            if (want->into.tensor[t].count) cluster_set(&want->into.tensor[t], 0, 77);
+        return WEFT_ERR_TRANSPORT;
+    }
+    lock_pull(w, want);
+    return WEFT_OK;
+}
+
+/* A poll may find that the next gradient is due; the host learns which from saddle_next, and nothing is taken as given
+ * that has not been asked for. Callbacks that fail are asked again. The numbers are those of a run without. */
+START_TEST(polls_in_between) {
+    lock_desc d = lock_default(3);
+    uint64_t h[3], polled = 0;
+    int pass;
+    d.s.variant = _i & 1 ? SADDLE_N : SADDLE_Q;
+    d.s.order = _i & 2 ? SADDLE_CTA : SADDLE_ORDER_DEFAULT;
+    d.s.in_place = _i >> 2 & 1;
+    for (pass = 0; pass < 3; pass++) {
+        uint32_t r, left = 3;
+        int times;
+        lock k;
+        h[pass] = 0;
+        ck_assert(lock_open(&k, &d));
+        for (times = 0; left && times < 20000; times++) {
+            for (r = left = 0; r < 3; r++) {
+                lock_worker *w = &k.worker[r];
+                if (w->step == 4) {
+                    saddle_poll(w->x);
+                    continue;
+                }
+                left++;
+                if (pass && times % 3 < 2) {
+                    polled += saddle_poll(w->x) == WEFT_WANT_GRADIENT;
+                    continue;
+                }
+                if (pass < 2) {
+                    (void)lock_go(w);
+                } else {
+                    w->status = saddle_step(w->x, fails_at_first, w);
+                    if (w->status == WEFT_ERR_TRANSPORT) w->status = WEFT_AGAIN;
+                    w->step += w->status == WEFT_OK;
+                }
+                ck_assert_msg(w->status >= 0, "%s", weft_strerror(w->status));
+            }
+            weft_sim_advance(&k.sim, 700);
+        }
+        ck_assert_uint_eq(left, 0);
+        for (r = 0; r < 3; r++) h[pass] = h[pass] * 31 + cluster_hash(&k.worker[r].params);
+        fine(&k, 1);
+    }
+    ck_assert_uint_gt(polled, 0);
+    ck_assert_uint_eq(h[0], h[1]);
+    ck_assert_uint_eq(h[0], h[2]);
+}
+END_TEST
+
 /* ---- settings that differ ---- */
 
 static int differ;
@@ -1029,6 +1091,7 @@ int main(void) {
     tcase_add_test(c, before_the_first_step);
     tcase_add_test(c, arguments);
     tcase_add_loop_test(c, reentry, 0, 2);
+    tcase_add_loop_test(c, polls_in_between, 0, 8);
     tcase_add_loop_test(c, settings_differ, 0, 18);
     suite_add_tcase(s, c);
     c = tcase_create("shapes");
