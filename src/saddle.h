@@ -118,7 +118,7 @@
  * weights are of who takes part, each step anew: neighbours tell each other how many they have. So averaging is
  * symmetric and doubly stochastic in every step, and the mean of all workers stays where it is, but for what a lost
  * worker takes with it. A worker that comes again (or late) agrees with each neighbour on the step from which on they
- * exchange (saddle_peer_up on both ends); one that has fallen behind takes over the number of the step. */
+ * exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of the step. */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -307,8 +307,8 @@ SADDLE_API weft_status saddle_wait(saddle *x, saddle_want *want);
 /* A whole step, gradients by callback: WEFT_OK, WEFT_AGAIN (call again), or an error. The callback calls no verb. */
 SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void *ctx);
 
-/* Moves messages, while a gradient is computed or between steps. WEFT_WANT_GRADIENT: one is still wanted; WEFT_AGAIN: a
- * step or a good-bye is in progress; WEFT_OK: nothing is. */
+/* Moves messages, while a gradient is computed or between steps. WEFT_WANT_GRADIENT: one is wanted, still or now
+ * (saddle_next tells which); WEFT_AGAIN: a step or a good-bye is in progress; WEFT_OK: nothing is. */
 SADDLE_API weft_status saddle_poll(saddle *x);
 
 /* Of the steps from now on. */

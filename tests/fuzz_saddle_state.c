@@ -4,8 +4,8 @@
  * Bits 1 .. 3 choose the settings, 4 and 5 the moment at which it was saved, 6 and 7 who goes on with it.
  *
  * What must hold: it is refused and the object is as saddle_init makes it, or what is saved again is what was loaded;
- * then the workers take some steps within a bound, with parameters that are finite, and copies that are the same at both
- * ends. */
+ * then the workers take some steps within a bound, with parameters that are finite, and copies that are the same at
+ * both ends. */
 #define WEFT_NO_SIMD /* asking the processor takes longer than a run */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
@@ -173,9 +173,9 @@ static void go_on(lock *k, int honest) {
     }
     if (honest && k->worker[0].x->kept && k->worker[0].x->edge[0].copy)
         for (t = 0; t < TENSORS; t++)
-            need(!count[t] || !memcmp(saddle_buffer(k->worker[0].x, SADDLE_OF_MODEL, 0, t),
-                                      saddle_buffer(k->worker[1].x, SADDLE_OF_COPY, 0, t),
-                                      count[t] * weft_dtype_bytes(type[t])),
+            need(!count[t] ||
+                     !memcmp(saddle_buffer(k->worker[0].x, SADDLE_OF_MODEL, 0, t),
+                             saddle_buffer(k->worker[1].x, SADDLE_OF_COPY, 0, t), count[t] * weft_dtype_bytes(type[t])),
                  "copies differ");
 }
 

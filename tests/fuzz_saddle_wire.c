@@ -23,8 +23,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { SETTINGS = 4, OPERATION = 12, MOST_OPERATIONS = 16, TURNS = 300, GOAL = 5 };
 
 /* The first ones forge. */
-enum { DO_XOR, DO_RESIZE, DO_FORGE, DO_RAW, DO_INJECT_LETTER, DO_INJECT_RAW, DO_INJECT_BULK, DO_PLAN, DO_FAIL, DO_VERB,
-       DO_KINDS };
+enum {
+    DO_XOR,
+    DO_RESIZE,
+    DO_FORGE,
+    DO_RAW,
+    DO_INJECT_LETTER,
+    DO_INJECT_RAW,
+    DO_INJECT_BULK,
+    DO_PLAN,
+    DO_FAIL,
+    DO_VERB,
+    DO_KINDS
+};
 
 static const uint8_t *script;
 static size_t operations;
@@ -115,7 +126,8 @@ static void prepare(void) {
             weft_put64(bytes + WEFT_LETTER_BYTES, op[5] & 128 ? weft_get64(op + 4) : op[5] % 8u);
             weft_put32(bytes + WEFT_LETTER_BYTES + 8, op[6]);
             weft_put32(bytes + WEFT_LETTER_BYTES + 12, op[7] % 3u);
-            weft_put32(bytes + 16, weft_letter_crc(bytes, WEFT_LETTER_BYTES + (bytes[3] == SADDLE_ROUND ? 16u : 8u), src));
+            weft_put32(bytes + 16,
+                       weft_letter_crc(bytes, WEFT_LETTER_BYTES + (bytes[3] == SADDLE_ROUND ? 16u : 8u), src));
             weft_sim_inject(sim, op[2] + 1u, src, dst, 0, bytes,
                             WEFT_LETTER_BYTES + (bytes[3] == SADDLE_ROUND ? 16u : 8u));
             break;
@@ -128,9 +140,7 @@ static void prepare(void) {
             c.desc.plan[plans].a = src;
             c.desc.plan[plans++].b = dst;
             break;
-        case DO_FAIL:
-            weft_sim_fail_call(sim, (weft_sim_call)(op[3] % 3), src, op[2] + 1u, statuses[op[4] % 4]);
-            break;
+        case DO_FAIL: weft_sim_fail_call(sim, (weft_sim_call)(op[3] % 3), src, op[2] + 1u, statuses[op[4] % 4]); break;
         default: break;
         }
     }

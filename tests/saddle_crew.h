@@ -160,8 +160,7 @@ static inline double *crew_sent(crew *c, const saddle *x, const double *made, co
                                 unsigned char *kept) {
     double *to = (double *)malloc((c->elements + 1) * sizeof *to);
     size_t i;
-    if (kept)
-        crew_read(x, kept, to);
+    if (kept) crew_read(x, kept, to);
     for (i = 0; i < c->elements; i++) to[i] = kept ? made[i] + before[i] - to[i] : made[i];
     return to;
 }
@@ -328,8 +327,8 @@ static inline void crew_heal(crew *c) {
     for (i = 0; i < c->k.size; i++)
         for (j = 0; j < c->k.size; j++)
             if (i != j && crew_there(c, i) && crew_there(c, j) && !c->leaving[i] && !c->cut[i][j] &&
-                (!c->leaving[j] || saddle_link(c->k.worker[j].x, i) == WEFT_LINK_OPENING) &&
-                c->k.worker[i].x->opened && weft_graph_has_edge(&c->k.graph, i, j) && crew_down(c, i, j))
+                (!c->leaving[j] || saddle_link(c->k.worker[j].x, i) == WEFT_LINK_OPENING) && c->k.worker[i].x->opened &&
+                weft_graph_has_edge(&c->k.graph, i, j) && crew_down(c, i, j))
                 saddle_peer_up(c->k.worker[i].x, j);
 }
 
@@ -505,8 +504,7 @@ static inline int crew_check_gradient(crew *c, uint64_t s, uint32_t i) {
     size_t e;
     if (!a->g || !a->sent[i] || a->troubled || a->again) return 1;
     for (j = 0; j < c->k.size; j++) { /* what was made for whom it has lost may have been sent, or not */
-        if (a->in[j] && share > 0 && (!c->act[j][s].done || !c->act[j][s].sent[i] || c->act[j][s].again))
-            return 1;
+        if (a->in[j] && share > 0 && (!c->act[j][s].done || !c->act[j][s].sent[i] || c->act[j][s].again)) return 1;
         if (a->in[j] && share < 1 && !a->sent[j]) return 1;
     }
     for (e = 0; e < c->elements; e++) {
@@ -571,17 +569,18 @@ static inline int crew_check_counters(crew *c, uint32_t r) {
     const saddle *x = c->k.worker[r].x;
     saddle_stats_t s;
     saddle_stats(x, &s);
-    if (s.steps != c->commits[r] || s.lost != c->losses[r] || s.evaluations != c->asked[r] + (x->state == SADDLE_WANTING))
+    if (s.steps != c->commits[r] || s.lost != c->losses[r] ||
+        s.evaluations != c->asked[r] + (x->state == SADDLE_WANTING))
         return crew_fail(c, "worker %u counts %llu steps, %llu lost links, %llu gradients; there were %llu, %llu, %llu",
                          r, (unsigned long long)s.steps, (unsigned long long)s.lost, (unsigned long long)s.evaluations,
                          (unsigned long long)c->commits[r], (unsigned long long)c->losses[r],
                          (unsigned long long)c->asked[r]);
     if (x->state != SADDLE_IDLE && x->state != SADDLE_LEFT) return 1;
-    /* each neighbour that a step began with has been averaged in, or has been skipped; where gradients are exchanged, or
-     * both */
-    if (x->sends_gradients ? s.exchanges < c->partners[r] || s.exchanges + s.skipped < c->degrees[r] ||
-                                 s.exchanges > c->degrees[r]
-                           : s.exchanges != c->partners[r] || s.exchanges + s.skipped != c->degrees[r])
+    /* each neighbour that a step began with has been averaged in, or has been skipped; or both, where gradients are
+     * exchanged */
+    if (x->sends_gradients
+            ? s.exchanges < c->partners[r] || s.exchanges + s.skipped < c->degrees[r] || s.exchanges > c->degrees[r]
+            : s.exchanges != c->partners[r] || s.exchanges + s.skipped != c->degrees[r])
         return crew_fail(c, "worker %u counts %llu exchanges, %llu skipped; there were %llu in all, %llu to the end", r,
                          (unsigned long long)s.exchanges, (unsigned long long)s.skipped,
                          (unsigned long long)c->degrees[r], (unsigned long long)c->partners[r]);

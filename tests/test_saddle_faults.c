@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * SADDLe when things fail, and when nothing does but timing: random schedules over graphs of all shapes; workers lost at
- * every message, every callback failing in turn, messages torn, spoilt, late and twice; links that one end gives up
+ * SADDLe when things fail, and when nothing does but timing: random schedules over graphs of all shapes; workers lost
+ * at every message, every callback failing in turn, messages torn, spoilt, late and twice; links that one end gives up
  * before the other, workers that leave and come again. What each did is checked afterwards by the crew's ledger. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
@@ -150,7 +150,7 @@ static crew_desc troubled_desc(uint64_t seed) {
             break;
         case 1: plan(&d, i++, turn, CREW_JOIN, a, 0); break; /* so soon that nobody has noticed */
         case 2:
-            plan(&d, i++, turn, CREW_UNLINK, a, b); /* the other end does not know, */
+            plan(&d, i++, turn, CREW_UNLINK, a, b);                              /* the other end does not know, */
             if (cluster_below(&rng, 2)) plan(&d, i++, later, CREW_UNLINK, b, a); /* or knows later */
             plan(&d, i++, later + 5, CREW_LINK, a, b);
             break;
@@ -396,7 +396,7 @@ static void hold(void *user, const weft_sim_message *m) {
 /* A letter once more: at once, or some steps later. It is out of order, and not believed. */
 START_TEST(letters_twice) {
     const int v = _i % VARIANTS;
-    uint64_t k, total = 0, faults = 0, dropped = 0;
+    uint64_t k, total = 0, faults = 0;
     for (k = 1; k < 90; k++) {
         crew_desc d = variant(k, 3, v);
         int fault = -1, ok;
@@ -414,7 +414,6 @@ START_TEST(letters_twice) {
             saddle_stats_t t;
             saddle_stats(c.k.worker[r].x, &t);
             faults += t.faults;
-            dropped += t.traffic.dropped;
             if (t.faults > 1 || t.neighbours != weft_graph_degree(&c.k.graph, r))
                 ok = crew_fail(&c, "faults, or links that are gone");
         }
@@ -441,7 +440,7 @@ START_TEST(one_end_first) {
         plan(&d, 0, turn, CREW_UNLINK, a, b);
         switch (turn / 8 % 3) {
         case 0: plan(&d, 1, turn + 3 + turn % 5, CREW_UNLINK, b, a); break; /* and never again, until hosts mend it */
-        case 1: plan(&d, 1, turn + 1 + turn % 7, CREW_LINK, a, b); break;  /* the hello tells the other end */
+        case 1: plan(&d, 1, turn + 1 + turn % 7, CREW_LINK, a, b); break;   /* the hello tells the other end */
         default:
             plan(&d, 1, turn + turn % 4, CREW_UNLINK, b, a);
             plan(&d, 2, turn + 6, CREW_LINK, a, b);
@@ -599,7 +598,8 @@ START_TEST(letters_of_other_steps) {
     if (ok) lock_pump(&c.k, 10);
     ck_assert_uint_eq(weft_sim_fired(&c.k.sim, fault), 1);
     saddle_stats(c.k.worker[0].x, &s);
-    ck_assert_uint_eq(s.faults, step[_i] == 9 ? 0 : 1); /* that may be one of a graph that changes, until it is step 4 */
+    ck_assert_uint_eq(s.faults,
+                      step[_i] == 9 ? 0 : 1); /* that may be one of a graph that changes, until it is step 4 */
     ok = ok && crew_run(&c, 8, 100000) && crew_check(&c);
     saddle_stats(c.k.worker[0].x, &s);
     if (ok && (s.faults != 1 || s.neighbours != 1)) ok = crew_fail(&c, "%u faults", (unsigned)s.faults);

@@ -90,7 +90,8 @@ START_TEST(descriptor) {
     const weft_codec none = weft_codec_make((weft_codec_kind)8, 0, 0, 0);
     uint32_t group[1] = {1};
     uint16_t halves[8];
-    weft_tensor narrow = {halves, 8, WEFT_BF16}, twice[2] = {{memory_of_x, 8, WEFT_F32}, {memory_of_x + 4, 4, WEFT_F32}};
+    weft_tensor narrow = {halves, 8, WEFT_BF16},
+                twice[2] = {{memory_of_x, 8, WEFT_F32}, {memory_of_x + 4, 4, WEFT_F32}};
     weft_tensor huge = {memory_of_x, SIZE_MAX / 8, WEFT_F32};
     weft_graph broken;
     saddle *x;
@@ -407,9 +408,9 @@ START_TEST(every_verb_in_every_state) {
     static const struct {
         int state;
         const char *legal;
-    } table[8] = {{SADDLE_IDLE, "111-1111110"},     {SADDLE_WANTING, "111-1001100"}, {SADDLE_READY, "111-1001100"},
-                  {SADDLE_MODELS, "111-1001100"},   {SADDLE_GRADIENTS, "111-1001100"},
-                  {SADDLE_SPOILT, "111-1001100"},   {SADDLE_LEAVING, "010-1001100"}, {SADDLE_LEFT, "010-1000000"}};
+    } table[8] = {{SADDLE_IDLE, "111-1111110"},    {SADDLE_WANTING, "111-1001100"},   {SADDLE_READY, "111-1001100"},
+                  {SADDLE_MODELS, "111-1001100"},  {SADDLE_GRADIENTS, "111-1001100"}, {SADDLE_SPOILT, "111-1001100"},
+                  {SADDLE_LEAVING, "010-1001100"}, {SADDLE_LEFT, "010-1000000"}};
     const int state = table[_i % 8].state, v = _i / 8;
     lock_desc d = lock_default(3);
     weft_status s;
@@ -730,7 +731,7 @@ START_TEST(small_messages) {
 }
 END_TEST
 
-/* Tensors of no, one and 257 elements, of both types, beside each other, in all variants and orders; and none at all. */
+/* Tensors of no, one and 257 elements, of both types, beside each other, in all variants and orders; and no tensors. */
 START_TEST(odd_shapes) {
     static const size_t count[6] = {0, 1, 257, 0, 1, 257};
     static const weft_dtype type[6] = {WEFT_F64, WEFT_F64, WEFT_F32, WEFT_F32, WEFT_F32, WEFT_F64};
@@ -884,8 +885,8 @@ static void plain_step(const lock_desc *d, lock_worker *w, const weft_tensors *p
     }
 }
 
-/* Without neighbours it is SAM with momentum, bit for bit, written out plainly: local and quasi-global, Nesterov or not,
- * with decay, in every order. */
+/* Without neighbours it is SAM with momentum, bit for bit, written out plainly: local and quasi-global, Nesterov or
+ * not, with decay, in every order. */
 START_TEST(alone) {
     static const size_t count[6] = {0, 1, 257, 0, 1, 257};
     static const weft_dtype type[6] = {WEFT_F64, WEFT_F64, WEFT_F32, WEFT_F32, WEFT_F32, WEFT_F64};
@@ -1029,11 +1030,23 @@ static int make_other(lock_worker *w) {
 }
 
 START_TEST(settings_differ) {
-    static const char *const field[18] = {"order", "momentum", "rho", "beta", "mu", "nesterov", "weight_decay", "gamma",
-                                          "share", "mixing", "codec, feedback", "codec, feedback",
+    static const char *const field[18] = {"order",
+                                          "momentum",
+                                          "rho",
+                                          "beta",
+                                          "mu",
+                                          "nesterov",
+                                          "weight_decay",
+                                          "gamma",
+                                          "share",
+                                          "mixing",
+                                          "codec, feedback",
+                                          "codec, feedback",
                                           "gradient_codec, gradient_feedback, compress_self",
                                           "gradient_codec, gradient_feedback, compress_self",
-                                          "gradient_codec, gradient_feedback, compress_self", "piece_bytes", "variant",
+                                          "gradient_codec, gradient_feedback, compress_self",
+                                          "piece_bytes",
+                                          "variant",
                                           "hash of the initial parameters"};
     lock_desc d = lock_default(2);
     uint64_t expected[2] = {0, 0}, got[2] = {0, 0};

@@ -67,8 +67,7 @@ static void save(const lock *k, saved *s) {
         size_t again = 0;
         if (saddle_save(w->x, NULL, 0, &s->bytes[r]) != WEFT_OK) ck_abort_msg("save: length");
         s->blob[r] = (unsigned char *)malloc(s->bytes[r]);
-        if (saddle_save(w->x, s->blob[r], s->bytes[r], &again) != WEFT_OK || again != s->bytes[r])
-            ck_abort_msg("save");
+        if (saddle_save(w->x, s->blob[r], s->bytes[r], &again) != WEFT_OK || again != s->bytes[r]) ck_abort_msg("save");
         s->params[r] = cluster_tensors(k->desc.tensors, k->desc.count, k->desc.dtype);
         cluster_copy(&w->params, &s->params[r]);
     }
@@ -88,8 +87,7 @@ static void load(lock *k, const saved *s, uint64_t step) {
         lock_worker *w = &k->worker[r];
         if (!(saddle_state(w->x) & SADDLE_MAY_LOAD)) ck_abort_msg("may not be loaded");
         cluster_copy(&s->params[r], &w->params);
-        if (saddle_load(w->x, s->blob[r], s->bytes[r]) != WEFT_OK)
-            ck_abort_msg("load: %s", saddle_detail(w->x)->field);
+        if (saddle_load(w->x, s->blob[r], s->bytes[r]) != WEFT_OK) ck_abort_msg("load: %s", saddle_detail(w->x)->field);
         if (saddle_state(w->x) & SADDLE_MAY_LOAD) ck_abort_msg("may be loaded twice");
         w->step = step;
     }
@@ -198,14 +196,14 @@ static void untouched(const lock_worker *w, const unsigned char *before, size_t 
     unsigned char *now = (unsigned char *)malloc(bytes);
     saddle_desc e;
     saddle_effective(w->x, &e);
-    if (saddle_save(w->x, now, bytes, NULL) != WEFT_OK || memcmp(before, now, bytes) != 0 ||
-        e.learning_rate < 0.25 || e.learning_rate > 0.25 || !(saddle_state(w->x) & SADDLE_MAY_LOAD))
+    if (saddle_save(w->x, now, bytes, NULL) != WEFT_OK || memcmp(before, now, bytes) != 0 || e.learning_rate < 0.25 ||
+        e.learning_rate > 0.25 || !(saddle_state(w->x) & SADDLE_MAY_LOAD))
         ck_abort_msg("a refused blob leaves traces");
     free(now);
 }
 
-/* Every byte, with a wrong checksum and with a right one: an error that leaves a fresh object, or what is loaded is what
- * is saved. */
+/* Every byte, with a wrong checksum and with a right one: an error that leaves a fresh object, or what is loaded is
+ * what is saved. */
 START_TEST(every_byte) {
     static const unsigned char flip[3] = {1, 0x80, 0xFF};
     lock_desc d = rule(_i % 2 ? SADDLE_N : SADDLE_Q, 2, 1);
@@ -261,8 +259,17 @@ START_TEST(every_byte) {
 }
 END_TEST
 
-enum { BLOB_STEP, BLOB_STEPS, BLOB_EVALUATIONS, BLOB_EXCHANGES, BLOB_SKIPPED, BLOB_NONFINITE, BLOB_RATE,
-       BLOB_LAST_RATE, BLOB_FIELDS };
+enum {
+    BLOB_STEP,
+    BLOB_STEPS,
+    BLOB_EVALUATIONS,
+    BLOB_EXCHANGES,
+    BLOB_SKIPPED,
+    BLOB_NONFINITE,
+    BLOB_RATE,
+    BLOB_LAST_RATE,
+    BLOB_FIELDS
+};
 
 static uint64_t bits_of(double v) {
     return weft_double_bits(v);
@@ -274,12 +281,18 @@ START_TEST(impossible) {
         int field;
         double value;
         uint64_t number;
-    } table[13] = {{BLOB_STEP, 0, UINT64_MAX},        {BLOB_STEP, 0, UINT64_MAX / 4 + 1},
-                   {BLOB_STEP, 0, 3},                 {BLOB_STEPS, 0, 5},
-                   {BLOB_STEPS, 0, UINT64_MAX},       {BLOB_RATE, 0, 0},
-                   {BLOB_RATE, -1, 1},                {BLOB_RATE, (double)NAN, 1},
-                   {BLOB_RATE, (double)INFINITY, 1},  {BLOB_LAST_RATE, 0, 0},
-                   {BLOB_LAST_RATE, -1, 1},           {BLOB_LAST_RATE, (double)NAN, 1},
+    } table[13] = {{BLOB_STEP, 0, UINT64_MAX},
+                   {BLOB_STEP, 0, UINT64_MAX / 4 + 1},
+                   {BLOB_STEP, 0, 3},
+                   {BLOB_STEPS, 0, 5},
+                   {BLOB_STEPS, 0, UINT64_MAX},
+                   {BLOB_RATE, 0, 0},
+                   {BLOB_RATE, -1, 1},
+                   {BLOB_RATE, (double)NAN, 1},
+                   {BLOB_RATE, (double)INFINITY, 1},
+                   {BLOB_LAST_RATE, 0, 0},
+                   {BLOB_LAST_RATE, -1, 1},
+                   {BLOB_LAST_RATE, (double)NAN, 1},
                    {BLOB_LAST_RATE, (double)INFINITY, 1}};
     lock_desc d = rule(SADDLE_Q, 2, 1);
     unsigned char *at;
@@ -293,9 +306,9 @@ START_TEST(impossible) {
     ck_assert(lock_open(&one, &d));
     at = s.blob[0] + WEFT_BLOB_HEAD;
     if (_i < 13)
-        weft_put64(at + 8 * table[_i].field,
-                   table[_i].field == BLOB_RATE || table[_i].field == BLOB_LAST_RATE ? bits_of(table[_i].value)
-                                                                                     : table[_i].number);
+        weft_put64(at + 8 * table[_i].field, table[_i].field == BLOB_RATE || table[_i].field == BLOB_LAST_RATE
+                                                 ? bits_of(table[_i].value)
+                                                 : table[_i].number);
     else if (_i == 13) /* of an f64 tensor */
         weft_put64(at + 8 * BLOB_FIELDS, bits_of((double)INFINITY));
     else if (_i == 14) /* of an f32 one */
