@@ -119,7 +119,7 @@
  * weights are of who takes part, each step anew: neighbours tell each other how many they have. So averaging is
  * symmetric and doubly stochastic in every step, and the mean of all workers stays where it is, but for what a lost
  * worker takes with it. A worker that comes again (or late) agrees with each neighbour on the step from which on they
- * exchange (saddle_peer_up on both ends); one that has fallen behind takes over the number of the step. */
+ * exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of the step. */
 
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY /* defined only while this file includes itself: see its end */
 
@@ -2014,8 +2014,8 @@ SADDLE_API weft_status saddle_wait(saddle *x, saddle_want *want);
 /* A whole step, gradients by callback: WEFT_OK, WEFT_AGAIN (call again), or an error. The callback calls no verb. */
 SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void *ctx);
 
-/* Moves messages, while a gradient is computed or between steps. WEFT_WANT_GRADIENT: one is still wanted; WEFT_AGAIN: a
- * step or a good-bye is in progress; WEFT_OK: nothing is. */
+/* Moves messages, while a gradient is computed or between steps. WEFT_WANT_GRADIENT: one is wanted, still or now
+ * (saddle_next tells which); WEFT_AGAIN: a step or a good-bye is in progress; WEFT_OK: nothing is. */
 SADDLE_API weft_status saddle_poll(saddle *x);
 
 /* Of the steps from now on. */
@@ -5910,10 +5910,8 @@ typedef struct saddle_edge {
     /* what comes */
     uint32_t heard;
     saddle_news news[SADDLE_NEWS];
-    int here;            /* the piece is in */
-    size_t piece_bytes;  /* its length */
-    saddle_cursor stale; /* of a step that is over: nobody wants it */
-    int draining;
+    int here;           /* the piece is in */
+    size_t piece_bytes; /* its length */
     unsigned char *piece;
     unsigned char *store; /* a coded message: the neighbour's model, then the gradient for it */
     size_t *length;       /* of its pieces */
@@ -5938,14 +5936,13 @@ struct saddle {
     weft_links net;
     saddle_desc desc; /* effective */
     /* the step */
-    int primed;         /* mixed holds that of the last step */
-    int published;      /* this worker's model of the step under way goes, or has gone, out */
-    int weighed, coded; /* the weights are known; the piece is coded and sent */
-    int short_;         /* a neighbour was lost after the weights were known */
-    int climbed, swapped;
-    unsigned char *at;      /* the buffer to differentiate at; NULL: the parameters */
-    unsigned char *sending; /* what is sent: a buffer, or NULL: the parameters */
-    unsigned char *whole;   /* a piece of a public copy that goes */
+    int published;              /* this worker's model of the step under way goes, or has gone, out */
+    int weighed, coded;         /* the weights are known; the piece is coded and sent */
+    int short_;                 /* a neighbour was lost after the weights were known */
+    int climbed, swapped, told; /* told: the host has been given what is wanted */
+    unsigned char *at;          /* the buffer to differentiate at; NULL: the parameters */
+    unsigned char *sending;     /* what is sent: a buffer, or NULL: the parameters */
+    unsigned char *whole;       /* a piece of a public copy that goes */
     size_t out_bytes, whole_bytes, store_bytes;
     double own_weight;
     weft_codec_scale scale;
@@ -6163,10 +6160,8 @@ WEFT_FN uint64_t saddle_unsent(const saddle *x) {
     return x->step + 1 + (x->published != 0);
 }
 
-/* Both ends know from which step on they exchange. A worker that has sent nothing yet may still take over the number of
- * a later step. */
-WEFT_FN void saddle_agree(saddle *x, saddle_edge *e, uint64_t from) {
-    if (x->state == SADDLE_OPENING && from > x->step + 1) x->step = from - 1;
+/* Both ends know from which step on they exchange. */
+WEFT_FN void saddle_agree(saddle_edge *e, uint64_t from) {
     e->from = from;
     e->agreed = e->first = 1;
     e->pending = 0;
@@ -6266,12 +6261,13 @@ WEFT_FN void saddle_on_down(void *self, uint32_t slot, int left) {
     saddle *x = (saddle *)self;
     saddle_edge *e = &x->edge[slot];
     (void)left;
-    if (e->in) {
+    if (e->in && (x->sends_gradients || x->state == SADDLE_MODELS)) { /* later nothing more is expected of it */
         x->stats.skipped++;
         x->short_ |= x->weighed;
+        e->in = 0;
     }
     e->agreed = e->pending = e->propose_due = e->accept_due = e->first = e->said = 0;
-    e->out = e->in = e->letter_due = e->here = e->draining = 0;
+    e->out = e->letter_due = e->here = 0;
     e->heard = 0;
 }
 
@@ -6287,20 +6283,22 @@ WEFT_FN weft_status saddle_on_letter(void *self, uint32_t slot, const weft_heade
     if (h->payload != (h->step == SADDLE_ROUND ? SADDLE_ROUND_BYTES : 8))
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter.payload"), SADDLE_ROUND_BYTES, h->payload);
     step = weft_get64(payload);
-    if (step == 0 || step > UINT64_MAX / 2)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 2, step);
+    if (step == 0 || step > UINT64_MAX / 8) /* what is taken over can be saved, and goes on for long */
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 8, step);
     switch (h->step) {
     case SADDLE_PROPOSE:
         if (lower || e->agreed) break;
-        saddle_agree(x, e, step > saddle_unsent(x) ? step : saddle_unsent(x));
+        saddle_agree(e, step > saddle_unsent(x) ? step : saddle_unsent(x));
         e->accept_due = 1;
         return WEFT_OK;
     case SADDLE_ACCEPT:
         if (!lower || !e->pending || e->propose_due || step < e->from) break;
-        saddle_agree(x, e, step);
+        saddle_agree(e, step);
         return WEFT_OK;
     default:
-        if (!e->agreed || step < e->from || e->heard == SADDLE_NEWS || (e->heard && step <= e->news[0].step)) break;
+        if (!e->agreed || step < e->from || step <= x->step || e->heard == SADDLE_NEWS ||
+            (e->heard && step <= e->news[0].step))
+            break;
         n->step = step;
         n->degree = weft_get32(payload + 8);
         n->whole = (int)(weft_get32(payload + 12) & 1u);
@@ -6346,31 +6344,12 @@ WEFT_FN int saddle_fetch(saddle *x, uint32_t k, int model, const saddle_cursor *
     return 1;
 }
 
-/* Models of steps that this worker has passed without the neighbour. */
-WEFT_FN void saddle_drain(saddle *x, uint32_t k) {
-    saddle_edge *e = &x->edge[k];
-    while (e->heard && e->news[0].step <= x->step) {
-        if (!e->draining) {
-            memset(&e->stale, 0, sizeof e->stale);
-            if (!saddle_next_piece(x, 1, &e->stale)) {
-                saddle_forget_news(e);
-                continue;
-            }
-            e->draining = 1;
-        }
-        if (!saddle_fetch(x, k, 1, &e->stale)) return;
-        if (saddle_next_piece(x, 1, &e->stale)) continue;
-        e->draining = 0;
-        saddle_forget_news(e);
-        x->net.moved = 1;
-    }
-}
-
 /* ---- Gradients ---- */
 
 WEFT_FN void saddle_ask(saddle *x, uint32_t slot, int climbed, unsigned char *at) {
     size_t i;
     x->slot = slot;
+    x->told = 0;
     x->climbed = climbed;
     x->at = at;
     if (x->desc.in_place && at) {
@@ -6387,7 +6366,8 @@ WEFT_FN void saddle_ask(saddle *x, uint32_t slot, int climbed, unsigned char *at
     saddle_phase(x, SADDLE_WANTING, WEFT_TEXT("a gradient is wanted"));
 }
 
-WEFT_FN void saddle_fill_want(const saddle *x, saddle_want *w) {
+WEFT_FN void saddle_fill_want(saddle *x, saddle_want *w) {
+    x->told = 1;
     w->at.tensor = x->at_list;
     w->into.tensor = x->into_list;
     w->at.count = w->into.count = x->desc.params.count;
@@ -6457,9 +6437,9 @@ WEFT_FN void saddle_commit(saddle *x) {
     x->published = 0;
     x->last_rate = x->rate;
     x->stats.steps++;
-    for (k = 0; k < x->net.count; k++) x->edge[k].in = 0;
     x->net.round = x->step;
     weft_link_trace(&x->net, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, x->step, (uint64_t)x->degree + 1);
+    for (k = 0; k < x->net.count; k++) x->edge[k].in = 0;
     saddle_phase(x, SADDLE_IDLE, WEFT_TEXT("between steps"));
 }
 
@@ -6560,8 +6540,13 @@ WEFT_FN int saddle_all_sent(saddle *x) {
 }
 
 WEFT_FN void saddle_begin_models(saddle *x) {
-    const uint64_t s = x->step + 1;
+    uint64_t s = UINT64_MAX;
     uint32_t k;
+    for (k = 0; k < x->net.count; k++)
+        if (x->edge[k].agreed && x->edge[k].from < s) s = x->edge[k].from;
+    /* all who are there wait for it in a later step: it takes over the number */
+    if (s < UINT64_MAX && s > x->step + 1) x->step = s - 1;
+    s = x->step + 1;
     x->degree = 0;
     x->published = 1;
     x->weighed = x->coded = x->short_ = 0;
@@ -6571,10 +6556,9 @@ WEFT_FN void saddle_begin_models(saddle *x) {
         e->made = e->here = 0;
         e->out = e->in = e->letter_due =
             l->state == WEFT_LINK_UP && !l->failing && e->agreed && e->from <= s &&
-            !(e->heard && e->news[0].step > s) && /* it has taken over the number of a later step */
             (!x->desc.active || x->desc.active(x->desc.active_ctx, s, x->me, x->neighbour[k]));
         if (!e->out) continue;
-        e->whole = e->first && e->from > 1 && saddle_has_copies(&x->desc);
+        e->whole = e->first && s > 1 && saddle_has_copies(&x->desc);
         e->stored = 0;
         x->degree++;
     }
@@ -6592,11 +6576,9 @@ WEFT_FN int saddle_weigh(saddle *x) {
     for (k = 0; k < x->net.count; k++) {
         saddle_edge *e = &x->edge[k];
         if (!e->in) continue;
-        if (!e->heard || e->news[0].step <= x->step) return 0;
-        if (e->news[0].step == x->step + 1) continue;
-        e->in = 0;
-        e->first = 1; /* it has no use for what goes out now */
-        x->stats.skipped++;
+        if (!e->heard) return 0;
+        if (e->news[0].step != x->step + 1)
+            weft_link_fault(&x->net, k, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), x->step + 1, e->news[0].step);
     }
     for (k = 0; k < x->net.count; k++) {
         saddle_edge *e = &x->edge[k];
@@ -6708,7 +6690,7 @@ WEFT_FN void saddle_combine(saddle *x, uint32_t partners) {
         return;
     }
     if (d->order == SADDLE_CTA) {
-        if (!x->primed) {
+        if (!x->stats.steps) { /* there is no last step whose model mixed holds */
             saddle_copy(x, NULL, x->mixed);
             x->last_rate = x->rate;
         }
@@ -6717,7 +6699,6 @@ WEFT_FN void saddle_combine(saddle *x, uint32_t partners) {
             saddle_sum(x, d->mu, x->momentum, (1 - d->mu) / x->last_rate, x->gradient, x->momentum);
         }
         saddle_copy(x, x->near_, x->mixed);
-        x->primed = 1;
     }
     saddle_ask(x, SADDLE_OWN, 0, d->order == SADDLE_CTA ? x->mixed : NULL);
 }
@@ -6878,7 +6859,6 @@ WEFT_FN void saddle_pump(saddle *x) {
         x->net.moved = 0;
         for (k = 0; k < x->net.count; k++) {
             weft_link_pump(&x->net, k);
-            saddle_drain(x, k);
             saddle_post(x, k);
         }
         if (x->state == SADDLE_OPENING && !saddle_unsettled(x)) saddle_first(x);
@@ -7324,7 +7304,7 @@ SADDLE_API weft_status saddle_next(saddle *x, saddle_want *want) {
             saddle_first(x);
         else
             saddle_open(x);
-    } else if (x->state == SADDLE_WANTING) {
+    } else if (x->state == SADDLE_WANTING && x->told) {
         if ((s = saddle_given(x)) != WEFT_OK) return saddle_exit(x, s);
     }
     s = saddle_drive(x);
@@ -7353,20 +7333,21 @@ SADDLE_API weft_status saddle_wait(saddle *x, saddle_want *want) {
 SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void *ctx) {
     saddle_want want;
     weft_status s;
-    int again = x && x->magic == SADDLE_MAGIC && !x->busy && x->state == SADDLE_WANTING; /* it failed before */
     if (!gradient) {
         s = saddle_enter(x, SADDLE_ANY_LIVE);
         return s != WEFT_OK
                    ? s
                    : saddle_exit(x, saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("gradient"), 1, 0));
     }
-    if (again) saddle_fill_want(x, &want);
-    for (;;) {
-        s = again ? WEFT_WANT_GRADIENT : saddle_next(x, &want);
-        if (s != WEFT_WANT_GRADIENT) return s;
-        if ((s = gradient(ctx, &want)) < 0) return s;
-        again = 0;
+    /* one that failed is asked for again */
+    if (x && x->magic == SADDLE_MAGIC && !x->busy && x->state == SADDLE_WANTING) x->told = 0;
+    while ((s = saddle_next(x, &want)) == WEFT_WANT_GRADIENT) {
+        x->busy = 1;
+        s = gradient(ctx, &want);
+        x->busy = 0;
+        if (s < 0) break;
     }
+    return s;
 }
 
 SADDLE_API weft_status saddle_set_learning_rate(saddle *x, double learning_rate) {
@@ -7383,6 +7364,7 @@ SADDLE_API weft_status saddle_leave(saddle *x) {
     weft_status s = saddle_enter(x, SADDLE_BIT(SADDLE_IDLE));
     if (s != WEFT_OK) return s;
     x->timing = 0;
+    if (!x->opened) saddle_open(x); /* there may be neighbours who wait for it */
     saddle_phase(x, SADDLE_LEAVING, WEFT_TEXT("saying good-bye"));
     return saddle_exit(x, saddle_drive(x));
 }
@@ -7433,7 +7415,6 @@ WEFT_FN void saddle_begin_afresh(saddle *x) {
 
 /* All of it in order: measured, written and read by the same lines. */
 WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
-    uint64_t primed = x->primed != 0;
     uint32_t i;
     size_t t;
     weft_blob_u64(b, &x->step);
@@ -7442,10 +7423,8 @@ WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
     weft_blob_u64(b, &x->stats.exchanges);
     weft_blob_u64(b, &x->stats.skipped);
     weft_blob_u64(b, &x->stats.nonfinite);
-    weft_blob_u64(b, &primed);
     weft_blob_double(b, &x->rate);
     weft_blob_double(b, &x->last_rate);
-    x->primed = primed != 0;
     for (i = 0; i < x->net.count + 4; i++) {
         unsigned char *buffer = saddle_lasting(x, i);
         for (t = 0; buffer && t < x->desc.params.count; t++) {
@@ -7476,7 +7455,6 @@ WEFT_FN int saddle_blob_sane(saddle *x) {
     uint32_t i;
     if (x->step > UINT64_MAX / 4 || x->stats.steps > x->step || !(x->rate > 0) || !weft_is_finite(x->rate)) return 0;
     if (x->step && (!(x->last_rate > 0) || !weft_is_finite(x->last_rate))) return 0;
-    if (x->primed && x->desc.order != SADDLE_CTA) return 0;
     for (i = 0; i < x->net.count + 4; i++)
         if (saddle_lasting(x, i)) bad += saddle_nonfinite(x, saddle_lasting(x, i));
     return !bad;
@@ -7525,7 +7503,6 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
         return saddle_exit(x, WEFT_OK);
     }
     x->step = 0;
-    x->primed = 0;
     x->rate = rate;
     x->last_rate = 0;
     memset(&x->stats, 0, sizeof x->stats);
@@ -7595,6 +7572,7 @@ SADDLE_API const void *saddle_buffer(const saddle *x, saddle_buffer_kind kind, u
 
 SADDLE_API void saddle_close(saddle *x) {
     if (!x || x->magic != SADDLE_MAGIC || x->busy) return;
+    x->busy = 1;
     weft_links_close(&x->net);
     if (x->swapped) saddle_swap(x, x->at);
     x->state = SADDLE_CLOSED;
