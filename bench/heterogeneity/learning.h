@@ -106,7 +106,7 @@ static inline double learner_gap(learner *l, const tensor_list *at, const uint32
 
 /* The largest eigenvalue of that loss's Hessian, by power iteration; products with the Hessian are central differences
  * of gradients along a direction of length 1. The loss has kinks where a ReLU turns, which some images are near enough
- * to: so the iteration does not settle on a number but goes round one (by 0.3 % where that is 15, by 2 % where it is 5;
+ * to: so the iteration does not settle on a number but goes round one (by 0.4 % where that is 15, by 5 % where it is 5;
  * the same in doubles). Hence a mean of the last ones. */
 static inline double learner_eigenvalue(learner *l, const tensor_list *at, const uint32_t *index, size_t n, double h,
                                         uint64_t seed) {

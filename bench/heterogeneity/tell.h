@@ -144,7 +144,11 @@ static inline void tell_accuracies(study *s) {
                 table_cell(t, "%d to %d", least, most);
         }
     report_say(&s->out, "## Accuracy of the mean model\n\n%% of the test images; mean and standard deviation over "
-                        "seeds.\n\n");
+                        "seeds. An agent has more than one image in a hundred of so many classes:");
+    for (int a = 0; a < s->alphas; a++)
+        report_say(&s->out, "%s alpha %g: %.1f", a ? "," : "", s->alpha[a],
+                   SPREAD(s, s->alpha[a], DPSGD, CODING_NONE, classes).mean);
+    report_say(&s->out, ".\n\n");
     table_print(t, &s->out);
 }
 
@@ -190,17 +194,25 @@ static inline spread spread_less(const study *s, double alpha, rule a, rule b, c
     return spread_of(v, s->seeds);
 }
 
-static inline spread spread_drop(const study *s, double alpha, rule m, coding c) {
+/* Seed by seed, the mean over alphas from .. upto - 1. */
+static inline spread spread_drop(const study *s, int from, int upto, rule m, coding c) {
     double v[TELL_SEEDS];
-    for (uint64_t i = 0; i < s->seeds; i++) v[i] = study_drop(s, alpha, m, c, i + 1);
+    for (uint64_t i = 0; i < s->seeds; i++) {
+        v[i] = 0;
+        for (int a = from; a < upto; a++) v[i] += study_drop(s, s->alpha[a], m, c, i + 1) / (upto - from);
+    }
     return spread_of(v, s->seeds);
 }
 
 /* How much less a coding costs `climbing` than it costs its base. */
-static inline spread spread_robust(const study *s, double alpha, rule climbing, rule base, coding c) {
+static inline spread spread_robust(const study *s, int from, int upto, rule climbing, rule base, coding c) {
     double v[TELL_SEEDS];
-    for (uint64_t i = 0; i < s->seeds; i++)
-        v[i] = study_drop(s, alpha, base, c, i + 1) - study_drop(s, alpha, climbing, c, i + 1);
+    for (uint64_t i = 0; i < s->seeds; i++) {
+        v[i] = 0;
+        for (int a = from; a < upto; a++)
+            v[i] += (study_drop(s, s->alpha[a], base, c, i + 1) - study_drop(s, s->alpha[a], climbing, c, i + 1)) /
+                    (upto - from);
+    }
     return spread_of(v, s->seeds);
 }
 
@@ -229,9 +241,12 @@ static inline void gate(study *s, table *t, const char *what, const char *wanted
 static inline void tell_gates(study *s) {
     const double alpha = 0.01;
     double ratio[TELL_SEEDS];
-    table *t = table_new("what|wanted|>here|met");
+    table *t;
     spread v;
-    int sent = 1;
+    int sent = 1, at = 0;
+    while (at < s->alphas && fabs(s->alpha[at] - alpha) > 1e-12) at++;
+    if (at == s->alphas) return; /* it is not asked for */
+    t = table_new("what|wanted|>here|met");
     report_say(&s->out,
                "## What was to be seen\n\nAlpha %g. Points of accuracy, paired over seeds: mean and its "
                "standard error.\n\n",
@@ -248,7 +263,7 @@ static inline void tell_gates(study *s) {
     for (int m = 0; m < RULES; m++) {
         char what[80];
         snprintf(what, sizeof what, "what 8 bits cost %s", rule_name[m]);
-        v = spread_drop(s, alpha, (rule)m, CODING_Q8);
+        v = spread_drop(s, at, at + 1, (rule)m, CODING_Q8);
         gate(s, t, what, "at most 1", v, v.mean <= 1);
     }
     for (size_t i = 0; i < s->g.count; i++) {
@@ -296,19 +311,23 @@ static inline void tell_claims(study *s) {
         }
     table_print(t, &s->out);
     report_say(&s->out, "Does SADDLe lose less under compression than its base? Points that a codec costs each rule; "
-                        "and how much less it costs with the climb.\n\n");
+                        "and how much less it costs with the climb. *mean*: over the alphas, seed by seed.\n\n");
     t = table_new("rules|codec|>alpha|>costs the base|>costs SADDLe|>less|loses less");
     for (int k = 0; k < 2; k++)
         for (int c = 1; c < CODINGS; c++)
-            for (int a = 0; a < s->alphas; a++) {
-                const spread v = spread_robust(s, s->alpha[a], climbing[k], base[k], (coding)c);
-                if (!v.n || !study_wants(s, s->alpha[a], (coding)c)) continue;
+            for (int a = 0; a < s->alphas + (s->alphas > 1); a++) {
+                const int from = a < s->alphas ? a : 0, upto = a < s->alphas ? a + 1 : s->alphas;
+                const spread v = spread_robust(s, from, upto, climbing[k], base[k], (coding)c);
+                if (!v.n || !study_wants(s, s->alpha[from], (coding)c)) continue;
                 table_row(t);
                 table_cell(t, "%s, %s", rule_name[base[k]], rule_name[climbing[k]]);
                 table_cell(t, "%s", coding_name[c]);
-                table_cell(t, "%g", s->alpha[a]);
-                cell_error(t, spread_drop(s, s->alpha[a], base[k], (coding)c));
-                cell_error(t, spread_drop(s, s->alpha[a], climbing[k], (coding)c));
+                if (a < s->alphas)
+                    table_cell(t, "%g", s->alpha[a]);
+                else
+                    table_cell(t, "mean");
+                cell_error(t, spread_drop(s, from, upto, base[k], (coding)c));
+                cell_error(t, spread_drop(s, from, upto, climbing[k], (coding)c));
                 cell_error(t, v);
                 table_cell(t, "%s", sure(v));
             }
@@ -329,9 +348,10 @@ static inline plot_panel picture_panel(const study *s, picture *p, coding c) {
     size_t count = RULES;
     for (int m = 0; m < RULES; m++) {
         size_t n = 0;
-        for (int a = s->alphas - 1; a >= 0; a--) {
+        for (int a = 0; a < s->alphas; a++) {
             const spread v = SPREAD(s, s->alpha[a], (rule)m, c, accuracy);
-            const double at = -log10(s->alpha[a]) + 0.02 * (m - 2.5), bar = isfinite(v.deviation) ? v.deviation : 0;
+            const double at = -log10(s->alpha[a]) + 0.02 * (m - RULES + 1),
+                         bar = isfinite(v.deviation) ? v.deviation : 0;
             if (!v.n || v.diverged) continue;
             p->x[m][n] = p->bar_x[m][n][0] = p->bar_x[m][n][1] = at;
             p->y[m][n] = v.mean;
@@ -410,18 +430,25 @@ static inline void tell_head(study *s) {
         "error feedback.\n\n",
         s->gamma > 0 ? s->gamma : tuned_gamma[CODING_Q8], s->gamma > 0 ? s->gamma : tuned_gamma[CODING_TOP8],
         s->gamma > 0 ? s->gamma : tuned_gamma[CODING_TOP30]);
-    report_say(
-        &s->out,
-        "*local accuracy*: mean of the agents' own models. *largest eigenvalue*: of the Hessian of the training "
-        "loss over all agents' images, at the mean model\n(power iteration). *SAM gap*: f(x + rho g / |g|) - f(x) "
-        "of that loss. *consensus*: mean squared distance of models from their mean. *bytes a step*: of models\n"
-        "and gradients, that an agent sends, all neighbours together. *gradients*: that it computes a step. "
-        "*seconds*: of processor time, a run of all agents, with measuring.\n*diverged*: not finite, or models "
-        "farther apart than %g.\n\n",
-        APART);
+    report_say(&s->out,
+               "*local accuracy*: mean of the agents' own models. *largest eigenvalue*: of the Hessian of the training "
+               "loss over all agents' images, at the mean model\n(power iteration with central differences: %d "
+               "iterations, mean of the last %d). *SAM gap*: f(x + rho g / |g|) - f(x) "
+               "of that loss. *consensus*: mean squared distance of models from their mean. *bytes a step*: of models\n"
+               "and gradients, that an agent sends, all neighbours together. *gradients*: that it computes a step. "
+               "*seconds*: of processor time, a run of all agents, with measuring.\n*diverged*: not finite, or models "
+               "farther apart than %g.\n\n",
+               POWER_ALL, POWER_LAST, APART);
 }
 
+static inline int tell_order(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+/* From alike to one-sided. */
 static inline void tell(study *s, const char *rows_at) {
+    qsort(s->alpha, (size_t)s->alphas, sizeof *s->alpha, tell_order);
     tell_head(s);
     tell_accuracies(s);
     tell_gates(s);
