@@ -322,7 +322,8 @@ static inline void crew_heal(crew *c) {
     for (i = 0; i < c->k.size; i++)
         for (j = 0; j < c->k.size; j++)
             if (i != j && crew_there(c, i) && c->k.worker[j].gone &&
-                saddle_link(c->k.worker[i].x, j) == WEFT_LINK_OPENING)
+                (saddle_link(c->k.worker[i].x, j) == WEFT_LINK_OPENING ||
+                 saddle_link(c->k.worker[i].x, j) == WEFT_LINK_UP)) /* it had given up, and said no good-bye */
                 saddle_peer_lost(c->k.worker[i].x, j);
     for (i = 0; i < c->k.size; i++)
         for (j = 0; j < c->k.size; j++)
