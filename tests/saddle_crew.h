@@ -328,7 +328,7 @@ static inline void crew_heal(crew *c) {
     for (i = 0; i < c->k.size; i++)
         for (j = 0; j < c->k.size; j++)
             if (i != j && crew_there(c, i) && crew_there(c, j) && !c->leaving[i] && !c->cut[i][j] &&
-                (!c->leaving[j] || saddle_link(c->k.worker[j].x, i) == WEFT_LINK_OPENING) && c->k.worker[i].x->opened &&
+                (!c->leaving[j] || !crew_down(c, j, i)) && c->k.worker[i].x->opened &&
                 weft_graph_has_edge(&c->k.graph, i, j) && crew_down(c, i, j))
                 saddle_peer_up(c->k.worker[i].x, j);
 }
