@@ -322,12 +322,13 @@ static inline void crew_heal(crew *c) {
     for (i = 0; i < c->k.size; i++)
         for (j = 0; j < c->k.size; j++)
             if (i != j && crew_there(c, i) && c->k.worker[j].gone &&
-                saddle_link(c->k.worker[i].x, j) == WEFT_LINK_OPENING)
+                (saddle_link(c->k.worker[i].x, j) == WEFT_LINK_OPENING ||
+                 saddle_link(c->k.worker[i].x, j) == WEFT_LINK_UP)) /* it had given up, and said no good-bye */
                 saddle_peer_lost(c->k.worker[i].x, j);
     for (i = 0; i < c->k.size; i++)
         for (j = 0; j < c->k.size; j++)
             if (i != j && crew_there(c, i) && crew_there(c, j) && !c->leaving[i] && !c->cut[i][j] &&
-                (!c->leaving[j] || saddle_link(c->k.worker[j].x, i) == WEFT_LINK_OPENING) && c->k.worker[i].x->opened &&
+                (!c->leaving[j] || !crew_down(c, j, i)) && c->k.worker[i].x->opened &&
                 weft_graph_has_edge(&c->k.graph, i, j) && crew_down(c, i, j))
                 saddle_peer_up(c->k.worker[i].x, j);
 }
