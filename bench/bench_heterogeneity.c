@@ -36,7 +36,7 @@ static void usage(void) {
          "  --topology NAME    ring, torus (ring)\n"
          "  --agents N         (10; 5 to 40)\n"
          "  --alphas LIST      of Dirichlet's distribution (0.01,0.1,0.001: run in this order)\n"
-         "  --codecs LIST      of none, q8, top8, top30 (all of them; top30 at alpha 0.01 only)\n"
+         "  --codecs LIST      of q8, top8, top30 beside none (all of them; top30 at alpha 0.01 only)\n"
          "  --gamma G          averaging rate, for all codecs; without it: what was found best for each\n"
          "  --rho R            radius of the climb (0.1)\n"
          "  --seeds N          (5; 1 to 20)\n"
