@@ -98,7 +98,7 @@
  * ---- On the wire ----
  *
  * A step sends each neighbour the model as the codec has it (weft_codec_bytes, piece by piece), with cross-gradients
- * twice as much, and a control message of 40 bytes. A link that is new in the middle of a run gets a whole public copy
+ * twice as much, and a control message of 36 bytes. A link that is new in the middle of a run gets a whole public copy
  * with its first message (SADDLE_DIFFERENCE).
  *
  * ---- With your trainer ----
@@ -491,28 +491,17 @@ WEFT_FN WEFT_NOINLINE uint64_t saddle_sum(const saddle *x, double a, unsigned ch
     return bad;
 }
 
+/* What has no weight is not read. */
 WEFT_FN void saddle_scale(const saddle *x, double a, unsigned char *p, unsigned char *out) {
-    size_t i;
-    for (i = 0; i < x->desc.params.count; i++) {
-        const weft_tensor *t = &x->desc.params.tensor[i];
-        weft_run_scale(x->kernels, x->desc.pool, t->dtype, t->count, a, saddle_at(x, p, i), saddle_at(x, out, i));
-    }
+    saddle_sum(x, a, p, 0.0, p, out);
 }
 
 WEFT_FN void saddle_copy(const saddle *x, unsigned char *from, unsigned char *to) {
-    size_t i;
-    for (i = 0; i < x->desc.params.count; i++) {
-        const weft_tensor *t = &x->desc.params.tensor[i];
-        weft_run_copy(x->kernels, x->desc.pool, t->dtype, t->count, saddle_at(x, from, i), saddle_at(x, to, i));
-    }
+    saddle_scale(x, 1.0, from, to);
 }
 
 WEFT_FN void saddle_zero(const saddle *x, unsigned char *p) {
-    size_t i;
-    for (i = 0; i < x->desc.params.count; i++) {
-        const weft_tensor *t = &x->desc.params.tensor[i];
-        if (t->count) memset(saddle_at(x, p, i), 0, t->count * weft_dtype_bytes(t->dtype));
-    }
+    saddle_scale(x, 0.0, p, p);
 }
 
 WEFT_FN uint64_t saddle_nonfinite(const saddle *x, unsigned char *p) {
