@@ -92,7 +92,7 @@
  * ---- Extra memory ----
  *
  * In units of the model (d numbers), k neighbours: 2 (x + eps, and the gradient, later the sum of what comes), 1 for
- * momentum, 1 for feedback; CTA and CWA 1 more; cross-gradients 1 more and k coded messages; SADDLE_DIFFERENCE k more,
+ * momentum, 1 for feedback; CTA and CWA 1 more; compress_self 1 more; cross-gradients 1 more and k coded messages; SADDLE_DIFFERENCE k more,
  * with cross-gradients that are coded k more for their error memories. Pieces: k + 1 of piece_bytes (k + 2 with
  * SADDLE_DIFFERENCE). saddle_memory names every buffer.
  *
@@ -115,11 +115,15 @@
  * ---- What is guaranteed when things fail ----
  *
  * Steps are in lock-step with the neighbours: a slow one holds you up (timeout_ns says so once and polling may go on).
- * A neighbour that is lost, or says nonsense, is no error: this step and all later ones go on without it. Metropolis
- * weights are of who takes part, each step anew: neighbours tell each other how many they have. So averaging is
- * symmetric and doubly stochastic in every step, and the mean of all workers stays where it is, but for what a lost
- * worker takes with it. A worker that comes again (or late) agrees with each neighbour on the step from which on they
- * exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of the step. */
+ * A neighbour that is lost, or says nonsense, is no error: this step and all later ones go on without it. (Numbers that
+ * are finite are not nonsense: a neighbour that sends 1e38 can spoil the result.) Metropolis weights are of who takes
+ * part, each step anew: neighbours tell each other how many they have. So averaging is symmetric and doubly stochastic,
+ * and the mean of all workers goes where their steps take it, in every step but those in which a link fails: there one
+ * end may have averaged and the other not. A worker that comes again (or late) agrees with each neighbour on the step
+ * from which on they exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of the
+ * step. What error memories hold is kept for whoever comes next. A worker whose result is not finite says so, tells its
+ * neighbours that it is out, and can only be closed. Where own weights leave a worker none for itself, and all
+ * neighbours are lost in the middle of a step, that step has no gradient. */
 
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY /* defined only while this file includes itself: see its end */
 
@@ -2018,7 +2022,7 @@ SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void 
  * (saddle_next tells which); WEFT_AGAIN: a step or a good-bye is in progress; WEFT_OK: nothing is. */
 SADDLE_API weft_status saddle_poll(saddle *x);
 
-/* Of the steps from now on. */
+/* Of the steps from now on; above 0, since quasi-global momentum divides by it. */
 SADDLE_API weft_status saddle_set_learning_rate(saddle *x, double learning_rate);
 
 /* Says good-bye after the last step: the others go on without this worker. Poll until WEFT_OK, then close. */
@@ -3884,6 +3888,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
  * neighbour sent before it went may still be there to be read: `failing` waits for one more look. */
 WEFT_FN void weft_link_error(weft_links *n, uint32_t slot, weft_status s, int reading) {
     n->moved = 1;
+    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over already */
     if (s != WEFT_ERR_PEER_LOST)
         weft_link_fault(n, slot, WEFT_ERR_TRANSPORT, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
     else if (reading)
@@ -4023,10 +4028,19 @@ WEFT_FN void weft_link_take_hello(weft_links *n, uint32_t slot, const weft_heade
     }
     l->theirs = h->epoch;
     s = n->owner.up(n->owner.self, slot, h, payload, &why);
+    if (s == WEFT_ERR_PROTOCOL) {
+        weft_link_fault(n, slot, s, why.field, why.expected, why.got);
+        return;
+    }
     if (s < 0) {
+        const int unanswered = l->answered != h->epoch;
         n->refused = weft_link_say(n, &n->fault, s, l->rank, why.field, why.expected, why.got);
         weft_link_down(n, slot, 0);
         l->bye_due = 1;
+        if (unanswered) { /* so that the other end sees as well what differs */
+            l->theirs = h->epoch;
+            l->hello_due = 1;
+        }
         return;
     }
     l->state = WEFT_LINK_UP;
@@ -4051,9 +4065,9 @@ WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         return 1;
     }
-    if (h->kind == WEFT_LINK_BYE) {
-        if (n->owner.busy(n->owner.self, slot)) return 0;
-        weft_link_down(n, slot, 1);
+    if (h->kind == WEFT_LINK_BYE) { /* with `bytes`: from a link that was given up, and nothing more comes */
+        if (!h->bytes && n->owner.busy(n->owner.self, slot)) return 0;
+        weft_link_down(n, slot, !h->bytes);
         return 0;
     }
     l->in = WEFT_IN_NONE;
@@ -4139,6 +4153,7 @@ WEFT_FN void weft_link_pump(weft_links *n, uint32_t slot) {
     if (l->bye_due) {
         memset(&h, 0, sizeof h);
         h.kind = WEFT_LINK_BYE;
+        h.bytes = l->state == WEFT_LINK_DOWN;
         if (weft_link_post(n, slot, &h, NULL, 0) == WEFT_OK) l->bye_due = l->failing = 0;
     }
 }
@@ -6192,6 +6207,7 @@ WEFT_FN void saddle_on_hello(void *self, uint32_t slot, weft_header *h, unsigned
     int i;
     (void)slot;
     h->round = x->initial_hash;
+    h->arg0 = x->loaded && !x->initial_hash;
     for (i = 0; i < SADDLE_FIELDS; i++) weft_put64(payload + 8 * i, x->fingerprint[i]);
     h->payload = 8 * SADDLE_FIELDS;
 }
@@ -6241,6 +6257,8 @@ WEFT_FN weft_status saddle_on_up(void *self, uint32_t slot, const weft_header *h
     if (h->round && x->initial_hash && h->round != x->initial_hash)
         return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("hash of the initial parameters"), x->initial_hash,
                            h->round);
+    if ((x->loaded && !x->initial_hash && h->round) || (x->initial_hash && h->arg0)) /* who comes anew says so: join */
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("goes on from a saved state"), !x->initial_hash, h->arg0);
     weft_link_trace(&x->net, WEFT_EVENT_VIEW, x->net.link[slot].rank, x->step, 0);
     if (x->me < x->neighbour[slot]) e->pending = e->propose_due = 1;
     return WEFT_OK;
@@ -6272,8 +6290,9 @@ WEFT_FN weft_status saddle_on_letter(void *self, uint32_t slot, const weft_heade
     if (h->payload != (h->step == SADDLE_ROUND ? SADDLE_ROUND_BYTES : 8))
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter.payload"), SADDLE_ROUND_BYTES, h->payload);
     step = weft_get64(payload);
-    if (step == 0 || step > UINT64_MAX / 8) /* what is taken over can be saved, and goes on for long */
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 8, step);
+    /* what is taken over can be saved, and goes on for long */
+    if (step == 0 || step > UINT64_MAX / (h->step == SADDLE_ROUND ? 8 : 16))
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 16, step);
     switch (h->step) {
     case SADDLE_PROPOSE:
         if (lower || e->agreed) break;
@@ -6410,6 +6429,11 @@ WEFT_FN void saddle_unpack(saddle *x, uint32_t k) {
 /* ---- The step ---- */
 
 WEFT_FN void saddle_spoil(saddle *x) {
+    uint32_t k;
+    for (k = 0; k < x->net.count; k++) {
+        weft_link_down(&x->net, k, 0);
+        x->net.link[k].bye_due = 1;
+    }
     saddle_phase(x, SADDLE_SPOILT, WEFT_TEXT("diverged"));
 }
 
@@ -6736,8 +6760,8 @@ WEFT_FN void saddle_models(saddle *x) {
 
 /* ---- Gradients of the neighbourhood ---- */
 
-/* How much weight is in a piece of the sum: 1, unless a neighbour was lost. */
-WEFT_FN double saddle_weight_in(const saddle *x, int received) {
+/* What a piece of the sum is multiplied with, since a neighbour was lost: the weight that is in it becomes 1. */
+WEFT_FN double saddle_undo(const saddle *x, int received) {
     double w = x->own_weight;
     uint32_t k;
     for (k = 0; k < x->net.count; k++) {
@@ -6745,13 +6769,13 @@ WEFT_FN double saddle_weight_in(const saddle *x, int received) {
         if (e->made) w += (1 - x->desc.share) * e->weight;
         if (received && e->in && e->here) w += x->desc.share * e->weight;
     }
-    return w;
+    return w > 0 ? 1 / w : 0;
 }
 
 WEFT_FN void saddle_begin_gradients(saddle *x) {
     uint32_t k;
     if (!x->sends_gradients) {
-        if (x->short_) saddle_scale(x, 1 / saddle_weight_in(x, 0), x->sum, x->sum);
+        if (x->short_) saddle_scale(x, saddle_undo(x, 0), x->sum, x->sum);
         saddle_adapt(x, x->sum);
         return;
     }
@@ -6791,7 +6815,7 @@ WEFT_FN void saddle_gradients(saddle *x) {
         }
         if (x->short_) {
             unsigned char *piece = saddle_piece_at(x, x->sum, c);
-            saddle_set(x, c)->scale(c->n, 1 / saddle_weight_in(x, 1), piece, piece, 0);
+            saddle_set(x, c)->scale(c->n, saddle_undo(x, 1), piece, piece, 0);
         }
         for (k = 0; k < x->net.count; k++) x->edge[k].here = 0;
     }
@@ -6834,7 +6858,9 @@ WEFT_FN void saddle_leave_poll(saddle *x) {
             e->said = l->bye_due = 1;
             x->net.moved = 1;
         }
-        left += l->state == WEFT_LINK_OPENING || (l->state == WEFT_LINK_UP && (!e->said || l->bye_due));
+        /* whoever has not said hello may be gone; but before the first step all are waited for */
+        left += (l->state == WEFT_LINK_OPENING && (!x->stats.steps || l->theirs)) ||
+                (l->state == WEFT_LINK_UP && (!e->said || l->bye_due));
     }
     if (left || !weft_links_flushed(&x->net)) return;
     weft_links_close(&x->net);
@@ -7370,6 +7396,7 @@ WEFT_FN weft_status saddle_set_link(saddle *x, uint32_t rank, int up) {
     if (!x->opened) return saddle_exit(x, WEFT_OK);
     weft_link_down(&x->net, k, 0);
     x->net.link[k].faults = 0;
+    x->net.link[k].bye_due = !up; /* it may live, and wait for this worker */
     if (up && x->state != SADDLE_LEAVING) weft_link_open(&x->net, k);
     return saddle_exit(x, WEFT_OK);
 }
