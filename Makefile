@@ -79,7 +79,8 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
         tsan-programs fuzz-programs golden-programs mutants cross bench bench-kernels bench-collectives bench-subspace \
-        bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-deps deps install uninstall clean
+        bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
+        deps install uninstall clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
@@ -96,7 +97,8 @@ help:
 	@echo 'make check-headers   fail if they are stale'
 	@echo 'make bench           all benchmarks, results into bench/results/ (some minutes; the machine should be idle)'
 	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap'
-	@echo '     bench-codecs    one of them; with BENCH_ARGS=--quick: a look; --help: what else'
+	@echo '     bench-codecs bench-heterogeneity'
+	@echo '                     one of them; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean           remove build/'
@@ -157,7 +159,8 @@ BENCH = +@$(MAKE) --no-print-directory -f bench/Makefile BUILD='$(BUILD)' BENCH_
 bench:
 	$(BENCH) all
 
-bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs:
+bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs \
+bench-heterogeneity:
 	$(BENCH) run-$(@:bench-%=%)
 
 bench-deps:

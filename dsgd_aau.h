@@ -3561,6 +3561,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
  * neighbour sent before it went may still be there to be read: `failing` waits for one more look. */
 WEFT_FN void weft_link_error(weft_links *n, uint32_t slot, weft_status s, int reading) {
     n->moved = 1;
+    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over already */
     if (s != WEFT_ERR_PEER_LOST)
         weft_link_fault(n, slot, WEFT_ERR_TRANSPORT, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
     else if (reading)
@@ -3700,10 +3701,19 @@ WEFT_FN void weft_link_take_hello(weft_links *n, uint32_t slot, const weft_heade
     }
     l->theirs = h->epoch;
     s = n->owner.up(n->owner.self, slot, h, payload, &why);
+    if (s == WEFT_ERR_PROTOCOL) {
+        weft_link_fault(n, slot, s, why.field, why.expected, why.got);
+        return;
+    }
     if (s < 0) {
+        const int unanswered = l->answered != h->epoch;
         n->refused = weft_link_say(n, &n->fault, s, l->rank, why.field, why.expected, why.got);
         weft_link_down(n, slot, 0);
         l->bye_due = 1;
+        if (unanswered) { /* so that the other end sees as well what differs */
+            l->theirs = h->epoch;
+            l->hello_due = 1;
+        }
         return;
     }
     l->state = WEFT_LINK_UP;
@@ -3728,9 +3738,9 @@ WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         return 1;
     }
-    if (h->kind == WEFT_LINK_BYE) {
-        if (n->owner.busy(n->owner.self, slot)) return 0;
-        weft_link_down(n, slot, 1);
+    if (h->kind == WEFT_LINK_BYE) { /* with `bytes`: from a link that was given up, and nothing more comes */
+        if (!h->bytes && n->owner.busy(n->owner.self, slot)) return 0;
+        weft_link_down(n, slot, !h->bytes);
         return 0;
     }
     l->in = WEFT_IN_NONE;
@@ -3816,6 +3826,7 @@ WEFT_FN void weft_link_pump(weft_links *n, uint32_t slot) {
     if (l->bye_due) {
         memset(&h, 0, sizeof h);
         h.kind = WEFT_LINK_BYE;
+        h.bytes = l->state == WEFT_LINK_DOWN;
         if (weft_link_post(n, slot, &h, NULL, 0) == WEFT_OK) l->bye_due = l->failing = 0;
     }
 }
@@ -6170,6 +6181,7 @@ WEFT_FN weft_status dsgd_aau_set_link(dsgd_aau *g, uint32_t rank, int up) {
     }
     weft_link_down(&g->net, k, 0);
     g->net.link[k].faults = 0;
+    g->net.link[k].bye_due = !up; /* it may live, and wait for this worker */
     if (up && g->state != DSGD_AAU_LEAVING) weft_link_open(&g->net, k);
     return dsgd_aau_exit(g, WEFT_OK);
 }

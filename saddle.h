@@ -92,14 +92,14 @@
  * ---- Extra memory ----
  *
  * In units of the model (d numbers), k neighbours: 2 (x + eps, and the gradient, later the sum of what comes), 1 for
- * momentum, 1 for feedback; CTA and CWA 1 more; cross-gradients 1 more and k coded messages; SADDLE_DIFFERENCE k more,
+ * momentum, 1 for feedback; CTA and CWA 1 more; compress_self 1 more; cross-gradients 1 more and k coded messages; SADDLE_DIFFERENCE k more,
  * with cross-gradients that are coded k more for their error memories. Pieces: k + 1 of piece_bytes (k + 2 with
  * SADDLE_DIFFERENCE). saddle_memory names every buffer.
  *
  * ---- On the wire ----
  *
  * A step sends each neighbour the model as the codec has it (weft_codec_bytes, piece by piece), with cross-gradients
- * twice as much, and a control message of 40 bytes. A link that is new in the middle of a run gets a whole public copy
+ * twice as much, and a control message of 36 bytes. A link that is new in the middle of a run gets a whole public copy
  * with its first message (SADDLE_DIFFERENCE).
  *
  * ---- With your trainer ----
@@ -115,11 +115,15 @@
  * ---- What is guaranteed when things fail ----
  *
  * Steps are in lock-step with the neighbours: a slow one holds you up (timeout_ns says so once and polling may go on).
- * A neighbour that is lost, or says nonsense, is no error: this step and all later ones go on without it. Metropolis
- * weights are of who takes part, each step anew: neighbours tell each other how many they have. So averaging is
- * symmetric and doubly stochastic in every step, and the mean of all workers stays where it is, but for what a lost
- * worker takes with it. A worker that comes again (or late) agrees with each neighbour on the step from which on they
- * exchange (saddle_peer_up on both ends); one that has fallen behind takes over the number of the step. */
+ * A neighbour that is lost, or says nonsense, is no error: this step and all later ones go on without it. (Numbers that
+ * are finite are not nonsense: a neighbour that sends 1e38 can spoil the result.) Metropolis weights are of who takes
+ * part, each step anew: neighbours tell each other how many they have. So averaging is symmetric and doubly stochastic,
+ * and the mean of all workers goes where their steps take it, in every step but those in which a link fails: there one
+ * end may have averaged and the other not. A worker that comes again (or late) agrees with each neighbour on the step
+ * from which on they exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of the
+ * step. What error memories hold is kept for whoever comes next. A worker whose result is not finite says so, tells its
+ * neighbours that it is out, and can only be closed. Where own weights leave a worker none for itself, and all
+ * neighbours are lost in the middle of a step, that step has no gradient. */
 
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY /* defined only while this file includes itself: see its end */
 
@@ -2014,11 +2018,11 @@ SADDLE_API weft_status saddle_wait(saddle *x, saddle_want *want);
 /* A whole step, gradients by callback: WEFT_OK, WEFT_AGAIN (call again), or an error. The callback calls no verb. */
 SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void *ctx);
 
-/* Moves messages, while a gradient is computed or between steps. WEFT_WANT_GRADIENT: one is still wanted; WEFT_AGAIN: a
- * step or a good-bye is in progress; WEFT_OK: nothing is. */
+/* Moves messages, while a gradient is computed or between steps. WEFT_WANT_GRADIENT: one is wanted, still or now
+ * (saddle_next tells which); WEFT_AGAIN: a step or a good-bye is in progress; WEFT_OK: nothing is. */
 SADDLE_API weft_status saddle_poll(saddle *x);
 
-/* Of the steps from now on. */
+/* Of the steps from now on; above 0, since quasi-global momentum divides by it. */
 SADDLE_API weft_status saddle_set_learning_rate(saddle *x, double learning_rate);
 
 /* Says good-bye after the last step: the others go on without this worker. Poll until WEFT_OK, then close. */
@@ -3884,6 +3888,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
  * neighbour sent before it went may still be there to be read: `failing` waits for one more look. */
 WEFT_FN void weft_link_error(weft_links *n, uint32_t slot, weft_status s, int reading) {
     n->moved = 1;
+    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over already */
     if (s != WEFT_ERR_PEER_LOST)
         weft_link_fault(n, slot, WEFT_ERR_TRANSPORT, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
     else if (reading)
@@ -4023,10 +4028,19 @@ WEFT_FN void weft_link_take_hello(weft_links *n, uint32_t slot, const weft_heade
     }
     l->theirs = h->epoch;
     s = n->owner.up(n->owner.self, slot, h, payload, &why);
+    if (s == WEFT_ERR_PROTOCOL) {
+        weft_link_fault(n, slot, s, why.field, why.expected, why.got);
+        return;
+    }
     if (s < 0) {
+        const int unanswered = l->answered != h->epoch;
         n->refused = weft_link_say(n, &n->fault, s, l->rank, why.field, why.expected, why.got);
         weft_link_down(n, slot, 0);
         l->bye_due = 1;
+        if (unanswered) { /* so that the other end sees as well what differs */
+            l->theirs = h->epoch;
+            l->hello_due = 1;
+        }
         return;
     }
     l->state = WEFT_LINK_UP;
@@ -4051,9 +4065,9 @@ WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         return 1;
     }
-    if (h->kind == WEFT_LINK_BYE) {
-        if (n->owner.busy(n->owner.self, slot)) return 0;
-        weft_link_down(n, slot, 1);
+    if (h->kind == WEFT_LINK_BYE) { /* with `bytes`: from a link that was given up, and nothing more comes */
+        if (!h->bytes && n->owner.busy(n->owner.self, slot)) return 0;
+        weft_link_down(n, slot, !h->bytes);
         return 0;
     }
     l->in = WEFT_IN_NONE;
@@ -4139,6 +4153,7 @@ WEFT_FN void weft_link_pump(weft_links *n, uint32_t slot) {
     if (l->bye_due) {
         memset(&h, 0, sizeof h);
         h.kind = WEFT_LINK_BYE;
+        h.bytes = l->state == WEFT_LINK_DOWN;
         if (weft_link_post(n, slot, &h, NULL, 0) == WEFT_OK) l->bye_due = l->failing = 0;
     }
 }
@@ -5910,10 +5925,8 @@ typedef struct saddle_edge {
     /* what comes */
     uint32_t heard;
     saddle_news news[SADDLE_NEWS];
-    int here;            /* the piece is in */
-    size_t piece_bytes;  /* its length */
-    saddle_cursor stale; /* of a step that is over: nobody wants it */
-    int draining;
+    int here;           /* the piece is in */
+    size_t piece_bytes; /* its length */
     unsigned char *piece;
     unsigned char *store; /* a coded message: the neighbour's model, then the gradient for it */
     size_t *length;       /* of its pieces */
@@ -5938,14 +5951,13 @@ struct saddle {
     weft_links net;
     saddle_desc desc; /* effective */
     /* the step */
-    int primed;         /* mixed holds that of the last step */
-    int published;      /* this worker's model of the step under way goes, or has gone, out */
-    int weighed, coded; /* the weights are known; the piece is coded and sent */
-    int short_;         /* a neighbour was lost after the weights were known */
-    int climbed, swapped;
-    unsigned char *at;      /* the buffer to differentiate at; NULL: the parameters */
-    unsigned char *sending; /* what is sent: a buffer, or NULL: the parameters */
-    unsigned char *whole;   /* a piece of a public copy that goes */
+    int published;              /* this worker's model of the step under way goes, or has gone, out */
+    int weighed, coded;         /* the weights are known; the piece is coded and sent */
+    int short_;                 /* a neighbour was lost after the weights were known */
+    int climbed, swapped, told; /* told: the host has been given what is wanted */
+    unsigned char *at;          /* the buffer to differentiate at; NULL: the parameters */
+    unsigned char *sending;     /* what is sent: a buffer, or NULL: the parameters */
+    unsigned char *whole;       /* a piece of a public copy that goes */
     size_t out_bytes, whole_bytes, store_bytes;
     double own_weight;
     weft_codec_scale scale;
@@ -6003,28 +6015,17 @@ WEFT_FN WEFT_NOINLINE uint64_t saddle_sum(const saddle *x, double a, unsigned ch
     return bad;
 }
 
+/* What has no weight is not read. */
 WEFT_FN void saddle_scale(const saddle *x, double a, unsigned char *p, unsigned char *out) {
-    size_t i;
-    for (i = 0; i < x->desc.params.count; i++) {
-        const weft_tensor *t = &x->desc.params.tensor[i];
-        weft_run_scale(x->kernels, x->desc.pool, t->dtype, t->count, a, saddle_at(x, p, i), saddle_at(x, out, i));
-    }
+    saddle_sum(x, a, p, 0.0, p, out);
 }
 
 WEFT_FN void saddle_copy(const saddle *x, unsigned char *from, unsigned char *to) {
-    size_t i;
-    for (i = 0; i < x->desc.params.count; i++) {
-        const weft_tensor *t = &x->desc.params.tensor[i];
-        weft_run_copy(x->kernels, x->desc.pool, t->dtype, t->count, saddle_at(x, from, i), saddle_at(x, to, i));
-    }
+    saddle_scale(x, 1.0, from, to);
 }
 
 WEFT_FN void saddle_zero(const saddle *x, unsigned char *p) {
-    size_t i;
-    for (i = 0; i < x->desc.params.count; i++) {
-        const weft_tensor *t = &x->desc.params.tensor[i];
-        if (t->count) memset(saddle_at(x, p, i), 0, t->count * weft_dtype_bytes(t->dtype));
-    }
+    saddle_scale(x, 0.0, p, p);
 }
 
 WEFT_FN uint64_t saddle_nonfinite(const saddle *x, unsigned char *p) {
@@ -6163,10 +6164,8 @@ WEFT_FN uint64_t saddle_unsent(const saddle *x) {
     return x->step + 1 + (x->published != 0);
 }
 
-/* Both ends know from which step on they exchange. A worker that has sent nothing yet may still take over the number of
- * a later step. */
-WEFT_FN void saddle_agree(saddle *x, saddle_edge *e, uint64_t from) {
-    if (x->state == SADDLE_OPENING && from > x->step + 1) x->step = from - 1;
+/* Both ends know from which step on they exchange. */
+WEFT_FN void saddle_agree(saddle_edge *e, uint64_t from) {
     e->from = from;
     e->agreed = e->first = 1;
     e->pending = 0;
@@ -6208,6 +6207,7 @@ WEFT_FN void saddle_on_hello(void *self, uint32_t slot, weft_header *h, unsigned
     int i;
     (void)slot;
     h->round = x->initial_hash;
+    h->arg0 = x->loaded && !x->initial_hash;
     for (i = 0; i < SADDLE_FIELDS; i++) weft_put64(payload + 8 * i, x->fingerprint[i]);
     h->payload = 8 * SADDLE_FIELDS;
 }
@@ -6257,6 +6257,8 @@ WEFT_FN weft_status saddle_on_up(void *self, uint32_t slot, const weft_header *h
     if (h->round && x->initial_hash && h->round != x->initial_hash)
         return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("hash of the initial parameters"), x->initial_hash,
                            h->round);
+    if ((x->loaded && !x->initial_hash && h->round) || (x->initial_hash && h->arg0)) /* who comes anew says so: join */
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("goes on from a saved state"), !x->initial_hash, h->arg0);
     weft_link_trace(&x->net, WEFT_EVENT_VIEW, x->net.link[slot].rank, x->step, 0);
     if (x->me < x->neighbour[slot]) e->pending = e->propose_due = 1;
     return WEFT_OK;
@@ -6266,12 +6268,13 @@ WEFT_FN void saddle_on_down(void *self, uint32_t slot, int left) {
     saddle *x = (saddle *)self;
     saddle_edge *e = &x->edge[slot];
     (void)left;
-    if (e->in) {
+    if (e->in && (x->sends_gradients || x->state == SADDLE_MODELS)) { /* later nothing more is expected of it */
         x->stats.skipped++;
         x->short_ |= x->weighed;
+        e->in = 0;
     }
     e->agreed = e->pending = e->propose_due = e->accept_due = e->first = e->said = 0;
-    e->out = e->in = e->letter_due = e->here = e->draining = 0;
+    e->out = e->letter_due = e->here = 0;
     e->heard = 0;
 }
 
@@ -6287,20 +6290,23 @@ WEFT_FN weft_status saddle_on_letter(void *self, uint32_t slot, const weft_heade
     if (h->payload != (h->step == SADDLE_ROUND ? SADDLE_ROUND_BYTES : 8))
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter.payload"), SADDLE_ROUND_BYTES, h->payload);
     step = weft_get64(payload);
-    if (step == 0 || step > UINT64_MAX / 2)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 2, step);
+    /* what is taken over can be saved, and goes on for long */
+    if (step == 0 || step > UINT64_MAX / (h->step == SADDLE_ROUND ? 8 : 16))
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), UINT64_MAX / 16, step);
     switch (h->step) {
     case SADDLE_PROPOSE:
         if (lower || e->agreed) break;
-        saddle_agree(x, e, step > saddle_unsent(x) ? step : saddle_unsent(x));
+        saddle_agree(e, step > saddle_unsent(x) ? step : saddle_unsent(x));
         e->accept_due = 1;
         return WEFT_OK;
     case SADDLE_ACCEPT:
         if (!lower || !e->pending || e->propose_due || step < e->from) break;
-        saddle_agree(x, e, step);
+        saddle_agree(e, step);
         return WEFT_OK;
     default:
-        if (!e->agreed || step < e->from || e->heard == SADDLE_NEWS || (e->heard && step <= e->news[0].step)) break;
+        if (!e->agreed || step < e->from || step <= x->step || e->heard == SADDLE_NEWS ||
+            (e->heard && step <= e->news[0].step))
+            break;
         n->step = step;
         n->degree = weft_get32(payload + 8);
         n->whole = (int)(weft_get32(payload + 12) & 1u);
@@ -6346,31 +6352,12 @@ WEFT_FN int saddle_fetch(saddle *x, uint32_t k, int model, const saddle_cursor *
     return 1;
 }
 
-/* Models of steps that this worker has passed without the neighbour. */
-WEFT_FN void saddle_drain(saddle *x, uint32_t k) {
-    saddle_edge *e = &x->edge[k];
-    while (e->heard && e->news[0].step <= x->step) {
-        if (!e->draining) {
-            memset(&e->stale, 0, sizeof e->stale);
-            if (!saddle_next_piece(x, 1, &e->stale)) {
-                saddle_forget_news(e);
-                continue;
-            }
-            e->draining = 1;
-        }
-        if (!saddle_fetch(x, k, 1, &e->stale)) return;
-        if (saddle_next_piece(x, 1, &e->stale)) continue;
-        e->draining = 0;
-        saddle_forget_news(e);
-        x->net.moved = 1;
-    }
-}
-
 /* ---- Gradients ---- */
 
 WEFT_FN void saddle_ask(saddle *x, uint32_t slot, int climbed, unsigned char *at) {
     size_t i;
     x->slot = slot;
+    x->told = 0;
     x->climbed = climbed;
     x->at = at;
     if (x->desc.in_place && at) {
@@ -6387,7 +6374,8 @@ WEFT_FN void saddle_ask(saddle *x, uint32_t slot, int climbed, unsigned char *at
     saddle_phase(x, SADDLE_WANTING, WEFT_TEXT("a gradient is wanted"));
 }
 
-WEFT_FN void saddle_fill_want(const saddle *x, saddle_want *w) {
+WEFT_FN void saddle_fill_want(saddle *x, saddle_want *w) {
+    x->told = 1;
     w->at.tensor = x->at_list;
     w->into.tensor = x->into_list;
     w->at.count = w->into.count = x->desc.params.count;
@@ -6441,6 +6429,11 @@ WEFT_FN void saddle_unpack(saddle *x, uint32_t k) {
 /* ---- The step ---- */
 
 WEFT_FN void saddle_spoil(saddle *x) {
+    uint32_t k;
+    for (k = 0; k < x->net.count; k++) {
+        weft_link_down(&x->net, k, 0);
+        x->net.link[k].bye_due = 1;
+    }
     saddle_phase(x, SADDLE_SPOILT, WEFT_TEXT("diverged"));
 }
 
@@ -6457,9 +6450,9 @@ WEFT_FN void saddle_commit(saddle *x) {
     x->published = 0;
     x->last_rate = x->rate;
     x->stats.steps++;
-    for (k = 0; k < x->net.count; k++) x->edge[k].in = 0;
     x->net.round = x->step;
     weft_link_trace(&x->net, WEFT_EVENT_COMMITTED, WEFT_NO_RANK, x->step, (uint64_t)x->degree + 1);
+    for (k = 0; k < x->net.count; k++) x->edge[k].in = 0;
     saddle_phase(x, SADDLE_IDLE, WEFT_TEXT("between steps"));
 }
 
@@ -6560,8 +6553,13 @@ WEFT_FN int saddle_all_sent(saddle *x) {
 }
 
 WEFT_FN void saddle_begin_models(saddle *x) {
-    const uint64_t s = x->step + 1;
+    uint64_t s = UINT64_MAX;
     uint32_t k;
+    for (k = 0; k < x->net.count; k++)
+        if (x->edge[k].agreed && x->edge[k].from < s) s = x->edge[k].from;
+    /* all who are there wait for it in a later step: it takes over the number */
+    if (s < UINT64_MAX && s > x->step + 1) x->step = s - 1;
+    s = x->step + 1;
     x->degree = 0;
     x->published = 1;
     x->weighed = x->coded = x->short_ = 0;
@@ -6571,10 +6569,9 @@ WEFT_FN void saddle_begin_models(saddle *x) {
         e->made = e->here = 0;
         e->out = e->in = e->letter_due =
             l->state == WEFT_LINK_UP && !l->failing && e->agreed && e->from <= s &&
-            !(e->heard && e->news[0].step > s) && /* it has taken over the number of a later step */
             (!x->desc.active || x->desc.active(x->desc.active_ctx, s, x->me, x->neighbour[k]));
         if (!e->out) continue;
-        e->whole = e->first && e->from > 1 && saddle_has_copies(&x->desc);
+        e->whole = e->first && s > 1 && saddle_has_copies(&x->desc);
         e->stored = 0;
         x->degree++;
     }
@@ -6592,11 +6589,9 @@ WEFT_FN int saddle_weigh(saddle *x) {
     for (k = 0; k < x->net.count; k++) {
         saddle_edge *e = &x->edge[k];
         if (!e->in) continue;
-        if (!e->heard || e->news[0].step <= x->step) return 0;
-        if (e->news[0].step == x->step + 1) continue;
-        e->in = 0;
-        e->first = 1; /* it has no use for what goes out now */
-        x->stats.skipped++;
+        if (!e->heard) return 0;
+        if (e->news[0].step != x->step + 1)
+            weft_link_fault(&x->net, k, WEFT_ERR_PROTOCOL, WEFT_TEXT("letter: step"), x->step + 1, e->news[0].step);
     }
     for (k = 0; k < x->net.count; k++) {
         saddle_edge *e = &x->edge[k];
@@ -6708,7 +6703,7 @@ WEFT_FN void saddle_combine(saddle *x, uint32_t partners) {
         return;
     }
     if (d->order == SADDLE_CTA) {
-        if (!x->primed) {
+        if (!x->stats.steps) { /* there is no last step whose model mixed holds */
             saddle_copy(x, NULL, x->mixed);
             x->last_rate = x->rate;
         }
@@ -6717,7 +6712,6 @@ WEFT_FN void saddle_combine(saddle *x, uint32_t partners) {
             saddle_sum(x, d->mu, x->momentum, (1 - d->mu) / x->last_rate, x->gradient, x->momentum);
         }
         saddle_copy(x, x->near_, x->mixed);
-        x->primed = 1;
     }
     saddle_ask(x, SADDLE_OWN, 0, d->order == SADDLE_CTA ? x->mixed : NULL);
 }
@@ -6766,8 +6760,8 @@ WEFT_FN void saddle_models(saddle *x) {
 
 /* ---- Gradients of the neighbourhood ---- */
 
-/* How much weight is in a piece of the sum: 1, unless a neighbour was lost. */
-WEFT_FN double saddle_weight_in(const saddle *x, int received) {
+/* What a piece of the sum is multiplied with, since a neighbour was lost: the weight that is in it becomes 1. */
+WEFT_FN double saddle_undo(const saddle *x, int received) {
     double w = x->own_weight;
     uint32_t k;
     for (k = 0; k < x->net.count; k++) {
@@ -6775,13 +6769,13 @@ WEFT_FN double saddle_weight_in(const saddle *x, int received) {
         if (e->made) w += (1 - x->desc.share) * e->weight;
         if (received && e->in && e->here) w += x->desc.share * e->weight;
     }
-    return w;
+    return w > 0 ? 1 / w : 0;
 }
 
 WEFT_FN void saddle_begin_gradients(saddle *x) {
     uint32_t k;
     if (!x->sends_gradients) {
-        if (x->short_) saddle_scale(x, 1 / saddle_weight_in(x, 0), x->sum, x->sum);
+        if (x->short_) saddle_scale(x, saddle_undo(x, 0), x->sum, x->sum);
         saddle_adapt(x, x->sum);
         return;
     }
@@ -6821,7 +6815,7 @@ WEFT_FN void saddle_gradients(saddle *x) {
         }
         if (x->short_) {
             unsigned char *piece = saddle_piece_at(x, x->sum, c);
-            saddle_set(x, c)->scale(c->n, 1 / saddle_weight_in(x, 1), piece, piece, 0);
+            saddle_set(x, c)->scale(c->n, saddle_undo(x, 1), piece, piece, 0);
         }
         for (k = 0; k < x->net.count; k++) x->edge[k].here = 0;
     }
@@ -6864,7 +6858,9 @@ WEFT_FN void saddle_leave_poll(saddle *x) {
             e->said = l->bye_due = 1;
             x->net.moved = 1;
         }
-        left += l->state == WEFT_LINK_OPENING || (l->state == WEFT_LINK_UP && (!e->said || l->bye_due));
+        /* whoever has not said hello may be gone; but before the first step all are waited for */
+        left += (l->state == WEFT_LINK_OPENING && (!x->stats.steps || l->theirs)) ||
+                (l->state == WEFT_LINK_UP && (!e->said || l->bye_due));
     }
     if (left || !weft_links_flushed(&x->net)) return;
     weft_links_close(&x->net);
@@ -6878,7 +6874,6 @@ WEFT_FN void saddle_pump(saddle *x) {
         x->net.moved = 0;
         for (k = 0; k < x->net.count; k++) {
             weft_link_pump(&x->net, k);
-            saddle_drain(x, k);
             saddle_post(x, k);
         }
         if (x->state == SADDLE_OPENING && !saddle_unsettled(x)) saddle_first(x);
@@ -7324,7 +7319,7 @@ SADDLE_API weft_status saddle_next(saddle *x, saddle_want *want) {
             saddle_first(x);
         else
             saddle_open(x);
-    } else if (x->state == SADDLE_WANTING) {
+    } else if (x->state == SADDLE_WANTING && x->told) {
         if ((s = saddle_given(x)) != WEFT_OK) return saddle_exit(x, s);
     }
     s = saddle_drive(x);
@@ -7353,20 +7348,21 @@ SADDLE_API weft_status saddle_wait(saddle *x, saddle_want *want) {
 SADDLE_API weft_status saddle_step(saddle *x, saddle_gradient_fn gradient, void *ctx) {
     saddle_want want;
     weft_status s;
-    int again = x && x->magic == SADDLE_MAGIC && !x->busy && x->state == SADDLE_WANTING; /* it failed before */
     if (!gradient) {
         s = saddle_enter(x, SADDLE_ANY_LIVE);
         return s != WEFT_OK
                    ? s
                    : saddle_exit(x, saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("gradient"), 1, 0));
     }
-    if (again) saddle_fill_want(x, &want);
-    for (;;) {
-        s = again ? WEFT_WANT_GRADIENT : saddle_next(x, &want);
-        if (s != WEFT_WANT_GRADIENT) return s;
-        if ((s = gradient(ctx, &want)) < 0) return s;
-        again = 0;
+    /* one that failed is asked for again */
+    if (x && x->magic == SADDLE_MAGIC && !x->busy && x->state == SADDLE_WANTING) x->told = 0;
+    while ((s = saddle_next(x, &want)) == WEFT_WANT_GRADIENT) {
+        x->busy = 1;
+        s = gradient(ctx, &want);
+        x->busy = 0;
+        if (s < 0) break;
     }
+    return s;
 }
 
 SADDLE_API weft_status saddle_set_learning_rate(saddle *x, double learning_rate) {
@@ -7383,6 +7379,7 @@ SADDLE_API weft_status saddle_leave(saddle *x) {
     weft_status s = saddle_enter(x, SADDLE_BIT(SADDLE_IDLE));
     if (s != WEFT_OK) return s;
     x->timing = 0;
+    if (!x->opened) saddle_open(x); /* there may be neighbours who wait for it */
     saddle_phase(x, SADDLE_LEAVING, WEFT_TEXT("saying good-bye"));
     return saddle_exit(x, saddle_drive(x));
 }
@@ -7399,6 +7396,7 @@ WEFT_FN weft_status saddle_set_link(saddle *x, uint32_t rank, int up) {
     if (!x->opened) return saddle_exit(x, WEFT_OK);
     weft_link_down(&x->net, k, 0);
     x->net.link[k].faults = 0;
+    x->net.link[k].bye_due = !up; /* it may live, and wait for this worker */
     if (up && x->state != SADDLE_LEAVING) weft_link_open(&x->net, k);
     return saddle_exit(x, WEFT_OK);
 }
@@ -7433,7 +7431,6 @@ WEFT_FN void saddle_begin_afresh(saddle *x) {
 
 /* All of it in order: measured, written and read by the same lines. */
 WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
-    uint64_t primed = x->primed != 0;
     uint32_t i;
     size_t t;
     weft_blob_u64(b, &x->step);
@@ -7442,10 +7439,8 @@ WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
     weft_blob_u64(b, &x->stats.exchanges);
     weft_blob_u64(b, &x->stats.skipped);
     weft_blob_u64(b, &x->stats.nonfinite);
-    weft_blob_u64(b, &primed);
     weft_blob_double(b, &x->rate);
     weft_blob_double(b, &x->last_rate);
-    x->primed = primed != 0;
     for (i = 0; i < x->net.count + 4; i++) {
         unsigned char *buffer = saddle_lasting(x, i);
         for (t = 0; buffer && t < x->desc.params.count; t++) {
@@ -7476,7 +7471,6 @@ WEFT_FN int saddle_blob_sane(saddle *x) {
     uint32_t i;
     if (x->step > UINT64_MAX / 4 || x->stats.steps > x->step || !(x->rate > 0) || !weft_is_finite(x->rate)) return 0;
     if (x->step && (!(x->last_rate > 0) || !weft_is_finite(x->last_rate))) return 0;
-    if (x->primed && x->desc.order != SADDLE_CTA) return 0;
     for (i = 0; i < x->net.count + 4; i++)
         if (saddle_lasting(x, i)) bad += saddle_nonfinite(x, saddle_lasting(x, i));
     return !bad;
@@ -7525,7 +7519,6 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
         return saddle_exit(x, WEFT_OK);
     }
     x->step = 0;
-    x->primed = 0;
     x->rate = rate;
     x->last_rate = 0;
     memset(&x->stats, 0, sizeof x->stats);
@@ -7595,6 +7588,7 @@ SADDLE_API const void *saddle_buffer(const saddle *x, saddle_buffer_kind kind, u
 
 SADDLE_API void saddle_close(saddle *x) {
     if (!x || x->magic != SADDLE_MAGIC || x->busy) return;
+    x->busy = 1;
     weft_links_close(&x->net);
     if (x->swapped) saddle_swap(x, x->at);
     x->state = SADDLE_CLOSED;

@@ -99,9 +99,9 @@ static void curves_name(const char *svg, char *out, size_t capacity) {
     if (n < 0 || (size_t)n >= capacity) bad_input("--svg: the name is too long");
 }
 
-/* First everybody alike (without what SADDLe is built on, if nobody asks for that); then a race against the clock in which one worker is slow and another dies, by the plain
- * mean, which waits for all at every step, and by two rules that do not. The cnn, because its steps are long enough
- * to see. */
+/* First everybody alike (without what SADDLe is built on, if nobody asks for that); then a race against the clock in
+ * which one worker is slow and another dies, by the plain mean, which waits for all at every step, and by two rules
+ * that do not. The cnn, because its steps are long enough to see. */
 static void demo(const options *given, const dataset *d) {
     options o = *given;
     char curves[4096];

@@ -2087,6 +2087,7 @@ WEFT_FN weft_status dsgd_aau_set_link(dsgd_aau *g, uint32_t rank, int up) {
     }
     weft_link_down(&g->net, k, 0);
     g->net.link[k].faults = 0;
+    g->net.link[k].bye_due = !up; /* it may live, and wait for this worker */
     if (up && g->state != DSGD_AAU_LEAVING) weft_link_open(&g->net, k);
     return dsgd_aau_exit(g, WEFT_OK);
 }

@@ -109,8 +109,8 @@ static void softmax(golden *g, uint32_t rank, const double *x, double *grad) {
     cJSON_ArrayForEach(e, batch) {
         double z[16], sample[64], sum = 0, top = -INFINITY, label;
         size_t i, j;
-        if (!numbers(g, cJSON_GetArrayItem(all, e->valueint), f, "X", sample) ||
-            !number(g, cJSON_GetArrayItem(labels, e->valueint), "y", &label))
+        if (!numbers(g, cJSON_GetArrayItem(all, (int)e->valuedouble), f, "X", sample) ||
+            !number(g, cJSON_GetArrayItem(labels, (int)e->valuedouble), "y", &label))
             return;
         for (i = 0; i < c; i++) {
             for (z[i] = x[c * f + i], j = 0; j < f; j++) z[i] += x[i * f + j] * sample[j];
@@ -480,7 +480,7 @@ static void replay_sam(golden *g) {
             one->data = w + n;
             one->dtype = WEFT_F64;
             one->count = 1;
-            cJSON_ArrayForEach(e, shape) one->count *= (size_t)e->valueint;
+            cJSON_ArrayForEach(e, shape) one->count *= (size_t)(int)e->valuedouble;
             n += one->count;
             if (n > 64) {
                 bad(g, "too many elements");

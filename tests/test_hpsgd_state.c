@@ -109,8 +109,8 @@ START_TEST(resume_at_every_step) {
 END_TEST
 
 /* One worker knows already that the round is done, the other does not: they go on together all the same. */
-/* The same, with changes that are not finite, of all workers but one: their round is void, found so before or after it is saved. Saving moves no
- * parameter. */
+/* The same, with changes that are not finite, of all workers but one: their round is void, found so before or after it
+ * is saved. Saving moves no parameter. */
 static int steps_with_a_spoilt_one(lock *k, uint64_t from, uint64_t to) {
     uint32_t r;
     for (; from < to; from++) {

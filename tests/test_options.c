@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * What command lines are made of: drawn compute times (their moments, that a draw is a pure function), graphs and codecs
- * by name, and what is refused. */
+ * What command lines are made of: drawn compute times (their moments, that a draw is a pure function), graphs and
+ * codecs by name, and what is refused. */
 #define DSGD_AAU_IMPLEMENTATION
 #include "dsgd_aau.h"
 #include "saddle.h"

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * SADDLe over real threads, which sleep until something comes for them: on a ring and a complete graph, the same bits as
- * in lock-step over a simulated network, with threads of the host for large tensors, too; some that leave early, one
- * that is lost at some moment. To be run under a thread sanitizer too.
- *
- * What a schedule may change is looked at from outside: gradients are zeros then, so that all models together keep
- * their sum (nobody is lost) or stay between the lowest and the highest of the beginning (somebody is). */
+ * SADDLe over real threads, which sleep until something comes for them: on a ring and a complete graph, the same bits
+ * as in lock-step over a simulated network, with threads of the host for large tensors, too; some that leave early,
+ * one that is lost at some moment. To be run under a thread sanitizer too.  What a schedule may change is looked at
+ * from outside: gradients are zeros then, so that all models together keep their sum (nobody is lost) or stay between
+ * the lowest and the highest of the beginning (somebody is). */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #define SADDLE_IMPLEMENTATION

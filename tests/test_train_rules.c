@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The rules of examples/train that are optimisers too (saddle.h), as whole runs over threads: what one worker alone does
- * is done by hand, bytes sent are what the codec says, runs can be repeated, workers die, idle and diverge. And what is
- * measured of a model. */
+ * The rules of examples/train that are optimisers too (saddle.h), as whole runs over threads: what one worker alone
+ * does is done by hand, bytes sent are what the codec says, runs can be repeated, workers die, idle and diverge. And
+ * what is measured of a model. */
 #define _POSIX_C_SOURCE 200809L
 #define GRAWA_IMPLEMENTATION
 #define SUBSPACE_IMPLEMENTATION

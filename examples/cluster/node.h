@@ -53,8 +53,8 @@ void node_open(node *n, bool comes_back);
 void node_close(node *n);
 void node_free(node *n);
 
-/* The model that it would give away now: its parameters, but with hpsgd, where they are a replica that will be put back,
- * the global model. `room` is used if it has to be copied. */
+/* The model that it would give away now: its parameters, but with hpsgd, where they are a replica that will be put
+ * back, the global model. `room` is used if it has to be copied. */
 const tensor_list *node_model(node *n, tensor_list *room);
 
 /* First contact, where the library has such a verb. The following return what the library says: WEFT_OK, WEFT_AGAIN
@@ -62,7 +62,8 @@ const tensor_list *node_model(node *n, tensor_list *room);
 weft_status node_start(node *n);
 /* The time of a gradient is over: computes it, and does with it what the method does. */
 weft_status node_gradient(node *n);
-/* Goes on with what is in progress. WEFT_OK: it has a gradient to compute. WEFT_STALL: the network is behind, no next step yet. */
+/* Goes on with what is in progress. WEFT_OK: it has a gradient to compute. WEFT_STALL: the network is behind, no next
+ * step yet. */
 weft_status node_poll(node *n);
 /* In the middle of a gradient: messages are moved and others are answered. */
 weft_status node_listen(node *n);

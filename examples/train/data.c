@@ -289,8 +289,7 @@ static double log_gamma_variate(rng *r, double alpha) {
     }
 }
 
-/* Proportions that sum to 1. */
-static void dirichlet(rng *r, double alpha, size_t n, double *p) {
+void dirichlet(rng *r, double alpha, size_t n, double *p) {
     double largest = -HUGE_VAL, sum = 0.0;
     for (size_t i = 0; i < n; i++) {
         p[i] = log_gamma_variate(r, alpha);

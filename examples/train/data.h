@@ -54,6 +54,10 @@ typedef struct partition {
 void partition_make(partition *p, const dataset *d, size_t workers, double alpha, uint64_t seed);
 void partition_free(partition *p);
 
+/* n proportions that sum to 1, drawn from Dirichlet(alpha, ..., alpha). */
+struct rng;
+void dirichlet(struct rng *r, double alpha, size_t n, double *p);
+
 /* The endless stream of training images of one worker, in a fresh order every epoch of its own. */
 typedef struct sampler {
     const partition *share;

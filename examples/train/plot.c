@@ -166,11 +166,13 @@ static void draw_panel(svg *s, const plot_panel *p, const scale *x, const char *
 
 /* Names beside their colours, one below the other. */
 static void draw_legend(svg *s, const plot_panel *p, double left, double top) {
-    for (size_t i = 0; i < p->count; i++, top += 20) {
+    for (size_t i = 0; i < p->count; i++) {
         char style[64];
+        if (!p->series[i].name) continue;
         snprintf(style, sizeof style, "stroke=\"%s\" stroke-width=\"3\"", colour_of(&p->series[i]));
         svg_line(s, left, top, left + 20, top, style);
         svg_text(s, left + 27, top + 4, "start", "", p->series[i].name);
+        top += 20;
     }
 }
 

@@ -8,8 +8,8 @@
 
 /* One line of a panel. Points in order of x. */
 typedef struct plot_series {
-    const char *name;
-    int colour; /* 0: neutral grey; 1, 2, ...: the palette */
+    const char *name; /* NULL: not in the legend */
+    int colour;       /* 0: neutral grey; 1, 2, ...: the palette */
     size_t count;
     const double *x, *y;
 } plot_series;

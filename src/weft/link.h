@@ -163,6 +163,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
  * neighbour sent before it went may still be there to be read: `failing` waits for one more look. */
 WEFT_FN void weft_link_error(weft_links *n, uint32_t slot, weft_status s, int reading) {
     n->moved = 1;
+    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over already */
     if (s != WEFT_ERR_PEER_LOST)
         weft_link_fault(n, slot, WEFT_ERR_TRANSPORT, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
     else if (reading)
@@ -302,10 +303,19 @@ WEFT_FN void weft_link_take_hello(weft_links *n, uint32_t slot, const weft_heade
     }
     l->theirs = h->epoch;
     s = n->owner.up(n->owner.self, slot, h, payload, &why);
+    if (s == WEFT_ERR_PROTOCOL) {
+        weft_link_fault(n, slot, s, why.field, why.expected, why.got);
+        return;
+    }
     if (s < 0) {
+        const int unanswered = l->answered != h->epoch;
         n->refused = weft_link_say(n, &n->fault, s, l->rank, why.field, why.expected, why.got);
         weft_link_down(n, slot, 0);
         l->bye_due = 1;
+        if (unanswered) { /* so that the other end sees as well what differs */
+            l->theirs = h->epoch;
+            l->hello_due = 1;
+        }
         return;
     }
     l->state = WEFT_LINK_UP;
@@ -330,9 +340,9 @@ WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         return 1;
     }
-    if (h->kind == WEFT_LINK_BYE) {
-        if (n->owner.busy(n->owner.self, slot)) return 0;
-        weft_link_down(n, slot, 1);
+    if (h->kind == WEFT_LINK_BYE) { /* with `bytes`: from a link that was given up, and nothing more comes */
+        if (!h->bytes && n->owner.busy(n->owner.self, slot)) return 0;
+        weft_link_down(n, slot, !h->bytes);
         return 0;
     }
     l->in = WEFT_IN_NONE;
@@ -418,6 +428,7 @@ WEFT_FN void weft_link_pump(weft_links *n, uint32_t slot) {
     if (l->bye_due) {
         memset(&h, 0, sizeof h);
         h.kind = WEFT_LINK_BYE;
+        h.bytes = l->state == WEFT_LINK_DOWN;
         if (weft_link_post(n, slot, &h, NULL, 0) == WEFT_OK) l->bye_due = l->failing = 0;
     }
 }
