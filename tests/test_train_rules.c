@@ -14,6 +14,7 @@
 #include "dsgd_aau.h"
 #include "saddle.h"
 
+#include "train/crew.c"
 #include "train/data.c"
 #include "train/gemm.c"
 #include "train/glyphs.c"
@@ -58,7 +59,7 @@ static options plain(size_t workers, const char *topology) {
 
 static run_result done(int which, const options *o) {
     run_result r;
-    run_train(&r, (algorithm)(FIRST + which), o, &images, &softmax);
+    run_train(&r, (algorithm)(FIRST + which), 0, o, &images, &softmax);
     return r;
 }
 

@@ -26,12 +26,12 @@ struct crew {
 };
 
 /* Of the last channel, which no rule uses. */
-enum { TAG = (WEFT_CHANNELS - 1) * WEFT_TAGS_PER_CHANNEL, PIECE = 1 << 20, MEETING = TAG + 1 };
+enum { CREW_TAG = (WEFT_CHANNELS - 1) * WEFT_TAGS_PER_CHANNEL, CREW_PIECE = 1 << 20, CREW_MEETING = CREW_TAG + 1 };
 
 /* ---- Starting ---- */
 
 /* Ports of this machine that nobody uses, as a list of peers. */
-static char *free_ports(size_t workers) {
+static char *crew_ports(size_t workers) {
     char *list = new_array(workers, 32), *at = list;
     int socket_of[MAX_WORKERS];
     for (size_t i = 0; i < workers; i++) {
@@ -50,26 +50,26 @@ static char *free_ports(size_t workers) {
     return list;
 }
 
-static pid_t child[MAX_WORKERS];
-static size_t children;
+static pid_t crew_child[MAX_WORKERS];
+static size_t crew_children;
 
-static void launch(options *o) {
-    o->peers = free_ports(o->launch);
+static void crew_launch(options *o) {
+    o->peers = crew_ports(o->launch);
     o->workers = o->launch;
     for (size_t i = 1; i < o->launch; i++) {
         pid_t p = fork();
         if (p < 0) broken("cannot start worker %zu: %s", i, strerror(errno));
         if (p == 0) {
-            children = 0;
+            crew_children = 0;
             o->rank = i;
             return;
         }
-        child[children++] = p;
+        crew_child[crew_children++] = p;
     }
 }
 
 /* The file of --peers, or the environment's list. */
-static char *read_peers(const char *path) {
+static char *crew_peers(const char *path) {
     char *text = new_array(1, 1 << 20);
     const char *list = getenv("WEFT_PEERS");
     if (!path && !list)
@@ -85,11 +85,11 @@ static char *read_peers(const char *path) {
     return text;
 }
 
-static void join(options *o) {
+static void crew_join(options *o) {
     const char *rank = getenv("WEFT_RANK");
     weft_tcp list;
     char *end;
-    o->peers = read_peers(o->peers_file);
+    o->peers = crew_peers(o->peers_file);
     if (!rank || *rank < '0' || *rank > '9') bad_input("WEFT_RANK: expected this worker's rank in the environment");
     o->rank = strtoul(rank, &end, 10);
     memset(&list, 0, sizeof list);
@@ -120,9 +120,9 @@ void crew_begin(options *o, int *argc, char ***argv) {
         bad_input("--transport mpi: this program was built without MPI (mpicc was not found)");
 #endif
     } else if (o->launch)
-        launch(o);
+        crew_launch(o);
     else
-        join(o);
+        crew_join(o);
     if (o->rank == 0) return;
     /* one table is enough */
     o->csv = o->svg = NULL;
@@ -157,7 +157,7 @@ const weft_transport *crew_transport(const crew *c) {
     return &c->net;
 }
 
-static void finish(crew *c, weft_status s, weft_request *q) {
+static void crew_finish(crew *c, weft_status s, weft_request *q) {
     while (s == WEFT_OK && (s = c->net.test(c->net.ctx, q)) == WEFT_AGAIN) {
         if (c->net.wait) c->net.wait(c->net.ctx, UINT64_MAX);
         s = WEFT_OK;
@@ -165,36 +165,36 @@ static void finish(crew *c, weft_status s, weft_request *q) {
     if (s != WEFT_OK) broken("between processes: %s", weft_strerror(s));
 }
 
-static void transfer(crew *c, bool is_send, size_t peer, uint32_t tag, void *data, size_t bytes) {
+static void crew_transfer(crew *c, bool is_send, size_t peer, uint32_t tag, void *data, size_t bytes) {
     size_t at = 0;
     do {
-        const size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        const size_t n = bytes - at < CREW_PIECE ? bytes - at : CREW_PIECE;
         weft_request q;
         memset(&q, 0, sizeof q);
         unsigned char *p = data ? (unsigned char *)data + at : NULL;
-        finish(c,
-               is_send ? c->net.send(c->net.ctx, (uint32_t)peer, tag, p, n, &q)
-                       : c->net.recv(c->net.ctx, (uint32_t)peer, tag, p, n, &q),
-               &q);
+        crew_finish(c,
+                    is_send ? c->net.send(c->net.ctx, (uint32_t)peer, tag, p, n, &q)
+                            : c->net.recv(c->net.ctx, (uint32_t)peer, tag, p, n, &q),
+                    &q);
         if (!is_send && q.bytes != n) broken("between processes: expected %zu bytes, got %zu", n, (size_t)q.bytes);
         at += n;
     } while (at < bytes);
 }
 
 void crew_send(crew *c, size_t to, const void *data, size_t bytes) {
-    transfer(c, true, to, TAG, (void *)(uintptr_t)data, bytes);
+    crew_transfer(c, true, to, CREW_TAG, (void *)(uintptr_t)data, bytes);
 }
 
 void crew_receive(crew *c, size_t from, void *data, size_t bytes) {
-    transfer(c, false, from, TAG, data, bytes);
+    crew_transfer(c, false, from, CREW_TAG, data, bytes);
 }
 
 void crew_meet(crew *c) {
     const uint32_t me = c->net.rank, n = c->net.size;
-    for (uint32_t i = 1; me == 0 && i < n; i++) transfer(c, false, i, MEETING, NULL, 0);
-    if (me) transfer(c, true, 0, MEETING, NULL, 0);
-    for (uint32_t i = 1; me == 0 && i < n; i++) transfer(c, true, i, MEETING, NULL, 0);
-    if (me) transfer(c, false, 0, MEETING, NULL, 0);
+    for (uint32_t i = 1; me == 0 && i < n; i++) crew_transfer(c, false, i, CREW_MEETING, NULL, 0);
+    if (me) crew_transfer(c, true, 0, CREW_MEETING, NULL, 0);
+    for (uint32_t i = 1; me == 0 && i < n; i++) crew_transfer(c, true, i, CREW_MEETING, NULL, 0);
+    if (me) crew_transfer(c, false, 0, CREW_MEETING, NULL, 0);
 }
 
 void crew_close(crew *c) {
@@ -208,9 +208,9 @@ void crew_close(crew *c) {
 }
 
 int crew_end(const options *o, int status) {
-    for (size_t i = 0; i < children; i++) {
+    for (size_t i = 0; i < crew_children; i++) {
         int s;
-        if (waitpid(child[i], &s, 0) == child[i] && s != 0) status = EXIT_FAILURE;
+        if (waitpid(crew_child[i], &s, 0) == crew_child[i] && s != 0) status = EXIT_FAILURE;
     }
 #ifdef WEFT_HAVE_MPI
     if (o->transport == TRANSPORT_MPI) MPI_Finalize();

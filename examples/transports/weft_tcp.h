@@ -612,7 +612,7 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
         if (f->busy && l->begin == l->end && f->op && f->at < f->bytes && f->at < f->op->room) {
             const uint64_t left = (f->bytes < f->op->room ? f->bytes : f->op->room) - f->at;
             straight = f->op->at + f->at;
-            most = left < WEFT_TCP_CHUNK ? (size_t)left : WEFT_TCP_CHUNK;
+            most = left < WEFT_TCP_CHUNK ? (size_t)left : (size_t)WEFT_TCP_CHUNK;
             part[parts].iov_base = straight;
             part[parts++].iov_len = most;
         }
