@@ -92,9 +92,9 @@
  * ---- Extra memory ----
  *
  * In units of the model (d numbers), k neighbours: 2 (x + eps, and the gradient, later the sum of what comes), 1 for
- * momentum, 1 for feedback; CTA and CWA 1 more; compress_self 1 more; cross-gradients 1 more and k coded messages; SADDLE_DIFFERENCE k more,
- * with cross-gradients that are coded k more for their error memories. Pieces: k + 1 of piece_bytes (k + 2 with
- * SADDLE_DIFFERENCE). saddle_memory names every buffer.
+ * momentum, 1 for feedback; CTA and CWA 1 more; compress_self 1 more; cross-gradients 1 more and k coded messages;
+ * SADDLE_DIFFERENCE k more, with cross-gradients that are coded k more for their error memories. Pieces: k + 1 of
+ * piece_bytes (k + 2 with SADDLE_DIFFERENCE). saddle_memory names every buffer.
  *
  * ---- On the wire ----
  *
@@ -120,9 +120,9 @@
  * part, each step anew: neighbours tell each other how many they have. So averaging is symmetric and doubly stochastic,
  * and the mean of all workers goes where their steps take it, in every step but those in which a link fails: there one
  * end may have averaged and the other not. A worker that comes again (or late) agrees with each neighbour on the step
- * from which on they exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of the
- * step. What error memories hold is kept for whoever comes next. A worker whose result is not finite says so, tells its
- * neighbours that it is out, and can only be closed. Where own weights leave a worker none for itself, and all
+ * from which on they exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of
+ * the step. What error memories hold is kept for whoever comes next. A worker whose result is not finite says so, tells
+ * its neighbours that it is out, and can only be closed. Where own weights leave a worker none for itself, and all
  * neighbours are lost in the middle of a step, that step has no gradient. */
 
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY /* defined only while this file includes itself: see its end */
@@ -3888,7 +3888,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
  * neighbour sent before it went may still be there to be read: `failing` waits for one more look. */
 WEFT_FN void weft_link_error(weft_links *n, uint32_t slot, weft_status s, int reading) {
     n->moved = 1;
-    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over already */
+    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over */
     if (s != WEFT_ERR_PEER_LOST)
         weft_link_fault(n, slot, WEFT_ERR_TRANSPORT, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
     else if (reading)

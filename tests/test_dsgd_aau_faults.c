@@ -268,6 +268,44 @@ START_TEST(one_end_begins_anew) {
 }
 END_TEST
 
+/* Only one end is told that the other is gone, and nobody says hello: the other is told, and goes on with the rest. */
+START_TEST(one_end_is_told) {
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_CHAIN, 3, 0);
+    aau_desc d = aau_default(5 + (uint64_t)_i, &g);
+    aau t;
+    uint64_t before[3];
+    uint32_t r;
+    d.tensors = 3;
+    d.count = medium;
+    d.steps = 100000;
+    d.stay = 1;
+    d.sim.mode = _i % 2 ? WEFT_SIM_RENDEZVOUS : WEFT_SIM_EAGER;
+    ck_assert(aau_open(&t, &d));
+    aau_begin_all(&t);
+    weft_sim_advance(&t.sim, 10000000 + 13001 * (uint64_t)_i);
+    ck_assert_int_eq(dsgd_aau_link(t.worker[1].x, 0), WEFT_LINK_UP);
+    ck_assert_int_eq(dsgd_aau_peer_lost(t.worker[0].x, 1), WEFT_OK);
+    weft_sim_wake(&t.sim, 0, weft_sim_now(&t.sim));
+    ck_assert_uint_eq(stats_of(&t, 0).lost, 1);
+    weft_sim_advance(&t.sim, 5000000);
+    for (r = 0; r < 3; r++) before[r] = t.worker[r].steps;
+    weft_sim_advance(&t.sim, 20000000);
+    for (r = 0; r < 3; r++) {
+        ck_assert_uint_gt(t.worker[r].steps, before[r] + 5);
+        ck_assert_uint_eq(stats_of(&t, r).part, r ? 2 : 1);
+        ck_assert_uint_eq(stats_of(&t, r).lost, r < 2);
+        ck_assert_uint_eq(stats_of(&t, r).faults, 0);
+    }
+    ck_assert_int_eq(dsgd_aau_link(t.worker[0].x, 1), WEFT_LINK_DOWN);
+    ck_assert_int_eq(dsgd_aau_link(t.worker[1].x, 0), WEFT_LINK_DOWN);
+    ck_assert_int_eq(dsgd_aau_link(t.worker[1].x, 2), WEFT_LINK_UP);
+    ck_assert_uint_eq(t.errors, 0);
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
+
 /* Both ends begin anew twice, and read what the other said before that only then. */
 START_TEST(both_ends_begin_anew) {
     uint64_t seed, unread = 0;
@@ -922,6 +960,51 @@ START_TEST(settings_differ) { /* over networks of both kinds: in one a send wait
 }
 END_TEST
 
+/* Whichever starts first and however late the other is, both see what differs, once, and take their steps alone. */
+START_TEST(settings_differ_and_one_is_late) {
+    const uint32_t first = (uint32_t)_i / 4;
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_CHAIN, 2, 0);
+    aau_desc d = aau_default(8, &g);
+    aau t;
+    uint64_t bytes[2];
+    uint32_t r;
+    int which = 0;
+    d.tensors = 3;
+    d.count = medium;
+    d.prepare = other_prepare;
+    d.user = &which;
+    d.stay = 1;
+    ck_assert(aau_open(&t, &d));
+    for (r = 0; r < 2; r++) {
+        dsgd_aau_desc in_use;
+        dsgd_aau_effective(t.worker[r].x, &in_use);
+        bytes[r] = in_use.piece_bytes;
+    }
+    ck_assert_uint_eq(bytes[1], 2048);
+    ck_assert_uint_ne(bytes[0], bytes[1]);
+    aau_begin(&t.worker[first]);
+    weft_sim_advance(&t.sim, (uint64_t)(_i % 4) * 1700);
+    aau_begin(&t.worker[1 - first]);
+    weft_sim_advance(&t.sim, 50000000);
+    for (r = 0; r < 2; r++) {
+        const weft_detail *why = dsgd_aau_fault(t.worker[r].x);
+        ck_assert_int_eq(why->status, WEFT_ERR_MISMATCH);
+        ck_assert_str_eq(why->field, "piece_bytes");
+        ck_assert_uint_eq(why->peer, 1 - r);
+        ck_assert_uint_eq(why->expected, bytes[r]);
+        ck_assert_uint_eq(why->got, bytes[1 - r]);
+        ck_assert_uint_eq(t.worker[r].steps, d.steps);
+        ck_assert_uint_eq(stats_of(&t, r).alone, d.steps);
+        ck_assert_uint_eq(stats_of(&t, r).lost, 1);
+        ck_assert_int_eq(dsgd_aau_link(t.worker[r].x, 1 - r), WEFT_LINK_DOWN);
+    }
+    ck_assert_uint_eq(t.errors, 2);
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("dsgd_aau faults");
     TCase *t = tcase_create("faults");
@@ -931,6 +1014,7 @@ int main(void) {
     tcase_add_loop_test(t, a_leaf_is_lost_in_the_middle, 0, 6);
     tcase_add_loop_test(t, a_graph_falls_apart_and_heals, 0, 4);
     tcase_add_loop_test(t, one_end_begins_anew, 0, 3);
+    tcase_add_loop_test(t, one_end_is_told, 0, 4);
     tcase_add_test(t, both_ends_begin_anew);
     tcase_add_loop_test(t, a_worker_joins_late, 0, 2);
     tcase_add_test(t, several_join_at_once);
@@ -949,6 +1033,7 @@ int main(void) {
     tcase_add_test(t, a_link_is_given_up);
     tcase_add_test(t, amends_are_made);
     tcase_add_loop_test(t, settings_differ, 0, 6);
+    tcase_add_loop_test(t, settings_differ_and_one_is_late, 0, 8);
     tcase_add_loop_test(t, a_worker_is_lost_at_every_message, 0, 9);
     tcase_add_loop_test(t, and_comes_back, 0, 9);
     tcase_add_test(t, many_are_lost_and_back);

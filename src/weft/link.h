@@ -163,7 +163,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_fault(weft_links *n, uint32_t slot, weft_st
  * neighbour sent before it went may still be there to be read: `failing` waits for one more look. */
 WEFT_FN void weft_link_error(weft_links *n, uint32_t slot, weft_status s, int reading) {
     n->moved = 1;
-    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over already */
+    if (n->link[slot].state != WEFT_LINK_UP && n->link[slot].state != WEFT_LINK_OPENING) return; /* it is over */
     if (s != WEFT_ERR_PEER_LOST)
         weft_link_fault(n, slot, WEFT_ERR_TRANSPORT, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
     else if (reading)
