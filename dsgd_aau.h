@@ -3733,6 +3733,10 @@ WEFT_FN int weft_link_take(weft_links *n, uint32_t slot) {
         weft_link_take_hello(n, slot, h, payload);
         return l->state == WEFT_LINK_UP || l->state == WEFT_LINK_OPENING;
     }
+    if (h->kind == WEFT_LINK_BYE && h->bytes && l->state == WEFT_LINK_OPENING && h->epoch == l->theirs) {
+        weft_link_down(n, slot, 0); /* it has thought better of it */
+        return 0;
+    }
     if (l->state != WEFT_LINK_UP || h->epoch != l->theirs) {
         n->traffic.dropped++;
         l->in = WEFT_IN_NONE;

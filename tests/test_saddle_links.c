@@ -234,6 +234,46 @@ START_TEST(one_end_is_told) {
 }
 END_TEST
 
+/* Worker 0 says hello, at first or once more, and thinks better of it before it is answered. Worker 1 goes on alone, and
+ * can leave. */
+START_TEST(a_hello_is_taken_back) {
+    lock_desc d = lock_default(2);
+    saddle_want want;
+    weft_status s = WEFT_AGAIN;
+    int t, steps = 0;
+    lock k;
+    ck_assert_msg(lock_open(&k, &d), "%s", k.why);
+    if (_i) {
+        ck_assert_msg(lock_steps(&k, 3), "%s", k.why);
+        lock_pump(&k, 10);
+        ck_assert_int_eq(saddle_peer_up(k.worker[0].x, 1), WEFT_OK);
+        ck_assert_int_ge(saddle_poll(k.worker[0].x), 0);
+    } else {
+        ck_assert_int_eq(saddle_next(k.worker[0].x, &want), WEFT_AGAIN);
+    }
+    ck_assert_int_eq(link_of(&k, 0, 1), WEFT_LINK_OPENING);
+    ck_assert_int_eq(saddle_peer_lost(k.worker[0].x, 1), WEFT_OK);
+    saddle_poll(k.worker[0].x);
+    for (t = 0; t < 5000 && steps < 3; t++) {
+        s = saddle_next(k.worker[1].x, &want);
+        ck_assert_int_ge(s, 0);
+        if (s == WEFT_WANT_GRADIENT) lock_pull(&k.worker[1], &want);
+        steps += s == WEFT_OK;
+        saddle_poll(k.worker[0].x);
+        weft_sim_advance(&k.sim, 1000);
+    }
+    ck_assert_int_eq(steps, 3);
+    ck_assert_int_eq(link_of(&k, 1, 0), WEFT_LINK_DOWN);
+    s = saddle_leave(k.worker[1].x);
+    for (t = 0; t < 5000 && s == WEFT_AGAIN; t++) {
+        s = saddle_poll(k.worker[1].x);
+        weft_sim_advance(&k.sim, 1000);
+    }
+    ck_assert_int_eq(s, WEFT_OK);
+    lock_close(&k);
+}
+END_TEST
+
 /* The good-bye of a link that is given up fails: that does not open it again. */
 START_TEST(the_last_word_fails) {
     static const weft_sim_call call[2] = {WEFT_SIM_SEND, WEFT_SIM_TEST};
@@ -562,6 +602,7 @@ int main(void) {
     t = tcase_create("links");
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, one_end_is_told, 0, 4);
+    tcase_add_loop_test(t, a_hello_is_taken_back, 0, 2);
     tcase_add_loop_test(t, the_last_word_fails, 0, 2);
     tcase_add_loop_test(t, patience_ends, 0, 2);
     tcase_add_loop_test(t, leaving_those_who_have_gone, 0, 2);
