@@ -46,11 +46,8 @@ static void wire(const uint8_t *data, size_t size) {
     weft_tcp_link *l;
     size_t i;
     int up = 1;
-    memset(&t, 0, sizeof t);
+    weft_tcp_blank(&t);
     memset(q, 0, sizeof q);
-    t.listener = -1;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) t.guest[i].fd = -1;
-    weft_tcp_make_table(&t);
     need(weft_tcp_read_list(&t, "127.0.0.1:1,127.0.0.1:2") == WEFT_OK, "list");
     t.options.linger_ns = 1;
     l = &t.link[PEER];
@@ -123,13 +120,10 @@ static void wire(const uint8_t *data, size_t size) {
 static void peers(const uint8_t *data, size_t size) {
     char *text = (char *)malloc(size + 1);
     static weft_tcp t;
-    size_t i;
     need(text != NULL, "memory");
     memcpy(text, data, size);
     text[size] = 0;
-    memset(&t, 0, sizeof t);
-    t.listener = -1;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) t.guest[i].fd = -1;
+    weft_tcp_blank(&t);
     if (size < 4096 && weft_tcp_read_list(&t, text) == WEFT_OK) need(t.size >= 1 && t.address[0].port[0], "address");
     weft_tcp_close(&t);
     free(text);

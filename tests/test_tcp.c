@@ -319,9 +319,8 @@ START_TEST(strangers_are_turned_away) {
     workers = 1;
     start(0, 0, 0);
     o = options_of(1);
-    memset(&tcp[1], 0, sizeof tcp[1]);
+    weft_tcp_blank(&tcp[1]);
     tcp[1].options = o;
-    weft_tcp_make_table(&tcp[1]);
     ck_assert_int_eq(weft_tcp_read_list(&tcp[1], list), WEFT_OK);
     weft_tcp_hello(&tcp[1], 0, hello);
     for (i = 0; i < WEFT_TCP_HEAD + 24; i++) {
@@ -348,8 +347,6 @@ START_TEST(strangers_are_turned_away) {
         close(k);
         for (k = 0; k < 3 * WEFT_TCP_GUESTS; k++) close(fd[k]);
     }
-    tcp[1].listener = -1;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) tcp[1].guest[i].fd = -1;
     workers = 2;
     close_all();
 }
@@ -362,14 +359,13 @@ START_TEST(frames_that_are_none) {
     weft_request q;
     weft_tcp_options o;
     size_t bytes = WEFT_TCP_HEAD;
-    int fd, i;
+    int fd;
     find_ports(2);
     workers = 1;
     start(0, 0, _i >= 6);
     o = options_of(1);
-    memset(&tcp[1], 0, sizeof tcp[1]);
+    weft_tcp_blank(&tcp[1]);
     tcp[1].options = o;
-    weft_tcp_make_table(&tcp[1]);
     ck_assert_int_eq(weft_tcp_read_list(&tcp[1], list), WEFT_OK);
     weft_tcp_hello(&tcp[1], 0, hello);
     memset(frame, 0, sizeof frame);
@@ -391,8 +387,6 @@ START_TEST(frames_that_are_none) {
     ck_assert_int_eq(finish(0, &q), WEFT_ERR_PEER_LOST);
     ck_assert_int_eq(tcp[0].link[1].trouble, EPROTO);
     close(fd);
-    tcp[1].listener = -1;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) tcp[1].guest[i].fd = -1;
     workers = 2;
     close_all();
 }
@@ -421,10 +415,7 @@ START_TEST(lists) {
     for (i = 0; i < sizeof c / sizeof *c; i++) {
         weft_tcp t;
         weft_status s;
-        int k;
-        memset(&t, 0, sizeof t);
-        t.listener = -1;
-        for (k = 0; k < WEFT_TCP_GUESTS; k++) t.guest[k].fd = -1;
+        weft_tcp_blank(&t);
         s = weft_tcp_read_list(&t, c[i].text);
         if (c[i].workers > 0) {
             ck_assert_int_eq(s, WEFT_OK);

@@ -92,9 +92,7 @@ static void crew_join(options *o) {
     o->peers = crew_peers(o->peers_file);
     if (!rank || *rank < '0' || *rank > '9') bad_input("WEFT_RANK: expected this worker's rank in the environment");
     o->rank = strtoul(rank, &end, 10);
-    memset(&list, 0, sizeof list);
-    list.listener = -1;
-    for (int i = 0; i < WEFT_TCP_GUESTS; i++) list.guest[i].fd = -1;
+    weft_tcp_blank(&list);
     list.options.rank = (uint32_t)o->rank;
     if (*end || weft_tcp_read_list(&list, o->peers) != WEFT_OK)
         bad_input("%s", *end ? "WEFT_RANK is no number" : list.why);

@@ -68,7 +68,7 @@
 enum {
     WEFT_TCP_HEADS = 16,       /* that go out at a time, if there is nothing behind them */
     WEFT_TCP_HEAD = 16,        /* u8 kind, u8 flags, u16 tag, u32 CRC-32C with this field zero, u64 length */
-    WEFT_TCP_HELLO_BYTES = 40, /* u32 version, u32 rank, u32 size, u32 flags, u64 peers' hash, u64 incarnation, u64 0 */
+    WEFT_TCP_HELLO_BYTES = 24, /* u32 version, u32 rank, u32 size, u32 flags, u64 peers' hash */
     WEFT_TCP_VERSION = 1,
     WEFT_TCP_TAGS = 32768,
     WEFT_TCP_BUFFER = 65536,
@@ -171,7 +171,7 @@ typedef struct weft_tcp_options {
 typedef struct weft_tcp {
     weft_tcp_options options;
     uint32_t rank, size;
-    uint64_t hash, incarnation;
+    uint64_t hash;
     int listener;
     weft_tcp_address *address;
     weft_tcp_link *link; /* one a rank; that of this one is not used */
@@ -655,8 +655,6 @@ WEFT_INLINE void weft_tcp_hello(const weft_tcp *t, int sums, unsigned char *p) {
     weft_tcp_put(p + 8, 4, t->size);
     weft_tcp_put(p + 12, 4, sums ? WEFT_TCP_SUM : 0);
     weft_tcp_put(p + 16, 8, t->hash);
-    weft_tcp_put(p + 24, 8, t->incarnation);
-    weft_tcp_put(p + 32, 8, 0);
 }
 
 WEFT_INLINE int weft_tcp_check_hello(const weft_tcp *t, const unsigned char *p, uint32_t *rank, int *sums) {
@@ -1068,6 +1066,15 @@ WEFT_INLINE int weft_tcp_next_address(const char **at, uint32_t *line, weft_tcp_
     }
 }
 
+/* Nothing is open: it can be closed, and opened. */
+WEFT_INLINE void weft_tcp_blank(weft_tcp *t) {
+    int i;
+    memset(t, 0, sizeof *t);
+    t->listener = -1;
+    for (i = 0; i < WEFT_TCP_GUESTS; i++) t->guest[i].fd = -1;
+    weft_tcp_make_table(t);
+}
+
 WEFT_INLINE weft_status weft_tcp_read_list(weft_tcp *t, const char *text) {
     const char *at = text;
     uint32_t line = 0, n = 0;
@@ -1178,16 +1185,9 @@ WEFT_INLINE void weft_tcp_close(weft_tcp *t) {
  * given back. */
 WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const weft_tcp_options *given) {
     struct addrinfo *found, *a;
-    struct timespec ts;
     weft_status s;
-    int i;
-    memset(t, 0, sizeof *t);
+    weft_tcp_blank(t);
     t->options = *given;
-    t->listener = -1;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) t->guest[i].fd = -1;
-    weft_tcp_make_table(t);
-    clock_gettime(CLOCK_REALTIME, &ts);
-    t->incarnation = ((uint64_t)ts.tv_sec << 30 | (uint64_t)ts.tv_nsec) ^ (uint64_t)getpid() << 48;
     s = given->peers ? weft_tcp_read_list(t, given->peers) : weft_tcp_say(t, WEFT_ERR_ARGUMENT, "no peers", NULL);
     t->options.peers = NULL; /* it need not stay */
     if (s != WEFT_OK) {
@@ -1257,8 +1257,7 @@ WEFT_INLINE weft_status weft_tcp_transport(weft_tcp *t, weft_transport *net, con
     weft_tcp_options o;
     weft_status s;
     memset(&o, 0, sizeof o);
-    memset(t, 0, sizeof *t);
-    t->listener = -1;
+    weft_tcp_blank(t);
     if (!rank || !*rank) return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is not set", NULL);
     o.rank = (uint32_t)strtoul(rank, &end, 10);
     if (*end || *rank < '0' || *rank > '9') return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is no number", rank);
