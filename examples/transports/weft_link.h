@@ -610,7 +610,8 @@ WEFT_INLINE void weft_frames_arrived(weft_frames *f, uint32_t peer, const void *
 
 /* ---- The transport ---- */
 
-WEFT_INLINE void weft_frames_pump(weft_frames *f) {
+/* Drives hellos until peers are there (weft_frames_is_up); callbacks drive everything later on. */
+WEFT_INLINE void weft_frames_poll(weft_frames *f) {
     uint32_t i;
     for (i = 0; i < f->desc.size; i++)
         if (i != f->desc.rank) weft_frames_talk(f, i);
@@ -665,7 +666,7 @@ WEFT_INLINE weft_status weft_frames_test(void *ctx, weft_request *q) {
     weft_frames *f = (weft_frames *)ctx;
     weft_frames_op *op = (weft_frames_op *)q->word[0];
     if (!op) return WEFT_ERR_PEER_LOST;
-    weft_frames_pump(f);
+    weft_frames_poll(f);
     if (!op->over) return WEFT_AGAIN;
     q->bytes = op->length;
     q->word[0] = 0;
@@ -714,11 +715,6 @@ WEFT_INLINE int weft_frames_news(weft_frames *f, uint32_t *rank, int *up) {
 
 WEFT_INLINE int weft_frames_is_up(const weft_frames *f, uint32_t rank) {
     return f->peer[rank].up;
-}
-
-/* Drives hellos until peers are there (weft_frames_is_up); callbacks drive everything later on. */
-WEFT_INLINE void weft_frames_poll(weft_frames *f) {
-    weft_frames_pump(f);
 }
 
 WEFT_INLINE uint64_t weft_frames_now(void *ctx) {
