@@ -72,6 +72,12 @@ typedef struct options {
     weft_pace pace;           /* stragglers: how many times as long the steps take, at random */
     double slow[MAX_WORKERS]; /* and always; 1: as fast as it can */
     double kill[MAX_WORKERS]; /* dies at this fraction of the run; 2: never */
+    double stop[MAX_WORKERS]; /* stops (SIGSTOP) at this fraction of the run, */
+    double stop_seconds[MAX_WORKERS]; /* for so long */
+    double restart[MAX_WORKERS];      /* comes again so many seconds after it died; below 0: never */
+    double deadline;                  /* tcp: who has not been heard of for so many seconds is lost */
+    const char *save;                 /* folder for what each worker saves; NULL: nothing is saved */
+    uint64_t life;                    /* of this process; 0: it is here from the beginning */
 } options;
 
 extern const char *const ALGORITHM_NAME[ALGORITHMS];
