@@ -24,11 +24,14 @@ struct crew {
     weft_members members;
     bool newcomer;
     uint64_t looked_ns;
-    uint32_t epoch;         /* of the view that has been counted */
-    bool in[MAX_WORKERS];   /* it */
+    uint32_t epoch;       /* of the view that has been counted */
+    bool in[MAX_WORKERS]; /* it */
     crew_events events;
     void (*listen)(void *ctx, uint32_t rank, bool up);
     void *listen_ctx;
+    void (*serve)(void *ctx); /* whoever asks */
+    void *serve_ctx;
+    bool serving;
     weft_view all; /* over MPI: who is in */
     uint32_t rank_of_all[MAX_WORKERS];
 #ifdef WEFT_HAVE_MPI
@@ -38,8 +41,8 @@ struct crew {
 
 /* Of the last channel, which no rule uses. */
 enum {
-    CREW_TAG = (WEFT_CHANNELS - 1) * WEFT_TAGS_PER_CHANNEL,
-    CREW_MEETING,
+    CREW_TAG = (WEFT_CHANNELS - 1) * WEFT_TAGS_PER_CHANNEL, /* and the topic */
+    CREW_MEETING = CREW_TAG + CREW_STATE + 1,
     CREW_MEMBERS,
     CREW_PIECE = 1 << 20
 };
@@ -160,8 +163,14 @@ static void crew_open_tcp(crew *c, const options *o, unsigned run) {
         broken("%s", c->tcp.why);
 }
 
+static void crew_too_late(crew *c) {
+    fprintf(stderr, "%s: worker %u: nobody is there (any more) that it could join\n", program_name,
+            (unsigned)c->net.rank);
+    exit(EXIT_SUCCESS);
+}
+
 static void crew_open_members(crew *c, const options *o) {
-    const uint64_t begun = clock_ns();
+    uint64_t begun = clock_ns(); /* of hearing nobody */
     weft_members_options m;
     memset(&m, 0, sizeof m);
     m.tag = CREW_MEMBERS;
@@ -171,7 +180,10 @@ static void crew_open_members(crew *c, const options *o) {
     while (!weft_members_in(&c->members)) {
         crew_look(c);
         crew_wait(c);
-        if (clock_ns() - begun > CREW_PATIENCE_NS) broken("worker %zu: nobody has let it in", o->rank);
+        bool heard = false;
+        for (uint32_t i = 0; i < c->net.size; i++) heard = heard || c->members.peer[i].heard;
+        if (heard) begun = clock_ns();
+        if (weft_members_over_already(&c->members) || clock_ns() - begun > m.silence_ns) crew_too_late(c);
     }
     c->epoch = weft_members_view(&c->members)->epoch;
     for (uint32_t i = 0; i < c->net.size; i++) c->in[i] = weft_members_sees(&c->members, i);
@@ -207,6 +219,11 @@ const weft_transport *crew_transport(const crew *c) {
 static bool crew_finish(crew *c, weft_status s, weft_request *q, size_t peer) {
     while (s == WEFT_OK && (s = c->net.test(c->net.ctx, q)) == WEFT_AGAIN) {
         crew_look(c);
+        if (c->serve && !c->serving) {
+            c->serving = true;
+            c->serve(c->serve_ctx);
+            c->serving = false;
+        }
         if (!crew_sees(c, peer)) {
             c->net.cancel(c->net.ctx, q);
             return false;
@@ -237,12 +254,12 @@ static bool crew_transfer(crew *c, bool is_send, size_t peer, uint32_t tag, void
     return true;
 }
 
-bool crew_send(crew *c, size_t to, const void *data, size_t bytes) {
-    return crew_transfer(c, true, to, CREW_TAG, (void *)(uintptr_t)data, bytes);
+bool crew_send(crew *c, crew_topic topic, size_t to, const void *data, size_t bytes) {
+    return crew_transfer(c, true, to, CREW_TAG + (uint32_t)topic, (void *)(uintptr_t)data, bytes);
 }
 
-bool crew_receive(crew *c, size_t from, void *data, size_t bytes) {
-    return crew_transfer(c, false, from, CREW_TAG, data, bytes);
+bool crew_receive(crew *c, crew_topic topic, size_t from, void *data, size_t bytes) {
+    return crew_transfer(c, false, from, CREW_TAG + (uint32_t)topic, data, bytes);
 }
 
 void crew_meet(crew *c) {
@@ -291,7 +308,8 @@ void crew_look(crew *c) {
     (void)weft_members_poll(&c->members);
     if (weft_members_in(&c->members)) crew_take_view(c);
     if (weft_members_out(&c->members) && c->members.wants != WEFT_MEMBERS_GOES)
-        broken("worker %u: the others have gone on without it (silent for too long, or cut off)", (unsigned)c->net.rank);
+        broken("worker %u: the others have gone on without it (silent for too long, or cut off)",
+               (unsigned)c->net.rank);
 }
 
 void crew_listen(crew *c, void (*listen)(void *ctx, uint32_t rank, bool up), void *ctx) {
@@ -330,6 +348,9 @@ bool crew_is_newcomer(const crew *c) {
 size_t crew_ask(crew *c) {
     uint32_t whom;
     while ((whom = weft_members_host(&c->members)) == WEFT_NO_RANK) {
+        bool alone = true;
+        for (uint32_t i = 0; i < c->net.size; i++) alone = alone && (i == c->net.rank || !crew_sees(c, i));
+        if (alone) crew_too_late(c);
         crew_look(c);
         crew_wait(c);
     }
@@ -345,6 +366,11 @@ bool crew_asked(crew *c, size_t *who) {
     const uint32_t rank = c->over_mpi ? WEFT_NO_RANK : weft_members_asked(&c->members);
     *who = rank;
     return rank != WEFT_NO_RANK;
+}
+
+void crew_serve_with(crew *c, void (*serve)(void *ctx), void *ctx) {
+    c->serve = serve;
+    c->serve_ctx = ctx;
 }
 
 bool crew_sees(const crew *c, size_t rank) {

@@ -20,16 +20,18 @@ typedef struct crew crew;
 void crew_begin(options *o, int *argc, char ***argv);
 
 /* The network of one run; NULL: workers are threads. `run` counts from 0, the same in all processes. A newcomer is in when
- * this returns. */
+ * this returns; if the others are done already, the program ends with a line, and well. */
 crew *crew_open(const options *o, unsigned run);
 const weft_transport *crew_transport(const crew *c);
 
 /* All are here. */
 void crew_meet(crew *c);
 
-/* Blocking, in order; what is sent to a rank is received there with the same sizes. false: that worker is lost. */
-bool crew_send(crew *c, size_t to, const void *data, size_t bytes);
-bool crew_receive(crew *c, size_t from, void *data, size_t bytes);
+/* Blocking, in order for each topic; what is sent to a rank is received there with the same sizes. false: that worker is
+ * lost. */
+typedef enum crew_topic { CREW_RESULTS, CREW_STATE } crew_topic;
+bool crew_send(crew *c, crew_topic topic, size_t to, const void *data, size_t bytes);
+bool crew_receive(crew *c, crew_topic topic, size_t from, void *data, size_t bytes);
 
 /* ---- Who is in; over MPI, where a loss ends the job, all are, always ---- */
 
@@ -47,9 +49,10 @@ bool crew_all_done(crew *c);               /* and have all, or nearly so? */
 
 /* A worker that came later asks one that has been here for the state of the training (which is then sent with crew_send). */
 bool crew_is_newcomer(const crew *c);
-size_t crew_ask(crew *c);      /* whom this one has asked: waits until there is somebody */
-void crew_answered(crew *c);   /* and has been answered by */
+size_t crew_ask(crew *c);    /* whom this one has asked: waits until there is somebody; ends the program as above */
+void crew_answered(crew *c); /* and has been answered by */
 bool crew_asked(crew *c, size_t *who);
+void crew_serve_with(crew *c, void (*serve)(void *ctx), void *ctx); /* also called while this one waits in a transfer */
 
 /* At the end: who reports is the lowest rank that is left. */
 size_t crew_reporter(crew *c);

@@ -101,10 +101,17 @@ void launch(options *o) {
         if (launch_one(o, &all[i], i, false)) return;
     while (busy) {
         busy = false;
+        size_t running = 0;
+        for (size_t i = 0; i < o->launch; i++) running += all[i].pid != 0;
         for (size_t i = 0; i < o->launch; i++) {
             child *c = &all[i];
             int status;
-            if (c->start_ns && clock_ns() >= c->start_ns && launch_one(o, c, i, true)) return;
+            if (c->start_ns && clock_ns() >= c->start_ns) {
+                if (!running)
+                    c->start_ns = 0; /* there is nobody left to join */
+                else if (launch_one(o, c, i, true))
+                    return;
+            }
             if (c->wake_ns && clock_ns() >= c->wake_ns) {
                 kill(c->pid, SIGCONT);
                 c->wake_ns = 0;

@@ -39,7 +39,7 @@ void report_line(const run_result *r) {
            bytes_text(r->payload, payload, sizeof payload), p->distance, p->sharpness, (double)r->samples / r->seconds,
            r->seconds);
     if (r->events.views)
-        printf("           %llu new views: %llu lost, %llu came (again)\n", (unsigned long long)r->events.views,
+        printf("           new views: %llu, lost: %llu, came: %llu\n", (unsigned long long)r->events.views,
                (unsigned long long)r->events.lost, (unsigned long long)r->events.came);
     fflush(stdout);
 }

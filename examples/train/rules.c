@@ -184,7 +184,11 @@ static void meet(rule *r, weft_status s) {
 /* Says good-bye. If somebody dies meanwhile, those who are left form a view without this worker, and good-bye is
  * said. */
 static void go(rule *r) {
-    while (!team_may_leave(r->team, r->rank)) finish(r, WEFT_ERR_PEER_LOST);
+    while (!team_may_leave(r->team, r->rank))
+        if (!team_is_settled(r->team, r->rank))
+            finish(r, WEFT_ERR_PEER_LOST);
+        else
+            (void)look_around(r);
     weft_status s = rule_say_goodbye(r);
     while (s == WEFT_AGAIN && team_is_settled(r->team, r->rank)) { /* (a later view does without it) */
         r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + MOMENT_NS);
@@ -211,7 +215,8 @@ static void grawa_new(rule *r) {
     r->memory = new_array(bytes, 1);
     weft_status s = grawa_init_detail(&r->grawa, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
-    meet(r, r->entry != RULE_FOUNDS ? WEFT_OK : grawa_start(r->grawa)); /* here, so that first contact costs no training time */
+    meet(r, r->entry != RULE_FOUNDS ? WEFT_OK
+                                    : grawa_start(r->grawa)); /* here, so that first contact costs no training time */
 }
 
 static uint64_t grawa_after_step(rule *r) {
@@ -304,7 +309,8 @@ static void aau_new(rule *r, const void *saved, size_t saved_bytes) {
     r->memory = new_array(bytes, 1);
     weft_status s = dsgd_aau_init_detail(&r->aau, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
-    if (saved_bytes && (s = dsgd_aau_load(r->aau, saved, saved_bytes)) != WEFT_OK) give_up(r, s, dsgd_aau_detail(r->aau));
+    if (saved_bytes && (s = dsgd_aau_load(r->aau, saved, saved_bytes)) != WEFT_OK)
+        give_up(r, s, dsgd_aau_detail(r->aau));
     aau_finish(r, dsgd_aau_start(r->aau));
 }
 
@@ -461,8 +467,8 @@ static uint64_t lsgd_after_step(rule *r, double loss) {
     double mine = r->loss_sum / (double)r->loss_count;
     r->loss_sum = 0.0;
     r->loss_count = 0;
-    for (size_t i = 0; i < r->net.size; i++) r->loss[i] = 0.0f; /* the sum of one entry each: everybody's loss */
-    r->loss[r->rank] = mine < 1e30 ? (float)mine + 1e-30f : 1e30f;   /* NaN leads nobody */
+    for (size_t i = 0; i < r->net.size; i++) r->loss[i] = 0.0f;    /* the sum of one entry each: everybody's loss */
+    r->loss[r->rank] = mine < 1e30 ? (float)mine + 1e-30f : 1e30f; /* NaN leads nobody */
     collective_do(r, VOTE, WEFT_OP_ALL_REDUCE, 0);
     for (uint32_t i = 0; i < r->net.size; i++)
         if (r->loss[i] > 0.0f) voter[voters++] = i; /* the others are dead */
@@ -486,8 +492,7 @@ static void link_changed(void *ctx, uint32_t rank, bool up) {
     if (r->aau) (void)(up ? dsgd_aau_peer_up : dsgd_aau_peer_lost)(r->aau, rank);
     if (r->saddles) saddles_link(r->saddles, rank, up);
     for (int i = 0; i < COLLECTIVES; i++)
-        if (r->collective[i])
-            (void)(up ? weft_collective_peer_up : weft_collective_peer_lost)(r->collective[i], rank);
+        if (r->collective[i]) (void)(up ? weft_collective_peer_up : weft_collective_peer_lost)(r->collective[i], rank);
 }
 
 static void saddles_look(void *ctx) {
@@ -541,8 +546,7 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     if (is_saddle(a)) {
         weft_status s;
         weft_detail why;
-        r->saddles = saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, PATIENCE_NS, &s,
-                                 &why);
+        r->saddles = saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, PATIENCE_NS, &s, &why);
         if (!r->saddles) give_up(r, s, &why);
         if (saved_bytes && (s = saddles_load(r->saddles, saved, saved_bytes)) != WEFT_OK)
             give_up(r, s, saddles_detail(r->saddles));
@@ -637,8 +641,12 @@ void rule_leave(rule *r) {
     }
     /* Not before everybody is done: what this worker has sent last is still being fetched. */
     while (!team_is_done(r->team, r->rank)) {
-        if (!team_is_settled(r->team, r->rank)) regroup(r);
-        sleep_ns(MOMENT_NS / 10);
+        if (!team_is_settled(r->team, r->rank))
+            regroup(r);
+        else if (team_looks(r->team))
+            (void)look_around(r);
+        else
+            sleep_ns(MOMENT_NS / 10);
     }
 }
 

@@ -40,7 +40,7 @@ typedef struct worker {
 
     /* Read by the main thread while the run goes on. */
     atomic_bool finished, dead;
-    bool stopped; /* once */
+    bool stopped;                                /* once */
     _Atomic uint64_t samples, right, micro_loss; /* micro_loss: millionths, summed over samples */
     uint64_t payload_at_death;                   /* written before `dead` */
 
@@ -53,7 +53,7 @@ typedef struct worker {
     double died, ended;
     rule_stats stats;
     uint64_t first, step; /* it began with; it is in */
-    trainer *trainer;
+    trainer trainer;
 } worker;
 
 struct run {
@@ -67,7 +67,8 @@ struct run {
     partition share;
     worker *worker;
     tensor_list initial;
-    bool reports;        /* this process has the result */
+    bool reports; /* this process has the result */
+    crew_events events;
     uint64_t budget;     /* samples, of all workers */
     uint64_t steps_each; /* of each worker, where all do the same number */
     size_t period;       /* steps between two moments at which all workers meet */
@@ -232,7 +233,7 @@ static void suffer(worker *w, double progress) {
 static void save(const worker *w, rule *ru, uint64_t step) {
     size_t bytes;
     void *of_rule = rule_save(ru, &bytes);
-    trainer_save(w->trainer, w->run->o->save, w->rank, step, of_rule, bytes);
+    trainer_save(&w->trainer, w->run->o->save, w->rank, step, of_rule, bytes);
     free(of_rule);
 }
 
@@ -241,10 +242,10 @@ static void serve(void *ctx) {
     worker *w = ctx;
     size_t who;
     if (!crew_asked(w->run->crew, &who)) return;
-    const size_t bytes = trainer_state_bytes(w->trainer);
+    const size_t bytes = trainer_state_bytes(&w->trainer);
     void *state = new_array(bytes, 1);
-    trainer_write(w->trainer, w->step, seconds_since(w->run->started), state);
-    (void)crew_send(w->run->crew, who, state, bytes); /* if it is lost, it needs nothing */
+    trainer_write(&w->trainer, w->step, seconds_since(w->run->started), state);
+    (void)crew_send(w->run->crew, CREW_STATE, who, state, bytes); /* if it is lost, it needs nothing */
     free(state);
 }
 
@@ -255,7 +256,7 @@ static void catch_up(worker *w, trainer *t, bool with_model) {
     double seconds = 0.0;
     size_t whom;
     do whom = crew_ask(w->run->crew);
-    while (!crew_receive(w->run->crew, whom, state, bytes));
+    while (!crew_receive(w->run->crew, CREW_STATE, whom, state, bytes));
     if (!trainer_read(t, state, bytes, with_model, &w->first, &seconds))
         broken("worker %zu: worker %zu trains another model", w->rank, whom);
     crew_answered(w->run->crew);
@@ -274,7 +275,7 @@ static void *remember(worker *w, trainer *t, size_t *of_rule) {
     return file;
 }
 
-static rule *join(worker *w, trainer *t) {
+static rule *come_in(worker *w, trainer *t) {
     run *r = w->run;
     size_t of_rule = 0;
     rule *ru;
@@ -324,6 +325,7 @@ static void train(worker *w, trainer *t, rule *ru) {
             if (o->save && w->next_point != before) save(w, ru, step + 1);
         }
     }
+    w->step = step;
     rule_leave(ru);
     w->ended = seconds_since(r->started);
     keep(w, ru, step - w->first, 1.0);
@@ -333,15 +335,15 @@ static void *work(void *arg) {
     worker *w = arg;
     run *r = w->run;
     const bool late = r->crew && crew_is_newcomer(r->crew);
-    trainer t;
+    trainer *t = &w->trainer;
     rule *ru;
-    trainer_init(&t, r->o, r->m, r->d, &r->share, w->rank, &r->initial);
-    w->trainer = &t;
-    ru = late ? join(w, &t)
-              : rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t.params, &t.grads, RULE_FOUNDS, NULL, 0);
+    trainer_init(t, r->o, r->m, r->d, &r->share, w->rank, &r->initial);
+    ru = late ? come_in(w, t)
+              : rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, RULE_FOUNDS, NULL, 0);
     if (r->crew) {
         rule_listen(ru, r->crew);
         rule_serve_with(ru, serve, w);
+        crew_serve_with(r->crew, serve, w);
     }
     /* All start at once: nobody's clock runs while others still set up. */
     if (pthread_barrier_wait(&r->ready) == PTHREAD_BARRIER_SERIAL_THREAD && !late) {
@@ -349,12 +351,10 @@ static void *work(void *arg) {
         r->started = clock_ns();
     }
     pthread_barrier_wait(&r->ready);
-    train(w, &t, ru);
+    train(w, t, ru);
     rule_read_stats(ru, &w->stats);
     if (r->crew) crew_listen(r->crew, NULL, NULL);
     rule_free(ru);
-    w->trainer = NULL;
-    trainer_free(&t);
     atomic_store(&w->finished, true);
     return NULL;
 }
@@ -462,6 +462,7 @@ static bool is_here(const run *r, size_t rank) {
 /* What rank 0 must know of a worker, in the byte order of machines that are all alike in this. */
 typedef struct summary {
     double ended;
+    crew_events events;
     uint64_t samples, logged;
     rule_stats stats;
     bool ready[POINTS];
@@ -474,6 +475,7 @@ static bool tell(run *r, worker *w, size_t reporter) {
     summary s;
     memset(&s, 0, sizeof s);
     s.ended = w->ended;
+    s.events = crew_count(r->crew);
     s.samples = atomic_load(&w->samples);
     s.logged = w->rounds;
     s.stats = w->stats;
@@ -483,24 +485,26 @@ static bool tell(run *r, worker *w, size_t reporter) {
         s.steps[k] = w->cell[k].steps;
         s.sent[k] = w->cell[k].payload;
     }
-    bool there = crew_send(r->crew, reporter, &s, sizeof s) &&
-                 crew_send(r->crew, reporter, w->round, w->rounds * sizeof *w->round);
+    bool there = crew_send(r->crew, CREW_RESULTS, reporter, &s, sizeof s) &&
+                 crew_send(r->crew, CREW_RESULTS, reporter, w->round, w->rounds * sizeof *w->round);
     for (size_t k = 0; there && k < POINTS; k++)
         for (size_t t = 0; there && s.ready[k] && t < r->m->tensors; t++)
-            there = crew_send(r->crew, reporter, w->cell[k].model.tensor[t], r->m->tensor[t].count * sizeof(float));
+            there = crew_send(r->crew, CREW_RESULTS, reporter, w->cell[k].model.tensor[t],
+                              r->m->tensor[t].count * sizeof(float));
     return there;
 }
 
 static bool hear(run *r, worker *w) {
     summary s;
-    if (!crew_receive(r->crew, w->rank, &s, sizeof s)) return false;
+    if (!crew_receive(r->crew, CREW_RESULTS, w->rank, &s, sizeof s)) return false;
     if (s.logged > SIZE_MAX / sizeof *w->round - 1) broken("worker %zu: a summary that cannot be", w->rank);
     w->ended = s.ended;
+    if (s.events.views > r->events.views) r->events = s.events;
     atomic_store(&w->samples, s.samples);
     w->stats = s.stats;
     w->rounds = w->capacity = (size_t)s.logged;
     w->round = new_array(w->rounds + 1, sizeof *w->round);
-    bool there = crew_receive(r->crew, w->rank, w->round, w->rounds * sizeof *w->round);
+    bool there = crew_receive(r->crew, CREW_RESULTS, w->rank, w->round, w->rounds * sizeof *w->round);
     for (size_t k = 0; there && k < POINTS; k++) {
         cell *c = &w->cell[k];
         if (!s.ready[k]) continue;
@@ -509,7 +513,8 @@ static bool hear(run *r, worker *w) {
         c->steps = s.steps[k];
         c->payload = s.sent[k];
         for (size_t t = 0; there && t < r->m->tensors; t++)
-            there = crew_receive(r->crew, w->rank, c->model.tensor[t], r->m->tensor[t].count * sizeof(float));
+            there =
+                crew_receive(r->crew, CREW_RESULTS, w->rank, c->model.tensor[t], r->m->tensor[t].count * sizeof(float));
         atomic_store(&c->ready, there);
     }
     return there;
@@ -522,6 +527,7 @@ static void collect(run *r) {
     while ((reporter = crew_reporter(r->crew)) != me)
         if (tell(r, &r->worker[me], reporter)) return;
     r->reports = true;
+    if (crew_count(r->crew).views > r->events.views) r->events = crew_count(r->crew); /* who came late saw less */
     for (size_t i = 0; i < r->workers; i++) {
         worker *w = &r->worker[i];
         if (i == me || (crew_sees(r->crew, i) && hear(r, w))) continue;
@@ -591,7 +597,7 @@ void run_train(run_result *out, algorithm a, unsigned number, const options *o, 
         if (is_here(r, i)) pthread_join(r->worker[i].thread, NULL);
     if (r->crew) {
         collect(r);
-        out->events = crew_count(r->crew);
+        out->events = r->events;
     }
     crew_close(r->crew);
     if (r->reports) reduce_points(r);
@@ -615,7 +621,10 @@ void run_train(run_result *out, algorithm a, unsigned number, const options *o, 
         tensors_free(m, &r->mean[k]);
     }
 
-    for (size_t i = 0; i < r->workers; i++) free(r->worker[i].round);
+    for (size_t i = 0; i < r->workers; i++) {
+        free(r->worker[i].round);
+        if (is_here(r, i)) trainer_free(&r->worker[i].trainer);
+    }
     free(r->worker);
     pthread_barrier_destroy(&r->ready);
     tensors_free(m, &r->initial);

@@ -135,12 +135,7 @@ bool team_is_settled(team *t, size_t rank) {
 
 bool team_may_leave(team *t, size_t rank) {
     if (t->crew) {
-        if (!team_looks(t)) return true;
-        for (;;) {
-            if (!team_is_settled(t, rank)) return false;
-            if (crew_may_go(t->crew)) return true;
-            crew_wait(t->crew);
-        }
+        return !team_looks(t) || (team_is_settled(t, rank) && crew_may_go(t->crew));
     }
     pthread_mutex_lock(&t->lock);
     if (t->settled[rank] == t->epoch) t->left[rank] = true;

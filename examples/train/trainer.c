@@ -90,8 +90,8 @@ void trainer_write(const trainer *t, uint64_t step, double seconds, void *out) {
     const tensor_list *list[3];
     const size_t n = lists(t, list), bytes = trainer_state_bytes(t);
     unsigned char *at = (unsigned char *)out + sizeof(state_head);
-    state_head h = {TRAINER_MAGIC, 0, t->model->parameters, t->model->tensors, (uint64_t)t->optimiser,
-                    step, t->adam.steps, seconds};
+    state_head h = {TRAINER_MAGIC,          0,    t->model->parameters, t->model->tensors,
+                    (uint64_t)t->optimiser, step, t->adam.steps,        seconds};
     for (size_t k = 0; k < n; k++)
         for (size_t i = 0; i < t->model->tensors; i++) {
             const size_t piece = t->model->tensor[i].count * sizeof(float);

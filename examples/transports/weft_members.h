@@ -61,11 +61,11 @@ enum { WEFT_MEMBERS_NEEDS = 256 };
 
 /* Zero is the default. */
 typedef struct weft_members_options {
-    uint32_t tag;        /* the same on all workers, used by nobody else */
-    uint64_t life;       /* 0: here from the beginning; else this worker comes later, or again: a number that none of its
+    uint32_t tag;      /* the same on all workers, used by nobody else */
+    uint64_t life;     /* 0: here from the beginning; else this worker comes later, or again: a number that none of its
                           * lives before had (the time of day in nanoseconds will do) */
-    uint64_t beat_ns;    /* a letter at least so often; default 100 ms */
-    uint64_t grace_ns;   /* a link may be gone for so long; default 200 ms; WEFT_MEMBERS_AT_ONCE: not at all */
+    uint64_t beat_ns;  /* a letter at least so often; default 100 ms */
+    uint64_t grace_ns; /* a link may be gone for so long; default 200 ms; WEFT_MEMBERS_AT_ONCE: not at all */
     uint64_t silence_ns; /* who is not heard of for so long is lost; 0: never */
 } weft_members_options;
 
@@ -76,7 +76,8 @@ typedef struct weft_members_peer {
     unsigned char in[WEFT_MEMBERS_LETTER + 1], out[WEFT_MEMBERS_LETTER]; /* + 1: a letter that is too long shows */
     weft_request receive, send;
     int receiving, sending, stale; /* stale: it has not been told the present state */
-    int linked, lost, heard;       /* heard: on this link */
+    int linked, lost, heard;       /* heard: on this link, */
+    int life_known;                /* or on any before */
     int accused;                   /* by somebody whom this worker does see */
     uint64_t lost_ns, accused_ns, heard_ns, told_ns;
     /* of its last letter */
@@ -262,6 +263,7 @@ WEFT_INLINE int weft_members_read(weft_members *m, uint32_t rank, uint64_t bytes
     p->epoch = (uint32_t)weft_members_get(in + 16, 4);
     p->asks = (uint32_t)weft_members_get(in + 20, 4);
     p->life = its_life;
+    p->life_known = 1;
     memcpy(p->misses, view + 2 * set, set);
     memcpy(p->sees, view + 3 * set, set);
     memcpy(p->lets, view + 4 * set, set);
@@ -318,7 +320,7 @@ WEFT_INLINE int weft_members_over(uint64_t now, uint64_t since, uint64_t limit) 
 /* Leading: is a new view due, and who is in it? */
 WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
     unsigned char view[WEFT_MEMBERS_SET], fresh[WEFT_MEMBERS_SET], life[8 * WEFT_MEMBERS_MOST];
-    int due = m->needs, patient = 0;
+    int due = m->needs, patient = 0, ending = m->wants != WEFT_MEMBERS_STAYS;
     uint32_t r, k;
     memset(view, 0, sizeof view);
     memset(fresh, 0, sizeof fresh);
@@ -327,6 +329,7 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
     for (r = 0; r < m->size; r++) { /* who is there of those who were */
         weft_members_peer *p = &m->peer[r];
         if (r == m->rank || !p->member) continue;
+        ending |= weft_members_parted(p);
         if (p->heard && p->life != p->life_in_view) {
             due = 1; /* that life is over */
             continue;
@@ -354,11 +357,11 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
             else
                 patient = 1;
         }
-    for (r = 0; r < m->size; r++) { /* who wants in, and hears all of them */
+    for (r = 0; r < m->size; r++) { /* who wants in, and hears all of them; not while some are going already */
         weft_members_peer *p = &m->peer[r];
         if (!p->accused) p->accused_ns = 0;
-        if (r == m->rank || weft_members_has(view, r) || !p->heard || (p->wants & 255u) != WEFT_MEMBERS_JOINS ||
-            (p->member && p->life == p->life_in_view))
+        if (ending || r == m->rank || weft_members_has(view, r) || !p->heard ||
+            (p->wants & 255u) != WEFT_MEMBERS_JOINS || (p->member && p->life == p->life_in_view))
             continue;
         for (k = 0; k < m->size && (!weft_members_has(view, k) || weft_members_has(p->sees, k)); k++) continue;
         if (k < m->size) continue;
@@ -442,6 +445,18 @@ WEFT_INLINE const weft_view *weft_members_view(const weft_members *m) {
 
 WEFT_INLINE int weft_members_in(const weft_members *m) {
     return !m->out && m->wants != WEFT_MEMBERS_JOINS;
+}
+
+/* A newcomer that is not in: are all that it hears of done, or going? Then nobody will let it in. */
+WEFT_INLINE int weft_members_over_already(const weft_members *m) {
+    uint32_t r;
+    int heard = 0;
+    for (r = 0; r < m->size; r++) {
+        if (!m->peer[r].life_known) continue;
+        heard = 1;
+        if (m->peer[r].heard && !weft_members_parted(&m->peer[r])) return 0;
+    }
+    return heard && m->wants == WEFT_MEMBERS_JOINS;
 }
 
 /* Is this rank in the view, and not lost? */
