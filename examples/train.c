@@ -135,8 +135,9 @@ int main(int argc, char **argv) {
     options o;
     dataset d;
     options_parse(&o, argc, argv);
+    if (o.launch) load(&d, &o); /* once for all of them */
     crew_begin(&o, &argc, &argv);
-    load(&d, &o);
+    if (!o.launch) load(&d, &o);
     printf("%s: %zu training and %zu test images of %zux%zux%zu, %zu classes\n", d.name, d.train.count, d.test.count,
            d.width, d.height, d.channels, d.classes);
     (o.demo ? demo : compare)(&o, &d);

@@ -24,8 +24,9 @@ struct crew {
     weft_members members;
     bool newcomer;
     uint64_t looked_ns;
-    uint32_t epoch;       /* of the view that has been counted */
-    bool in[MAX_WORKERS]; /* it */
+    uint32_t epoch;            /* of the view that has been counted */
+    bool in[MAX_WORKERS];      /* it */
+    bool renewed[MAX_WORKERS]; /* the link is another one than that view's */
     crew_events events;
     void (*listen)(void *ctx, uint32_t rank, bool up);
     void *listen_ctx;
@@ -278,6 +279,7 @@ bool crew_has_members(const crew *c) {
 
 static void crew_hear_of(crew *c, uint32_t rank, bool up) {
     (up ? weft_members_up : weft_members_lost)(&c->members, rank);
+    c->renewed[rank] = up;
     if (c->listen) c->listen(c->listen_ctx, rank, up);
 }
 
@@ -290,8 +292,9 @@ static void crew_take_view(crew *c) {
         const bool fresh = in[i] && weft_members_is_fresh(&c->members, i);
         c->events.lost += c->in[i] && (!in[i] || fresh);
         c->events.came += fresh;
-        /* who is left out, though its link may be there, is gone; those with rounds learn it from the view */
-        if (c->in[i] && !in[i] && c->listen) c->listen(c->listen_ctx, i, false);
+        /* who is left out, though its link may be there, is gone; but not a link that is a later life's already */
+        if (c->in[i] && !in[i] && !c->renewed[i] && c->listen) c->listen(c->listen_ctx, i, false);
+        if (in[i]) c->renewed[i] = false;
         c->in[i] = in[i];
     }
     c->events.views++;

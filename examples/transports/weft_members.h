@@ -343,11 +343,11 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
         if (p->wants & WEFT_MEMBERS_NEEDS && p->epoch == m->epoch) due = 1;
         weft_members_add(view, r);
     }
-    for (r = 0; r < m->size; r++) /* of two that have lost each other the higher one goes */
+    for (r = 0; r < m->size; r++) /* of two that have lost each other, in this view, the higher one goes */
         for (k = 0; k < m->size; k++) {
             weft_members_peer *p = &m->peer[r > k ? r : k];
             if (k == r || r == m->rank || !weft_members_has(view, r) || !weft_members_has(view, k) ||
-                !weft_members_has(m->peer[r].misses, k))
+                m->peer[r].epoch != m->epoch || !weft_members_has(m->peer[r].misses, k))
                 continue;
             due = 1;
             p->accused = 1;
