@@ -352,9 +352,9 @@ WEFT_INLINE void weft_tls_explain(weft_tls *s, int error) {
         what = "it speaks an older TLS, and 1.3 is expected here";
     else if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
         what = "it shows no certificate";
-    else if (s->trouble)
+    else if (s->trouble && s->trouble != EPIPE && s->trouble != ECONNRESET)
         what = strerror(s->trouble);
-    else if (s->ended)
+    else if (s->ended || s->trouble)
         what = s->known        ? "the connection was cut off"
                : s->first < 0 ? "it hung up before it had said anything: does it expect plaintext?"
                               : "it hung up in the middle of the handshake";
@@ -383,6 +383,8 @@ WEFT_INLINE int weft_tls_shake(weft_tcp_wire *w) {
         w->read_needs = weft_tls_needs(s, r);
         if (w->read_needs) return 0;
         weft_tls_explain(s, SSL_ERROR_SYSCALL);
+        /* OpenSSL does not answer what is no TLS: fatal alert, protocol version */
+        if (s->first == WEFT_TCP_HELLO) (void)!send(s->fd, "\x15\x03\x03\0\2\2\x46", 7, MSG_NOSIGNAL | MSG_DONTWAIT);
         return -1;
     }
     w->read_needs = POLLIN;
