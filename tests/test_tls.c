@@ -13,6 +13,8 @@ typedef struct identity {
 } identity;
 
 static identity authority, other_authority, rank[MOST], other[MOST];
+static identity all[64]; /* and those that are made on the way: they live as long as the program */
+static unsigned made;
 
 /* ---- Certificates ---- */
 
@@ -51,8 +53,8 @@ static identity make_with(const char *name, int bytes, const char *second, const
     if (second) name_it(i.certificate, second, -1);
     X509_set_issuer_name(i.certificate, X509_get_subject_name(by ? by->certificate : i.certificate));
     extend(i.certificate, NID_basic_constraints, can_sign ? "critical,CA:TRUE" : "critical,CA:FALSE");
-    need(X509_sign(i.certificate, by ? by->key : i.key, EVP_sha256()) > 0);
-    return i;
+    need(X509_sign(i.certificate, by ? by->key : i.key, EVP_sha256()) > 0 && made < 64);
+    return all[made++] = i;
 }
 
 static identity make(const char *name, const identity *by, int from, int to, int can_sign) {
@@ -97,7 +99,7 @@ static void write_crowd(const char *where, const identity *by, const identity *w
 }
 
 static void make_all(void) {
-    char name[16];
+    char name[32];
     int i;
     need(mkdtemp(base) != NULL);
     authority = make("a crowd", NULL, -1, 100, 1);
@@ -284,7 +286,7 @@ static const char *const WORDS[STRANGERS] = {
 /* One after the other tries to be worker 2, and would say its hello and a message. */
 START_TEST(strangers) {
     unsigned char bytes[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES + WEFT_TCP_HEAD + 8], *hello = bytes;
-    identity made = {NULL, NULL}, boss = {NULL, NULL};
+    identity fresh = {NULL, NULL}, boss = {NULL, NULL};
     const identity *who = NULL, *between = NULL;
     int version = TLS1_3_VERSION, raw = 0;
     size_t n = sizeof bytes;
@@ -301,24 +303,24 @@ START_TEST(strangers) {
     case RANK_OF_ANOTHER: who = &rank[1]; break;
     case RANK_OF_THE_LISTENER: who = &rank[0]; break;
     case RANK_OF_NOBODY: who = &rank[3]; break;
-    case EXPIRED: made = make("rank-2", &authority, -100, -1, 0); break;
-    case NOT_YET: made = make("rank-2", &authority, 2, 100, 0); break;
-    case SELF_SIGNED: made = make("rank-2", NULL, -1, 100, 1); break;
+    case EXPIRED: fresh = make("rank-2", &authority, -100, -1, 0); break;
+    case NOT_YET: fresh = make("rank-2", &authority, 2, 100, 0); break;
+    case SELF_SIGNED: fresh = make("rank-2", NULL, -1, 100, 1); break;
     case SIGNED_BY_A_WORKER: /* even if that one's certificate says that it may */
         boss = make("rank-1", &authority, -1, 100, 1);
-        made = make("rank-2", &boss, -1, 100, 0);
+        fresh = make("rank-2", &boss, -1, 100, 0);
         between = &boss;
         break;
-    case NO_NAME: made = make(NULL, &authority, -1, 100, 0); break;
-    case TWO_NAMES: made = make_with("rank-2", -1, "rank-1", &authority, -1, 100, 0); break;
-    case NAME_WITH_ZERO: made = make_with("rank-2\0.", 8, NULL, &authority, -1, 100, 0); break;
-    case NAME_WITH_MORE: made = make("rank-2.example.com", &authority, -1, 100, 0); break;
-    case NAME_WITH_BLANK: made = make("rank- 2", &authority, -1, 100, 0); break;
-    case NAME_WITH_SIGN: made = make("rank-+2", &authority, -1, 100, 0); break;
+    case NO_NAME: fresh = make(NULL, &authority, -1, 100, 0); break;
+    case TWO_NAMES: fresh = make_with("rank-2", -1, "rank-1", &authority, -1, 100, 0); break;
+    case NAME_WITH_ZERO: fresh = make_with("rank-2\0.", 8, NULL, &authority, -1, 100, 0); break;
+    case NAME_WITH_MORE: fresh = make("rank-2.example.com", &authority, -1, 100, 0); break;
+    case NAME_WITH_BLANK: fresh = make("rank- 2", &authority, -1, 100, 0); break;
+    case NAME_WITH_SIGN: fresh = make("rank-+2", &authority, -1, 100, 0); break;
     case FOR_ANOTHER_PURPOSE:
-        made = make("rank-2", &authority, -1, 100, 0);
-        extend(made.certificate, NID_ext_key_usage, "codeSigning");
-        X509_sign(made.certificate, authority.key, EVP_sha256());
+        fresh = make("rank-2", &authority, -1, 100, 0);
+        extend(fresh.certificate, NID_ext_key_usage, "codeSigning");
+        X509_sign(fresh.certificate, authority.key, EVP_sha256());
         break;
     case OLDER_TLS:
         who = &rank[2];
@@ -342,7 +344,7 @@ START_TEST(strangers) {
         who = &rank[1];
         hello_of(0, hello);
     }
-    if (made.certificate) who = &made;
+    if (fresh.certificate) who = &fresh;
     received = tcp[0].received;
     {
         stranger s = be(dial(0), 0, who, between, version);
@@ -541,7 +543,7 @@ static const char *const SERVER_WORDS[SERVERS] = {
 
 /* Somebody else listens where worker 0 is expected. Worker 1 tells it nothing. */
 START_TEST(servers) {
-    identity made = {NULL, NULL}, boss = {NULL, NULL};
+    identity fresh = {NULL, NULL}, boss = {NULL, NULL};
     const identity *who = &rank[0], *between = NULL;
     struct sockaddr_in a;
     const int on = 1;
@@ -563,11 +565,11 @@ START_TEST(servers) {
     switch (_i) {
     case SERVER_RANK_OF_ANOTHER: who = &rank[2]; break;
     case SERVER_OTHER_AUTHORITY: who = &other[0]; break;
-    case SERVER_EXPIRED: made = make("rank-0", &authority, -100, -1, 0); break;
-    case SERVER_SELF_SIGNED: made = make("rank-0", NULL, -1, 100, 1); break;
+    case SERVER_EXPIRED: fresh = make("rank-0", &authority, -100, -1, 0); break;
+    case SERVER_SELF_SIGNED: fresh = make("rank-0", NULL, -1, 100, 1); break;
     case SERVER_SIGNED_BY_A_WORKER:
         boss = make("rank-1", &authority, -1, 100, 1);
-        made = make("rank-0", &boss, -1, 100, 0);
+        fresh = make("rank-0", &boss, -1, 100, 0);
         between = &boss;
         break;
     case SERVER_OLDER_TLS: version = TLS1_2_VERSION; break;
@@ -577,7 +579,7 @@ START_TEST(servers) {
         break;
     default: break;
     }
-    if (made.certificate) who = &made;
+    if (fresh.certificate) who = &fresh;
     while (l->state == WEFT_TCP_DOWN) pump_all();
     fd = accept(at, NULL, NULL);
     ck_assert_int_ge(fd, 0);

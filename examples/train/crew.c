@@ -53,9 +53,30 @@ static char *crew_ports(size_t workers) {
 static pid_t crew_child[MAX_WORKERS];
 static size_t crew_children;
 
+/* Certificates of the workers that this program starts, before it starts them. */
+static void crew_check_tls(const options *o, size_t first, size_t end) {
+#ifdef WEFT_TCP_TLS
+    for (size_t i = first; i < end; i++) {
+        weft_tcp t;
+        weft_tcp_blank(&t);
+        t.rank = (uint32_t)i;
+        t.options.tls_folder = o->tls;
+        if (weft_tls_load(&t) != WEFT_OK)
+            bad_input("--tls: %s (examples/transports/certificates %s %zu makes what is missing)", t.why, o->tls,
+                      o->workers);
+        weft_tls_unload(&t);
+    }
+#else
+    (void)first;
+    (void)end;
+    if (o->tls) bad_input("--tls %s: this program was built without OpenSSL (pkg-config did not know it)", o->tls);
+#endif
+}
+
 static void crew_launch(options *o) {
-    o->peers = crew_ports(o->launch);
     o->workers = o->launch;
+    if (o->tls) crew_check_tls(o, 0, o->workers);
+    o->peers = crew_ports(o->launch);
     for (size_t i = 1; i < o->launch; i++) {
         pid_t p = fork();
         if (p < 0) broken("cannot start worker %zu: %s", i, strerror(errno));
@@ -99,6 +120,7 @@ static void crew_join(options *o) {
     if (list.size > MAX_WORKERS) bad_input("--peers: expected at most %d workers, got %u", MAX_WORKERS, list.size);
     o->workers = list.size;
     weft_tcp_close(&list);
+    if (o->tls) crew_check_tls(o, o->rank, o->rank + 1);
 }
 
 void crew_begin(options *o, int *argc, char ***argv) {
@@ -144,6 +166,7 @@ crew *crew_open(const options *o, unsigned run) {
         t.peers = o->peers;
         t.job = run;
         t.plaintext_on_any_network = o->plaintext;
+        t.tls_folder = o->tls;
         if (weft_tcp_open(&c->tcp, &c->net, &t) != WEFT_OK || weft_tcp_join(&c->tcp) != WEFT_OK)
             broken("%s", c->tcp.why);
     }

@@ -10,6 +10,14 @@
  * without TLS. (Fingerprints in the list would do, too; but the list would then have to be written anew, everywhere,
  * with every new certificate.) An authority is for one crowd of workers: do not take one that signs for others.
  *
+ * `certificates` beside this file makes a folder of all that is needed; by hand it is
+ *
+ *     openssl req -x509 -newkey rsa:3072 -nodes -subj /CN=crowd -keyout authority.key -out authority.pem -days 365
+ *     openssl req -newkey rsa:3072 -nodes -subj /CN=rank-0 -keyout rank-0.key -out rank-0.csr
+ *     openssl x509 -req -in rank-0.csr -CA authority.pem -CAkey authority.key -out rank-0.pem -days 365
+ *
+ * and the last two again for each other worker. A key that others than its owner can read is refused.
+ *
  * Sockets do not block and neither does anything here. Errors are words: of a connection, and in weft_tcp.why. */
 #ifndef WEFT_TLS_H
 #define WEFT_TLS_H
