@@ -80,13 +80,11 @@ enum {
     WEFT_TCP_CHUNK = 262144, /* of a payload, between two looks at its checksum */
     WEFT_TCP_HOST = 256,
     WEFT_TCP_WORDS = 160,
-    WEFT_TCP_GUESTS = 16 /* connections that have not said yet who they are */
+    WEFT_TCP_GUESTS = 16, /* connections that have not said yet who they are */
+    WEFT_TCP_SUM = 1      /* flag, of a hello: the sender wants payloads checked; of data: CRC-32C after the payload */
 };
 
 enum { WEFT_TCP_HELLO = 1, WEFT_TCP_DATA, WEFT_TCP_ROOM, WEFT_TCP_ASK }; /* kinds */
-enum {
-    WEFT_TCP_SUM = 1
-}; /* flags, of a hello: the sender wants payloads checked; of data: CRC-32C after the payload */
 
 typedef enum weft_tcp_state {
     WEFT_TCP_DOWN, /* not connected; where this side connects, it tries again at retry_ns */
@@ -408,12 +406,8 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     } else if (in)
         weft_tcp_finish(t, in, WEFT_ERR_PEER_LOST);
     if (l->out.busy && l->out.op) weft_tcp_finish(t, l->out.op, WEFT_ERR_PEER_LOST);
-    while ((op = l->sends.first) != NULL) {
-        weft_tcp_remove(&l->sends, op);
-        weft_tcp_finish(t, op, WEFT_ERR_PEER_LOST);
-    }
-    while ((op = l->receives.first) != NULL) {
-        weft_tcp_remove(&l->receives, op);
+    while ((op = l->sends.first ? l->sends.first : l->receives.first) != NULL) {
+        weft_tcp_remove(op->is_send ? &l->sends : &l->receives, op);
         weft_tcp_finish(t, op, WEFT_ERR_PEER_LOST);
     }
     memset(&l->in, 0, sizeof l->in);
@@ -548,13 +542,11 @@ WEFT_INLINE weft_tcp_op *weft_tcp_match(weft_tcp_link *l, uint32_t tag) {
 /* A head that has come. 0: it is none. */
 WEFT_INLINE int weft_tcp_take_head(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
     weft_tcp_frame *f = &l->in;
-    unsigned char head[WEFT_TCP_HEAD];
-    const unsigned char *p = l->buffer + l->begin;
+    unsigned char *p = l->buffer + l->begin;
     const uint32_t crc = (uint32_t)weft_tcp_get(p + 4, 4);
     weft_tcp_room *r;
-    memcpy(head, p, sizeof head);
-    weft_tcp_put(head + 4, 4, 0);
-    if (weft_tcp_crc(t, 0, head, sizeof head) != crc) return 0;
+    weft_tcp_put(p + 4, 4, 0);
+    if (weft_tcp_crc(t, 0, p, WEFT_TCP_HEAD) != crc) return 0;
     memset(f, 0, sizeof *f);
     f->tag = (uint32_t)weft_tcp_get(p + 2, 2);
     f->bytes = weft_tcp_get(p + 8, 8);
@@ -695,17 +687,11 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
             return;
         }
         t->received += (uint64_t)n;
-        if (straight) {
-            const size_t direct = (size_t)n < most ? (size_t)n : most;
-            weft_tcp_payload(t, f, straight, direct);
-            l->end += (size_t)n - direct;
-        } else
-            l->end += (size_t)n;
-        if (l->state == WEFT_TCP_GREETING && !weft_tcp_take_hello(t, l, peer)) {
-            weft_tcp_drop(t, l, EPROTO);
-            return;
-        }
-        if (l->state == WEFT_TCP_UP && !weft_tcp_parse(t, l, peer)) {
+        if ((size_t)n < most) most = (size_t)n;
+        if (straight) weft_tcp_payload(t, f, straight, most);
+        l->end += (size_t)n - most;
+        if ((l->state == WEFT_TCP_GREETING && !weft_tcp_take_hello(t, l, peer)) ||
+            (l->state == WEFT_TCP_UP && !weft_tcp_parse(t, l, peer))) {
             weft_tcp_drop(t, l, EPROTO);
             return;
         }
@@ -742,28 +728,25 @@ WEFT_INLINE int weft_tcp_is_loopback(const struct sockaddr *a) {
     return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
 }
 
+WEFT_INLINE void weft_tcp_set(int fd, int level, int name, int value) {
+    setsockopt(fd, level, name, &value, sizeof value);
+}
+
 /* As this file wants its sockets. Returns whether the other end is on this machine. */
 WEFT_INLINE int weft_tcp_tune(int fd) {
     struct sockaddr_storage other;
     socklen_t bytes = sizeof other;
-    const int on = 1;
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     fcntl(fd, F_SETFD, FD_CLOEXEC);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    weft_tcp_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #if defined TCP_KEEPIDLE && defined TCP_KEEPINTVL && defined TCP_KEEPCNT
-    {
-        const int idle = 10, interval = 5, count = 4;
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
-    }
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 10);
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5);
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
 #endif
 #ifdef TCP_USER_TIMEOUT
-    {
-        const unsigned unanswered_ms = 30000;
-        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
-    }
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 30000); /* ms without an answer */
 #endif
     return getpeername(fd, (struct sockaddr *)(void *)&other, &bytes) == 0 &&
            weft_tcp_is_loopback((const struct sockaddr *)(const void *)&other);
@@ -1262,22 +1245,22 @@ WEFT_INLINE void weft_tcp_close(weft_tcp *t) {
     for (i = 0; i < WEFT_TCP_GUESTS; i++) weft_tcp_hang_up(&t->guest[i].wire);
     weft_tls_unload(t);
     if (t->listener >= 0) close(t->listener);
+    t->listener = -1;
     while ((op = t->made) != NULL) {
         t->made = op->made_before;
         free(op->own);
         free(op);
     }
-    t->free = NULL;
     free(t->address);
     free(t->link);
     free(t->look);
     free(t->who);
+    t->free = NULL;
     t->address = NULL;
     t->link = NULL;
     t->look = NULL;
     t->who = NULL;
     t->size = 0;
-    t->listener = -1;
 }
 
 /* Listens, and begins to connect; weft_tcp_join then waits for all. On an error t->why says what it was, and all is
@@ -1299,11 +1282,10 @@ WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const we
     found = weft_tcp_resolve(t, given->listen_host ? given->listen_host : t->address[t->rank].host,
                              t->address[t->rank].port, AI_PASSIVE);
     for (a = found; a && t->listener < 0; a = a->ai_next) {
-        const int on = 1, fd = socket(a->ai_family, SOCK_STREAM, 0);
+        const int fd = socket(a->ai_family, SOCK_STREAM, 0);
         if (fd < 0) continue;
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        weft_tcp_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        weft_tcp_tune(fd);
         if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 128) == 0)
             t->listener = fd;
         else {
