@@ -272,6 +272,8 @@ START_TEST(a_worker_dies_and_comes_again) {
     ck_assert_int_eq(post_recv(0, 1, 4, got, 1, &q[0]), WEFT_OK);
     weft_tcp_close(&tcp[1]);
     ck_assert_int_eq(finish(0, &q[0]), WEFT_ERR_PEER_LOST);
+    ck_assert_int_eq(tcp[0].link[1].trouble, 0); /* it said good-bye */
+    ck_assert_str_eq(tcp[0].link[1].words, "");
     ck_assert_int_eq(post_recv(0, 1, 3, got, 1, &q[1]), WEFT_OK);
     ck_assert_int_eq(finish(0, &q[1]), WEFT_OK);
     ck_assert_uint_eq(got[0], 1);

@@ -25,7 +25,8 @@ START_TEST(strangers_are_turned_away) {
         bad[i] ^= 0x40;
         fd = dial(0);
         ck_assert_int_eq(send(fd, bad, sizeof bad, 0), sizeof bad);
-        while (tcp[0].refused <= i - (i > flags ? 4 : 0)) weft_tcp_pump(&tcp[0], 0);
+        while (tcp[0].refused <= i - (i > flags ? 4 : 0) && tcp[0].link[1].state == WEFT_TCP_DOWN)
+            weft_tcp_pump(&tcp[0], 0);
         ck_assert_int_eq(tcp[0].link[1].state, WEFT_TCP_DOWN);
         while (!is_hung_up(fd)) weft_tcp_pump(&tcp[0], 0);
         close(fd);
@@ -49,15 +50,16 @@ END_TEST
 
 /* After a hello that is sound: frames that are not. Each ends the connection, and nothing else. */
 START_TEST(frames_that_are_none) {
-    unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES], frame[WEFT_TCP_HEAD + 64];
-    unsigned char got[8];
+    static unsigned char frame[2 * WEFT_TCP_HEAD + WEFT_TCP_EAGER + 1], got[2 * WEFT_TCP_EAGER];
+    unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
+    const int long_ones = _i == 6 || _i == 7; /* one long message may come */
     weft_request q;
     weft_tcp_options o;
     size_t bytes = WEFT_TCP_HEAD;
     int fd;
     find_ports(2);
     workers = 1;
-    start(0, 0, _i >= 6);
+    start(0, 0, _i >= 9);
     o = options_of(1);
     weft_tcp_blank(&tcp[1]);
     tcp[1].options = o;
@@ -71,16 +73,66 @@ START_TEST(frames_that_are_none) {
     case 3: weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, 0, 1, WEFT_TCP_EAGER + 1); break;    /* without leave */
     case 4: weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, WEFT_TCP_SUM, 1, 1); break;          /* not agreed on */
     case 5: weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, 0, 1, 1), frame[9] ^= 1; break;      /* damaged */
-    case 6: weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, 0, 1, 1); break;                     /* without a checksum */
+    case 6: weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, 0, 1, WEFT_TCP_LONGEST + 1); break;  /* too long, with leave */
+    case 7: /* leave is for one */
+        weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, 0, 1, WEFT_TCP_EAGER + 1);
+        bytes = sizeof frame;
+        weft_tcp_head(&tcp[1], frame + bytes - WEFT_TCP_HEAD, WEFT_TCP_DATA, 0, 1, WEFT_TCP_EAGER + 1);
+        break;
+    case 8: weft_tcp_head(&tcp[1], frame, WEFT_TCP_ROOM, 0, 1, 1); break;                     /* leave with a length */
+    case 9: weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, 0, 1, 1); break;                     /* without a checksum */
     default: weft_tcp_head(&tcp[1], frame, WEFT_TCP_DATA, WEFT_TCP_SUM, 1, 8), bytes += 12;   /* with a wrong one */
     }
     fd = dial(0);
     ck_assert_int_eq(send(fd, hello, sizeof hello, 0), sizeof hello);
     while (tcp[0].link[1].state != WEFT_TCP_UP) weft_tcp_pump(&tcp[0], 0);
-    ck_assert_int_eq(post_recv(0, 1, 1, got, sizeof got, &q), WEFT_OK);
+    ck_assert_int_eq(post_recv(0, 1, 1, got, long_ones ? sizeof got : 8, &q), WEFT_OK);
     ck_assert_int_eq(send(fd, frame, bytes, 0), (int)bytes);
-    ck_assert_int_eq(finish(0, &q), WEFT_ERR_PEER_LOST);
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0); /* if the frame were one, this would be the end */
+    ck_assert_int_eq(finish(0, &q), _i == 7 ? WEFT_OK : WEFT_ERR_PEER_LOST);
+    while (tcp[0].link[1].state == WEFT_TCP_UP) weft_tcp_pump(&tcp[0], 0);
     ck_assert_int_eq(tcp[0].link[1].trouble, EPROTO);
+    close(fd);
+    workers = 2;
+    close_all();
+}
+END_TEST
+
+/* What comes without a receive is kept, but not for ever; and leave to send is not counted beyond its counter. */
+START_TEST(kept_within_bounds) {
+    static unsigned char frame[WEFT_TCP_HEAD + WEFT_TCP_EAGER];
+    unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
+    const size_t bytes = _i ? WEFT_TCP_HEAD : sizeof frame;
+    size_t at = 0, whole = 0;
+    uint64_t most = 0;
+    weft_tcp_link *l;
+    int fd;
+    find_ports(2);
+    workers = 1;
+    start(0, 0, 0);
+    l = &tcp[0].link[1];
+    weft_tcp_blank(&tcp[1]);
+    tcp[1].options = options_of(1);
+    ck_assert_int_eq(weft_tcp_read_list(&tcp[1], list), WEFT_OK);
+    weft_tcp_hello(&tcp[1], 0, hello);
+    fd = dial(0);
+    ck_assert_int_eq(send(fd, hello, sizeof hello, 0), sizeof hello);
+    while (l->state != WEFT_TCP_UP) weft_tcp_pump(&tcp[0], 0);
+    weft_tcp_head(&tcp[1], frame, _i ? WEFT_TCP_ROOM : WEFT_TCP_DATA, 0, 1, _i ? 0 : WEFT_TCP_EAGER);
+    while (l->state == WEFT_TCP_UP && whole <= WEFT_TCP_EARLY / WEFT_TCP_EAGER + (_i ? 65536 : 0)) {
+        const ssize_t n = send(fd, frame + at, bytes - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0) at += (size_t)n;
+        if (at == bytes) {
+            at = 0;
+            whole++;
+        }
+        if (at || whole % 64 == 0) weft_tcp_pump(&tcp[0], 0);
+        if (l->early_bytes > most) most = l->early_bytes;
+    }
+    shutdown(fd, SHUT_WR);
+    while (l->state == WEFT_TCP_UP) weft_tcp_pump(&tcp[0], 0);
+    ck_assert_int_eq(l->trouble, EPROTO);
+    if (!_i) ck_assert_uint_eq(most, WEFT_TCP_EARLY);
     close(fd);
     workers = 2;
     close_all();
@@ -183,7 +235,8 @@ int main(void) {
     add_contract(s);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, strangers_are_turned_away);
-    tcase_add_loop_test(t, frames_that_are_none, 0, 8);
+    tcase_add_loop_test(t, frames_that_are_none, 0, 11);
+    tcase_add_loop_test(t, kept_within_bounds, 0, 2);
     tcase_add_test(t, lists);
     tcase_add_test(t, errors_say_what_they_mean);
     tcase_add_test(t, checksums);

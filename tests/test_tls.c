@@ -21,7 +21,8 @@ static unsigned made;
 /* Most of them are made before there are tests. */
 static void need(int ok) {
     if (ok) return;
-    fprintf(stderr, "no certificates: %s\n", ERR_reason_error_string(ERR_peek_last_error()));
+    fprintf(stderr, "no certificates: %s\n", strerror(errno));
+    ERR_print_errors_fp(stderr);
     exit(1);
 }
 
@@ -61,24 +62,29 @@ static identity make(const char *name, const identity *by, int from, int to, int
     return make_with(name, -1, NULL, by, from, to, can_sign);
 }
 
-static char base[] = "/tmp/weft-tls-XXXXXX";
+static char base[400]; /* beside this program */
 
 static const char *in(const char *where, const char *file) {
-    static char path[64][128];
+    static char path[64][512];
     static int turn;
     turn = (turn + 1) % 64;
     snprintf(path[turn], sizeof path[turn], "%s/%s%s%s", base, where, *file ? "/" : "", file);
     return path[turn];
 }
 
+static FILE *write_to(const char *path) {
+    remove(path);
+    return fopen(path, "wb");
+}
+
 static void write_certificate(const char *path, const identity *i) {
-    FILE *f = fopen(path, "wb");
+    FILE *f = write_to(path);
     need(f && PEM_write_X509(f, i->certificate));
     fclose(f);
 }
 
 static void write_key(const char *path, const identity *i, const char *password) {
-    FILE *f = fopen(path, "wb");
+    FILE *f = write_to(path);
     need(f && fchmod(fileno(f), 0600) == 0);
     need(PEM_write_PrivateKey(f, i->key, password ? EVP_aes_128_cbc() : NULL, (const unsigned char *)password,
                                    password ? (int)strlen(password) : 0, NULL, NULL));
@@ -101,7 +107,7 @@ static void write_crowd(const char *where, const identity *by, const identity *w
 static void make_all(void) {
     char name[32];
     int i;
-    need(mkdtemp(base) != NULL);
+    need(mkdir(base, 0700) == 0 || errno == EEXIST);
     authority = make("a crowd", NULL, -1, 100, 1);
     other_authority = make("another crowd", NULL, -1, 100, 1);
     for (i = 0; i < MOST; i++) {
@@ -789,12 +795,13 @@ static void sweep(const char *where) {
     rmdir(in(where, ""));
 }
 
-int main(void) {
-    static char crowd[128];
+int main(int argc, char **argv) {
+    static char crowd[512];
     Suite *s = suite_create("tls");
     TCase *t;
     SRunner *r;
     int failed;
+    need(argc > 0 && snprintf(base, sizeof base, "%s.files", argv[0]) < (int)sizeof base);
     make_all();
     snprintf(crowd, sizeof crowd, "%s", in("crowd", ""));
     folder = crowd;

@@ -862,7 +862,7 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
         return;
     }
     if (l->state != WEFT_TCP_DOWN) weft_tcp_drop(t, l, 0);
-    weft_tcp_clear_early(t, l);
+    weft_tcp_clear_early(t, l); /* of its former life */
     l->wire = g->wire;
     g->wire.fd = -1;
     g->wire.tls = NULL;
