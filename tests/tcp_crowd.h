@@ -75,7 +75,11 @@ static void start_all(uint32_t n, int sums) {
     find_ports(n);
     workers = n;
     for (i = 0; i < n; i++) start(i, 0, sums);
-    while (!all_up()) pump_all();
+    while (!all_up()) {
+        pump_all();
+        for (i = 0; i < n; i++)
+            if (tcp[i].refused) ck_abort_msg("%u: %s", i, tcp[i].refusal);
+    }
     for (i = 0; i < n; i++) ck_assert_int_eq(weft_tcp_join(&tcp[i]), WEFT_OK);
 }
 
@@ -338,8 +342,9 @@ static int is_hung_up(int fd) {
     return n == 0 || (n < 0 && errno == ECONNRESET);
 }
 
-static void add_contract(Suite *s) {
-    TCase *t = tcase_create("contract");
+static Suite *contract_suite(void) {
+    Suite *s = suite_create("contract");
+    TCase *t = tcase_create("messages");
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, contract, 0, 6);
     tcase_add_loop_test(t, lengths, 0, 2);
@@ -352,6 +357,7 @@ static void add_contract(Suite *s) {
     tcase_add_test(t, a_worker_dies_and_comes_again);
     tcase_add_test(t, old_messages_do_not_outlive_their_sender);
     suite_add_tcase(s, t);
+    return s;
 }
 
 #endif

@@ -32,6 +32,7 @@ START_TEST(strangers_are_turned_away) {
         close(fd);
     }
     { /* many who say nothing do not keep out the one who does */
+        const uint64_t before = tcp[0].refused;
         int fd[3 * WEFT_TCP_GUESTS], k;
         for (k = 0; k < 3 * WEFT_TCP_GUESTS; k++) {
             fd[k] = dial(0);
@@ -41,6 +42,8 @@ START_TEST(strangers_are_turned_away) {
         ck_assert_int_eq(send(k, hello, sizeof hello, 0), sizeof hello);
         while (tcp[0].link[1].state != WEFT_TCP_UP) weft_tcp_pump(&tcp[0], 0);
         close(k);
+        ck_assert_uint_eq(tcp[0].refused, before + 2 * WEFT_TCP_GUESTS + 1);
+        ck_assert(is_hung_up(fd[0]) && is_hung_up(fd[1]));
         for (k = 0; k < 3 * WEFT_TCP_GUESTS; k++) close(fd[k]);
     }
     workers = 2;
@@ -228,11 +231,10 @@ START_TEST(checksums) {
 END_TEST
 
 int main(void) {
-    Suite *s = suite_create("tcp");
+    Suite *s = suite_create("hostile");
     TCase *t = tcase_create("hostile");
     SRunner *r;
     int failed;
-    add_contract(s);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, strangers_are_turned_away);
     tcase_add_loop_test(t, frames_that_are_none, 0, 11);
@@ -241,7 +243,8 @@ int main(void) {
     tcase_add_test(t, errors_say_what_they_mean);
     tcase_add_test(t, checksums);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
+    r = srunner_create(contract_suite());
+    srunner_add_suite(r, s);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
     srunner_free(r);
