@@ -80,7 +80,7 @@ enum {
     WEFT_TCP_CHUNK = 262144, /* of a payload, between two looks at its checksum */
     WEFT_TCP_HOST = 256,
     WEFT_TCP_WORDS = 160,
-    WEFT_TCP_GUESTS = 16, /* connections that have not said yet who they are */
+    WEFT_TCP_GUESTS = 16, /* connections that have not said yet who they are, beside one for each worker */
     WEFT_TCP_SUM = 1      /* flag, of a hello: the sender wants payloads checked; of data: CRC-32C after the payload */
 };
 
@@ -192,7 +192,8 @@ typedef struct weft_tcp {
     int listener;
     weft_tcp_address *address;
     weft_tcp_link *link; /* one a rank; that of this one is not used */
-    weft_tcp_guest guest[WEFT_TCP_GUESTS];
+    weft_tcp_guest *guest;
+    uint32_t guests;
     struct pollfd *look;
     uint32_t *who; /* whose entry of `look` this is: a rank, size + 1: the listener, or + 2: and so on, a guest */
     weft_tcp_op *made, *free; /* all there are; those that are not in use */
@@ -851,7 +852,7 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
                                                    : "its hello is none, or its list of workers is another");
         return;
     }
-    if (g->wire.tls && !weft_tls_is(&g->wire, rank)) {
+    if (t->tls && !weft_tls_is(&g->wire, rank)) {
         weft_tcp_dismiss(t, g, "it says that it is another than its certificate does");
         return;
     }
@@ -895,9 +896,10 @@ WEFT_INLINE void weft_tcp_listen_to(weft_tcp *t, weft_tcp_guest *g) {
 
 WEFT_INLINE void weft_tcp_accept(weft_tcp *t) {
     weft_tcp_guest *g;
-    int fd, i, place = 0;
+    uint32_t i, place = 0;
+    int fd;
     while ((fd = accept(t->listener, NULL, NULL)) >= 0) {
-        for (i = 0; i < WEFT_TCP_GUESTS; i++) { /* a free place, or that of the one that has been silent for longest */
+        for (i = 0; i < t->guests; i++) { /* a free place, or that of the one that has been silent for longest */
             if (t->guest[i].wire.fd < 0) {
                 place = i;
                 break;
@@ -928,6 +930,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
     const uint64_t now = weft_tcp_now(NULL);
     nfds_t n = 0, k;
     uint32_t i;
+    int events;
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (i == t->rank) continue;
@@ -942,12 +945,11 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
         }
         if (l->state == WEFT_TCP_UP) weft_tcp_write(t, l);
         if (l->more) timeout_ms = 0;
-        weft_tcp_look_at(t, n++, i, l->wire.fd,
-                         l->state == WEFT_TCP_CONNECTING ? POLLOUT
-                                                         : l->wire.read_needs | (l->out.busy ? l->wire.write_needs : 0));
+        events = l->wire.read_needs | (l->out.busy ? l->wire.write_needs : 0);
+        weft_tcp_look_at(t, n++, i, l->wire.fd, l->state == WEFT_TCP_CONNECTING ? POLLOUT : events);
     }
     weft_tcp_look_at(t, n++, t->size, t->listener, POLLIN);
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) {
+    for (i = 0; i < t->guests; i++) {
         weft_tcp_guest *g = &t->guest[i];
         if (g->wire.fd >= 0 && now - g->since_ns > WEFT_TCP_MANNERS_NS)
             weft_tcp_dismiss(t, g, "it did not say in time who it is");
@@ -1150,10 +1152,8 @@ WEFT_INLINE int weft_tcp_next_address(const char **at, uint32_t *line, weft_tcp_
 
 /* Nothing is open: it can be closed, and opened. */
 WEFT_INLINE void weft_tcp_blank(weft_tcp *t) {
-    int i;
     memset(t, 0, sizeof *t);
     t->listener = -1;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) t->guest[i].wire.fd = -1;
     weft_tcp_make_table(t);
 }
 
@@ -1183,9 +1183,12 @@ WEFT_INLINE weft_status weft_tcp_read_list(weft_tcp *t, const char *text) {
     t->rank = t->options.rank;
     t->address = (weft_tcp_address *)calloc(n, sizeof *t->address);
     t->link = (weft_tcp_link *)calloc(n, sizeof *t->link);
-    t->look = (struct pollfd *)calloc((size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->look);
-    t->who = (uint32_t *)calloc((size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->who);
-    if (!t->address || !t->link || !t->look || !t->who) return weft_tcp_say(t, WEFT_ERR_MEMORY, "out of memory", NULL);
+    t->guest = (weft_tcp_guest *)calloc((size_t)n + WEFT_TCP_GUESTS, sizeof *t->guest);
+    t->look = (struct pollfd *)calloc(2 * (size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->look);
+    t->who = (uint32_t *)calloc(2 * (size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->who);
+    if (!t->address || !t->link || !t->guest || !t->look || !t->who)
+        return weft_tcp_say(t, WEFT_ERR_MEMORY, "out of memory", NULL);
+    for (t->guests = 0; t->guests < n + WEFT_TCP_GUESTS; t->guests++) t->guest[t->guests].wire.fd = -1;
     for (at = text, line = 0, n = 0; n < t->size; n++) weft_tcp_next_address(&at, &line, &t->address[n]);
     for (n = 0; n < t->size; n++) {
         weft_tcp_link *l = &t->link[n];
@@ -1242,7 +1245,7 @@ WEFT_INLINE void weft_tcp_close(weft_tcp *t) {
         free(l->owing);
         free(l->buffer);
     }
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) weft_tcp_hang_up(&t->guest[i].wire);
+    for (i = 0; i < t->guests; i++) weft_tcp_hang_up(&t->guest[i].wire);
     weft_tls_unload(t);
     if (t->listener >= 0) close(t->listener);
     t->listener = -1;
@@ -1253,14 +1256,16 @@ WEFT_INLINE void weft_tcp_close(weft_tcp *t) {
     }
     free(t->address);
     free(t->link);
+    free(t->guest);
     free(t->look);
     free(t->who);
     t->free = NULL;
     t->address = NULL;
     t->link = NULL;
+    t->guest = NULL;
     t->look = NULL;
     t->who = NULL;
-    t->size = 0;
+    t->size = t->guests = 0;
 }
 
 /* Listens, and begins to connect; weft_tcp_join then waits for all. On an error t->why says what it was, and all is

@@ -261,7 +261,7 @@ WEFT_INLINE int weft_tls_read_key(weft_tcp *t, SSL_CTX *ctx) {
     else if ((k = PEM_read_PrivateKey(f, NULL, weft_tls_no_password, NULL)) == NULL)
         weft_tls_complain(t, path, "expected a private key as PEM, without a password");
     else
-        ok = SSL_CTX_use_PrivateKey(ctx, k) == 1 || weft_tls_complain(t, path, "this is not the key of the certificate");
+        ok = SSL_CTX_use_PrivateKey(ctx, k) == 1 || weft_tls_complain(t, path, "it is not the key of the certificate");
     EVP_PKEY_free(k);
     fclose(f);
     return ok;
@@ -294,7 +294,8 @@ WEFT_INLINE weft_status weft_tls_load(weft_tcp *t) {
     SSL_CTX_set_max_cert_list(ctx, 16384);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, weft_tls_verify);
     SSL_CTX_set_verify_depth(ctx, 0); /* nobody between the authority and a worker */
-    if (weft_tls_read_authority(t, ctx) && weft_tls_read_certificate(t, ctx) && weft_tls_read_key(t, ctx)) return WEFT_OK;
+    if (weft_tls_read_authority(t, ctx) && weft_tls_read_certificate(t, ctx) && weft_tls_read_key(t, ctx))
+        return WEFT_OK;
     ERR_clear_error();
     weft_tls_unload(t);
     return WEFT_ERR_ARGUMENT;
@@ -404,7 +405,7 @@ WEFT_INLINE int weft_tls_shake(weft_tcp_wire *w) {
 /* Is it the worker of this rank, by its certificate? */
 WEFT_INLINE int weft_tls_is(const weft_tcp_wire *w, uint32_t rank) {
     const weft_tls *s = (const weft_tls *)w->tls;
-    return s->known && s->rank == rank;
+    return s && s->known && s->rank == rank;
 }
 
 /* What went wrong, if anything did. */
