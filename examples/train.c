@@ -69,12 +69,17 @@ static void compare(const options *o, const dataset *d) {
     for (int a = 0; a < ALGORITHMS; a++) {
         if (!o->run[a]) continue;
         run_train(&run[runs], (algorithm)a, number++, o, d, &m);
-        if (run[runs].points)
-            report_line(&run[runs++]);
-        else
-            run_free(&run[runs]); /* another process reports it */
+        if (!run[runs].points) { /* another process reports it */
+            run_free(&run[runs]);
+            continue;
+        }
+        if (o->rank != 0 && runs == 0) { /* those of lower ranks are gone */
+            crew_speak(o);
+            report_head();
+        }
+        report_line(&run[runs++]);
     }
-    if (o->csv) report_csv(o->csv, runs, run);
+    if (o->csv && runs) report_csv(o->csv, runs, run);
     const bool uneven = slow + killed > 0 || o->pace.probability > 0.0;
     if (o->pace.probability > 0.0)
         snprintf(title, sizeof title, "%s, %s, %zu workers: %zu slow, %zu killed, %g %% of steps %gx slower", d->name,
@@ -84,9 +89,9 @@ static void compare(const options *o, const dataset *d) {
                  o->workers, slow, killed);
     else
         snprintf(title, sizeof title, "%s, %s, %zu workers", d->name, MODEL_NAME[m.kind], o->workers);
-    if (o->svg && uneven)
+    if (o->svg && runs && uneven)
         report_picture(o->svg, title, o, runs, run);
-    else if (o->svg)
+    else if (o->svg && runs)
         report_curves(o->svg, title, runs, run);
     for (size_t i = 0; i < runs; i++) run_free(&run[i]);
 }

@@ -13,11 +13,13 @@
 #include "hpsgd.h"
 #include "dsgd_aau.h"
 #include "saddle.h"
+#include "weft_threads.h"
 
 #include "train/crew.c"
 #include "train/data.c"
 #include "train/gemm.c"
 #include "train/glyphs.c"
+#include "train/launch.c"
 #include "train/measure.c"
 #include "train/model.c"
 #include "train/nn.c"
@@ -27,6 +29,8 @@
 #include "train/rules.c"
 #include "train/run.c"
 #include "train/saddles.c"
+#include "train/team.c"
+#include "train/trainer.c"
 #include "train/util.c"
 #include "train/values.c"
 

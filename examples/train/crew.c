@@ -2,68 +2,70 @@
 #define _POSIX_C_SOURCE 200809L
 #include "crew.h"
 
+#include "launch.h"
 #include "util.h"
 
 #ifdef WEFT_HAVE_MPI
 #include "weft_mpi.h"
 #endif
+#include "weft_members.h"
 #include "weft_tcp.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 struct crew {
     weft_transport net;
     bool over_mpi;
     weft_tcp tcp;
+    weft_members members;
+    bool newcomer;
+    uint64_t looked_ns;
+    uint32_t epoch;       /* of the view that has been counted */
+    bool in[MAX_WORKERS]; /* it */
+    crew_events events;
+    void (*listen)(void *ctx, uint32_t rank, bool up);
+    void *listen_ctx;
+    void (*serve)(void *ctx); /* whoever asks */
+    void *serve_ctx;
+    bool serving;
+    weft_view all; /* over MPI: who is in */
+    uint32_t rank_of_all[MAX_WORKERS];
 #ifdef WEFT_HAVE_MPI
     weft_mpi mpi;
 #endif
 };
 
 /* Of the last channel, which no rule uses. */
-enum { CREW_TAG = (WEFT_CHANNELS - 1) * WEFT_TAGS_PER_CHANNEL, CREW_PIECE = 1 << 20, CREW_MEETING = CREW_TAG + 1 };
+enum {
+    CREW_TAG = (WEFT_CHANNELS - 1) * WEFT_TAGS_PER_CHANNEL, /* and the topic */
+    CREW_MEETING = CREW_TAG + CREW_STATE + 1,
+    CREW_MEMBERS,
+    CREW_PIECE = 1 << 20
+};
+
+/* For those who wait: how long until the next look. */
+static const uint64_t CREW_MOMENT_NS = UINT64_C(1000000);
+
+/* A job that is not there after so long, will not come. */
+static const uint64_t CREW_PATIENCE_NS = UINT64_C(120000000000);
 
 /* ---- Starting ---- */
 
-/* Ports of this machine that nobody uses, as a list of peers. */
-static char *crew_ports(size_t workers) {
-    char *list = new_array(workers, 32), *at = list;
-    int socket_of[MAX_WORKERS];
-    for (size_t i = 0; i < workers; i++) {
-        struct sockaddr_in a;
-        socklen_t bytes = sizeof a;
-        memset(&a, 0, sizeof a);
-        a.sin_family = AF_INET;
-        a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socket_of[i] = socket(AF_INET, SOCK_STREAM, 0);
-        if (socket_of[i] < 0 || bind(socket_of[i], (struct sockaddr *)(void *)&a, sizeof a) ||
-            getsockname(socket_of[i], (struct sockaddr *)(void *)&a, &bytes))
-            broken("no port for worker %zu: %s", i, strerror(errno));
-        at += sprintf(at, "127.0.0.1:%u\n", (unsigned)ntohs(a.sin_port));
-    }
-    for (size_t i = 0; i < workers; i++) close(socket_of[i]);
-    return list;
-}
-
-static pid_t crew_child[MAX_WORKERS];
-static size_t crew_children;
-
-/* Certificates of the workers that this program starts, before it starts them. */
+/* Certificates of the workers from `first` to before `end`, before anything is begun. */
 static void crew_check_tls(const options *o, size_t first, size_t end) {
 #ifdef WEFT_TCP_TLS
-    for (size_t i = first; i < end; i++) {
+    for (size_t i = first; o->tls && i < end; i++) {
         weft_tcp t;
         weft_tcp_blank(&t);
         t.rank = (uint32_t)i;
         t.options.tls_folder = o->tls;
         if (weft_tls_load(&t) != WEFT_OK)
             bad_input("--tls: %s (examples/transports/certificates %s %zu makes what is missing)", t.why, o->tls,
-                      o->workers);
+                      o->launch ? o->launch : o->workers);
         weft_tls_unload(&t);
     }
 #else
@@ -71,22 +73,6 @@ static void crew_check_tls(const options *o, size_t first, size_t end) {
     (void)end;
     if (o->tls) bad_input("--tls %s: this program was built without OpenSSL (pkg-config did not know it)", o->tls);
 #endif
-}
-
-static void crew_launch(options *o) {
-    o->workers = o->launch;
-    if (o->tls) crew_check_tls(o, 0, o->workers);
-    o->peers = crew_ports(o->launch);
-    for (size_t i = 1; i < o->launch; i++) {
-        pid_t p = fork();
-        if (p < 0) broken("cannot start worker %zu: %s", i, strerror(errno));
-        if (p == 0) {
-            crew_children = 0;
-            o->rank = i;
-            return;
-        }
-        crew_child[crew_children++] = p;
-    }
 }
 
 /* The file of --peers, or the environment's list. */
@@ -120,7 +106,30 @@ static void crew_join(options *o) {
     if (list.size > MAX_WORKERS) bad_input("--peers: expected at most %d workers, got %u", MAX_WORKERS, list.size);
     o->workers = list.size;
     weft_tcp_close(&list);
-    if (o->tls) crew_check_tls(o, o->rank, o->rank + 1);
+    crew_check_tls(o, o->rank, o->rank + 1);
+    const char *again = getenv("WEFT_TCP_AGAIN");
+    if (again && strcmp(again, "0") != 0) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t); /* no life of this worker before had this number */
+        o->life = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    }
+}
+
+/* Of rank 0's table there is enough, as long as it lives. */
+static int crew_stdout = -1;
+
+static void crew_be_silent(void) {
+    fflush(stdout);
+    crew_stdout = dup(STDOUT_FILENO);
+    if (crew_stdout < 0 || !freopen("/dev/null", "w", stdout)) broken("cannot be silent: %s", strerror(errno));
+}
+
+void crew_speak(const options *o) {
+    if (o->rank == 0 || crew_stdout < 0) return;
+    fflush(stdout);
+    if (dup2(crew_stdout, STDOUT_FILENO) < 0) broken("cannot speak: %s", strerror(errno));
+    close(crew_stdout);
+    crew_stdout = -1;
 }
 
 void crew_begin(options *o, int *argc, char ***argv) {
@@ -139,38 +148,90 @@ void crew_begin(options *o, int *argc, char ***argv) {
 #else
         bad_input("--transport mpi: this program was built without MPI (mpicc was not found)");
 #endif
-    } else if (o->launch)
-        crew_launch(o);
-    else
+    } else if (o->launch) {
+        crew_check_tls(o, 0, o->launch);
+        launch(o);
+    } else
         crew_join(o);
-    if (o->rank == 0) return;
-    /* one table is enough */
-    o->csv = o->svg = NULL;
-    if (!freopen("/dev/null", "w", stdout)) broken("cannot be silent: %s", strerror(errno));
+    if (o->rank != 0) crew_be_silent();
+}
+
+/* ---- What is done to workers ---- */
+
+static uint64_t crew_sends_left = UINT64_MAX;
+
+static weft_status crew_last_sends(void *ctx, uint32_t peer, uint32_t tag, const void *data, size_t bytes,
+                                   weft_request *q) {
+    if (tag / WEFT_TAGS_PER_CHANNEL != WEFT_CHANNELS - 1 && crew_sends_left-- == 0) raise(SIGKILL);
+    return weft_tcp_send(ctx, peer, tag, data, bytes, q);
+}
+
+void crew_doom(uint64_t sends) {
+    if (crew_sends_left > sends) crew_sends_left = sends;
 }
 
 /* ---- A run's network ---- */
+
+static void crew_open_tcp(crew *c, const options *o, unsigned run) {
+    weft_tcp_options t;
+    memset(&t, 0, sizeof t);
+    t.rank = (uint32_t)o->rank;
+    t.peers = o->peers;
+    t.job = run;
+    t.plaintext_on_any_network = o->plaintext;
+    t.tls_folder = o->tls;
+    t.again = c->newcomer;
+    t.connect_ns = CREW_PATIENCE_NS;
+    if (weft_tcp_open(&c->tcp, &c->net, &t) != WEFT_OK || (!c->newcomer && weft_tcp_join(&c->tcp) != WEFT_OK))
+        broken("%s", c->tcp.why);
+}
+
+static void crew_too_late(crew *c) {
+    fprintf(stderr, "%s: worker %u: nobody is there (any more) that it could join\n", program_name,
+            (unsigned)c->net.rank);
+    exit(EXIT_SUCCESS);
+}
+
+static void crew_open_members(crew *c, const options *o) {
+    uint64_t begun = clock_ns(); /* of hearing nobody */
+    weft_members_options m;
+    memset(&m, 0, sizeof m);
+    m.tag = CREW_MEMBERS;
+    m.life = o->life;
+    m.silence_ns = (uint64_t)(o->deadline * 1e9);
+    if (weft_members_init(&c->members, &c->net, &m) != WEFT_OK) broken("more workers than weft_members.h has room for");
+    while (!weft_members_in(&c->members)) {
+        crew_look(c);
+        crew_wait(c);
+        bool heard = false;
+        for (uint32_t i = 0; i < c->net.size; i++) heard = heard || c->members.peer[i].heard;
+        if (heard) begun = clock_ns();
+        if (weft_members_over_already(&c->members) || clock_ns() - begun > m.silence_ns) crew_too_late(c);
+    }
+    c->epoch = weft_members_view(&c->members)->epoch;
+    for (uint32_t i = 0; i < c->net.size; i++) c->in[i] = weft_members_sees(&c->members, i);
+    memset(&c->events, 0, sizeof c->events);
+}
 
 crew *crew_open(const options *o, unsigned run) {
     crew *c;
     if (o->transport == TRANSPORT_THREADS) return NULL;
     c = new_array(1, sizeof *c);
     c->over_mpi = o->transport == TRANSPORT_MPI;
+    c->newcomer = o->life != 0;
 #ifdef WEFT_HAVE_MPI
     if (c->over_mpi && weft_mpi_transport(&c->mpi, &c->net, MPI_COMM_WORLD) != WEFT_OK) broken("MPI: no communicator");
 #endif
     if (!c->over_mpi) {
-        weft_tcp_options t;
-        memset(&t, 0, sizeof t);
-        t.rank = (uint32_t)o->rank;
-        t.peers = o->peers;
-        t.job = run;
-        t.plaintext_on_any_network = o->plaintext;
-        t.tls_folder = o->tls;
-        if (weft_tcp_open(&c->tcp, &c->net, &t) != WEFT_OK || weft_tcp_join(&c->tcp) != WEFT_OK)
-            broken("%s", c->tcp.why);
+        crew_open_tcp(c, o, run);
+        if (o->kill[o->rank] <= 1.0) c->net.send = crew_last_sends;
+        crew_open_members(c, o);
     }
-    crew_meet(c);
+    c->all.struct_size = sizeof c->all;
+    c->all.count = c->net.size;
+    c->all.members = c->rank_of_all;
+    for (uint32_t i = 0; i < c->net.size; i++) c->rank_of_all[i] = i;
+    if (!c->newcomer) crew_meet(c);
     return c;
 }
 
@@ -178,36 +239,50 @@ const weft_transport *crew_transport(const crew *c) {
     return &c->net;
 }
 
-static void crew_finish(crew *c, weft_status s, weft_request *q) {
+static bool crew_finish(crew *c, weft_status s, weft_request *q, size_t peer) {
     while (s == WEFT_OK && (s = c->net.test(c->net.ctx, q)) == WEFT_AGAIN) {
-        if (c->net.wait) c->net.wait(c->net.ctx, UINT64_MAX);
+        crew_look(c);
+        if (c->serve && !c->serving) {
+            c->serving = true;
+            c->serve(c->serve_ctx);
+            c->serving = false;
+        }
+        if (!crew_sees(c, peer)) {
+            c->net.cancel(c->net.ctx, q);
+            return false;
+        }
+        crew_wait(c);
         s = WEFT_OK;
     }
+    if (s == WEFT_ERR_PEER_LOST && crew_has_members(c)) return false;
     if (s != WEFT_OK) broken("between processes: %s", weft_strerror(s));
+    return true;
 }
 
-static void crew_transfer(crew *c, bool is_send, size_t peer, uint32_t tag, void *data, size_t bytes) {
+static bool crew_transfer(crew *c, bool is_send, size_t peer, uint32_t tag, void *data, size_t bytes) {
     size_t at = 0;
     do {
         const size_t n = bytes - at < CREW_PIECE ? bytes - at : CREW_PIECE;
         weft_request q;
         memset(&q, 0, sizeof q);
         unsigned char *p = data ? (unsigned char *)data + at : NULL;
-        crew_finish(c,
-                    is_send ? c->net.send(c->net.ctx, (uint32_t)peer, tag, p, n, &q)
-                            : c->net.recv(c->net.ctx, (uint32_t)peer, tag, p, n, &q),
-                    &q);
+        if (!crew_finish(c,
+                         is_send ? c->net.send(c->net.ctx, (uint32_t)peer, tag, p, n, &q)
+                                 : c->net.recv(c->net.ctx, (uint32_t)peer, tag, p, n, &q),
+                         &q, peer))
+            return false;
         if (!is_send && q.bytes != n) broken("between processes: expected %zu bytes, got %zu", n, (size_t)q.bytes);
         at += n;
     } while (at < bytes);
+    return true;
 }
 
-void crew_send(crew *c, size_t to, const void *data, size_t bytes) {
-    crew_transfer(c, true, to, CREW_TAG, (void *)(uintptr_t)data, bytes);
+bool crew_send(crew *c, crew_topic topic, size_t to, const void *data, size_t bytes) {
+    return crew_transfer(c, true, to, CREW_TAG + (uint32_t)topic, (void *)(uintptr_t)data, bytes);
 }
 
-void crew_receive(crew *c, size_t from, void *data, size_t bytes) {
-    crew_transfer(c, false, from, CREW_TAG, data, bytes);
+bool crew_receive(crew *c, crew_topic topic, size_t from, void *data, size_t bytes) {
+    return crew_transfer(c, false, from, CREW_TAG + (uint32_t)topic, data, bytes);
 }
 
 void crew_meet(crew *c) {
@@ -218,9 +293,129 @@ void crew_meet(crew *c) {
     if (me) crew_transfer(c, false, 0, CREW_MEETING, NULL, 0);
 }
 
+/* ---- Who is in ---- */
+
+bool crew_has_members(const crew *c) {
+    return !c->over_mpi;
+}
+
+static void crew_hear_of(crew *c, uint32_t rank, bool up) {
+    (up ? weft_members_up : weft_members_lost)(&c->members, rank);
+    if (c->listen) c->listen(c->listen_ctx, rank, up);
+}
+
+static void crew_take_view(crew *c) {
+    const weft_view *v = weft_members_view(&c->members);
+    bool in[MAX_WORKERS] = {false};
+    if (v->epoch == c->epoch) return;
+    for (uint32_t i = 0; i < v->count; i++) in[v->members[i]] = true;
+    for (uint32_t i = 0; i < c->net.size; i++) {
+        const bool fresh = in[i] && weft_members_is_fresh(&c->members, i);
+        c->events.lost += c->in[i] && (!in[i] || fresh);
+        c->events.came += fresh;
+        /* who is left out, though its link may be there, is gone; those with rounds learn it from the view */
+        if (c->in[i] && !in[i] && c->listen) c->listen(c->listen_ctx, i, false);
+        c->in[i] = in[i];
+    }
+    c->events.views++;
+    c->epoch = v->epoch;
+}
+
+void crew_look(crew *c) {
+    const uint64_t now = clock_ns();
+    uint32_t rank;
+    int up;
+    if (c->over_mpi || now - c->looked_ns < CREW_MOMENT_NS) return;
+    c->looked_ns = now;
+    while (weft_tcp_news(&c->tcp, &rank, &up)) crew_hear_of(c, rank, up != 0);
+    (void)weft_members_poll(&c->members);
+    if (weft_members_in(&c->members)) crew_take_view(c);
+    if (weft_members_out(&c->members) && c->members.wants != WEFT_MEMBERS_GOES)
+        broken("worker %u: the others have gone on without it (silent for too long, or cut off)",
+               (unsigned)c->net.rank);
+}
+
+void crew_listen(crew *c, void (*listen)(void *ctx, uint32_t rank, bool up), void *ctx) {
+    c->listen = listen;
+    c->listen_ctx = ctx;
+}
+
+const weft_view *crew_view(const crew *c) {
+    return c->over_mpi ? &c->all : weft_members_view(&c->members);
+}
+
+void crew_need(crew *c) {
+    weft_members_need(&c->members);
+}
+
+void crew_wait(crew *c) {
+    if (c->net.wait) c->net.wait(c->net.ctx, c->net.now(c->net.ctx) + CREW_MOMENT_NS);
+}
+
+bool crew_may_go(crew *c) {
+    weft_members_go(&c->members);
+    crew_look(c);
+    return weft_members_may_go(&c->members) || weft_members_out(&c->members);
+}
+
+bool crew_all_done(crew *c) {
+    weft_members_done(&c->members);
+    crew_look(c);
+    return weft_members_all_done(&c->members);
+}
+
+bool crew_is_newcomer(const crew *c) {
+    return c->newcomer;
+}
+
+size_t crew_ask(crew *c) {
+    uint32_t whom;
+    while ((whom = weft_members_host(&c->members)) == WEFT_NO_RANK) {
+        bool alone = true;
+        for (uint32_t i = 0; i < c->net.size; i++) alone = alone && (i == c->net.rank || !crew_sees(c, i));
+        if (alone) crew_too_late(c);
+        crew_look(c);
+        crew_wait(c);
+    }
+    weft_members_ask(&c->members, whom);
+    return whom;
+}
+
+void crew_answered(crew *c) {
+    weft_members_ask(&c->members, WEFT_NO_RANK);
+}
+
+bool crew_asked(crew *c, size_t *who) {
+    const uint32_t rank = c->over_mpi ? WEFT_NO_RANK : weft_members_asked(&c->members);
+    *who = rank;
+    return rank != WEFT_NO_RANK;
+}
+
+void crew_serve_with(crew *c, void (*serve)(void *ctx), void *ctx) {
+    c->serve = serve;
+    c->serve_ctx = ctx;
+}
+
+bool crew_sees(const crew *c, size_t rank) {
+    return c->over_mpi || weft_members_sees(&c->members, (uint32_t)rank);
+}
+
+size_t crew_reporter(crew *c) {
+    size_t rank = 0;
+    while (rank < c->net.rank && !crew_sees(c, rank)) rank++;
+    return rank;
+}
+
+crew_events crew_count(const crew *c) {
+    return c->events;
+}
+
 void crew_close(crew *c) {
     if (!c) return;
-    crew_meet(c);
+    if (c->over_mpi)
+        crew_meet(c);
+    else
+        weft_members_close(&c->members);
 #ifdef WEFT_HAVE_MPI
     if (c->over_mpi) weft_mpi_close(&c->mpi);
 #endif
@@ -229,10 +424,6 @@ void crew_close(crew *c) {
 }
 
 int crew_end(const options *o, int status) {
-    for (size_t i = 0; i < crew_children; i++) {
-        int s;
-        if (waitpid(crew_child[i], &s, 0) == crew_child[i] && s != 0) status = EXIT_FAILURE;
-    }
 #ifdef WEFT_HAVE_MPI
     if (o->transport == TRANSPORT_MPI) MPI_Finalize();
 #endif

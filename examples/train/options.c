@@ -80,6 +80,15 @@ static const char USAGE_MORE[] =
     "  --plaintext-on-any-network   tcp: other addresses than this machine's own, though nothing is encrypted\n"
     "  --stragglers PxS      each step, with probability P, takes S times as long (0.1x10), whoever's it is\n"
     "  --kill RANK:FRACTION  this worker dies after that fraction of the run, at most 0.9 (may be repeated)\n"
+    "                        tcp: its process is killed (SIGKILL) in the middle of a message\n"
+    "  --stop RANK:FRACTION:SECONDS   tcp, --launch: its process stops (SIGSTOP) for so long\n"
+    "  --restart RANK:SECONDS   tcp, --launch: once it has died it is started anew so much later, and joins\n"
+    "  --deadline S          tcp: a worker that is not heard of for so long is lost; longer than any step (10)\n"
+    "  --save DIR            tcp: each worker saves itself there (DIR/worker-RANK) 24 times a run; one that comes "
+    "again\n"
+    "                        in dsgd_aau or from qsaddle to dsgdm goes on from there. (With --peers, WEFT_TCP_AGAIN=1 "
+    "in\n"
+    "                        the environment says that this worker comes later, or again)\n"
     "  --csv FILE            every measured point as a line of numbers\n"
     "  --svg FILE            accuracy against steps and against time; with --slow, --stragglers or --kill: against\n"
     "                        time, and below it what every worker did when\n"
@@ -113,6 +122,18 @@ static void for_rank(const char *option, const char *text, double lo, double hi,
     memcpy(rank, text, (size_t)(colon - text));
     rank[colon - text] = 0;
     value[value_count(option, rank, 0, MAX_WORKERS - 1)] = value_number(option, colon + 1, lo, hi);
+}
+
+/* RANK:FRACTION:SECONDS */
+static void stop(options *o, const char *option, const char *text) {
+    const char *last = strrchr(text, ':');
+    char first[64];
+    if (!last || last == strchr(text, ':') || (size_t)(last - text) >= sizeof first)
+        bad_input("%s: expected RANK:FRACTION:SECONDS, got '%s'", option, text);
+    memcpy(first, text, (size_t)(last - text));
+    first[last - text] = 0;
+    for_rank(option, first, 0.0, 0.9, o->stop);
+    o->stop_seconds[strtoul(first, NULL, 10)] = value_number(option, last + 1, 0.0, 3600.0);
 }
 
 static void stragglers(const char *option, const char *text, weft_pace *pace) {
@@ -168,6 +189,10 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--stragglers")) stragglers(option, v, &o->pace);
     else if (IS("--slow")) for_rank(option, v, 1.0, 1000.0, o->slow);
     else if (IS("--kill")) for_rank(option, v, 0.0, 0.9, o->kill);
+    else if (IS("--stop")) stop(o, option, v);
+    else if (IS("--restart")) for_rank(option, v, 0.0, 3600.0, o->restart);
+    else if (IS("--deadline")) o->deadline = value_number(option, v, 0.1, 1e6);
+    else if (IS("--save")) o->save = v;
     else if (IS("--csv")) o->csv = v;
     else if (IS("--svg")) o->svg = v;
     else bad_input("unknown option '%s' (--help lists them)", option);
@@ -177,18 +202,32 @@ static void set(options *o, const char *option, const char *v) {
 
 /* What no option alone can tell. */
 static void check(const options *o) {
-    size_t alive = o->workers;
+    const size_t workers = o->launch ? o->launch : o->workers;
+    size_t alive = workers, faults = 0, chosen = 0;
     for (size_t i = 0; i < MAX_WORKERS; i++) {
-        if (i >= o->workers && (o->slow[i] > 1.0 || o->kill[i] <= 1.0))
-            bad_input("--slow and --kill: expected a rank below %zu, got %zu", o->workers, i);
+        const bool fault = o->kill[i] <= 1.0 || o->stop[i] <= 1.0 || o->restart[i] >= 0.0;
+        if (i >= workers && (o->slow[i] > 1.0 || fault) && !o->peers_file && o->transport != TRANSPORT_MPI)
+            bad_input("--slow, --kill, --stop and --restart: expected a rank below %zu, got %zu", workers, i);
         if (o->kill[i] <= 1.0) alive--;
+        faults += fault;
+        if ((o->stop[i] <= 1.0 || o->restart[i] >= 0.0) && !o->launch)
+            bad_input("--stop and --restart: expected --launch beside them");
+        for (int a = ALGORITHM_ADASUM; a <= ALGORITHM_LSGD && o->restart[i] >= 0.0; a++)
+            if (o->run[a] && (a == ALGORITHM_ADASUM || a == ALGORITHM_EASGD || a == ALGORITHM_LSGD))
+                bad_input("--restart: %s, which is there for comparison, lets nobody in", ALGORITHM_NAME[a]);
     }
+    for (int a = 0; a < ALGORITHMS; a++) chosen += o->run[a];
     if (alive == 0) bad_input("--kill: nobody would be left");
     if (o->transport != TRANSPORT_TCP && (o->launch || o->peers_file || o->tls))
         bad_input("--launch, --peers and --tls: expected --transport tcp beside them");
     if (o->launch && o->peers_file) bad_input("--launch starts workers here, --peers says where they are: one of them");
-    if (o->transport != TRANSPORT_THREADS && (o->demo || o->seconds > 0.0 || alive < o->workers))
-        bad_input("--demo, --seconds and --kill: expected --transport threads beside them");
+    if (o->transport != TRANSPORT_THREADS && (o->demo || o->seconds > 0.0))
+        bad_input("--demo and --seconds: expected --transport threads beside them");
+    if (o->transport == TRANSPORT_MPI && faults)
+        bad_input("--kill, --stop and --restart: expected --transport tcp or threads (a loss ends an MPI job)");
+    if (o->transport == TRANSPORT_TCP && faults && chosen != 1)
+        bad_input("--kill, --stop and --restart over tcp: expected one --algorithm, got %zu", chosen);
+    if (o->transport != TRANSPORT_TCP && o->save) bad_input("--save: expected --transport tcp beside it");
     bool graphs = false;
     for (int a = ALGORITHM_DSGD_AAU; a < ALGORITHMS; a++) graphs = graphs || o->run[a];
     for (int a = ALGORITHM_QSADDLE; a < ALGORITHMS; a++) {
@@ -201,7 +240,7 @@ static void check(const options *o) {
     if (graphs) {
         weft_graph graph;
         char why[240];
-        void *memory = weft_topology_make(o->topology, (uint32_t)o->workers, o->seed, &graph, why, sizeof why);
+        void *memory = weft_topology_make(o->topology, (uint32_t)workers, o->seed, &graph, why, sizeof why);
         if (!memory) bad_input("--topology: %s", why);
         free(memory);
     }
@@ -230,11 +269,13 @@ void options_parse(options *o, int argc, char **argv) {
     o->rho = 0.05;
     o->gamma = 1.0;
     o->pace = weft_pace_default();
+    o->deadline = 10.0;
     for (int i = 0; i < ALGORITHMS; i++) o->run[i] = true;
     o->all = true;
     for (int i = 0; i < MAX_WORKERS; i++) {
         o->slow[i] = 1.0;
-        o->kill[i] = 2.0;
+        o->kill[i] = o->stop[i] = 2.0;
+        o->restart[i] = -1.0;
     }
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {

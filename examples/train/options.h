@@ -56,23 +56,29 @@ typedef struct options {
     uint64_t seed;
     trigger trigger;
     transport transport;
-    size_t launch, rank;    /* tcp: workers to be started here; of this process */
+    size_t launch, rank; /* tcp: workers to be started here; of this process */
     const char *peers_file;
-    char *peers;            /* the list itself */
-    bool plaintext;         /* tcp: other networks than this machine's own, too */
-    const char *tls;        /* tcp: folder of certificates; NULL: plaintext */
+    char *peers;     /* the list itself */
+    bool plaintext;  /* tcp: other networks than this machine's own, too */
+    const char *tls; /* tcp: folder of certificates; NULL: plaintext */
     const char *csv, *svg;
     bool demo;
-    double beta;              /* hpsgd: how much of its own change under way a replica keeps */
-    size_t most_steps;        /* hpsgd: steps without a result, at most */
-    const char *topology;     /* who talks to whom in dsgd_aau and saddle.h's algorithms */
-    weft_codec codec;         /* saddle.h: of messages */
-    double rho;               /* saddle.h: radius of the climb */
-    double gamma;             /* saddle.h: how far to go towards the average */
-    double patience;          /* seconds after which it waits for nobody; 0: no such bound */
-    weft_pace pace;           /* stragglers: how many times as long the steps take, at random */
-    double slow[MAX_WORKERS]; /* and always; 1: as fast as it can */
-    double kill[MAX_WORKERS]; /* dies at this fraction of the run; 2: never */
+    double beta;                      /* hpsgd: how much of its own change under way a replica keeps */
+    size_t most_steps;                /* hpsgd: steps without a result, at most */
+    const char *topology;             /* who talks to whom in dsgd_aau and saddle.h's algorithms */
+    weft_codec codec;                 /* saddle.h: of messages */
+    double rho;                       /* saddle.h: radius of the climb */
+    double gamma;                     /* saddle.h: how far to go towards the average */
+    double patience;                  /* seconds after which it waits for nobody; 0: no such bound */
+    weft_pace pace;                   /* stragglers: how many times as long the steps take, at random */
+    double slow[MAX_WORKERS];         /* and always; 1: as fast as it can */
+    double kill[MAX_WORKERS];         /* dies at this fraction of the run; 2: never */
+    double stop[MAX_WORKERS];         /* stops (SIGSTOP) at this fraction of the run, */
+    double stop_seconds[MAX_WORKERS]; /* for so long */
+    double restart[MAX_WORKERS];      /* comes again so many seconds after it died; below 0: never */
+    double deadline;                  /* tcp: who has not been heard of for so many seconds is lost */
+    const char *save;                 /* folder for what each worker saves; NULL: nothing is saved */
+    uint64_t life;                    /* of this process; 0: it is here from the beginning */
 } options;
 
 extern const char *const ALGORITHM_NAME[ALGORITHMS];

@@ -11,8 +11,8 @@
 /* ---- Colours: told apart by most eyes, and on paper ---- */
 
 static const char *const COLOUR[] = {"#7f7f7f", "#0072b2", "#d55e00", "#009e73", "#aa4499", "#e69f00",
-                                     "#56b4e9", "#000000", "#8c564b", "#e0218a", "#6a51a3",
-                                     "#b2182b", "#1a9e9e", "#b8a000", "#4040ff", "#7a8b00", "#c27ba0"};
+                                     "#56b4e9", "#000000", "#8c564b", "#e0218a", "#6a51a3", "#b2182b",
+                                     "#1a9e9e", "#b8a000", "#4040ff", "#7a8b00", "#c27ba0"};
 enum { COLOURS = sizeof COLOUR / sizeof *COLOUR };
 
 static const char *const KIND_COLOUR[STRIP_KINDS] = {"#5aa786", "#f2c879", "#2f5d9b", "#4a4a4a"};

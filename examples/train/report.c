@@ -38,6 +38,9 @@ void report_line(const run_result *r) {
            100.0 * p->accuracy, p->loss, (unsigned long long)p->steps, (unsigned long long)r->rounds,
            bytes_text(r->payload, payload, sizeof payload), p->distance, p->sharpness, (double)r->samples / r->seconds,
            r->seconds);
+    if (r->events.views)
+        printf("           new views: %llu, lost: %llu, came: %llu\n", (unsigned long long)r->events.views,
+               (unsigned long long)r->events.lost, (unsigned long long)r->events.came);
     fflush(stdout);
 }
 

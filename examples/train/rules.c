@@ -12,8 +12,6 @@
 #include "hpsgd.h"
 #include "dsgd_aau.h"
 #include "pool/weft_pthread_pool.h"
-#include "weft_threads.h"
-#include "weft_topology.h"
 
 #include "adasum.h"
 #include "elastic.h"
@@ -43,6 +41,10 @@ bool rule_has_meetings(algorithm a) {
     return a != ALGORITHM_DSGD_AAU && a != ALGORITHM_HPSGD && !is_saddle(a);
 }
 
+bool rule_has_views(algorithm a) {
+    return a != ALGORITHM_DSGD_AAU && !is_saddle(a);
+}
+
 bool rule_is_optimiser(algorithm a) {
     return is_saddle(a);
 }
@@ -50,108 +52,6 @@ bool rule_is_optimiser(algorithm a) {
 bool rule_is_free(algorithm a, const options *o) {
     if (a == ALGORITHM_DSGD_AAU || a == ALGORITHM_HPSGD) return true;
     return o->trigger == TRIGGER_TOTAL && is_grawa(a);
-}
-
-/* ---- The network, and who is in it ---- */
-
-/* Over a real network somebody has to decide who is left (the launcher of the job, a coordinator), and to tell all
- * survivors the same. Between threads a lock does: every death makes a new view, of those who neither died nor left
- * before. */
-struct team {
-    weft_threads_team threads;
-    pthread_mutex_t lock;
-    size_t workers;
-    bool dead[MAX_WORKERS];
-    bool left[MAX_WORKERS];        /* needs nobody any more, and nobody needs it */
-    bool done[MAX_WORKERS];        /* has taken its last step */
-    uint32_t settled[MAX_WORKERS]; /* the last view that this worker has gone through with */
-    uint32_t epoch;                /* of the last view: as many as died */
-    uint32_t member[MAX_WORKERS];
-    uint32_t members;
-    weft_graph graph;
-    void *graph_memory;
-    const weft_transport *net; /* between processes: then nobody dies, and each has a team of its own */
-};
-
-/* With the lock held. */
-static void team_new_view(team *t) {
-    t->members = 0;
-    for (uint32_t i = 0; i < t->workers; i++)
-        if (!t->dead[i] && !t->left[i]) t->member[t->members++] = i;
-}
-
-team *team_new(size_t workers, const options *o, const weft_transport *net) {
-    team *t = new_array(1, sizeof *t);
-    char why[240];
-    t->workers = workers;
-    t->net = net;
-    t->graph_memory =
-        weft_topology_make(workers > 1 ? o->topology : "ring", (uint32_t)workers, o->seed, &t->graph, why, sizeof why);
-    if (!t->graph_memory) broken("--topology: %s", why);
-    team_new_view(t);
-    if (weft_threads_init(&t->threads, (uint32_t)workers) != WEFT_OK || pthread_mutex_init(&t->lock, NULL))
-        broken("cannot set up %zu workers", workers);
-    return t;
-}
-
-void team_free(team *t) {
-    weft_threads_free(&t->threads);
-    pthread_mutex_destroy(&t->lock);
-    free(t->graph_memory);
-    free(t);
-}
-
-void team_die(team *t, size_t rank) {
-    pthread_mutex_lock(&t->lock);
-    t->dead[rank] = true;
-    t->epoch++;
-    team_new_view(t);
-    pthread_mutex_unlock(&t->lock);
-    weft_threads_lose(&t->threads, (uint32_t)rank);
-}
-
-static weft_view team_view(team *t, uint32_t member[MAX_WORKERS]) {
-    weft_view v = {sizeof v, 0, 0, member};
-    pthread_mutex_lock(&t->lock);
-    memcpy(member, t->member, sizeof t->member);
-    v.count = t->members;
-    v.epoch = t->epoch;
-    pthread_mutex_unlock(&t->lock);
-    return v;
-}
-
-static void team_settle(team *t, size_t rank, uint32_t epoch) {
-    pthread_mutex_lock(&t->lock);
-    t->settled[rank] = epoch;
-    pthread_mutex_unlock(&t->lock);
-}
-
-static bool team_is_settled(team *t, size_t rank) {
-    pthread_mutex_lock(&t->lock);
-    bool yes = t->settled[rank] == t->epoch;
-    pthread_mutex_unlock(&t->lock);
-    return yes;
-}
-
-/* A worker may go if it has been through every view that counts on it; later ones will not. */
-static bool team_may_leave(team *t, size_t rank) {
-    pthread_mutex_lock(&t->lock);
-    if (t->settled[rank] == t->epoch) t->left[rank] = true;
-    bool yes = t->left[rank];
-    pthread_mutex_unlock(&t->lock);
-    return yes;
-}
-
-/* Has everybody alive taken the last step, and been through the last view? */
-static bool team_is_done(team *t, size_t rank) {
-    bool all = true;
-    if (t->net) return true; /* processes meet before they hang up */
-    pthread_mutex_lock(&t->lock);
-    t->done[rank] = true;
-    for (size_t i = 0; i < t->workers; i++)
-        if (!t->dead[i] && (!t->done[i] || t->settled[i] != t->epoch)) all = false;
-    pthread_mutex_unlock(&t->lock);
-    return all;
 }
 
 /* ---- What a worker's rule is made of ---- */
@@ -168,6 +68,12 @@ struct rule {
     weft_tensor param[MAX_TENSORS], grad[MAX_TENSORS];
     weft_tensors params, grads; /* views of the trainer's own memory */
     uint64_t steps;
+    rule_entry entry;
+    uint32_t view_epoch; /* of the last view gone through */
+    bool regrouping;
+    unsigned looks;
+    rule_serve serve;
+    void *serve_ctx;
 
     grawa *grawa;             /* MGRAWA, LGRAWA, uniform; otherwise NULL */
     subspace *subspace;       /* AdaCons; otherwise NULL */
@@ -208,14 +114,30 @@ static _Noreturn void give_up(const rule *r, weft_status s, const weft_detail *d
 
 /* ---- The verbs that the headers with rounds have ---- */
 
-static weft_status rule_wait(rule *r) {
-    if (r->hpsgd) return hpsgd_wait(r->hpsgd);
-    return r->grawa ? grawa_wait(r->grawa) : subspace_wait(r->subspace);
-}
-
 static weft_status rule_poll(rule *r) {
     if (r->hpsgd) return hpsgd_poll(r->hpsgd);
     return r->grawa ? grawa_poll(r->grawa) : subspace_poll(r->subspace);
+}
+
+/* Between two looks at the network that the others are on. PEER_LOST: there is a new view. */
+static weft_status look_around(rule *r) {
+    if (team_look(r->team, r->view_epoch)) return WEFT_ERR_PEER_LOST;
+    if (!r->regrouping && r->serve) r->serve(r->serve_ctx);
+    /* a poll may have left something that only another poll goes on with */
+    r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + (++r->looks % 4 ? 0 : MOMENT_NS));
+    return WEFT_AGAIN;
+}
+
+/* PEER_LOST: somebody is lost, or there is a new view. */
+static weft_status rule_wait(rule *r) {
+    if (!team_looks(r->team)) {
+        if (r->hpsgd) return hpsgd_wait(r->hpsgd);
+        return r->grawa ? grawa_wait(r->grawa) : subspace_wait(r->subspace);
+    }
+    for (weft_status s;;) {
+        if ((s = rule_poll(r)) != WEFT_AGAIN && s != WEFT_STALL) return s;
+        if ((s = look_around(r)) != WEFT_AGAIN) return s;
+    }
 }
 
 static weft_status rule_regroup(rule *r, const weft_view *v) {
@@ -233,32 +155,42 @@ static weft_status rule_say_goodbye(rule *r) {
     return r->grawa ? grawa_leave(r->grawa) : subspace_leave(r->subspace);
 }
 
-/* Sees a verb through: waits while it is in progress, and goes on with the survivors when somebody has died. */
+/* Sees a verb through: waits while it is in progress, and goes on in the new view when somebody has died, or comes. */
 static weft_status finish(rule *r, weft_status s) {
-    uint32_t epoch = 0;
     for (;;) {
         uint32_t member[MAX_WORKERS];
         if (s == WEFT_AGAIN || s == WEFT_STALL) {
             s = rule_wait(r);
         } else if (s == WEFT_ERR_PEER_LOST) {
-            weft_view v = team_view(r->team, member);
-            epoch = v.epoch;
+            weft_view v = team_next_view(r->team, r->view_epoch, member);
+            r->view_epoch = v.epoch;
+            r->regrouping = true;
             s = rule_regroup(r, &v);
         } else {
             break;
         }
     }
     if (s < 0) give_up(r, s, rule_detail(r));
-    if (epoch > 0) team_settle(r->team, r->rank, epoch);
+    if (r->regrouping) team_settle(r->team, r->rank, r->view_epoch);
+    r->regrouping = false;
     return s;
+}
+
+/* First contact; whoever comes late begins with the view that it came with. */
+static void meet(rule *r, weft_status s) {
+    finish(r, r->entry != RULE_FOUNDS ? WEFT_ERR_PEER_LOST : s);
 }
 
 /* Says good-bye. If somebody dies meanwhile, those who are left form a view without this worker, and good-bye is
  * said. */
 static void go(rule *r) {
-    while (!team_may_leave(r->team, r->rank)) finish(r, WEFT_ERR_PEER_LOST);
+    while (!team_may_leave(r->team, r->rank))
+        if (!team_is_settled(r->team, r->rank))
+            finish(r, WEFT_ERR_PEER_LOST);
+        else
+            (void)look_around(r);
     weft_status s = rule_say_goodbye(r);
-    while (s == WEFT_AGAIN && team_is_settled(r->team, r->rank)) {
+    while (s == WEFT_AGAIN && team_is_settled(r->team, r->rank)) { /* (a later view does without it) */
         r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + MOMENT_NS);
         s = rule_poll(r);
     }
@@ -283,7 +215,8 @@ static void grawa_new(rule *r) {
     r->memory = new_array(bytes, 1);
     weft_status s = grawa_init_detail(&r->grawa, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
-    finish(r, grawa_start(r->grawa)); /* here, so that first contact costs no training time */
+    meet(r, r->entry != RULE_FOUNDS ? WEFT_OK
+                                    : grawa_start(r->grawa)); /* here, so that first contact costs no training time */
 }
 
 static uint64_t grawa_after_step(rule *r) {
@@ -308,26 +241,30 @@ static void subspace_new(rule *r) {
     r->memory = new_array(bytes, 1);
     weft_status s = subspace_init_detail(&r->subspace, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
+    if (r->entry != RULE_FOUNDS) meet(r, WEFT_OK);
 }
 
 /* If somebody dies meanwhile, the survivors either find it done or are asked for their gradients again: until it is
  * done these are as they were. */
 static uint64_t subspace_gradient(rule *r) {
     subspace_stats_t stats = {0};
-    while (finish(r, subspace_aggregate(r->subspace)) == WEFT_WANT_GRADIENT) continue;
+    while (finish(r, subspace_submit(r->subspace, 0, r->grads.count)) == WEFT_WANT_GRADIENT) continue;
     subspace_stats(r->subspace, &stats);
     return stats.rounds;
 }
 
-/* ---- HPSGD: rounds run on a thread of their own, beside training ---- */
+/* ---- HPSGD: rounds run on a thread of their own, beside training; where the network is looked at by this one, at step
+ * boundaries ---- */
 
 static void hpsgd_new(rule *r) {
     hpsgd_desc d = {.struct_size = sizeof d};
     weft_detail why;
-    if (weft_pthread_pool_create(&r->beside, 2) != WEFT_OK) broken("cannot start a thread");
     d.params = r->params;
     d.transport = &r->net;
-    d.pool = &r->beside.pool;
+    if (!team_looks(r->team)) {
+        if (weft_pthread_pool_create(&r->beside, 2) != WEFT_OK) broken("cannot start a thread");
+        d.pool = &r->beside.pool;
+    }
     d.carry = r->o->beta;
     d.max_steps = (uint32_t)r->o->most_steps;
     d.timeout_ns = PATIENCE_NS;
@@ -335,7 +272,7 @@ static void hpsgd_new(rule *r) {
     r->memory = new_array(bytes, 1);
     weft_status s = hpsgd_init_detail(&r->hpsgd, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
-    finish(r, hpsgd_start(r->hpsgd));
+    meet(r, r->entry != RULE_FOUNDS ? WEFT_OK : hpsgd_start(r->hpsgd));
 }
 
 /* Returns a number only if the worker has had to wait for the network. */
@@ -351,22 +288,29 @@ static uint64_t hpsgd_after_step(rule *r) {
 
 /* Nobody has to be told who is left: a neighbour that dies is no error. */
 static void aau_finish(rule *r, weft_status s) {
+    while (s == WEFT_AGAIN && team_looks(r->team)) {
+        (void)look_around(r);
+        s = dsgd_aau_poll(r->aau);
+    }
     if (s == WEFT_AGAIN) s = dsgd_aau_wait(r->aau);
     if (s < 0) give_up(r, s, dsgd_aau_detail(r->aau));
 }
 
-static void aau_new(rule *r) {
+static void aau_new(rule *r, const void *saved, size_t saved_bytes) {
     dsgd_aau_desc d = {.struct_size = sizeof d};
     weft_detail why;
     d.params = r->params;
     d.transport = &r->net;
-    d.graph = &r->team->graph;
+    d.graph = team_graph(r->team);
+    d.join = r->entry == RULE_FOUNDS ? DSGD_AAU_FOUND : r->entry == RULE_LATE ? DSGD_AAU_JOIN : DSGD_AAU_REJOIN;
     d.patience_ns = (uint64_t)(r->o->patience * 1e9);
     d.timeout_ns = PATIENCE_NS;
     size_t bytes = dsgd_aau_memory(&d, NULL);
     r->memory = new_array(bytes, 1);
     weft_status s = dsgd_aau_init_detail(&r->aau, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
+    if (saved_bytes && (s = dsgd_aau_load(r->aau, saved, saved_bytes)) != WEFT_OK)
+        give_up(r, s, dsgd_aau_detail(r->aau));
     aau_finish(r, dsgd_aau_start(r->aau));
 }
 
@@ -402,12 +346,15 @@ static void collective_new(rule *r, int which, weft_tensors tensors) {
 
 static void count_members(rule *r, const weft_view *v) {
     r->members = v->count;
-    for (size_t i = 0; i < r->team->workers; i++) r->weight[i] = 1.0 / (double)v->count;
+    for (size_t i = 0; i < r->net.size; i++) r->weight[i] = 1.0 / (double)v->count;
 }
 
 static weft_status collective_wait(rule *r, weft_collective *c, weft_status s) {
     while (s == WEFT_AGAIN) {
-        r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + PATIENCE_NS / 8);
+        if (!team_looks(r->team))
+            r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + PATIENCE_NS / 8);
+        else if ((s = look_around(r)) != WEFT_AGAIN)
+            return s;
         s = weft_collective_poll(c);
     }
     return s;
@@ -417,14 +364,17 @@ static weft_status collective_wait(rule *r, weft_collective *c, weft_status s) {
  * noticed. */
 static void regroup(rule *r) {
     uint32_t member[MAX_WORKERS];
-    weft_view v = team_view(r->team, member);
+    weft_view v = team_next_view(r->team, r->view_epoch, member);
+    r->regrouping = true;
+    r->view_epoch = v.epoch;
     for (int i = 0; i < COLLECTIVES; i++) {
         weft_collective *c = r->collective[i];
         if (!c || r->epoch[i] >= v.epoch) continue;
         weft_status s = collective_wait(r, c, weft_collective_regroup(c, &v));
         r->epoch[i] = v.epoch;
         if (s == WEFT_ERR_PEER_LOST) { /* another one, meanwhile: over again, from the first */
-            v = team_view(r->team, member);
+            v = team_next_view(r->team, r->view_epoch, member);
+            r->view_epoch = v.epoch;
             i = -1;
         } else if (s != WEFT_OK) {
             give_up(r, s, weft_collective_detail(c));
@@ -432,6 +382,7 @@ static void regroup(rule *r) {
     }
     count_members(r, &v);
     team_settle(r->team, r->rank, v.epoch);
+    r->regrouping = false;
 }
 
 /* Does an operation to its end. If somebody dies in it, the survivors either find it done or begin it again without
@@ -471,7 +422,7 @@ static void copy_other(rule *r, const weft_tensor *view) {
  * gradient's bytes a worker where halving it level by level takes 2 (N - 1) / N times. */
 static uint64_t adasum_gradient(rule *r) {
     size_t workers = 0;
-    for (uint32_t i = 0; i < r->team->workers; i++) {
+    for (uint32_t i = 0; i < r->net.size; i++) {
         double *row = r->row[workers];
         if (i == r->rank) copy_other(r, r->grad);
         if (!collective_do(r, SUM, WEFT_OP_BROADCAST, i)) continue; /* it is dead */
@@ -516,10 +467,10 @@ static uint64_t lsgd_after_step(rule *r, double loss) {
     double mine = r->loss_sum / (double)r->loss_count;
     r->loss_sum = 0.0;
     r->loss_count = 0;
-    for (size_t i = 0; i < r->team->workers; i++) r->loss[i] = 0.0f; /* the sum of one entry each: everybody's loss */
-    r->loss[r->rank] = mine < 1e30 ? (float)mine + 1e-30f : 1e30f;   /* NaN leads nobody */
+    for (size_t i = 0; i < r->net.size; i++) r->loss[i] = 0.0f;    /* the sum of one entry each: everybody's loss */
+    r->loss[r->rank] = mine < 1e30 ? (float)mine + 1e-30f : 1e30f; /* NaN leads nobody */
     collective_do(r, VOTE, WEFT_OP_ALL_REDUCE, 0);
-    for (uint32_t i = 0; i < r->team->workers; i++)
+    for (uint32_t i = 0; i < r->net.size; i++)
         if (r->loss[i] > 0.0f) voter[voters++] = i; /* the others are dead */
 
     copy_other(r, r->param);
@@ -532,8 +483,49 @@ static uint64_t lsgd_after_step(rule *r, double loss) {
 
 /* ---- The rule, as the trainer sees it ---- */
 
+/* A link is gone, or there again. */
+static void link_changed(void *ctx, uint32_t rank, bool up) {
+    rule *r = ctx;
+    if (r->grawa) (void)(up ? grawa_peer_up : grawa_peer_lost)(r->grawa, rank);
+    if (r->subspace) (void)(up ? subspace_peer_up : subspace_peer_lost)(r->subspace, rank);
+    if (r->hpsgd) (void)(up ? hpsgd_peer_up : hpsgd_peer_lost)(r->hpsgd, rank);
+    if (r->aau) (void)(up ? dsgd_aau_peer_up : dsgd_aau_peer_lost)(r->aau, rank);
+    if (r->saddles) saddles_link(r->saddles, rank, up);
+    for (int i = 0; i < COLLECTIVES; i++)
+        if (r->collective[i]) (void)(up ? weft_collective_peer_up : weft_collective_peer_lost)(r->collective[i], rank);
+}
+
+static void saddles_look(void *ctx) {
+    (void)look_around(ctx);
+}
+
+void rule_listen(rule *r, crew *c) {
+    crew_listen(c, link_changed, r);
+}
+
+void rule_serve_with(rule *r, rule_serve serve, void *ctx) {
+    r->serve = serve;
+    r->serve_ctx = ctx;
+}
+
+void rule_attend(rule *r) {
+    if (!team_looks(r->team)) return;
+    const bool changed = team_look(r->team, r->view_epoch);
+    if (r->serve) r->serve(r->serve_ctx);
+    if (!changed) return;
+    if (rule_has_views(r->algorithm)) {
+        if (r->grawa || r->subspace || r->hpsgd)
+            finish(r, WEFT_ERR_PEER_LOST);
+        else
+            regroup(r);
+    } else {
+        uint32_t member[MAX_WORKERS];
+        r->view_epoch = team_view(r->team, member).epoch;
+    }
+}
+
 rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
-               tensor_list *grads) {
+               tensor_list *grads, rule_entry entry, const void *saved, size_t saved_bytes) {
     rule *r = new_array(1, sizeof *r);
     uint32_t members[MAX_WORKERS];
     weft_view all = team_view(t, members);
@@ -544,36 +536,38 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     r->model = m;
     r->params = view_of(m, params, r->param);
     r->grads = view_of(m, grads, r->grad);
+    team_transport(t, rank, &r->net);
     count_members(r, &all);
-    if (t->net)
-        r->net = *t->net;
-    else
-        weft_threads_transport(&t->threads, (uint32_t)rank, &r->net);
+    r->entry = entry;
     if (is_grawa(a)) grawa_new(r);
     if (a == ALGORITHM_SUBSPACE) subspace_new(r);
     if (a == ALGORITHM_HPSGD) hpsgd_new(r);
-    if (a == ALGORITHM_DSGD_AAU) aau_new(r);
+    if (a == ALGORITHM_DSGD_AAU) aau_new(r, saved, saved_bytes);
     if (is_saddle(a)) {
         weft_status s;
         weft_detail why;
-        r->saddles = saddles_new(a, o, r->params, &r->net, &t->graph, PATIENCE_NS, &s, &why);
+        r->saddles = saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, PATIENCE_NS, &s, &why);
         if (!r->saddles) give_up(r, s, &why);
+        if (saved_bytes && (s = saddles_load(r->saddles, saved, saved_bytes)) != WEFT_OK)
+            give_up(r, s, saddles_detail(r->saddles));
+        if (team_looks(t)) saddles_look_with(r->saddles, saddles_look, r);
     }
     if (a == ALGORITHM_MEAN) collective_new(r, SUM, r->grads);
     if (a == ALGORITHM_EASGD || a == ALGORITHM_LSGD || a == ALGORITHM_ADASUM) {
         r->other = tensors_new(m);
         collective_new(r, SUM, view_of(m, &r->other, r->other_view));
     }
-    for (size_t i = 0; a == ALGORITHM_ADASUM && i < t->workers; i++)
+    for (size_t i = 0; a == ALGORITHM_ADASUM && i < team_size(t); i++)
         r->row[i] = new_array(m->parameters, sizeof(double));
     if (a == ALGORITHM_EASGD) {
         r->center = tensors_new(m);
         tensors_copy(m, &r->center, params);
     }
     if (a == ALGORITHM_LSGD) {
-        r->loss_view = (weft_tensor){r->loss, t->workers, WEFT_F32};
+        r->loss_view = (weft_tensor){r->loss, team_size(t), WEFT_F32};
         collective_new(r, VOTE, (weft_tensors){&r->loss_view, 1});
     }
+    if (entry != RULE_FOUNDS && r->collective[SUM]) regroup(r);
     return r;
 }
 
@@ -599,6 +593,17 @@ uint64_t rule_step(rule *r, double loss) {
 uint64_t rule_learn(rule *r, double rate, rule_differentiate differentiate, void *ctx) {
     saddles_see(r, saddles_step(r->saddles, rate, differentiate, ctx));
     return ++r->steps;
+}
+
+void *rule_save(rule *r, size_t *bytes) {
+    void *out = NULL;
+    *bytes = 0;
+    if (r->saddles) return saddles_save(r->saddles, bytes);
+    if (!r->aau || dsgd_aau_save(r->aau, NULL, 0, bytes) != WEFT_OK) return NULL;
+    out = new_array(*bytes, 1);
+    const weft_status s = dsgd_aau_save(r->aau, out, *bytes, bytes);
+    if (s != WEFT_OK) give_up(r, s, dsgd_aau_detail(r->aau));
+    return out;
 }
 
 void rule_model(rule *r, tensor_list *into) {
@@ -636,8 +641,12 @@ void rule_leave(rule *r) {
     }
     /* Not before everybody is done: what this worker has sent last is still being fetched. */
     while (!team_is_done(r->team, r->rank)) {
-        if (!team_is_settled(r->team, r->rank)) regroup(r);
-        sleep_ns(MOMENT_NS / 10);
+        if (!team_is_settled(r->team, r->rank))
+            regroup(r);
+        else if (team_looks(r->team))
+            (void)look_around(r);
+        else
+            sleep_ns(MOMENT_NS / 10);
     }
 }
 
@@ -674,7 +683,7 @@ void rule_free(rule *r) {
     if (r->subspace) subspace_close(r->subspace);
     if (r->hpsgd) {
         hpsgd_close(r->hpsgd);
-        weft_pthread_pool_destroy(&r->beside);
+        if (!team_looks(r->team)) weft_pthread_pool_destroy(&r->beside);
     }
     if (r->aau) dsgd_aau_close(r->aau);
     if (r->saddles) saddles_free(r->saddles);

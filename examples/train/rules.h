@@ -7,6 +7,7 @@
 
 #include "model.h"
 #include "options.h"
+#include "team.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,21 +22,30 @@ bool rule_is_free(algorithm a, const options *o);
 /* Are there rounds in which all workers meet? (Else the numbers of rounds below are each worker's own.) */
 bool rule_has_meetings(algorithm a);
 
-/* The network between the workers of one run. */
-typedef struct team team;
-/* net: between processes, of which each has one worker; NULL: workers are threads. */
-team *team_new(size_t workers, const options *o, const weft_transport *net);
-void team_free(team *t);
-
-/* What a worker that dies does last: nothing that is said to it is answered any more, and the others come to know. */
-void team_die(team *t, size_t rank);
+/* Must all agree on who is in? (Else each only knows its neighbours.) */
+bool rule_has_views(algorithm a);
 
 /* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own and stay
- * where they are. Whatever goes wrong in communication, other than the death of a worker, ends the program with a
- * line. */
+ * where they are. RULE_LATE, RULE_AGAIN: the others are training already (over processes only): what the rule does not bring with it
+ * (the model, but for hpsgd and dsgd_aau; the optimiser's state) must come from one of them, or (RULE_AGAIN) `params`
+ * and `saved` are what this worker had in its last life. Whatever goes wrong in
+ * communication, other than the death of a worker, ends the program with a line. */
 typedef struct rule rule;
+typedef enum rule_entry { RULE_FOUNDS, RULE_LATE, RULE_AGAIN } rule_entry;
 rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
-               tensor_list *grads);
+               tensor_list *grads, rule_entry entry, const void *saved, size_t saved_bytes);
+
+/* What rule_load, as it were, needs: everything of the rule that shapes what follows, where a worker that comes again can
+ * go on with it (else, or in the middle of something: NULL, 0 bytes). Give it back with free(). */
+void *rule_save(rule *r, size_t *bytes);
+
+/* Over processes: the rule comes to know of links; somebody may ask for the state of the training (crew_asked), and is
+ * answered by `serve`, which is called between steps, and in a step as long as what came of it is not in the parameters
+ * yet; and what is called between steps. */
+typedef void (*rule_serve)(void *ctx);
+void rule_listen(rule *r, crew *c);
+void rule_serve_with(rule *r, rule_serve serve, void *ctx);
+void rule_attend(rule *r);
 
 /* After the backward pass: the gradients may be replaced by something better. Returns 0, or the number of the round
  * if the workers met in one. */

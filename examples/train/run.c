@@ -7,10 +7,12 @@
 #include "optim.h"
 #include "progress.h"
 #include "rules.h"
+#include "trainer.h"
 #include "util.h"
 
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +40,7 @@ typedef struct worker {
 
     /* Read by the main thread while the run goes on. */
     atomic_bool finished, dead;
+    bool stopped;                                /* once */
     _Atomic uint64_t samples, right, micro_loss; /* micro_loss: millionths, summed over samples */
     uint64_t payload_at_death;                   /* written before `dead` */
 
@@ -49,6 +52,8 @@ typedef struct worker {
     } * round;
     double died, ended;
     rule_stats stats;
+    uint64_t first, step; /* it began with; it is in */
+    trainer trainer;
 } worker;
 
 struct run {
@@ -62,6 +67,8 @@ struct run {
     partition share;
     worker *worker;
     tensor_list initial;
+    bool reports; /* this process has the result */
+    crew_events events;
     uint64_t budget;     /* samples, of all workers */
     uint64_t steps_each; /* of each worker, where all do the same number */
     size_t period;       /* steps between two moments at which all workers meet */
@@ -146,48 +153,6 @@ static void log_round(worker *w, uint64_t round, double from) {
     w->rounds++;
 }
 
-/* Everything a worker needs for a step. */
-typedef struct trainer {
-    tensor_list params, grads;
-    workspace *scratch;
-    sgd sgd;
-    adam adam; /* one of the two is in use */
-    sampler sampler;
-    float *x;
-    uint8_t *y;
-    uint32_t *index;
-} trainer;
-
-static void trainer_init(trainer *t, const run *r, size_t rank) {
-    t->params = tensors_new(r->m);
-    t->grads = tensors_new(r->m);
-    tensors_copy(r->m, &t->params, &r->initial);
-    t->scratch = workspace_new(r->m, r->o->batch);
-    sgd_init(&t->sgd, r->m, (float)r->o->momentum, (float)r->o->weight_decay, false);
-    adam_init(&t->adam, r->m, (float)r->o->momentum, 0.999f, (float)r->o->weight_decay);
-    sampler_init(&t->sampler, &r->share, rank, r->d, r->o->seed);
-    t->x = new_floats(r->o->batch * r->d->features);
-    t->y = new_array(r->o->batch, 1);
-    t->index = new_array(r->o->batch, sizeof *t->index);
-}
-
-static void trainer_free(trainer *t, const run *r) {
-    tensors_free(r->m, &t->params);
-    tensors_free(r->m, &t->grads);
-    workspace_free(t->scratch);
-    sgd_free(&t->sgd, r->m);
-    adam_free(&t->adam, r->m);
-    sampler_free(&t->sampler);
-    free(t->x);
-    free(t->y);
-    free(t->index);
-}
-
-static void next_batch(trainer *t, const run *r) {
-    sampler_next(&t->sampler, r->o->batch, t->index);
-    dataset_gather(r->d, &r->d->train, t->index, r->o->batch, t->x, t->y);
-}
-
 /* A slow worker idles as if on a slower machine. */
 static void slow_down(rule *ru, double slow, uint64_t begun) {
     if (slow > 1.0) rule_idle(ru, (uint64_t)((slow - 1.0) * (double)(clock_ns() - begun)));
@@ -196,7 +161,7 @@ static void slow_down(rule *ru, double slow, uint64_t begun) {
 /* Forward and backward on the next batch; returns its loss, summed. */
 static double compute_gradient(trainer *t, const run *r, rule *ru, double slow, size_t *right) {
     uint64_t begun = clock_ns();
-    next_batch(t, r);
+    trainer_draw(t);
     double loss = model_batch(r->m, t->scratch, &t->params, t->x, t->y, r->o->batch, &t->grads, right);
     slow_down(ru, slow, begun);
     return loss;
@@ -229,7 +194,7 @@ static void differentiate_here(void *ctx, const tensor_list *at, tensor_list *in
 
 static double learn(worker *w, trainer *t, rule *ru, double slow, double rate, size_t *right) {
     wanted q = {.w = w, .t = t, .ru = ru, .slow = slow, .right = right};
-    next_batch(t, w->run);
+    trainer_draw(t);
     q.since = seconds_since(w->run->started);
     rule_learn(ru, rate, differentiate_here, &q);
     log_round(w, w->rounds + 1, q.since);
@@ -248,24 +213,97 @@ static double step_by_step(worker *w, trainer *t, rule *ru, double slow, float r
     double loss = compute_gradient(t, r, ru, slow, right);
     double from = seconds_since(r->started);
     log_round(w, rule_gradient(ru), from);
-    if (r->o->optimiser == OPTIMISER_ADAM)
-        adam_step(&t->adam, r->m, &t->params, &t->grads, rate);
-    else
-        sgd_step(&t->sgd, r->m, &t->params, &t->grads, rate);
+    trainer_step(t, rate);
     from = seconds_since(r->started);
     log_round(w, rule_step(ru, loss / (double)r->o->batch), from);
     return loss;
 }
 
+/* ---- Workers that are killed, stopped, saved, and come again (between processes) ---- */
+
+static void suffer(worker *w, double progress) {
+    const options *o = w->run->o;
+    if (progress >= o->kill[w->rank]) crew_doom(o->seed % 8);
+    if (progress >= o->stop[w->rank] && !w->stopped) {
+        w->stopped = true;
+        raise(SIGSTOP);
+    }
+}
+
+static void save(const worker *w, rule *ru, uint64_t step) {
+    size_t bytes;
+    void *of_rule = rule_save(ru, &bytes);
+    trainer_save(&w->trainer, w->run->o->save, w->rank, step, of_rule, bytes);
+    free(of_rule);
+}
+
+/* Whoever asks is told how far this worker is. */
+static void serve(void *ctx) {
+    worker *w = ctx;
+    size_t who;
+    if (!crew_asked(w->run->crew, &who)) return;
+    const size_t bytes = trainer_state_bytes(&w->trainer);
+    void *state = new_array(bytes, 1);
+    trainer_write(&w->trainer, w->step, seconds_since(w->run->started), state);
+    (void)crew_send(w->run->crew, CREW_STATE, who, state, bytes); /* if it is lost, it needs nothing */
+    free(state);
+}
+
+/* A newcomer asks until somebody has answered. */
+static void catch_up(worker *w, trainer *t, bool with_model) {
+    const size_t bytes = trainer_state_bytes(t);
+    void *state = new_array(bytes, 1);
+    double seconds = 0.0;
+    size_t whom;
+    do whom = crew_ask(w->run->crew);
+    while (!crew_receive(w->run->crew, CREW_STATE, whom, state, bytes));
+    if (!trainer_read(t, state, bytes, with_model, &w->first, &seconds))
+        broken("worker %zu: worker %zu trains another model", w->rank, whom);
+    crew_answered(w->run->crew);
+    w->run->started = clock_ns() - (uint64_t)(seconds * 1e9);
+    free(state);
+}
+
+/* What this worker saved in its last life, if anything: its own model, and what the rule had. */
+static void *remember(worker *w, trainer *t, size_t *of_rule) {
+    const options *o = w->run->o;
+    uint64_t step;
+    double seconds;
+    void *file = o->save ? trainer_load(t, o->save, w->rank, of_rule) : NULL;
+    if (file && !trainer_read(t, file, trainer_state_bytes(t), true, &step, &seconds))
+        bad_input("%s/worker-%zu: damaged, or of another model", o->save, w->rank);
+    return file;
+}
+
+static rule *come_in(worker *w, trainer *t) {
+    run *r = w->run;
+    size_t of_rule = 0;
+    rule *ru;
+    if (rule_has_views(r->algorithm)) { /* the view first: all wait for this worker while it is told the rest */
+        ru = rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, RULE_LATE, NULL, 0);
+        catch_up(w, t, r->algorithm != ALGORITHM_HPSGD);
+        return ru;
+    }
+    catch_up(w, t, true);
+    unsigned char *file = remember(w, t, &of_rule);
+    ru = rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, file ? RULE_AGAIN : RULE_LATE,
+                  file ? file + trainer_state_bytes(t) : NULL, of_rule);
+    free(file);
+    return ru;
+}
+
 static void train(worker *w, trainer *t, rule *ru) {
     run *r = w->run;
     const options *o = r->o;
-    uint64_t step = 0;
+    uint64_t step = w->first;
     double progress;
-    keep(w, ru, 0, 0.0);
+    if (step == 0) keep(w, ru, 0, 0.0);
     for (; take_step(r, step, &progress); step++) {
         size_t right = 0;
-        if (progress >= o->kill[w->rank] && r->workers > 1) {
+        w->step = step;
+        if (r->crew) suffer(w, progress);
+        rule_attend(ru);
+        if (!r->crew && progress >= o->kill[w->rank] && r->workers > 1) {
             w->died = seconds_since(r->started);
             w->payload_at_death = payload_of(ru);
             team_die(r->team, w->rank);
@@ -281,28 +319,42 @@ static void train(worker *w, trainer *t, rule *ru) {
         atomic_fetch_add_explicit(&w->right, right, memory_order_relaxed);
         if (loss < 1e12) /* not NaN, and fits */
             atomic_fetch_add_explicit(&w->micro_loss, (uint64_t)(loss * 1e6), memory_order_relaxed);
-        if (progress < 1.0) keep(w, ru, step + 1, progress); /* the last point is for after the last step */
+        if (progress < 1.0) { /* the last point is for after the last step */
+            const size_t before = w->next_point;
+            keep(w, ru, step + 1 - w->first, progress);
+            if (o->save && w->next_point != before) save(w, ru, step + 1);
+        }
     }
+    w->step = step;
     rule_leave(ru);
     w->ended = seconds_since(r->started);
-    keep(w, ru, step, 1.0);
+    keep(w, ru, step - w->first, 1.0);
 }
 
 static void *work(void *arg) {
     worker *w = arg;
-    trainer t;
-    trainer_init(&t, w->run, w->rank);
-    rule *ru = rule_new(w->run->team, w->run->algorithm, w->rank, w->run->o, w->run->m, &t.params, &t.grads);
-    /* All start at once: nobody's clock runs while others still set up. */
-    if (pthread_barrier_wait(&w->run->ready) == PTHREAD_BARRIER_SERIAL_THREAD) {
-        if (w->run->crew) crew_meet(w->run->crew);
-        w->run->started = clock_ns();
+    run *r = w->run;
+    const bool late = r->crew && crew_is_newcomer(r->crew);
+    trainer *t = &w->trainer;
+    rule *ru;
+    trainer_init(t, r->o, r->m, r->d, &r->share, w->rank, &r->initial);
+    ru = late ? come_in(w, t)
+              : rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, RULE_FOUNDS, NULL, 0);
+    if (r->crew) {
+        rule_listen(ru, r->crew);
+        rule_serve_with(ru, serve, w);
+        crew_serve_with(r->crew, serve, w);
     }
-    pthread_barrier_wait(&w->run->ready);
-    train(w, &t, ru);
+    /* All start at once: nobody's clock runs while others still set up. */
+    if (pthread_barrier_wait(&r->ready) == PTHREAD_BARRIER_SERIAL_THREAD && !late) {
+        if (r->crew) crew_meet(r->crew);
+        r->started = clock_ns();
+    }
+    pthread_barrier_wait(&r->ready);
+    train(w, t, ru);
     rule_read_stats(ru, &w->stats);
+    if (r->crew) crew_listen(r->crew, NULL, NULL);
     rule_free(ru);
-    trainer_free(&t, w->run);
     atomic_store(&w->finished, true);
     return NULL;
 }
@@ -410,49 +462,77 @@ static bool is_here(const run *r, size_t rank) {
 /* What rank 0 must know of a worker, in the byte order of machines that are all alike in this. */
 typedef struct summary {
     double ended;
+    crew_events events;
     uint64_t samples, logged;
     rule_stats stats;
+    bool ready[POINTS];
     double seconds[POINTS];
     uint64_t steps[POINTS], sent[POINTS];
 } summary;
 
-static void tell(run *r, worker *w) {
+/* Of a worker that is lost while it is told the rest does not count. */
+static bool tell(run *r, worker *w, size_t reporter) {
     summary s;
     memset(&s, 0, sizeof s);
     s.ended = w->ended;
+    s.events = crew_count(r->crew);
     s.samples = atomic_load(&w->samples);
     s.logged = w->rounds;
     s.stats = w->stats;
     for (size_t k = 0; k < POINTS; k++) {
+        s.ready[k] = atomic_load(&w->cell[k].ready);
         s.seconds[k] = w->cell[k].seconds;
         s.steps[k] = w->cell[k].steps;
         s.sent[k] = w->cell[k].payload;
     }
-    crew_send(r->crew, 0, &s, sizeof s);
-    crew_send(r->crew, 0, w->round, w->rounds * sizeof *w->round);
-    for (size_t k = 0; k < POINTS; k++)
-        for (size_t t = 0; t < r->m->tensors; t++)
-            crew_send(r->crew, 0, w->cell[k].model.tensor[t], r->m->tensor[t].count * sizeof(float));
+    bool there = crew_send(r->crew, CREW_RESULTS, reporter, &s, sizeof s) &&
+                 crew_send(r->crew, CREW_RESULTS, reporter, w->round, w->rounds * sizeof *w->round);
+    for (size_t k = 0; there && k < POINTS; k++)
+        for (size_t t = 0; there && s.ready[k] && t < r->m->tensors; t++)
+            there = crew_send(r->crew, CREW_RESULTS, reporter, w->cell[k].model.tensor[t],
+                              r->m->tensor[t].count * sizeof(float));
+    return there;
 }
 
-static void hear(run *r, worker *w) {
+static bool hear(run *r, worker *w) {
     summary s;
-    crew_receive(r->crew, w->rank, &s, sizeof s);
+    if (!crew_receive(r->crew, CREW_RESULTS, w->rank, &s, sizeof s)) return false;
+    if (s.logged > SIZE_MAX / sizeof *w->round - 1) broken("worker %zu: a summary that cannot be", w->rank);
     w->ended = s.ended;
+    if (s.events.views > r->events.views) r->events = s.events;
     atomic_store(&w->samples, s.samples);
     w->stats = s.stats;
     w->rounds = w->capacity = (size_t)s.logged;
     w->round = new_array(w->rounds + 1, sizeof *w->round);
-    crew_receive(r->crew, w->rank, w->round, w->rounds * sizeof *w->round);
-    for (size_t k = 0; k < POINTS; k++) {
+    bool there = crew_receive(r->crew, CREW_RESULTS, w->rank, w->round, w->rounds * sizeof *w->round);
+    for (size_t k = 0; there && k < POINTS; k++) {
         cell *c = &w->cell[k];
+        if (!s.ready[k]) continue;
         c->model = tensors_new(r->m);
         c->seconds = s.seconds[k];
         c->steps = s.steps[k];
         c->payload = s.sent[k];
-        for (size_t t = 0; t < r->m->tensors; t++)
-            crew_receive(r->crew, w->rank, c->model.tensor[t], r->m->tensor[t].count * sizeof(float));
-        atomic_store(&c->ready, true);
+        for (size_t t = 0; there && t < r->m->tensors; t++)
+            there =
+                crew_receive(r->crew, CREW_RESULTS, w->rank, c->model.tensor[t], r->m->tensor[t].count * sizeof(float));
+        atomic_store(&c->ready, there);
+    }
+    return there;
+}
+
+/* Brings all results to the reporter, whichever of those who are left that is. */
+static void collect(run *r) {
+    const size_t me = r->o->rank;
+    size_t reporter;
+    while ((reporter = crew_reporter(r->crew)) != me)
+        if (tell(r, &r->worker[me], reporter)) return;
+    r->reports = true;
+    if (crew_count(r->crew).views > r->events.views) r->events = crew_count(r->crew); /* who came late saw less */
+    for (size_t i = 0; i < r->workers; i++) {
+        worker *w = &r->worker[i];
+        if (i == me || (crew_sees(r->crew, i) && hear(r, w))) continue;
+        w->died = w->ended = seconds_since(r->started); /* (when it was, the living have not noted) */
+        atomic_store(&w->dead, true);
     }
 }
 
@@ -492,7 +572,8 @@ void run_train(run_result *out, algorithm a, unsigned number, const options *o, 
     r->m = m;
     r->workers = a == ALGORITHM_SINGLE ? 1 : o->workers;
     if (a != ALGORITHM_SINGLE) r->crew = crew_open(o, number);
-    r->team = team_new(r->workers, o, r->crew ? crew_transport(r->crew) : NULL);
+    r->team = team_new(r->workers, o, r->crew);
+    r->reports = !r->crew;
     partition_make(&r->share, d, r->workers, o->alpha, o->seed);
     r->budget = (uint64_t)o->epochs * d->train.count;
     r->steps_each = r->budget / (r->workers * o->batch);
@@ -514,12 +595,12 @@ void run_train(run_result *out, algorithm a, unsigned number, const options *o, 
     watch(r);
     for (size_t i = 0; i < r->workers; i++)
         if (is_here(r, i)) pthread_join(r->worker[i].thread, NULL);
-    for (size_t i = 0; i < r->workers; i++) {
-        if (r->crew && o->rank != 0 && is_here(r, i)) tell(r, &r->worker[i]);
-        if (o->rank == 0 && !is_here(r, i)) hear(r, &r->worker[i]);
+    if (r->crew) {
+        collect(r);
+        out->events = r->events;
     }
     crew_close(r->crew);
-    if (o->rank == 0 || !r->crew) reduce_points(r);
+    if (r->reports) reduce_points(r);
 
     out->algorithm = a;
     out->points = r->reduced;
@@ -540,7 +621,10 @@ void run_train(run_result *out, algorithm a, unsigned number, const options *o, 
         tensors_free(m, &r->mean[k]);
     }
 
-    for (size_t i = 0; i < r->workers; i++) free(r->worker[i].round);
+    for (size_t i = 0; i < r->workers; i++) {
+        free(r->worker[i].round);
+        if (is_here(r, i)) trainer_free(&r->worker[i].trainer);
+    }
     free(r->worker);
     pthread_barrier_destroy(&r->ready);
     tensors_free(m, &r->initial);

@@ -4,6 +4,7 @@
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
 
+#include "crew.h"
 #include "data.h"
 #include "model.h"
 #include "options.h"
@@ -37,11 +38,12 @@ typedef struct run_result {
     double seconds;
     uint64_t rounds;  /* of the worker that saw most of them */
     uint64_t payload; /* bytes, sent by all workers together */
+    crew_events events;
 } run_result;
 
 /* Trains with one algorithm; `o` says everything else. Shows its progress on stderr. */
-/* `run` counts from 0. Where workers are processes, all call it alike, and that of rank 0 has the result; the others have
- * none (points is 0). */
+/* `run` counts from 0. Where workers are processes, all call it alike, and the one of the lowest
+ * rank that is left has the result; the others have none (points is 0). */
 void run_train(run_result *r, algorithm a, unsigned run, const options *o, const dataset *d, const model *m);
 void run_free(run_result *r);
 

@@ -12,6 +12,8 @@ struct saddles {
     saddle *x;
     const weft_transport *net;
     void *memory;
+    void (*look)(void *ctx); /* while it waits; NULL: it sleeps */
+    void *look_ctx;
 };
 
 bool is_saddle(algorithm a) {
@@ -31,7 +33,7 @@ static saddle_variant variant_of(algorithm a) {
 }
 
 saddles *saddles_new(algorithm a, const options *o, weft_tensors params, const weft_transport *net,
-                     const weft_graph *graph, uint64_t timeout_ns, weft_status *s, weft_detail *why) {
+                     const weft_graph *graph, bool late, uint64_t timeout_ns, weft_status *s, weft_detail *why) {
     saddles *x = new_array(1, sizeof *x);
     saddle_desc d = {.struct_size = sizeof d};
     d.params = params;
@@ -45,6 +47,7 @@ saddles *saddles_new(algorithm a, const options *o, weft_tensors params, const w
     d.gamma = o->gamma;
     d.codec = o->codec;
     d.seed = o->seed;
+    d.join = late;
     d.timeout_ns = timeout_ns;
     size_t bytes = saddle_memory(&d, NULL);
     x->net = net;
@@ -62,11 +65,27 @@ static tensor_list list_of(const weft_tensors *view) {
     return t;
 }
 
+void saddles_look_with(saddles *x, void (*look)(void *ctx), void *ctx) {
+    x->look = look;
+    x->look_ctx = ctx;
+}
+
+void saddles_link(saddles *x, uint32_t rank, bool up) {
+    (void)(up ? saddle_peer_up : saddle_peer_lost)(x->x, rank);
+}
+
+static weft_status saddles_wait(saddles *x, saddle_want *want) {
+    weft_status s;
+    if (!x->look) return saddle_wait(x->x, want);
+    while ((s = want ? saddle_next(x->x, want) : saddle_poll(x->x)) == WEFT_AGAIN) x->look(x->look_ctx);
+    return s;
+}
+
 weft_status saddles_step(saddles *x, double rate, rule_differentiate differentiate, void *ctx) {
     saddle_want want;
     weft_status s = saddle_set_learning_rate(x->x, rate);
     if (s != WEFT_OK) return s;
-    while ((s = saddle_wait(x->x, &want)) == WEFT_WANT_GRADIENT) {
+    while ((s = saddles_wait(x, &want)) == WEFT_WANT_GRADIENT) {
         const tensor_list at = list_of(&want.at);
         tensor_list into = list_of(&want.into);
         differentiate(ctx, &at, &into, want.peer == x->net->rank && !want.climbed);
@@ -83,9 +102,24 @@ weft_status saddles_idle(saddles *x, uint64_t ns) {
     return s;
 }
 
+void *saddles_save(saddles *x, size_t *bytes) {
+    void *out = NULL;
+    if (saddle_save(x->x, NULL, 0, bytes) != WEFT_OK) {
+        *bytes = 0;
+        return NULL;
+    }
+    out = new_array(*bytes, 1);
+    if (saddle_save(x->x, out, *bytes, bytes) != WEFT_OK) *bytes = 0;
+    return out;
+}
+
+weft_status saddles_load(saddles *x, const void *saved, size_t bytes) {
+    return saddle_load(x->x, saved, bytes);
+}
+
 weft_status saddles_leave(saddles *x) {
     weft_status s = saddle_leave(x->x);
-    return s == WEFT_AGAIN ? saddle_wait(x->x, NULL) : s;
+    return s == WEFT_AGAIN ? saddles_wait(x, NULL) : s;
 }
 
 const weft_detail *saddles_detail(const saddles *x) {
