@@ -32,6 +32,10 @@ ZLIB_FLAGS = $(call once,ZLIB_FLAGS,$(shell pkg-config --exists zlib 2>/dev/null
 MPI_FLAGS = $(call once,MPI_FLAGS,$(shell pkg-config --exists mpi 2>/dev/null && \
             echo -DWEFT_HAVE_MPI $$(pkg-config --cflags mpi)))
 MPI_LIBS = $(call once,MPI_LIBS,$(shell pkg-config --libs mpi 2>/dev/null))
+# OpenSSL 3's, if there: TLS between workers
+TLS_FLAGS = $(call once,TLS_FLAGS,$(shell pkg-config --exists 'openssl >= 3' 2>/dev/null && \
+            echo -DWEFT_TCP_TLS $$(pkg-config --cflags openssl)))
+TLS_LIBS = $(call once,TLS_LIBS,$(if $(TLS_FLAGS),$(shell pkg-config --libs openssl)))
 ZLIB_LIBS = $(call once,ZLIB_LIBS,$(shell pkg-config --libs zlib 2>/dev/null))
 CHECK = $(call once,CHECK,$(shell pkg-config --cflags --libs check 2>/dev/null || echo -lcheck))
 CJSON = $(call once,CJSON,$(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson))
@@ -50,7 +54,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 
 # ---- what there is ---------------------------------------------------------------------------------------------------
 
-UNIT_SRC := $(sort $(wildcard tests/test_*.c))
+UNIT_SRC := $(sort $(filter-out $(if $(TLS_FLAGS),,tests/test_tls.c),$(wildcard tests/test_*.c)))
 # tests in which threads really run beside each other
 TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests/test_subspace_threads.c \
                tests/test_dsgd_aau_threads.c tests/test_hpsgd_threads.c tests/test_saddle_threads.c
@@ -138,7 +142,7 @@ examples: $(EXAMPLES) $(BUILD)/train $(BUILD)/cluster
 
 TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/train: $(TRAIN_OBJ)
-	$(CC) $(LDFLAGS) $(TRAIN_OBJ) $(ZLIB_LIBS) $(MPI_LIBS) $(LIBS) -o $@
+	$(CC) $(LDFLAGS) $(TRAIN_OBJ) $(ZLIB_LIBS) $(MPI_LIBS) $(TLS_LIBS) $(LIBS) -o $@
 
 CLUSTER_OBJ := $(CLUSTER_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/cluster: $(CLUSTER_OBJ)
@@ -147,7 +151,8 @@ $(BUILD)/cluster: $(CLUSTER_OBJ)
 # No contraction: the table of a run is the same from every compiler and machine.
 $(sort $(TRAIN_OBJ) $(CLUSTER_OBJ)): $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) -ffp-contract=off $(ZLIB_FLAGS) $(if $(findstring crew,$<),$(MPI_FLAGS)) -pthread $(DEP) -c $< -o $@
+	$(CC) $(EXAMPLE_FLAGS) -ffp-contract=off $(ZLIB_FLAGS) $(if $(findstring crew,$<),$(MPI_FLAGS) $(TLS_FLAGS)) -pthread $(DEP) \
+	    -c $< -o $@
 
 $(EXAMPLES): $(BUILD)/%: examples/%.c Makefile
 	@mkdir -p $(@D)
@@ -171,7 +176,7 @@ bench-deps:
 # The old program goes first, so that a build that fails leaves nothing to run.
 $(UNIT): $(BUILD)/test/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(LIBS) -o $@
 
 $(BUILD)/test/kernels_native: tests/test_kernels.c Makefile
 	@mkdir -p $(@D) && rm -f $@
@@ -188,7 +193,7 @@ $(BUILD)/test/codec_cxx: tests/test_codec.c Makefile
 
 $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(LIBS) -o $@
 
 $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@

@@ -56,6 +56,26 @@ static const uint64_t CREW_PATIENCE_NS = UINT64_C(120000000000);
 
 /* ---- Starting ---- */
 
+/* Certificates of the workers from `first` to before `end`, before anything is begun. */
+static void crew_check_tls(const options *o, size_t first, size_t end) {
+#ifdef WEFT_TCP_TLS
+    for (size_t i = first; o->tls && i < end; i++) {
+        weft_tcp t;
+        weft_tcp_blank(&t);
+        t.rank = (uint32_t)i;
+        t.options.tls_folder = o->tls;
+        if (weft_tls_load(&t) != WEFT_OK)
+            bad_input("--tls: %s (examples/transports/certificates %s %zu makes what is missing)", t.why, o->tls,
+                      o->launch ? o->launch : o->workers);
+        weft_tls_unload(&t);
+    }
+#else
+    (void)first;
+    (void)end;
+    if (o->tls) bad_input("--tls %s: this program was built without OpenSSL (pkg-config did not know it)", o->tls);
+#endif
+}
+
 /* The file of --peers, or the environment's list. */
 static char *crew_peers(const char *path) {
     char *text = new_array(1, 1 << 20);
@@ -87,6 +107,7 @@ static void crew_join(options *o) {
     if (list.size > MAX_WORKERS) bad_input("--peers: expected at most %d workers, got %u", MAX_WORKERS, list.size);
     o->workers = list.size;
     weft_tcp_close(&list);
+    crew_check_tls(o, o->rank, o->rank + 1);
     const char *again = getenv("WEFT_TCP_AGAIN");
     if (again && strcmp(again, "0") != 0) {
         struct timespec t;
@@ -128,9 +149,10 @@ void crew_begin(options *o, int *argc, char ***argv) {
 #else
         bad_input("--transport mpi: this program was built without MPI (mpicc was not found)");
 #endif
-    } else if (o->launch)
+    } else if (o->launch) {
+        crew_check_tls(o, 0, o->launch);
         launch(o);
-    else
+    } else
         crew_join(o);
     if (o->rank != 0) crew_be_silent();
 }
@@ -158,6 +180,7 @@ static void crew_open_tcp(crew *c, const options *o, unsigned run) {
     t.peers = o->peers;
     t.job = run;
     t.plaintext_on_any_network = o->plaintext;
+    t.tls_folder = o->tls;
     t.again = c->newcomer;
     t.connect_ns = CREW_PATIENCE_NS;
     if (weft_tcp_open(&c->tcp, &c->net, &t) != WEFT_OK || (!c->newcomer && weft_tcp_join(&c->tcp) != WEFT_OK))

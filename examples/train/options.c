@@ -75,6 +75,8 @@ static const char USAGE_MORE[] =
     "  --launch N            tcp: starts N workers on this machine\n"
     "  --peers FILE          tcp: a line host:port for each worker; WEFT_RANK in the environment says which one this\n"
     "                        is. Without FILE: WEFT_PEERS in the environment\n"
+    "  --tls DIR             tcp: encrypted, and only among workers who have a certificate: DIR holds authority.pem,\n"
+    "                        rank-N.pem and rank-N.key, as examples/transports/certificates makes them\n"
     "  --plaintext-on-any-network   tcp: other addresses than this machine's own, though nothing is encrypted\n"
     "  --stragglers PxS      each step, with probability P, takes S times as long (0.1x10), whoever's it is\n"
     "  --kill RANK:FRACTION  this worker dies after that fraction of the run, at most 0.9 (may be repeated)\n"
@@ -183,6 +185,7 @@ static void set(options *o, const char *option, const char *v) {
         o->transport = (transport)value_name(option, v, strlen(v), transports, 3, "threads, tcp or mpi");
     else if (IS("--launch")) o->launch = value_count(option, v, 1, MAX_WORKERS);
     else if (IS("--peers")) o->peers_file = v;
+    else if (IS("--tls")) o->tls = v;
     else if (IS("--stragglers")) stragglers(option, v, &o->pace);
     else if (IS("--slow")) for_rank(option, v, 1.0, 1000.0, o->slow);
     else if (IS("--kill")) for_rank(option, v, 0.0, 0.9, o->kill);
@@ -215,8 +218,8 @@ static void check(const options *o) {
     }
     for (int a = 0; a < ALGORITHMS; a++) chosen += o->run[a];
     if (alive == 0) bad_input("--kill: nobody would be left");
-    if (o->transport != TRANSPORT_TCP && (o->launch || o->peers_file))
-        bad_input("--launch and --peers: expected --transport tcp beside them");
+    if (o->transport != TRANSPORT_TCP && (o->launch || o->peers_file || o->tls))
+        bad_input("--launch, --peers and --tls: expected --transport tcp beside them");
     if (o->launch && o->peers_file) bad_input("--launch starts workers here, --peers says where they are: one of them");
     if (o->transport != TRANSPORT_THREADS && (o->demo || o->seconds > 0.0))
         bad_input("--demo and --seconds: expected --transport threads beside them");

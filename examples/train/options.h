@@ -58,8 +58,9 @@ typedef struct options {
     transport transport;
     size_t launch, rank; /* tcp: workers to be started here; of this process */
     const char *peers_file;
-    char *peers;    /* the list itself */
-    bool plaintext; /* tcp: other networks than this machine's own, too */
+    char *peers;     /* the list itself */
+    bool plaintext;  /* tcp: other networks than this machine's own, too */
+    const char *tls; /* tcp: folder of certificates; NULL: plaintext */
     const char *csv, *svg;
     bool demo;
     double beta;                      /* hpsgd: how much of its own change under way a replica keeps */

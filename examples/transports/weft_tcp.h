@@ -11,8 +11,11 @@
  * begins a comment. Without a file (NULL) the list stands in the environment, WEFT_PEERS, separated by commas. Which
  * worker this is says WEFT_RANK. weft_tcp_open takes all of that as fields instead.
  *
- * Nothing is encrypted: without weft_tcp_options.plaintext_on_any_network (WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK=1 in the
- * environment) this listens on, and connects to, loopback addresses only, and says so otherwise.
+ * With WEFT_TCP_TLS defined before the include (OpenSSL 3: -lssl -lcrypto) and weft_tcp_options.tls_folder given
+ * (WEFT_TCP_TLS_DIR in the environment), all of it goes over TLS, and only workers get a byte in: the folder holds
+ * authority.pem, rank-N.pem and rank-N.key of this worker (`certificates` beside this file makes them; weft_tls.h says
+ * what is checked). Else nothing is encrypted, and without weft_tcp_options.plaintext_on_any_network
+ * (WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK=1) this listens on, and connects to, loopback addresses only.
  *
  * Bytes move in the callbacks and nowhere else, on the caller's thread, straight between socket and posted buffer. A
  * message of up to WEFT_TCP_EAGER bytes goes at once and waits, copied, for its receive; a longer one goes when the
@@ -24,7 +27,7 @@
  * are the descriptors' affair. A worker that was started anew sets `again` (WEFT_TCP_AGAIN=1): it connects to all.
  *
  * Between machines of any byte order: heads are little-endian, payloads untouched. Heads carry a CRC-32C; payloads that
- * leave the machine, too.
+ * leave the machine without TLS, too.
  *
  * Include this file after one of the weft headers; with -std=c11 (not gnu11) define _POSIX_C_SOURCE as 200809L before
  * the first include. */
@@ -64,6 +67,8 @@
 #ifndef WEFT_TCP_EARLY
 #define WEFT_TCP_EARLY (UINT64_C(64) << 20)
 #endif
+/* From connecting to a hello. */
+#define WEFT_TCP_MANNERS_NS UINT64_C(5000000000)
 
 enum {
     WEFT_TCP_HEADS = 16,       /* that go out at a time, if there is nothing behind them */
@@ -74,18 +79,18 @@ enum {
     WEFT_TCP_BUFFER = 65536,
     WEFT_TCP_CHUNK = 262144, /* of a payload, between two looks at its checksum */
     WEFT_TCP_HOST = 256,
-    WEFT_TCP_GUESTS = 16 /* connections that have not said yet who they are */
+    WEFT_TCP_WORDS = 160,
+    WEFT_TCP_GUESTS = 16, /* connections that have not said yet who they are, beside one for each worker */
+    WEFT_TCP_SUM = 1      /* flag, of a hello: the sender wants payloads checked; of data: CRC-32C after the payload */
 };
 
 enum { WEFT_TCP_HELLO = 1, WEFT_TCP_DATA, WEFT_TCP_ROOM, WEFT_TCP_ASK }; /* kinds */
-enum {
-    WEFT_TCP_SUM = 1
-}; /* flags, of a hello: the sender wants payloads checked; of data: CRC-32C after the payload */
 
 typedef enum weft_tcp_state {
     WEFT_TCP_DOWN, /* not connected; where this side connects, it tries again at retry_ns */
     WEFT_TCP_CONNECTING,
-    WEFT_TCP_GREETING, /* connected, the other's hello is awaited */
+    WEFT_TCP_SHAKING,  /* connected, TLS makes sure of who is there */
+    WEFT_TCP_GREETING, /* the other's hello is awaited */
     WEFT_TCP_UP
 } weft_tcp_state;
 
@@ -122,16 +127,25 @@ typedef struct weft_tcp_room {
     uint16_t asked; /* 1: the other side has one, and there was no receive */
 } weft_tcp_room;
 
+/* A connection as bytes see it. */
+typedef struct weft_tcp_wire {
+    int fd;                        /* -1: none */
+    short read_needs, write_needs; /* of poll */
+    void *tls;                     /* NULL: plaintext */
+} weft_tcp_wire;
+
 typedef struct weft_tcp_link {
-    int fd;
+    weft_tcp_wire wire;
     int connects; /* this side does */
     weft_tcp_state state;
     int went, came; /* news */
     int parting;    /* it has been told that nothing more comes */
+    int more;       /* there may be bytes that poll does not see */
     uint64_t retry_ns, since_ns;
     unsigned tries;
-    int trouble; /* errno of the last attempt; 0: hung up, or nothing */
-    int sums;    /* payloads carry checksums */
+    int trouble;                /* errno of the last attempt; 0: hung up, or nothing */
+    char words[WEFT_TCP_WORDS]; /* or what TLS says of it */
+    int sums;                   /* payloads carry checksums */
     weft_tcp_frame out, in;
     weft_tcp_list sends, receives;
     weft_tcp_list early; /* messages without a receive, all there but the last, which may be in.op */
@@ -144,7 +158,8 @@ typedef struct weft_tcp_link {
 } weft_tcp_link;
 
 typedef struct weft_tcp_guest {
-    int fd;
+    weft_tcp_wire wire;
+    int shaken;
     size_t got;
     uint64_t since_ns;
     unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
@@ -166,6 +181,8 @@ typedef struct weft_tcp_options {
     uint64_t linger_ns;           /* how long weft_tcp_close waits for what is on its way; 0: 2 s */
     uint64_t connect_ns;          /* how long weft_tcp_join waits for all; 0: 30 s */
     const char *listen_host;      /* where to listen, if not at the address in the list (a container, NAT) */
+    const char *tls_folder;       /* of authority.pem, rank-N.pem, rank-N.key; or one by one, as PEM: */
+    const char *authority, *certificate, *key;
 } weft_tcp_options;
 
 typedef struct weft_tcp {
@@ -175,14 +192,17 @@ typedef struct weft_tcp {
     int listener;
     weft_tcp_address *address;
     weft_tcp_link *link; /* one a rank; that of this one is not used */
-    weft_tcp_guest guest[WEFT_TCP_GUESTS];
+    weft_tcp_guest *guest;
+    uint32_t guests;
     struct pollfd *look;
     uint32_t *who; /* whose entry of `look` this is: a rank, size + 1: the listener, or + 2: and so on, a guest */
     weft_tcp_op *made, *free; /* all there are; those that are not in use */
     uint64_t refused;         /* connections that were turned away */
-    uint64_t sent, received;  /* bytes, all of them */
+    uint64_t sent, received;  /* bytes between workers, all of them */
     uint32_t table[8][256];   /* of the checksum */
-    char why[256];            /* of the last failure of open or join */
+    void *tls;                /* what weft_tls.h keeps; NULL: plaintext */
+    char refusal[WEFT_TCP_WORDS]; /* why somebody was turned away, the last time */
+    char why[512];                /* of the last failure of open or join */
 } weft_tcp;
 
 /* ---- Bytes ---- */
@@ -301,6 +321,57 @@ WEFT_INLINE void weft_tcp_finish(weft_tcp *t, weft_tcp_op *op, weft_status s) {
     if (op->orphan) weft_tcp_release(t, op);
 }
 
+WEFT_INLINE weft_status weft_tcp_say(weft_tcp *t, weft_status s, const char *what, const char *which) {
+    snprintf(t->why, sizeof t->why, "%.240s%s%.240s", what, which ? ": " : "", which ? which : "");
+    return s;
+}
+
+/* ---- The way of the bytes: a socket, or TLS over it ---- */
+
+#ifdef WEFT_TCP_TLS
+#include "weft_tls.h"
+#else
+#define weft_tls_load(t) weft_tcp_say(t, WEFT_ERR_ARGUMENT, "TLS: this was built without WEFT_TCP_TLS", NULL)
+#define weft_tls_unload(t) (void)(t)
+#define weft_tls_begin(t, w, peer) ((void)(peer), 0)
+#define weft_tls_shake(w) (-1)
+#define weft_tls_is(w, rank) 0
+#define weft_tls_words(w, words) (void)(w)
+#define weft_tls_send(w, part, parts) (-2)
+#define weft_tls_recv(w, part, parts) (-2)
+#define weft_tls_part(w) 1
+#define weft_tls_end(w) (void)(w)
+#endif
+
+/* Bytes that went; -1: none now, or none ever, which reading finds out after what the other side has sent before it
+ * went; -2: it is broken. */
+WEFT_INLINE ssize_t weft_tcp_push(weft_tcp_wire *w, struct iovec *part, int parts) {
+    struct msghdr m;
+    ssize_t n;
+    if (w->tls) return weft_tls_send(w, part, parts);
+    memset(&m, 0, sizeof m);
+    m.msg_iov = part;
+    m.msg_iovlen = (size_t)parts;
+    do n = sendmsg(w->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* Bytes that came; 0: the other side hung up; -1: none now; -2: errno says it. */
+WEFT_INLINE ssize_t weft_tcp_pull(weft_tcp_wire *w, const struct iovec *part, int parts) {
+    ssize_t n;
+    if (w->tls) return weft_tls_recv(w, part, parts);
+    do n = readv(w->fd, part, parts);
+    while (n < 0 && errno == EINTR);
+    return n >= 0 ? n : errno == EAGAIN || errno == EWOULDBLOCK ? -1 : -2;
+}
+
+WEFT_INLINE void weft_tcp_hang_up(weft_tcp_wire *w) {
+    weft_tls_end(w);
+    if (w->fd >= 0) close(w->fd);
+    w->fd = -1;
+}
+
 /* ---- A connection ends ---- */
 
 WEFT_INLINE void weft_tcp_clear_early(weft_tcp *t, weft_tcp_link *l) {
@@ -316,8 +387,11 @@ WEFT_INLINE void weft_tcp_clear_early(weft_tcp *t, weft_tcp_link *l) {
 WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     const uint64_t now = weft_tcp_now(NULL);
     weft_tcp_op *in = l->in.busy ? l->in.op : NULL, *op;
-    if (l->fd >= 0) close(l->fd);
-    l->fd = -1;
+    l->words[0] = 0;
+    weft_tls_words(&l->wire, l->words);
+    if (l->state == WEFT_TCP_GREETING && !l->wire.tls && l->end && l->buffer[0] == 0x15)
+        snprintf(l->words, sizeof l->words, "it expects TLS");
+    weft_tcp_hang_up(&l->wire);
     if (l->state == WEFT_TCP_UP) {
         l->went = 1;
         l->came = 0;
@@ -333,19 +407,15 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     } else if (in)
         weft_tcp_finish(t, in, WEFT_ERR_PEER_LOST);
     if (l->out.busy && l->out.op) weft_tcp_finish(t, l->out.op, WEFT_ERR_PEER_LOST);
-    while ((op = l->sends.first) != NULL) {
-        weft_tcp_remove(&l->sends, op);
-        weft_tcp_finish(t, op, WEFT_ERR_PEER_LOST);
-    }
-    while ((op = l->receives.first) != NULL) {
-        weft_tcp_remove(&l->receives, op);
+    while ((op = l->sends.first ? l->sends.first : l->receives.first) != NULL) {
+        weft_tcp_remove(op->is_send ? &l->sends : &l->receives, op);
         weft_tcp_finish(t, op, WEFT_ERR_PEER_LOST);
     }
     memset(&l->in, 0, sizeof l->in);
     memset(&l->out, 0, sizeof l->out);
     memset(l->room, 0, WEFT_TCP_TAGS * sizeof *l->room);
     l->owing_at = l->owing_count = 0;
-    l->parting = 0;
+    l->parting = l->more = 0;
     l->begin = l->end = 0;
 }
 
@@ -409,7 +479,6 @@ WEFT_INLINE void weft_tcp_write(weft_tcp *t, weft_tcp_link *l) {
     weft_tcp_frame *f = &l->out;
     while (l->state >= WEFT_TCP_GREETING && (f->busy || (l->state == WEFT_TCP_UP && weft_tcp_choose(t, l)))) {
         struct iovec part[3];
-        struct msghdr m;
         ssize_t n;
         uint64_t upto, past = f->at < f->head_bytes ? 0 : f->at - f->head_bytes; /* of payload and tail */
         int parts = 0;
@@ -432,16 +501,9 @@ WEFT_INLINE void weft_tcp_write(weft_tcp *t, weft_tcp_link *l) {
             part[parts].iov_base = f->tail + gone;
             part[parts++].iov_len = f->tail_bytes - gone;
         }
-        memset(&m, 0, sizeof m);
-        m.msg_iov = part;
-        m.msg_iovlen = (size_t)parts;
-        n = sendmsg(l->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0) {
-            if (errno == EINTR) continue;
-            /* what the other side has sent before it went is read first: reading finds the end */
-            if (errno != EAGAIN && errno != EWOULDBLOCK && l->state != WEFT_TCP_UP) weft_tcp_drop(t, l, errno);
-            return;
-        }
+        n = weft_tcp_push(&l->wire, part, parts);
+        if (n == -2) weft_tcp_drop(t, l, EPROTO);
+        if (n < 0) return;
         f->at += (uint64_t)n;
         t->sent += (uint64_t)n;
         if (f->at < f->head_bytes + f->bytes + f->tail_bytes) continue;
@@ -481,13 +543,11 @@ WEFT_INLINE weft_tcp_op *weft_tcp_match(weft_tcp_link *l, uint32_t tag) {
 /* A head that has come. 0: it is none. */
 WEFT_INLINE int weft_tcp_take_head(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
     weft_tcp_frame *f = &l->in;
-    unsigned char head[WEFT_TCP_HEAD];
-    const unsigned char *p = l->buffer + l->begin;
+    unsigned char *p = l->buffer + l->begin;
     const uint32_t crc = (uint32_t)weft_tcp_get(p + 4, 4);
     weft_tcp_room *r;
-    memcpy(head, p, sizeof head);
-    weft_tcp_put(head + 4, 4, 0);
-    if (weft_tcp_crc(t, 0, head, sizeof head) != crc) return 0;
+    weft_tcp_put(p + 4, 4, 0);
+    if (weft_tcp_crc(t, 0, p, WEFT_TCP_HEAD) != crc) return 0;
     memset(f, 0, sizeof *f);
     f->tag = (uint32_t)weft_tcp_get(p + 2, 2);
     f->bytes = weft_tcp_get(p + 8, 8);
@@ -601,6 +661,7 @@ WEFT_INLINE int weft_tcp_take_hello(weft_tcp *t, weft_tcp_link *l, uint32_t peer
 
 WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
     int turn;
+    l->more = 0;
     for (turn = 0; turn < 64 && l->state >= WEFT_TCP_GREETING; turn++) {
         weft_tcp_frame *f = &l->in;
         struct iovec part[2];
@@ -620,29 +681,23 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
             part[parts].iov_base = l->buffer + l->end;
             part[parts++].iov_len = WEFT_TCP_BUFFER - l->end;
         }
-        n = readv(l->fd, part, parts);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+        n = weft_tcp_pull(&l->wire, part, parts);
+        if (n == -1) return;
         if (n <= 0) {
             weft_tcp_drop(t, l, n < 0 ? errno : 0);
             return;
         }
         t->received += (uint64_t)n;
-        if (straight) {
-            const size_t direct = (size_t)n < most ? (size_t)n : most;
-            weft_tcp_payload(t, f, straight, direct);
-            l->end += (size_t)n - direct;
-        } else
-            l->end += (size_t)n;
-        if (l->state == WEFT_TCP_GREETING && !weft_tcp_take_hello(t, l, peer)) {
-            weft_tcp_drop(t, l, EPROTO);
-            return;
-        }
-        if (l->state == WEFT_TCP_UP && !weft_tcp_parse(t, l, peer)) {
+        if ((size_t)n < most) most = (size_t)n;
+        if (straight) weft_tcp_payload(t, f, straight, most);
+        l->end += (size_t)n - most;
+        if ((l->state == WEFT_TCP_GREETING && !weft_tcp_take_hello(t, l, peer)) ||
+            (l->state == WEFT_TCP_UP && !weft_tcp_parse(t, l, peer))) {
             weft_tcp_drop(t, l, EPROTO);
             return;
         }
     }
+    l->more = l->wire.tls != NULL;
 }
 
 /* ---- Who is there ---- */
@@ -674,36 +729,28 @@ WEFT_INLINE int weft_tcp_is_loopback(const struct sockaddr *a) {
     return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
 }
 
+WEFT_INLINE void weft_tcp_set(int fd, int level, int name, int value) {
+    setsockopt(fd, level, name, &value, sizeof value);
+}
+
 /* As this file wants its sockets. Returns whether the other end is on this machine. */
 WEFT_INLINE int weft_tcp_tune(int fd) {
     struct sockaddr_storage other;
     socklen_t bytes = sizeof other;
-    const int on = 1;
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     fcntl(fd, F_SETFD, FD_CLOEXEC);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    weft_tcp_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #if defined TCP_KEEPIDLE && defined TCP_KEEPINTVL && defined TCP_KEEPCNT
-    {
-        const int idle = 10, interval = 5, count = 4;
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
-        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
-    }
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 10);
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5);
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
 #endif
 #ifdef TCP_USER_TIMEOUT
-    {
-        const unsigned unanswered_ms = 30000;
-        setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
-    }
+    weft_tcp_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 30000); /* ms without an answer */
 #endif
     return getpeername(fd, (struct sockaddr *)(void *)&other, &bytes) == 0 &&
            weft_tcp_is_loopback((const struct sockaddr *)(const void *)&other);
-}
-
-WEFT_INLINE weft_status weft_tcp_say(weft_tcp *t, weft_status s, const char *what, const char *which) {
-    snprintf(t->why, sizeof t->why, "%s%s%s", what, which ? ": " : "", which ? which : "");
-    return s;
 }
 
 /* The addresses of a worker; NULL, and t->why says it. */
@@ -718,13 +765,12 @@ WEFT_INLINE struct addrinfo *weft_tcp_resolve(weft_tcp *t, const char *host, con
         snprintf(t->why, sizeof t->why, "%.100s: %.100s", host, gai_strerror(e));
         return NULL;
     }
-    for (a = found; a && !t->options.plaintext_on_any_network; a = a->ai_next)
+    for (a = found; a && !t->tls && !t->options.plaintext_on_any_network; a = a->ai_next)
         if (!weft_tcp_is_loopback(a->ai_addr)) {
-            snprintf(
-                t->why, sizeof t->why,
-                "%.100s is not a loopback address, and nothing would be encrypted: WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK=1 "
-                "allows it",
-                host);
+            snprintf(t->why, sizeof t->why,
+                     "%.100s is not a loopback address, and nothing would be encrypted: TLS (tls_folder, "
+                     "WEFT_TCP_TLS_DIR) is for that, WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK=1 allows it",
+                     host);
             freeaddrinfo(found);
             return NULL;
         }
@@ -736,84 +782,112 @@ WEFT_INLINE void weft_tcp_connect(weft_tcp *t, uint32_t rank, uint64_t now) {
     struct addrinfo *found = weft_tcp_resolve(t, t->address[rank].host, t->address[rank].port, 0), *a;
     int trouble = EADDRNOTAVAIL;
     for (a = found; a && l->state == WEFT_TCP_DOWN; a = a->ai_next) {
-        l->fd = socket(a->ai_family, SOCK_STREAM, 0);
-        if (l->fd < 0) {
+        l->wire.fd = socket(a->ai_family, SOCK_STREAM, 0);
+        if (l->wire.fd < 0) {
             trouble = errno;
             continue;
         }
-        l->sums = t->options.checksums || !weft_tcp_is_loopback(a->ai_addr);
-        weft_tcp_tune(l->fd);
-        if (connect(l->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS) {
+        l->sums = t->options.checksums || (!t->tls && !weft_tcp_is_loopback(a->ai_addr));
+        weft_tcp_tune(l->wire.fd);
+        if (connect(l->wire.fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS) {
             l->state = WEFT_TCP_CONNECTING;
             l->since_ns = now;
         } else {
             trouble = errno;
-            close(l->fd);
-            l->fd = -1;
+            weft_tcp_hang_up(&l->wire);
         }
     }
     if (found) freeaddrinfo(found);
     if (l->state == WEFT_TCP_DOWN) weft_tcp_drop(t, l, trouble);
 }
 
-/* The connection is there, or has failed. */
-WEFT_INLINE void weft_tcp_connected(weft_tcp *t, weft_tcp_link *l) {
-    int e = 0;
-    socklen_t bytes = sizeof e;
-    if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &e, &bytes) != 0) e = errno;
-    if (e) {
-        weft_tcp_drop(t, l, e);
-        return;
-    }
-    l->state = WEFT_TCP_GREETING;
+/* This side's hello is the first to go. */
+WEFT_INLINE void weft_tcp_greet(weft_tcp *t, weft_tcp_link *l, weft_tcp_state state) {
+    l->state = state;
     l->out.busy = 1;
     l->out.head_bytes = WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES;
     weft_tcp_hello(t, l->sums, l->out.head);
     weft_tcp_write(t, l);
+}
+
+/* The connection is there, or has failed; then TLS looks who it is. */
+WEFT_INLINE void weft_tcp_connected(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
+    int e = 0, shaken = 1;
+    socklen_t bytes = sizeof e;
+    if (l->state == WEFT_TCP_CONNECTING) {
+        if (getsockopt(l->wire.fd, SOL_SOCKET, SO_ERROR, &e, &bytes) != 0) e = errno;
+        l->wire.read_needs = POLLIN;
+        l->wire.write_needs = POLLOUT;
+        if (!e && t->tls && !weft_tls_begin(t, &l->wire, peer)) e = ENOMEM;
+        if (e) {
+            weft_tcp_drop(t, l, e);
+            return;
+        }
+        l->state = WEFT_TCP_SHAKING;
+    }
+    if (l->wire.tls) shaken = weft_tls_shake(&l->wire);
+    if (shaken > 0)
+        weft_tcp_greet(t, l, WEFT_TCP_GREETING);
+    else if (shaken < 0) {
+        t->refused++;
+        weft_tcp_drop(t, l, EPROTO);
+    }
+}
+
+/* Who has connected is turned away. */
+WEFT_INLINE void weft_tcp_dismiss(weft_tcp *t, weft_tcp_guest *g, const char *why) {
+    snprintf(t->refusal, sizeof t->refusal, "%s", why);
+    weft_tls_words(&g->wire, t->refusal);
+    weft_tcp_hang_up(&g->wire);
+    t->refused++;
 }
 
 /* Somebody has connected and said a hello: it becomes the connection with that worker, or is turned away. */
 WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
-    const int fd = g->fd;
     weft_tcp_link *l;
     uint32_t rank;
     int sums;
-    g->fd = -1;
     if (!weft_tcp_check_hello(t, g->hello, &rank, &sums)) {
-        t->refused++;
-        close(fd);
+        weft_tcp_dismiss(t, g, g->hello[0] == 0x16 ? "it speaks TLS, and plaintext is expected here"
+                                                   : "its hello is none, or its list of workers is another");
+        return;
+    }
+    if (t->tls && !weft_tls_is(&g->wire, rank)) {
+        weft_tcp_dismiss(t, g, "it says that it is another than its certificate does");
         return;
     }
     l = &t->link[rank];
     /* both have tried: of the two the one stays that the higher rank has made */
-    if ((l->state == WEFT_TCP_CONNECTING || l->state == WEFT_TCP_GREETING) && t->rank > rank) {
-        close(fd);
+    if (l->state != WEFT_TCP_DOWN && l->state != WEFT_TCP_UP && t->rank > rank) {
+        weft_tcp_hang_up(&g->wire);
         return;
     }
     if (l->state != WEFT_TCP_DOWN) weft_tcp_drop(t, l, 0);
-    weft_tcp_clear_early(t, l);
-    l->sums = !weft_tcp_tune(fd) || sums || t->options.checksums;
-    l->fd = fd;
-    l->state = WEFT_TCP_UP;
+    weft_tcp_clear_early(t, l); /* of its former life */
+    l->wire = g->wire;
+    g->wire.fd = -1;
+    g->wire.tls = NULL;
+    l->sums = sums || t->options.checksums || (!weft_tcp_tune(l->wire.fd) && !t->tls);
     l->came = 1;
     l->tries = 0;
-    l->out.busy = 1;
-    l->out.head_bytes = WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES;
-    weft_tcp_hello(t, l->sums, l->out.head);
-    weft_tcp_write(t, l);
-}
-
-WEFT_INLINE void weft_tcp_dismiss(weft_tcp *t, weft_tcp_guest *g) {
-    if (g->fd >= 0) close(g->fd);
-    g->fd = -1;
-    t->refused++;
+    l->more = l->wire.tls != NULL; /* it may have read further than the hello */
+    weft_tcp_greet(t, l, WEFT_TCP_UP);
 }
 
 WEFT_INLINE void weft_tcp_listen_to(weft_tcp *t, weft_tcp_guest *g) {
-    const ssize_t n = recv(g->fd, g->hello + g->got, sizeof g->hello - g->got, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
+    struct iovec part;
+    ssize_t n;
+    if (g->wire.tls && !g->shaken) {
+        g->shaken = weft_tls_shake(&g->wire);
+        if (g->shaken < 0) weft_tcp_dismiss(t, g, "");
+        if (g->shaken <= 0) return;
+    }
+    part.iov_base = g->hello + g->got;
+    part.iov_len = sizeof g->hello - g->got;
+    n = weft_tcp_pull(&g->wire, &part, 1);
+    if (n == -1) return;
     if (n <= 0) {
-        weft_tcp_dismiss(t, g);
+        weft_tcp_dismiss(t, g, "it hung up before it had said who it is");
         return;
     }
     g->got += (size_t)n;
@@ -821,21 +895,34 @@ WEFT_INLINE void weft_tcp_listen_to(weft_tcp *t, weft_tcp_guest *g) {
 }
 
 WEFT_INLINE void weft_tcp_accept(weft_tcp *t) {
-    int fd, i, place = 0;
+    weft_tcp_guest *g;
+    uint32_t i, place = 0;
+    int fd;
     while ((fd = accept(t->listener, NULL, NULL)) >= 0) {
-        for (i = 0; i < WEFT_TCP_GUESTS; i++) { /* a free place, or that of the one that has been silent for longest */
-            if (t->guest[i].fd < 0) {
+        for (i = 0; i < t->guests; i++) { /* a free place, or that of the one that has been silent for longest */
+            if (t->guest[i].wire.fd < 0) {
                 place = i;
                 break;
             }
             if (t->guest[i].since_ns < t->guest[place].since_ns) place = i;
         }
-        if (t->guest[place].fd >= 0) weft_tcp_dismiss(t, &t->guest[place]);
+        g = &t->guest[place];
+        if (g->wire.fd >= 0) weft_tcp_dismiss(t, g, "it was silent for too long, and others wait");
         weft_tcp_tune(fd);
-        t->guest[place].fd = fd;
-        t->guest[place].got = 0;
-        t->guest[place].since_ns = weft_tcp_now(NULL);
+        memset(g, 0, sizeof *g);
+        g->wire.fd = fd;
+        g->wire.read_needs = POLLIN;
+        g->wire.write_needs = POLLOUT;
+        g->since_ns = weft_tcp_now(NULL);
+        if (t->tls && !weft_tls_begin(t, &g->wire, WEFT_NO_RANK)) weft_tcp_dismiss(t, g, "out of memory");
     }
+}
+
+WEFT_INLINE void weft_tcp_look_at(weft_tcp *t, nfds_t n, uint32_t who, int fd, int events) {
+    t->look[n].fd = fd;
+    t->look[n].events = (short)events;
+    t->look[n].revents = 0;
+    t->who[n] = who;
 }
 
 /* Moves what can be moved; sleeps for as long as timeout_ms if there is nothing. */
@@ -843,6 +930,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
     const uint64_t now = weft_tcp_now(NULL);
     nfds_t n = 0, k;
     uint32_t i;
+    int events;
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (i == t->rank) continue;
@@ -851,43 +939,39 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
             if (l->connects && timeout_ms > 20) timeout_ms = 20;
             continue;
         }
-        if (l->state < WEFT_TCP_UP && now - l->since_ns > UINT64_C(5000000000)) {
+        if (l->state < WEFT_TCP_UP && now - l->since_ns > WEFT_TCP_MANNERS_NS) {
             weft_tcp_drop(t, l, ETIMEDOUT);
             continue;
         }
         if (l->state == WEFT_TCP_UP) weft_tcp_write(t, l);
-        t->look[n].fd = l->fd;
-        t->look[n].events = (short)((l->state == WEFT_TCP_CONNECTING ? 0 : POLLIN) |
-                                    (l->state == WEFT_TCP_CONNECTING || l->out.busy ? POLLOUT : 0));
-        t->who[n++] = i;
+        if (l->more) timeout_ms = 0;
+        events = l->wire.read_needs | (l->out.busy ? l->wire.write_needs : 0);
+        weft_tcp_look_at(t, n++, i, l->wire.fd, l->state == WEFT_TCP_CONNECTING ? POLLOUT : events);
     }
-    t->look[n].fd = t->listener;
-    t->look[n].events = POLLIN;
-    t->who[n++] = t->size;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) {
-        if (t->guest[i].fd < 0) continue;
-        if (now - t->guest[i].since_ns > UINT64_C(5000000000)) {
-            weft_tcp_dismiss(t, &t->guest[i]);
-            continue;
-        }
-        t->look[n].fd = t->guest[i].fd;
-        t->look[n].events = POLLIN;
-        t->who[n++] = t->size + 1 + i;
+    weft_tcp_look_at(t, n++, t->size, t->listener, POLLIN);
+    for (i = 0; i < t->guests; i++) {
+        weft_tcp_guest *g = &t->guest[i];
+        if (g->wire.fd >= 0 && now - g->since_ns > WEFT_TCP_MANNERS_NS)
+            weft_tcp_dismiss(t, g, "it did not say in time who it is");
+        if (g->wire.fd >= 0) weft_tcp_look_at(t, n++, t->size + 1 + i, g->wire.fd, g->wire.read_needs);
     }
-    if (poll(t->look, n, timeout_ms) <= 0) return;
+    if (poll(t->look, n, timeout_ms) < 0) return;
     for (k = 0; k < n; k++) {
         const uint32_t who = t->who[k];
-        if (!t->look[k].revents) continue;
-        if (who == t->size) {
-            weft_tcp_accept(t);
-        } else if (who > t->size) {
-            if (t->guest[who - t->size - 1].fd == t->look[k].fd) weft_tcp_listen_to(t, &t->guest[who - t->size - 1]);
-        } else if (t->link[who].fd == t->look[k].fd) { /* it may have been replaced by a guest */
-            if (t->link[who].state == WEFT_TCP_CONNECTING)
-                weft_tcp_connected(t, &t->link[who]);
-            else if (t->look[k].revents & ~POLLOUT)
-                weft_tcp_read(t, &t->link[who], who);
-            if (t->link[who].state == WEFT_TCP_UP) weft_tcp_write(t, &t->link[who]);
+        const int fd = t->look[k].fd, ready = t->look[k].revents;
+        weft_tcp_link *l = who < t->size ? &t->link[who] : NULL;
+        if (l && l->wire.fd == fd && (ready || l->more)) { /* it may have been replaced by a guest */
+            if (l->state < WEFT_TCP_GREETING)
+                weft_tcp_connected(t, l, who);
+            else if (l->more || ready & (l->wire.read_needs | ~POLLOUT))
+                weft_tcp_read(t, l, who);
+            if (l->state >= WEFT_TCP_GREETING) weft_tcp_write(t, l);
+        } else if (!l && ready) {
+            weft_tcp_guest *g = who > t->size ? &t->guest[who - t->size - 1] : NULL;
+            if (!g)
+                weft_tcp_accept(t);
+            else if (g->wire.fd == fd)
+                weft_tcp_listen_to(t, g);
         }
     }
 }
@@ -1068,10 +1152,8 @@ WEFT_INLINE int weft_tcp_next_address(const char **at, uint32_t *line, weft_tcp_
 
 /* Nothing is open: it can be closed, and opened. */
 WEFT_INLINE void weft_tcp_blank(weft_tcp *t) {
-    int i;
     memset(t, 0, sizeof *t);
     t->listener = -1;
-    for (i = 0; i < WEFT_TCP_GUESTS; i++) t->guest[i].fd = -1;
     weft_tcp_make_table(t);
 }
 
@@ -1101,13 +1183,16 @@ WEFT_INLINE weft_status weft_tcp_read_list(weft_tcp *t, const char *text) {
     t->rank = t->options.rank;
     t->address = (weft_tcp_address *)calloc(n, sizeof *t->address);
     t->link = (weft_tcp_link *)calloc(n, sizeof *t->link);
-    t->look = (struct pollfd *)calloc((size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->look);
-    t->who = (uint32_t *)calloc((size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->who);
-    if (!t->address || !t->link || !t->look || !t->who) return weft_tcp_say(t, WEFT_ERR_MEMORY, "out of memory", NULL);
+    t->guest = (weft_tcp_guest *)calloc((size_t)n + WEFT_TCP_GUESTS, sizeof *t->guest);
+    t->look = (struct pollfd *)calloc(2 * (size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->look);
+    t->who = (uint32_t *)calloc(2 * (size_t)n + 1 + WEFT_TCP_GUESTS, sizeof *t->who);
+    if (!t->address || !t->link || !t->guest || !t->look || !t->who)
+        return weft_tcp_say(t, WEFT_ERR_MEMORY, "out of memory", NULL);
+    for (t->guests = 0; t->guests < n + WEFT_TCP_GUESTS; t->guests++) t->guest[t->guests].wire.fd = -1;
     for (at = text, line = 0, n = 0; n < t->size; n++) weft_tcp_next_address(&at, &line, &t->address[n]);
     for (n = 0; n < t->size; n++) {
         weft_tcp_link *l = &t->link[n];
-        l->fd = -1;
+        l->wire.fd = -1;
         if (n == t->rank) continue;
         l->connects = n < t->rank || t->options.again;
         l->room = (weft_tcp_room *)calloc(WEFT_TCP_TAGS, sizeof *l->room);
@@ -1123,6 +1208,9 @@ WEFT_INLINE weft_status weft_tcp_read_list(weft_tcp *t, const char *text) {
 WEFT_INLINE void weft_tcp_part(weft_tcp *t) {
     const uint64_t begun = weft_tcp_now(NULL), most = t->options.linger_ns ? t->options.linger_ns : 2000000000u;
     unsigned char waste[4096];
+    struct iovec part;
+    part.iov_base = waste;
+    part.iov_len = sizeof waste;
     for (;;) {
         nfds_t n = 0;
         uint32_t i;
@@ -1130,18 +1218,15 @@ WEFT_INLINE void weft_tcp_part(weft_tcp *t) {
         for (i = 0; i < t->size; i++) {
             weft_tcp_link *l = &t->link[i];
             if (i == t->rank || l->state != WEFT_TCP_UP) continue;
-            weft_tcp_write(t, l);
-            if (!l->out.busy && !l->parting) l->parting = shutdown(l->fd, SHUT_WR) == 0;
-            for (turn = 0; turn < 64 && l->fd >= 0; turn++) {
-                const ssize_t got = read(l->fd, waste, sizeof waste);
-                if (got > 0 || (got < 0 && errno == EINTR)) continue;
-                if (got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) weft_tcp_drop(t, l, 0);
-                break;
+            if (!l->parting) weft_tcp_write(t, l);
+            if (l->state == WEFT_TCP_UP && !l->out.busy && !l->parting && (!l->wire.tls || weft_tls_part(&l->wire)))
+                l->parting = shutdown(l->wire.fd, SHUT_WR) == 0;
+            for (turn = 0; turn < 64 && l->wire.fd >= 0; turn++) {
+                const ssize_t got = weft_tcp_pull(&l->wire, &part, 1);
+                if (got == 0 || got == -2) weft_tcp_drop(t, l, 0);
+                if (got <= 0) break;
             }
-            if (l->fd < 0) continue;
-            t->look[n].fd = l->fd;
-            t->look[n].events = (short)(POLLIN | (l->out.busy ? POLLOUT : 0));
-            n++;
+            if (l->wire.fd >= 0) weft_tcp_look_at(t, n++, i, l->wire.fd, POLLIN | (l->parting ? 0 : POLLOUT));
         }
         if (!n || weft_tcp_now(NULL) - begun >= most || poll(t->look, n, 10) < 0) return;
     }
@@ -1160,25 +1245,27 @@ WEFT_INLINE void weft_tcp_close(weft_tcp *t) {
         free(l->owing);
         free(l->buffer);
     }
-    for (i = 0; i < WEFT_TCP_GUESTS; i++)
-        if (t->guest[i].fd >= 0) close(t->guest[i].fd);
+    for (i = 0; i < t->guests; i++) weft_tcp_hang_up(&t->guest[i].wire);
+    weft_tls_unload(t);
     if (t->listener >= 0) close(t->listener);
+    t->listener = -1;
     while ((op = t->made) != NULL) {
         t->made = op->made_before;
         free(op->own);
         free(op);
     }
-    t->free = NULL;
     free(t->address);
     free(t->link);
+    free(t->guest);
     free(t->look);
     free(t->who);
+    t->free = NULL;
     t->address = NULL;
     t->link = NULL;
+    t->guest = NULL;
     t->look = NULL;
     t->who = NULL;
-    t->size = 0;
-    t->listener = -1;
+    t->size = t->guests = 0;
 }
 
 /* Listens, and begins to connect; weft_tcp_join then waits for all. On an error t->why says what it was, and all is
@@ -1189,7 +1276,10 @@ WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const we
     weft_tcp_blank(t);
     t->options = *given;
     s = given->peers ? weft_tcp_read_list(t, given->peers) : weft_tcp_say(t, WEFT_ERR_ARGUMENT, "no peers", NULL);
-    t->options.peers = NULL; /* it need not stay */
+    if (s == WEFT_OK && (given->tls_folder || given->authority || given->certificate || given->key))
+        s = weft_tls_load(t);
+    /* they need not stay */
+    t->options.peers = t->options.tls_folder = t->options.authority = t->options.certificate = t->options.key = NULL;
     if (s != WEFT_OK) {
         weft_tcp_close(t);
         return s;
@@ -1197,11 +1287,10 @@ WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const we
     found = weft_tcp_resolve(t, given->listen_host ? given->listen_host : t->address[t->rank].host,
                              t->address[t->rank].port, AI_PASSIVE);
     for (a = found; a && t->listener < 0; a = a->ai_next) {
-        const int on = 1, fd = socket(a->ai_family, SOCK_STREAM, 0);
+        const int fd = socket(a->ai_family, SOCK_STREAM, 0);
         if (fd < 0) continue;
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        weft_tcp_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        weft_tcp_tune(fd);
         if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 128) == 0)
             t->listener = fd;
         else {
@@ -1237,12 +1326,14 @@ WEFT_INLINE weft_status weft_tcp_join(weft_tcp *t) {
         }
         if (weft_tcp_now(NULL) - begun > most) {
             const weft_tcp_link *l = &t->link[first];
-            snprintf(t->why, sizeof t->why, "%u of %u workers are not here; worker %u (%.100s:%s): %.60s",
+            snprintf(t->why, sizeof t->why, "%u of %u workers are not here; worker %u (%.100s:%s): %s%s%s",
                      (unsigned)missing, (unsigned)t->size - 1, (unsigned)first, t->address[first].host,
                      t->address[first].port,
-                     l->trouble                ? strerror(l->trouble)
+                     l->words[0]               ? l->words
+                     : l->trouble              ? strerror(l->trouble)
                      : l->connects && l->tries ? "it hung up: is its list of workers the same?"
-                                               : "it has not connected");
+                                               : "it has not connected",
+                     t->refusal[0] ? "; somebody was turned away: " : "", t->refusal);
             return WEFT_ERR_TIMEOUT;
         }
         weft_tcp_pump(t, 20);
@@ -1252,7 +1343,7 @@ WEFT_INLINE weft_status weft_tcp_join(weft_tcp *t) {
 /* The whole, from a file (NULL: the environment's WEFT_PEERS) and WEFT_RANK. On an error all is given back. */
 WEFT_INLINE weft_status weft_tcp_transport(weft_tcp *t, weft_transport *net, const char *path) {
     const char *rank = getenv("WEFT_RANK"), *list = getenv("WEFT_PEERS"), *again = getenv("WEFT_TCP_AGAIN");
-    const char *any = getenv("WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK");
+    const char *any = getenv("WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK"), *tls = getenv("WEFT_TCP_TLS_DIR");
     char *text = NULL, *end;
     weft_tcp_options o;
     weft_status s;
@@ -1263,6 +1354,7 @@ WEFT_INLINE weft_status weft_tcp_transport(weft_tcp *t, weft_transport *net, con
     if (*end || *rank < '0' || *rank > '9') return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is no number", rank);
     o.again = again && strcmp(again, "1") == 0;
     o.plaintext_on_any_network = any && strcmp(any, "1") == 0;
+    o.tls_folder = tls && *tls ? tls : NULL;
     if (path) {
         FILE *f = fopen(path, "rb");
         size_t n;
