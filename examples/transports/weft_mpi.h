@@ -14,8 +14,8 @@
  * MPI_Improbe, which tells the length of a message before it is received. A rank that dies takes its job along, as MPI
  * has it: for workers that come and go there is weft_tcp.h.
  *
- * There is an all_reduce (desc.host_collectives = 1) for f32 and f64, by MPI_Iallreduce: the order of the sum, and so its
- * bits, are MPI's.
+ * There is an all_reduce (desc.host_collectives = 1) for f32 and f64, by MPI_Iallreduce: the order of the sum, and so
+ * its bits, are MPI's.
  *
  * Include this file after one of the weft headers; compile with mpicc. */
 #ifndef WEFT_MPI_H
