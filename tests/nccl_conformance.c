@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * weft_nccl.h, twice. Linked with NCCL and CUDA: an id is made, and without a GPU opening fails with a reason and
- * gives all back; with one, sums of a single rank are made on it. With -DFAKE, beside the doubles below in place of both
- * libraries: threads as ranks, whose sums go through all steps (NCCL still at it, the stream still at it), from "device"
- * memory and from memory that needs a copy; failures; aborts. Doubles show that the header keeps its own word, not that
- * NCCL does. */
+ * gives all back; with one, sums of a single rank are made on it. With -DFAKE, beside the doubles below instead: threads
+ * as ranks, whose sums go through all steps (NCCL still at it, the stream still at it), from "device" memory and from
+ * memory that needs a copy; failures; aborts. Doubles show that the header keeps its own word, not that NCCL does. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "transports/weft_nccl.h"
@@ -38,15 +37,16 @@ struct op {
 };
 
 struct ncclComm {
-    int rank, size, busy, aborted;
+    int rank, size, busy;
     unsigned number; /* of sums that it has joined */
     double scalar;
     struct CUstream_st *stream;
+    struct op next; /* comes onto the stream when `busy` has come to 0 */
 };
 
 struct CUstream_st {
     struct op op[16];
-    int ops, slow;
+    int ops, slow, aborted; /* what is there stands still, but may be writing until it is synchronised */
 };
 
 struct CUevent_st {
@@ -189,14 +189,14 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    NEED(!s->aborted && !s->ops);
     free(s);
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
-    while (s->ops && step(s)) continue;
-    if (s->ops) s->slow = 0;
-    while (s->ops && step(s)) continue;
-    NEED(s->ops == 0 || !"a stream that has nothing to wait for");
+    if (s->aborted) s->ops = s->aborted = 0;
+    for (s->slow = 0; step(s);) s->slow = 0;
+    NEED(s->ops == 0); /* else this would not come back */
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags) {
@@ -235,7 +235,10 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *c, int size, ncclUniqueId id, in
 }
 ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state) {
     *state = c->busy ? ncclInProgress : __atomic_load_n(&aborted, __ATOMIC_SEQ_CST) ? ncclRemoteError : ncclSuccess;
-    if (c->busy) c->busy--;
+    if (c->busy && !--c->busy && c->next.comm) {
+        *queue(c->stream, SUM) = c->next;
+        c->next.comm = NULL;
+    }
     return ncclSuccess;
 }
 ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t *op, void *scalar, ncclDataType_t type, ncclScalarResidence_t where,
@@ -251,8 +254,10 @@ ncclResult_t ncclRedOpDestroy(ncclRedOp_t op, ncclComm_t c) {
 }
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t c,
                            cudaStream_t s) {
-    struct op *o = queue(s, SUM);
-    NEED(op == (ncclRedOp_t)17);
+    struct op *o = &c->next;
+    NEED(op == (ncclRedOp_t)17 && !o->comm);
+    memset(o, 0, sizeof *o);
+    o->kind = SUM;
     o->from = from;
     o->to = to;
     o->bytes = count * (type == ncclDouble ? 8 : 4);
@@ -264,9 +269,11 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
     return ncclInProgress;
 }
 ncclResult_t ncclCommAbort(ncclComm_t c) {
-    __atomic_store_n(&aborted, c->stream && c->stream->ops ? 1 : aborted, __ATOMIC_SEQ_CST);
+    if (c->stream && (c->next.comm || c->stream->ops)) {
+        __atomic_store_n(&aborted, 1, __ATOMIC_SEQ_CST);
+        c->stream->aborted = 1;
+    }
     __atomic_fetch_add(&aborts, 1, __ATOMIC_RELAXED);
-    if (c->stream) c->stream->ops = 0;
     free(c);
     return ncclSuccess;
 }
