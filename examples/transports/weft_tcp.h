@@ -42,6 +42,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,10 @@
 #ifndef WEFT_TCP_EARLY
 #define WEFT_TCP_EARLY (UINT64_C(64) << 20)
 #endif
+/* How long wait looks around, other programs having their turn in between, before it sleeps. */
+#ifndef WEFT_TCP_SPIN_NS
+#define WEFT_TCP_SPIN_NS UINT64_C(50000)
+#endif
 
 enum {
     WEFT_TCP_HEADS = 16,       /* that go out at a time, if there is nothing behind them */
@@ -72,7 +77,7 @@ enum {
     WEFT_TCP_VERSION = 1,
     WEFT_TCP_TAGS = 32768,
     WEFT_TCP_BUFFER = 65536,
-    WEFT_TCP_CHUNK = 262144, /* of a payload, between two looks at its checksum */
+    WEFT_TCP_CHUNK = 1048576, /* of a payload, between two looks at its checksum */
     WEFT_TCP_HOST = 256,
     WEFT_TCP_GUESTS = 16 /* connections that have not said yet who they are */
 };
@@ -96,6 +101,7 @@ typedef struct weft_tcp_op {
     uint64_t room, length; /* of the buffer; of the message */
     uint32_t peer, tag;
     int is_send, taken, asked, over, orphan; /* taken: matched, or on its way; orphan: nobody holds the request */
+    uint64_t looked;                         /* the pumps that there had been when it was tested last */
     weft_status status;
 } weft_tcp_op;
 
@@ -181,6 +187,8 @@ typedef struct weft_tcp {
     weft_tcp_op *made, *free; /* all there are; those that are not in use */
     uint64_t refused;         /* connections that were turned away */
     uint64_t sent, received;  /* bytes, all of them */
+    uint64_t ended, seen;     /* requests that are over; how many were when wait returned last */
+    uint64_t pumps;
     uint32_t table[8][256];   /* of the checksum */
     char why[256];            /* of the last failure of open or join */
 } weft_tcp;
@@ -285,6 +293,7 @@ WEFT_INLINE weft_tcp_op *weft_tcp_new(weft_tcp *t, uint32_t peer, uint32_t tag) 
     op->made_before = before;
     op->peer = peer;
     op->tag = tag;
+    op->looked = t->pumps;
     return op;
 }
 
@@ -298,6 +307,7 @@ WEFT_INLINE void weft_tcp_release(weft_tcp *t, weft_tcp_op *op) {
 WEFT_INLINE void weft_tcp_finish(weft_tcp *t, weft_tcp_op *op, weft_status s) {
     op->over = 1;
     op->status = s;
+    t->ended++;
     if (op->orphan) weft_tcp_release(t, op);
 }
 
@@ -843,6 +853,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
     const uint64_t now = weft_tcp_now(NULL);
     nfds_t n = 0, k;
     uint32_t i;
+    t->pumps++;
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (i == t->rank) continue;
@@ -960,7 +971,9 @@ WEFT_INLINE weft_status weft_tcp_test(void *ctx, weft_request *q) {
     weft_tcp_op *op = (weft_tcp_op *)q->word[0];
     weft_status s;
     if (!op) return WEFT_ERR_PEER_LOST;
-    if (!op->over) weft_tcp_pump(t, 0);
+    /* who looks at many requests in turn has all links moved once a turn */
+    if (!op->over && op->looked == t->pumps) weft_tcp_pump(t, 0);
+    op->looked = t->pumps;
     if (!op->over) return WEFT_AGAIN;
     s = op->status;
     q->bytes = op->length;
@@ -1003,13 +1016,22 @@ WEFT_INLINE void weft_tcp_cancel(void *ctx, weft_request *q) {
 }
 
 WEFT_INLINE void weft_tcp_wait(void *ctx, uint64_t until_ns) {
-    const uint64_t now = weft_tcp_now(NULL);
+    weft_tcp *t = (weft_tcp *)ctx;
+    const uint64_t begun = weft_tcp_now(NULL);
+    uint64_t now = begun;
     int ms = 100;
-    if (until_ns <= now)
+    /* what a test of another request has brought to its end is news, too */
+    while (t->ended == t->seen && now < until_ns && now - begun < WEFT_TCP_SPIN_NS) {
+        weft_tcp_pump(t, 0);
+        if (t->ended == t->seen) sched_yield();
+        now = weft_tcp_now(NULL);
+    }
+    if (t->ended != t->seen || until_ns <= now)
         ms = 0;
     else if (until_ns - now < UINT64_C(100000000))
         ms = (int)((until_ns - now + 999999) / 1000000);
-    weft_tcp_pump((weft_tcp *)ctx, ms);
+    if (ms) weft_tcp_pump(t, ms);
+    t->seen = t->ended;
 }
 
 /* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. */
