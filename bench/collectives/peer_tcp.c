@@ -34,6 +34,7 @@ int main(int argc, char **argv) {
     s.barrier = object_barrier;
     place(s.rank, s.ranks);
     while (fgets(line, sizeof line, stdin) && serve_command(&s, line)) continue;
+    object_barrier(); /* nobody hangs up while another one still sums */
     weft_tcp_close(&tcp);
     free(s.x);
     return 0;
