@@ -42,7 +42,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +64,7 @@
 #ifndef WEFT_TCP_EARLY
 #define WEFT_TCP_EARLY (UINT64_C(64) << 20)
 #endif
-/* How long wait looks around, other programs having their turn in between, before it sleeps. */
+/* How long wait looks around before it sleeps, unless workers on this machine outnumber its processors. */
 #ifndef WEFT_TCP_SPIN_NS
 #define WEFT_TCP_SPIN_NS UINT64_C(50000)
 #endif
@@ -189,6 +188,7 @@ typedef struct weft_tcp {
     uint64_t sent, received;  /* bytes, all of them */
     uint64_t ended, seen;     /* requests that are over; how many were when wait returned last */
     uint64_t pumps;
+    long processors;
     uint32_t table[8][256];   /* of the checksum */
     char why[256];            /* of the last failure of open or join */
 } weft_tcp;
@@ -1019,11 +1019,13 @@ WEFT_INLINE void weft_tcp_wait(void *ctx, uint64_t until_ns) {
     weft_tcp *t = (weft_tcp *)ctx;
     const uint64_t begun = weft_tcp_now(NULL);
     uint64_t now = begun;
+    uint32_t i;
+    long here = 1;
     int ms = 100;
+    for (i = 0; i < t->size; i++) here += t->link[i].state == WEFT_TCP_UP && !t->link[i].sums;
     /* what a test of another request has brought to its end is news, too */
-    while (t->ended == t->seen && now < until_ns && now - begun < WEFT_TCP_SPIN_NS) {
+    while (t->ended == t->seen && here <= t->processors && now < until_ns && now - begun < WEFT_TCP_SPIN_NS) {
         weft_tcp_pump(t, 0);
-        if (t->ended == t->seen) sched_yield();
         now = weft_tcp_now(NULL);
     }
     if (t->ended != t->seen || until_ns <= now)
@@ -1237,6 +1239,7 @@ WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const we
         weft_tcp_close(t);
         return WEFT_ERR_TRANSPORT;
     }
+    t->processors = sysconf(_SC_NPROCESSORS_ONLN);
     *net = weft_transport_make(t, t->rank, t->size, weft_tcp_send, weft_tcp_recv, weft_tcp_test, weft_tcp_cancel,
                                weft_tcp_now);
     net->max_message_bytes = WEFT_TCP_LONGEST;
