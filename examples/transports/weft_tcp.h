@@ -615,7 +615,7 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
         weft_tcp_frame *f = &l->in;
         struct iovec part[2];
         unsigned char *straight = NULL;
-        size_t most = 0;
+        size_t most = 0, asked;
         ssize_t n;
         int parts = 0;
         /* a long payload goes straight to its place, what follows it into the buffer */
@@ -630,6 +630,7 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
             part[parts].iov_base = l->buffer + l->end;
             part[parts++].iov_len = WEFT_TCP_BUFFER - l->end;
         }
+        asked = part[0].iov_len + (parts == 2 ? part[1].iov_len : 0);
         n = readv(l->fd, part, parts);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
@@ -652,6 +653,7 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
             weft_tcp_drop(t, l, EPROTO);
             return;
         }
+        if ((size_t)n < asked) return; /* that was all for now: poll tells of more */
     }
 }
 
@@ -866,7 +868,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
             weft_tcp_drop(t, l, ETIMEDOUT);
             continue;
         }
-        if (l->state == WEFT_TCP_UP) weft_tcp_write(t, l);
+        if (l->state == WEFT_TCP_UP && !l->out.busy) weft_tcp_write(t, l); /* else poll tells when there is room */
         t->look[n].fd = l->fd;
         t->look[n].events = (short)((l->state == WEFT_TCP_CONNECTING ? 0 : POLLIN) |
                                     (l->state == WEFT_TCP_CONNECTING || l->out.busy ? POLLOUT : 0));
@@ -898,7 +900,8 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
                 weft_tcp_connected(t, &t->link[who]);
             else if (t->look[k].revents & ~POLLOUT)
                 weft_tcp_read(t, &t->link[who], who);
-            if (t->link[who].state == WEFT_TCP_UP) weft_tcp_write(t, &t->link[who]);
+            if (t->link[who].state == WEFT_TCP_UP && (t->look[k].revents & POLLOUT || !t->link[who].out.busy))
+                weft_tcp_write(t, &t->link[who]);
         }
     }
 }
