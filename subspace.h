@@ -3697,7 +3697,7 @@ WEFT_FN uint64_t weft_mirror_count_nonfinite(const weft_reduce *r, unsigned char
 
 /* Sums that have come are looked at while they are in the cache. */
 WEFT_FN void weft_direct_done(weft_reduce *r) {
-    uint32_t i, gather = r->stage >= 2 ? r->stage - 2 : r->chunks;
+    uint32_t i, gather = r->stage < 2 ? r->chunks : r->stage - 2;
     weft_direct_sum(r);
     r->result = r->mirror;
     if (r->operation != WEFT_OP_ALL_REDUCE || gather >= r->chunks) return;
