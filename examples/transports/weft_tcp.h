@@ -1242,7 +1242,9 @@ WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const we
         weft_tcp_close(t);
         return WEFT_ERR_TRANSPORT;
     }
+#ifdef _SC_NPROCESSORS_ONLN
     t->processors = sysconf(_SC_NPROCESSORS_ONLN);
+#endif
     *net = weft_transport_make(t, t->rank, t->size, weft_tcp_send, weft_tcp_recv, weft_tcp_test, weft_tcp_cancel,
                                weft_tcp_now);
     net->max_message_bytes = WEFT_TCP_LONGEST;

@@ -429,8 +429,8 @@ WEFT_FN void weft_direct_done(weft_reduce *r) {
     if (r->operation != WEFT_OP_ALL_REDUCE || gather >= r->chunks) return;
     for (i = 0; i < r->count; i++)
         if (i != r->here)
-            r->unsound += weft_mirror_count_nonfinite(r, r->mirror, weft_chunk_lo(r, i, gather),
-                                                      weft_chunk_lo(r, i, gather + 1));
+            r->unsound +=
+                weft_mirror_count_nonfinite(r, r->mirror, weft_chunk_lo(r, i, gather), weft_chunk_lo(r, i, gather + 1));
 }
 
 WEFT_FN int weft_gather_send(weft_reduce *r) {
