@@ -91,7 +91,7 @@ help:
 	@echo
 	@echo 'make demo            build build/train and train on generated data; writes build/demo.svg  (a C compiler only)'
 	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), hello_*'
-	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, mutants'
+	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'

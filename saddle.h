@@ -2036,8 +2036,9 @@ SADDLE_API weft_status saddle_peer_up(saddle *x, uint32_t rank);
 /* Everything but the parameters that shapes what follows, as one blob (versioned, checksummed, endian-neutral), between
  * steps: momentum, feedback, the number of the step. *bytes is set to the length; with buf NULL only that. Parameters
  * are the host's to save. Load: into a fresh object of the same descriptor, rank and graph. If all workers are saved
- * after the same step and loaded, the run goes on as if it had never stopped, bit for bit. Hostile blobs give an error,
- * the object is then as before. */
+ * after the same step and loaded, the run goes on as if it had never stopped, bit for bit. With `join` a worker comes back
+ * alone: momentum and error memory are as they were saved, the number of the step is the others', and public copies go
+ * whole. Hostile blobs give an error, the object is then as before. */
 SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes);
 SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes);
 
@@ -6206,12 +6207,17 @@ WEFT_FN void saddle_post(saddle *x, uint32_t k) {
 
 /* ---- What the links bring ---- */
 
+/* Goes on, with all others, from a state that all have saved? (Who joins comes alone, whatever it has loaded.) */
+WEFT_FN int saddle_resumes(const saddle *x) {
+    return x->loaded && !x->initial_hash && !x->desc.join;
+}
+
 WEFT_FN void saddle_on_hello(void *self, uint32_t slot, weft_header *h, unsigned char *payload) {
     const saddle *x = (const saddle *)self;
     int i;
     (void)slot;
     h->round = x->initial_hash;
-    h->arg0 = x->loaded && !x->initial_hash;
+    h->arg0 = (uint64_t)saddle_resumes(x);
     for (i = 0; i < SADDLE_FIELDS; i++) weft_put64(payload + 8 * i, x->fingerprint[i]);
     h->payload = 8 * SADDLE_FIELDS;
 }
@@ -6261,7 +6267,7 @@ WEFT_FN weft_status saddle_on_up(void *self, uint32_t slot, const weft_header *h
     if (h->round && x->initial_hash && h->round != x->initial_hash)
         return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("hash of the initial parameters"), x->initial_hash,
                            h->round);
-    if ((x->loaded && !x->initial_hash && h->round) || (x->initial_hash && h->arg0)) /* who comes anew says so: join */
+    if ((saddle_resumes(x) && h->round) || (x->initial_hash && h->arg0)) /* who comes anew says so: join */
         return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("goes on from a saved state"), !x->initial_hash, h->arg0);
     weft_link_trace(&x->net, WEFT_EVENT_VIEW, x->net.link[slot].rank, x->step, 0);
     if (x->me < x->neighbour[slot]) e->pending = e->propose_due = 1;

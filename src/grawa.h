@@ -1162,7 +1162,7 @@ WEFT_FN void grawa_pull(grawa *g) {
     size_t i;
     const unsigned char *center = g->reduce.result;
     if (g->fresh[me]) {
-        weft_mirror_copy_out(&g->reduce.map, center, g->desc.params.tensor, 0, weft_map_bytes(&g->reduce.map));
+        weft_mirror_copy_out(&g->reduce, center, g->desc.params.tensor, 0, weft_map_bytes(&g->reduce.map));
         return;
     }
     /* alone, the center is the model; and a model that is not finite is the host's to mend */
@@ -1266,7 +1266,7 @@ WEFT_FN weft_status grawa_settle(grawa *g) {
 }
 
 WEFT_FN void grawa_commit_settle(grawa *g) {
-    weft_mirror_copy_out(&g->reduce.map, g->reduce.result, g->desc.params.tensor, 0, weft_map_bytes(&g->reduce.map));
+    weft_mirror_copy_out(&g->reduce, g->reduce.result, g->desc.params.tensor, 0, weft_map_bytes(&g->reduce.map));
     grawa_anchor_here(g);
     g->round++;
     g->settled = g->have;
@@ -1416,7 +1416,7 @@ WEFT_FN weft_status grawa_average_poll(grawa *g) {
     s = weft_reduce_poll(sum);
     if (s == WEFT_ERR_NONFINITE) grawa_average_over(g);
     if (s != WEFT_OK) return s;
-    if (into->tensor) weft_mirror_copy_out(&sum->map, sum->result, into->tensor, 0, weft_map_bytes(&sum->map));
+    if (into->tensor) weft_mirror_copy_out(sum, sum->result, into->tensor, 0, weft_map_bytes(&sum->map));
     if (buffers || g->desc.buffers.count == 0) {
         grawa_average_over(g);
         return WEFT_OK;

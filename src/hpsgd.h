@@ -898,7 +898,7 @@ WEFT_FN weft_status hpsgd_reduce_poll(hpsgd *h) {
     }
     if (s != WEFT_OK) return s;
     if (!h->desc.keep_delta) {
-        weft_mirror_copy_out(&h->reduce.map, h->reduce.result, h->slab, 0, weft_map_bytes(&h->reduce.map));
+        weft_mirror_copy_out(&h->reduce, h->reduce.result, h->slab, 0, weft_map_bytes(&h->reduce.map));
         h->at += h->slab_bytes;
         if (h->at < weft_map_bytes(&h->payload_map)) {
             hpsgd_begin_slab(h);

@@ -573,6 +573,53 @@ START_TEST(not_finite_is_refused) {
 }
 END_TEST
 
+/* The n-th bulk message that worker 0 receives is damaged on its way. */
+static weft_test_fn sound_test;
+static uint64_t damage_at, damaged;
+
+static weft_status damaging_test(void *ctx, weft_request *q) {
+    weft_status s = sound_test(ctx, q);
+    uint32_t r;
+    for (r = 1; s == WEFT_OK && r < here.size; r++) {
+        weft_flow *in = &here.m[0].c->group.peer[r].in;
+        const uint32_t not_a_number[1] = {0x7FC07FC0u}; /* of any type that is summed in f32 */
+        if (q != &in->request || --damage_at) continue;
+        memcpy(in->piece, not_a_number, in->piece_bytes < 4 ? in->piece_bytes : 4);
+        damaged++;
+    }
+    return s;
+}
+
+START_TEST(damage_is_not_committed) {
+    uint64_t k, fired = 1, total = 0;
+    for (k = 1; fired; k++) {
+        weft_sim_desc sim = quiet(k, 3);
+        weft_collective_desc d;
+        uint32_t r;
+        memset(&d, 0, sizeof d);
+        d.algorithm = (weft_algorithm)(_i / 2 + WEFT_ALGORITHM_DIRECT);
+        d.timeout_ns = 50000;
+        team_open_by(&here, &sim, &d, &shapes[LARGE], _i % 2 ? 16384 : 0);
+        sound_test = here.m[0].net.test;
+        here.m[0].net.test = damaging_test;
+        damage_at = k;
+        damaged = 0;
+        begin(&here, WEFT_OP_ALL_REDUCE, NULL, 0);
+        for (r = 0; r < 3; r++) weft_sim_worker(&here.sim, r, member_turn, &here.m[r]);
+        weft_sim_run(&here.sim, 1000000);
+        fired = damaged;
+        total += fired;
+        for (r = 0; fired && r < 3; r++) {
+            ck_assert_msg(here.m[r].status != WEFT_OK && untouched(&here.m[r]),
+                          "algorithm %d: message %llu is damaged, and worker %u commits", d.algorithm,
+                          (unsigned long long)k, r);
+        }
+        team_close(&here);
+    }
+    ck_assert_uint_ge(total, 4);
+}
+END_TEST
+
 START_TEST(weightless_is_not_read) {
     uint32_t n;
     for (n = 2; n <= 4; n++) {
@@ -1486,6 +1533,7 @@ int main(void) {
     tcase_add_test(t, barrier_is_one);
     tcase_add_test(t, traffic_is_counted);
     tcase_add_loop_test(t, not_finite_is_refused, 0, 20);
+    tcase_add_loop_test(t, damage_is_not_committed, 0, 8);
     tcase_add_loop_test(t, weightless_is_not_read, 0, 5);
     tcase_add_loop_test(t, overflow_blames_nobody, 0, 5);
     tcase_add_test(t, host_sums_when_asked);

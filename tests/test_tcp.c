@@ -216,6 +216,43 @@ START_TEST(errors_say_what_they_mean) {
 END_TEST
 
 /* The checksum by table and by instruction are one. */
+/* Looking at one request moves all: what another one's test has brought to its end must not be slept over, and who looks
+ * at many in turn has the links moved once a turn. */
+START_TEST(waits_and_turns) {
+    unsigned char a[8], b[8], c[8];
+    weft_request first, second, other;
+    uint64_t ended, pumps;
+    int turn;
+    start_all(2, 0);
+    fill(c, sizeof c, 3);
+    ck_assert_int_eq(post_recv(1, 0, 1, a, sizeof a, &first), WEFT_OK);
+    ck_assert_int_eq(post_recv(1, 0, 2, b, sizeof b, &second), WEFT_OK);
+    ck_assert_int_eq(net[1].test(net[1].ctx, &second), WEFT_AGAIN);
+    for (turn = 0; turn < 10; turn++) {
+        pumps = tcp[1].pumps;
+        ck_assert_int_eq(net[1].test(net[1].ctx, &first), WEFT_AGAIN);
+        ck_assert_int_eq(net[1].test(net[1].ctx, &second), WEFT_AGAIN);
+        if (turn) ck_assert_uint_eq(tcp[1].pumps, pumps + 1);
+    }
+    net[1].wait(net[1].ctx, 0);
+    ended = tcp[1].ended;
+    ck_assert_int_eq(post_send(0, 1, 2, c, sizeof c, &other), WEFT_OK);
+    while (tcp[1].ended == ended) {
+        weft_tcp_pump(&tcp[0], 0);
+        ck_assert_int_eq(net[1].test(net[1].ctx, &first), WEFT_AGAIN);
+    }
+    pumps = tcp[1].pumps;
+    net[1].wait(net[1].ctx, UINT64_MAX);
+    ck_assert_uint_eq(tcp[1].pumps, pumps);
+    ck_assert_int_eq(net[1].test(net[1].ctx, &second), WEFT_OK);
+    ck_assert_mem_eq(b, c, sizeof c);
+    net[1].wait(net[1].ctx, 0); /* there is no news any more, and no time: it looks, or not, but does not sleep */
+    net[1].cancel(net[1].ctx, &first);
+    ck_assert_int_eq(finish(0, &other), WEFT_OK);
+    close_all();
+}
+END_TEST
+
 START_TEST(checksums) {
     static weft_tcp t;
     unsigned char p[300];
@@ -236,6 +273,10 @@ int main(void) {
     TCase *t = tcase_create("hostile");
     SRunner *r;
     int failed;
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, waits_and_turns);
+    suite_add_tcase(s, t);
+    t = tcase_create("strangers");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, strangers_are_turned_away);
     tcase_add_loop_test(t, frames_that_are_none, 0, 11);

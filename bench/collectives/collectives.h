@@ -11,9 +11,9 @@ extern "C" {
 
 /* ---- what is summed: float, in place ----
  * Sums in place grow with each operation. Up to here all elements are zero, above they begin so small that a block of
- * MOST_OPERATIONS stays finite for up to four ranks: nothing that a processor could treat as a special case. */
+ * MOST_OPERATIONS stays finite for up to eight ranks: nothing that a processor could treat as a special case. */
 #define SMALL_BYTES ((size_t)1 << 16)
-enum { MOST_OPERATIONS = 90 };
+enum { MOST_OPERATIONS = 80 };
 
 static inline void vector_fill(float *x, size_t bytes) {
     size_t i;

@@ -9,9 +9,8 @@
 
 #include "clock.h"
 #include "collectives.h"
+#include "place.h"
 
-#include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -62,26 +61,12 @@ static void all_reduce(worker *w) {
     must(s, "all-reduce");
 }
 
-/* A rank on a processor of its own if there are enough, as mpirun does it. */
-static void place(const ours *o, int rank) {
-    cpu_set_t mine, one;
-    int cpu, at = 0;
-    if (sched_getaffinity(0, sizeof mine, &mine) || CPU_COUNT(&mine) < o->ranks) return;
-    for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &mine) || at++ != rank) continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        pthread_setaffinity_np(pthread_self(), sizeof one, &one);
-        return;
-    }
-}
-
 static void *work(void *arg) {
     worker *w = (worker *)arg;
     ours *o = w->all;
     double start;
     int i;
-    place(o, w->rank);
+    place(w->rank, o->ranks);
     if (o->operations == 0) {
         vector_fill_check((float *)w->tensor.data, o->bytes, w->rank);
         all_reduce(w);

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT
- * peer_mpi.c: MPI_Allreduce in place; started by mpirun, commands come to rank 0. */
+ * peer_mpi.c: MPI_Allreduce in place; or, with an argument, ours over weft_mpi.h. Started by mpirun, commands come to
+ * rank 0. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#define GRAWA_IMPLEMENTATION
+#include "grawa.h"
+#include "transports/weft_mpi.h"
+
+#include "object.h"
 #include "serve.h"
 
 #include <mpi.h>
@@ -24,6 +30,7 @@ static void await_command(char *line, int rank) {
 
 int main(int argc, char **argv) {
     char line[SERVE_LINE] = "", version[MPI_MAX_LIBRARY_VERSION_STRING], hello[SERVE_LINE];
+    static weft_mpi mpi;
     serve s;
     int n;
     MPI_Init(&argc, &argv);
@@ -35,9 +42,15 @@ int main(int argc, char **argv) {
     s.hello = hello;
     s.all_reduce = all_reduce;
     s.barrier = barrier;
+    if (argc > 1) {
+        object_must(weft_mpi_transport(&mpi, &object_net, MPI_COMM_WORLD), "MPI");
+        s.all_reduce = object_all_reduce;
+        s.barrier = object_barrier;
+    }
     do await_command(line, s.rank);
     while (serve_command(&s, line));
     free(s.x);
+    if (argc > 1) weft_mpi_close(&mpi);
     MPI_Finalize();
     return 0;
 }

@@ -14,8 +14,8 @@
  * MPI_Improbe, which tells the length of a message before it is received. A rank that dies takes its job along, as MPI
  * has it: for workers that come and go there is weft_tcp.h.
  *
- * There is an all_reduce (desc.host_collectives = 1) for f32 and f64, by MPI_Iallreduce: the order of the sum, and so its
- * bits, are MPI's.
+ * There is an all_reduce (desc.host_collectives = 1) for f32 and f64, by MPI_Iallreduce: the order of the sum, and so
+ * its bits, are MPI's.
  *
  * Include this file after one of the weft headers; compile with mpicc. */
 #ifndef WEFT_MPI_H
@@ -35,9 +35,8 @@ typedef struct weft_mpi_op {
     struct weft_mpi_op *next;
     MPI_Request request; /* MPI_REQUEST_NULL: a receive that is not matched, or over */
     unsigned char *own;  /* the copy of a send; where a message goes that its receive has no room for; a sum */
-    size_t own_bytes;
     void *into;
-    size_t room, length;
+    size_t own_bytes, room, length;
     uint32_t peer, tag;
     int is_send, matched;
     MPI_Datatype type; /* of a sum; else MPI_DATATYPE_NULL */
@@ -51,37 +50,37 @@ typedef struct weft_mpi {
     weft_mpi_op *free;
 } weft_mpi;
 
+WEFT_INLINE void weft_mpi_release(weft_mpi *m, weft_mpi_op *op) {
+    op->next = m->free;
+    m->free = op;
+}
+
+/* Room that stays with the op: messages are much of a size. */
+WEFT_INLINE int weft_mpi_own(weft_mpi_op *op, size_t bytes) {
+    if (bytes <= op->own_bytes) return 1;
+    free(op->own);
+    op->own = (unsigned char *)malloc(bytes);
+    op->own_bytes = op->own ? bytes : 0;
+    return op->own != NULL;
+}
+
 WEFT_INLINE weft_mpi_op *weft_mpi_new(weft_mpi *m, size_t own_bytes) {
-    weft_mpi_op *op = m->free;
-    unsigned char *own;
-    size_t own_room;
+    weft_mpi_op *op = m->free, was;
     if (op)
         m->free = op->next;
     else if ((op = (weft_mpi_op *)calloc(1, sizeof *op)) == NULL)
         return NULL;
-    if (own_bytes > op->own_bytes) { /* it stays with the op: messages are much of a size */
-        free(op->own);
-        op->own = (unsigned char *)malloc(own_bytes);
-        op->own_bytes = op->own ? own_bytes : 0;
-        if (!op->own) {
-            op->next = m->free;
-            m->free = op;
-            return NULL;
-        }
+    if (!weft_mpi_own(op, own_bytes)) {
+        weft_mpi_release(m, op);
+        return NULL;
     }
-    own = op->own;
-    own_room = op->own_bytes;
+    was = *op;
     memset(op, 0, sizeof *op);
-    op->own = own;
-    op->own_bytes = own_room;
+    op->own = was.own;
+    op->own_bytes = was.own_bytes;
     op->request = MPI_REQUEST_NULL;
     op->type = MPI_DATATYPE_NULL;
     return op;
-}
-
-WEFT_INLINE void weft_mpi_release(weft_mpi *m, weft_mpi_op *op) {
-    op->next = m->free;
-    m->free = op;
 }
 
 /* Those that were cancelled, once MPI lets them go. */
@@ -123,12 +122,7 @@ WEFT_INLINE weft_status weft_mpi_match(weft_mpi *m) {
         if (!there) continue;
         MPI_Get_count(&status, MPI_BYTE, &bytes);
         op->length = (size_t)bytes;
-        if (op->length > op->room) {
-            free(op->own);
-            op->own = (unsigned char *)malloc(op->length);
-            op->own_bytes = op->own ? op->length : 0;
-            if (!op->own) return WEFT_ERR_MEMORY;
-        }
+        if (op->length > op->room && !weft_mpi_own(op, op->length)) return WEFT_ERR_MEMORY;
         if (MPI_Imrecv(op->length > op->room ? op->own : op->into, bytes, MPI_BYTE, &message, &op->request) !=
             MPI_SUCCESS)
             return WEFT_ERR_TRANSPORT;
@@ -145,8 +139,7 @@ WEFT_INLINE weft_status weft_mpi_send(void *ctx, uint32_t peer, uint32_t tag, co
     q->word[0] = 0;
     if (peer >= m->size || peer == m->rank || bytes > INT_MAX) return WEFT_ERR_ARGUMENT;
     weft_mpi_sweep(m);
-    op = weft_mpi_new(m, bytes);
-    if (!op) return WEFT_ERR_MEMORY;
+    if ((op = weft_mpi_new(m, bytes)) == NULL) return WEFT_ERR_MEMORY;
     op->is_send = 1;
     op->length = bytes;
     if (bytes) memcpy(op->own, data, bytes);
@@ -164,8 +157,7 @@ WEFT_INLINE weft_status weft_mpi_recv(void *ctx, uint32_t peer, uint32_t tag, vo
     weft_mpi_op *op;
     q->word[0] = 0;
     if (peer >= m->size || peer == m->rank) return WEFT_ERR_ARGUMENT;
-    op = weft_mpi_new(m, 0);
-    if (!op) return WEFT_ERR_MEMORY;
+    if ((op = weft_mpi_new(m, 0)) == NULL) return WEFT_ERR_MEMORY;
     op->into = data;
     op->room = capacity;
     op->peer = peer;
@@ -183,15 +175,14 @@ WEFT_INLINE weft_status weft_mpi_test(void *ctx, weft_request *q) {
     int done = 0;
     if (!op) return WEFT_ERR_TRANSPORT;
     weft_mpi_sweep(m);
-    if (m->receives) s = weft_mpi_match(m);
-    if (s != WEFT_OK) return s;
+    if ((s = weft_mpi_match(m)) != WEFT_OK) return s;
     if (!op->is_send && !op->matched && op->type == MPI_DATATYPE_NULL) return WEFT_AGAIN;
     if (MPI_Test(&op->request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) s = WEFT_ERR_TRANSPORT;
     if (s == WEFT_OK && !done) return WEFT_AGAIN;
-    if (op->type != MPI_DATATYPE_NULL) {
-        if (s == WEFT_OK) memcpy(op->into, op->own, op->length);
-    } else
+    if (op->type == MPI_DATATYPE_NULL)
         q->bytes = op->length;
+    else if (s == WEFT_OK)
+        memcpy(op->into, op->own, op->length);
     if (s == WEFT_OK && op->matched && op->length > op->room) s = WEFT_ERR_TRUNCATED;
     q->word[0] = 0;
     weft_mpi_release(m, op);
@@ -218,10 +209,9 @@ WEFT_INLINE void weft_mpi_cancel(void *ctx, weft_request *q) {
 
 /* A look around: MPI has no way to sleep until a message comes. */
 WEFT_INLINE void weft_mpi_wait(void *ctx, uint64_t until_ns) {
-    weft_mpi *m = (weft_mpi *)ctx;
     (void)until_ns;
-    weft_mpi_sweep(m);
-    if (m->receives) (void)weft_mpi_match(m); /* what fails here fails again in test */
+    weft_mpi_sweep((weft_mpi *)ctx);
+    (void)weft_mpi_match((weft_mpi *)ctx); /* what fails here fails again in test */
     sched_yield();
 }
 
@@ -239,8 +229,7 @@ WEFT_INLINE weft_status weft_mpi_all_reduce(void *ctx, double weight, const void
     size_t i;
     q->word[0] = 0;
     if ((dtype != WEFT_F32 && dtype != WEFT_F64) || count > INT_MAX) return WEFT_ERR_UNSUPPORTED;
-    op = weft_mpi_new(m, count * each + 1);
-    if (!op) return WEFT_ERR_MEMORY;
+    if ((op = weft_mpi_new(m, count * each + 1)) == NULL) return WEFT_ERR_MEMORY;
     op->type = dtype == WEFT_F64 ? MPI_DOUBLE : MPI_FLOAT;
     op->into = out;
     op->length = count * each;
@@ -295,12 +284,10 @@ WEFT_INLINE void weft_mpi_close(weft_mpi *m) {
             asked = 1;
         }
         if (MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, m->comm, &there, &message, &status) == MPI_SUCCESS && there) {
-            void *waste;
             MPI_Get_count(&status, MPI_BYTE, &bytes);
-            waste = malloc(bytes ? (size_t)bytes : 1);
-            if (!waste) break;
-            MPI_Mrecv(waste, bytes, MPI_BYTE, &message, MPI_STATUS_IGNORE);
-            free(waste);
+            if ((op = weft_mpi_new(m, (size_t)bytes)) == NULL) break;
+            MPI_Mrecv(op->own, bytes, MPI_BYTE, &message, MPI_STATUS_IGNORE);
+            weft_mpi_release(m, op);
         }
         if (asked && MPI_Test(&all, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
     }

@@ -69,6 +69,10 @@
 #endif
 /* From connecting to a hello. */
 #define WEFT_TCP_MANNERS_NS UINT64_C(5000000000)
+/* How long wait looks around before it sleeps, unless workers on this machine outnumber its processors. */
+#ifndef WEFT_TCP_SPIN_NS
+#define WEFT_TCP_SPIN_NS UINT64_C(50000)
+#endif
 
 enum {
     WEFT_TCP_HEADS = 16,       /* that go out at a time, if there is nothing behind them */
@@ -77,7 +81,7 @@ enum {
     WEFT_TCP_VERSION = 1,
     WEFT_TCP_TAGS = 32768,
     WEFT_TCP_BUFFER = 65536,
-    WEFT_TCP_CHUNK = 262144, /* of a payload, between two looks at its checksum */
+    WEFT_TCP_CHUNK = 1048576, /* of a payload, between two looks at its checksum */
     WEFT_TCP_HOST = 256,
     WEFT_TCP_WORDS = 160,
     WEFT_TCP_GUESTS = 16, /* connections that have not said yet who they are, beside one for each worker */
@@ -101,6 +105,7 @@ typedef struct weft_tcp_op {
     uint64_t room, length; /* of the buffer; of the message */
     uint32_t peer, tag;
     int is_send, taken, asked, over, orphan; /* taken: matched, or on its way; orphan: nobody holds the request */
+    uint64_t looked;                         /* the pumps that there had been when it was tested last */
     weft_status status;
 } weft_tcp_op;
 
@@ -199,6 +204,9 @@ typedef struct weft_tcp {
     weft_tcp_op *made, *free; /* all there are; those that are not in use */
     uint64_t refused;         /* connections that were turned away */
     uint64_t sent, received;  /* bytes between workers, all of them */
+    uint64_t ended, seen;     /* requests that are over; how many were when wait returned last */
+    uint64_t pumps;
+    long processors;
     uint32_t table[8][256];   /* of the checksum */
     void *tls;                /* what weft_tls.h keeps; NULL: plaintext */
     char refusal[WEFT_TCP_WORDS]; /* why somebody was turned away, the last time */
@@ -305,6 +313,7 @@ WEFT_INLINE weft_tcp_op *weft_tcp_new(weft_tcp *t, uint32_t peer, uint32_t tag) 
     op->made_before = before;
     op->peer = peer;
     op->tag = tag;
+    op->looked = t->pumps;
     return op;
 }
 
@@ -318,6 +327,7 @@ WEFT_INLINE void weft_tcp_release(weft_tcp *t, weft_tcp_op *op) {
 WEFT_INLINE void weft_tcp_finish(weft_tcp *t, weft_tcp_op *op, weft_status s) {
     op->over = 1;
     op->status = s;
+    t->ended++;
     if (op->orphan) weft_tcp_release(t, op);
 }
 
@@ -666,7 +676,7 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
         weft_tcp_frame *f = &l->in;
         struct iovec part[2];
         unsigned char *straight = NULL;
-        size_t most = 0;
+        size_t most = 0, asked;
         ssize_t n;
         int parts = 0;
         /* a long payload goes straight to its place, what follows it into the buffer */
@@ -681,6 +691,7 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
             part[parts].iov_base = l->buffer + l->end;
             part[parts++].iov_len = WEFT_TCP_BUFFER - l->end;
         }
+        asked = part[0].iov_len + (parts == 2 ? part[1].iov_len : 0);
         n = weft_tcp_pull(&l->wire, part, parts);
         if (n == -1) return;
         if (n <= 0) {
@@ -696,6 +707,7 @@ WEFT_INLINE void weft_tcp_read(weft_tcp *t, weft_tcp_link *l, uint32_t peer) {
             weft_tcp_drop(t, l, EPROTO);
             return;
         }
+        if (!l->wire.tls && (size_t)n < asked) return; /* that was all for now: poll tells of more */
     }
     l->more = l->wire.tls != NULL;
 }
@@ -931,6 +943,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
     nfds_t n = 0, k;
     uint32_t i;
     int events;
+    t->pumps++;
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (i == t->rank) continue;
@@ -943,7 +956,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
             weft_tcp_drop(t, l, ETIMEDOUT);
             continue;
         }
-        if (l->state == WEFT_TCP_UP) weft_tcp_write(t, l);
+        if (l->state == WEFT_TCP_UP && !l->out.busy) weft_tcp_write(t, l); /* else poll tells when there is room */
         if (l->more) timeout_ms = 0;
         events = l->wire.read_needs | (l->out.busy ? l->wire.write_needs : 0);
         weft_tcp_look_at(t, n++, i, l->wire.fd, l->state == WEFT_TCP_CONNECTING ? POLLOUT : events);
@@ -965,7 +978,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
                 weft_tcp_connected(t, l, who);
             else if (l->more || ready & (l->wire.read_needs | ~POLLOUT))
                 weft_tcp_read(t, l, who);
-            if (l->state >= WEFT_TCP_GREETING) weft_tcp_write(t, l);
+            if (l->state >= WEFT_TCP_GREETING && (ready & l->wire.write_needs || !l->out.busy)) weft_tcp_write(t, l);
         } else if (!l && ready) {
             weft_tcp_guest *g = who > t->size ? &t->guest[who - t->size - 1] : NULL;
             if (!g)
@@ -1044,7 +1057,9 @@ WEFT_INLINE weft_status weft_tcp_test(void *ctx, weft_request *q) {
     weft_tcp_op *op = (weft_tcp_op *)q->word[0];
     weft_status s;
     if (!op) return WEFT_ERR_PEER_LOST;
-    if (!op->over) weft_tcp_pump(t, 0);
+    /* who looks at many requests in turn has all links moved once a turn */
+    if (!op->over && op->looked == t->pumps) weft_tcp_pump(t, 0);
+    op->looked = t->pumps;
     if (!op->over) return WEFT_AGAIN;
     s = op->status;
     q->bytes = op->length;
@@ -1087,13 +1102,24 @@ WEFT_INLINE void weft_tcp_cancel(void *ctx, weft_request *q) {
 }
 
 WEFT_INLINE void weft_tcp_wait(void *ctx, uint64_t until_ns) {
-    const uint64_t now = weft_tcp_now(NULL);
+    weft_tcp *t = (weft_tcp *)ctx;
+    const uint64_t begun = weft_tcp_now(NULL);
+    uint64_t now = begun;
+    uint32_t i;
+    long here = 1;
     int ms = 100;
-    if (until_ns <= now)
+    for (i = 0; i < t->size; i++) here += t->link[i].state == WEFT_TCP_UP && !t->link[i].sums;
+    /* what a test of another request has brought to its end is news, too */
+    while (t->ended == t->seen && here <= t->processors && now < until_ns && now - begun < WEFT_TCP_SPIN_NS) {
+        weft_tcp_pump(t, 0);
+        now = weft_tcp_now(NULL);
+    }
+    if (t->ended != t->seen || until_ns <= now)
         ms = 0;
     else if (until_ns - now < UINT64_C(100000000))
         ms = (int)((until_ns - now + 999999) / 1000000);
-    weft_tcp_pump((weft_tcp *)ctx, ms);
+    if (ms) weft_tcp_pump(t, ms);
+    t->seen = t->ended;
 }
 
 /* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. */
@@ -1304,6 +1330,9 @@ WEFT_INLINE weft_status weft_tcp_open(weft_tcp *t, weft_transport *net, const we
         weft_tcp_close(t);
         return WEFT_ERR_TRANSPORT;
     }
+#ifdef _SC_NPROCESSORS_ONLN
+    t->processors = sysconf(_SC_NPROCESSORS_ONLN);
+#endif
     *net = weft_transport_make(t, t->rank, t->size, weft_tcp_send, weft_tcp_recv, weft_tcp_test, weft_tcp_cancel,
                                weft_tcp_now);
     net->max_message_bytes = WEFT_TCP_LONGEST;

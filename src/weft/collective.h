@@ -197,6 +197,7 @@ typedef struct weft_reduce {
     uint32_t chunks, summed; /* of a shard; of the own one, so far. Not by chunks at all: 0 */
     uint32_t bad;            /* lowest rank with a non-finite contribution, plus 1; 0: none */
     uint64_t nonfinite;      /* non-finite elements seen in results here */
+    uint64_t unsound;        /* of them, in chunks of sums that came from others */
     unsigned char *result;   /* a mirror, when done */
     const void **x;          /* scratch: one a participant */
     double *w;
@@ -271,9 +272,11 @@ WEFT_FN weft_status weft_reduce_hear(weft_reduce *r) {
 WEFT_FN void weft_reduce_pieces(weft_reduce *r, size_t lo, size_t hi, unsigned char *slots, size_t stride,
                                 unsigned char *out) {
     weft_range at = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
+    weft_kernels near = *r->kernels;
     unsigned char *own;
     size_t each, which, bytes;
     uint32_t i;
+    if (r->chunks > 1) near.stream = 0; /* a chunk goes out to the others next */
     while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
         size_t past = at.at - bytes - lo, n = bytes / each;
         weft_dtype t = r->map.tensor[which].dtype;
@@ -282,7 +285,7 @@ WEFT_FN void weft_reduce_pieces(weft_reduce *r, size_t lo, size_t hi, unsigned c
             r->x[i] = i == r->here ? own : slots + i * stride + past;
             r->w[i] = weft_reduce_weight(r, r->who[i], which);
         }
-        nonfinite = weft_run_weighted_sum(r->kernels, r->pool, t, n, r->count, r->w, r->x, out + past);
+        nonfinite = weft_run_weighted_sum(&near, r->pool, t, n, r->count, r->w, r->x, out + past);
         r->nonfinite += nonfinite;
         if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
         for (i = 0; nonfinite && i < r->count; i++)
@@ -407,9 +410,27 @@ WEFT_FN int weft_direct_send(weft_reduce *r) {
     return 1;
 }
 
+/* Non-finite elements of a mirror's [lo, hi). */
+WEFT_FN uint64_t weft_mirror_count_nonfinite(const weft_reduce *r, unsigned char *mirror, size_t lo, size_t hi) {
+    weft_range at = weft_range_map(&r->map, NULL, mirror, 0, lo, hi);
+    unsigned char *p;
+    size_t each, which, bytes;
+    uint64_t n = 0;
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0)
+        n += weft_run_count_nonfinite(r->kernels, r->pool, r->map.tensor[which].dtype, bytes / each, p);
+    return n;
+}
+
+/* Sums that have come are looked at while they are in the cache. */
 WEFT_FN void weft_direct_done(weft_reduce *r) {
+    uint32_t i, gather = r->stage < 2 ? r->chunks : r->stage - 2;
     weft_direct_sum(r);
     r->result = r->mirror;
+    if (r->operation != WEFT_OP_ALL_REDUCE || gather >= r->chunks) return;
+    for (i = 0; i < r->count; i++)
+        if (i != r->here)
+            r->unsound +=
+                weft_mirror_count_nonfinite(r, r->mirror, weft_chunk_lo(r, i, gather), weft_chunk_lo(r, i, gather + 1));
 }
 
 WEFT_FN int weft_gather_send(weft_reduce *r) {
@@ -502,13 +523,8 @@ WEFT_FN int weft_broadcast_send(weft_reduce *r) {
 }
 
 /* Of the whole result. */
-WEFT_FN uint64_t weft_reduce_count_nonfinite(weft_reduce *r) {
-    uint64_t n = 0;
-    size_t i;
-    for (i = 0; i < r->map.count; i++)
-        n += weft_run_count_nonfinite(r->kernels, r->pool, r->map.tensor[i].dtype, r->map.tensor[i].count,
-                                      r->result + r->map.position[i]);
-    return n;
+WEFT_FN uint64_t weft_reduce_count_nonfinite(const weft_reduce *r) {
+    return r->chunks ? r->unsound : weft_mirror_count_nonfinite(r, r->result, 0, weft_map_bytes(&r->map));
 }
 
 WEFT_FN void weft_broadcast_done(weft_reduce *r) {
@@ -618,7 +634,7 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     r->first_step = first_step;
     r->stage = 0;
     r->bad = 0;
-    r->nonfinite = 0;
+    r->nonfinite = r->unsound = 0;
     r->result = NULL;
     r->g->exchanging = 0;
 }
@@ -663,13 +679,18 @@ WEFT_FN void weft_reduce_cancel(weft_reduce *r) {
     r->host_active = 0;
 }
 
-/* tensors[lo, hi) = mirror[lo, hi). */
-WEFT_FN void weft_mirror_copy_out(const weft_map *map, const unsigned char *mirror, const weft_tensor *to, size_t lo,
+/* tensors[lo, hi) = mirror[lo, hi), past the cache if it is more than that holds: memcpy may not do so. */
+WEFT_FN void weft_mirror_copy_out(const weft_reduce *r, const unsigned char *mirror, const weft_tensor *to, size_t lo,
                                   size_t hi) {
-    weft_range at = weft_range_map(map, to, NULL, 0, lo, hi);
+    weft_range at = weft_range_map(&r->map, to, NULL, 0, lo, hi);
     unsigned char *p;
     size_t each, which, bytes;
-    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) memcpy(p, mirror + (at.at - bytes), bytes);
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) {
+        if (each < 4) /* kernels would go through f32 */
+            memcpy(p, mirror + (at.at - bytes), bytes);
+        else
+            weft_run_copy(r->kernels, r->pool, r->map.tensor[which].dtype, bytes / each, mirror + (at.at - bytes), p);
+    }
 }
 
 /* ---- The collective as an object of its own ---- */
@@ -823,7 +844,7 @@ WEFT_FN void weft_collective_commit(weft_collective *c) {
         hi = weft_shard_lo(&c->reduce, c->reduce.here + 1);
     }
     if (c->operation != WEFT_OP_BARRIER)
-        weft_mirror_copy_out(&c->reduce.map, c->reduce.result, c->desc.tensors.tensor, lo, hi);
+        weft_mirror_copy_out(&c->reduce, c->reduce.result, c->desc.tensors.tensor, lo, hi);
     c->committed++;
     c->committed_id = c->have;
     c->have = 0;
