@@ -194,9 +194,11 @@ $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(TSAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
 
+# the loaders unpack .gz where zlib is there
 $(FUZZ): $(BUILD)/fuzz/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(FUZZ_CC) $(TEST_FLAGS) $(FUZZER) $(DEP) $(LDFLAGS) $< $(LIBS) -o $@
+	$(FUZZ_CC) $(TEST_FLAGS) $(FUZZER) $(if $(findstring loaders,$<),$(ZLIB_FLAGS)) $(DEP) $(LDFLAGS) $< \
+	    $(if $(findstring loaders,$<),$(ZLIB_LIBS)) $(LIBS) -o $@
 
 $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
