@@ -44,6 +44,7 @@ static end E[2];
 static uint64_t now, incarnations;
 static struct {
     uint32_t to;
+    int damaged;
     size_t bytes;
     unsigned char frame[FRAME];
 } air[AIR];
@@ -59,6 +60,7 @@ static weft_status my_send(void *ctx, uint32_t peer, const void *frame, size_t b
     need(bytes >= WEFT_FRAMES_AROUND && bytes <= FRAME, "a frame of a length that the link does not take");
     if (deaf || flights == AIR) return deaf == 2 ? WEFT_AGAIN : WEFT_OK; /* lost, or the link is busy */
     air[flights].to = peer;
+    air[flights].damaged = 0;
     air[flights].bytes = bytes;
     memcpy(air[flights++].frame, frame, bytes);
     return WEFT_OK;
@@ -191,13 +193,13 @@ static void calm(int turns) {
 }
 
 static void settle(void) {
-    int turn, i, left = 1;
+    int turn, i, left = 1, before = 0, still = 0;
     uint32_t r, t;
     uint32_t surplus[2][TAGS];
     calm(40);
     need(weft_frames_is_up(E[0].f, 1) && weft_frames_is_up(E[1].f, 0), "no hello comes through");
-    /* whatever is waited for is posted or sent now; what was there before a loss is over */
-    for (turn = 0; turn < 200 && left; turn++) {
+    /* once nothing moves any more, what is waited for is posted or sent */
+    for (turn = 0; turn < 400 && left; turn++) {
         calm(2);
         memset(surplus, 0, sizeof surplus);
         for (r = left = 0; r < 2; r++)
@@ -208,6 +210,10 @@ static void settle(void) {
                 surplus[a->is_send ? r : !r][a->tag] += a->is_send ? 1u : UINT32_MAX;
                 left++;
             }
+        still = left == before ? still + 1 : 0;
+        before = left;
+        if (still < 8) continue;
+        still = 0;
         for (r = 0; r < 2; r++)
             for (t = 0; t < TAGS; t++) {
                 const int32_t n = (int32_t)surplus[r][t];
@@ -217,9 +223,10 @@ static void settle(void) {
                         ask(e, &e->r[i], n < 0, t, 30);
                         break;
                     }
-                if (n && i == REQUESTS && turn % 10 == 9) { /* no place: something is taken back */
-                    e->net.cancel(e->net.ctx, &e->r[(unsigned)turn % REQUESTS].q);
-                    put_down(&e->r[(unsigned)turn % REQUESTS]);
+                if (n && i == REQUESTS) { /* no place: something is taken back */
+                    asked *a = &e->r[(unsigned)turn / 8 % REQUESTS];
+                    e->net.cancel(e->net.ctx, &a->q);
+                    put_down(a);
                 }
             }
     }
@@ -276,8 +283,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             break;
         case 10: deaf = (int)n % 3; break;
         case 11:
-            if (flights) { /* damaged: one bit, which the checksum must see */
+            if (flights) { /* damaged: one bit, which the checksum must see; of many it may not */
                 const int i = (int)n % flights;
+                if (air[i].damaged) break;
+                air[i].damaged = 1;
                 air[i].frame[n % air[i].bytes] ^= (unsigned char)(1u << n / 32);
             }
             break;
