@@ -199,7 +199,8 @@ START_TEST(losses) {
         for (scene = 0; scene < SCENES; scene++)
             for (n = 2; n <= 4; n++) {
                 if (scene == JOIN_LATER && v != BY_MODEL) continue;
-                exh_all(&family, v, scene, n, n == 3 ? 10 : n == 4 && v == BY_LAYER_BULK ? 200 : 0);
+                if (n == 4 && v > BY_LAYER_BULK && scene > LEAVE) continue; /* the same phases as with three */
+                exh_all(&family, v, scene, n, n == 3 ? 40 : 0);
             }
     exh_tell("grawa", 15000);
 }
