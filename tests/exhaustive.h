@@ -73,6 +73,7 @@ typedef struct exh_watch {
     const exh_case *c;
     int fault[EXH_LOSSES];
     uint64_t from, at; /* messages before the scene; events when the last loss struck */
+    uint64_t turns;    /* of workers that the simulator does not call itself: these count as events */
     int (*settled)(void *ctx, uint32_t lost);  /* have all survivors settled all that was lost so far? */
     void (*struck)(void *ctx, uint32_t which); /* a loss has struck just now; may be NULL */
     void *ctx;
@@ -101,13 +102,20 @@ static inline void exh_look(exh_watch *w) {
         if (w->struck) w->struck(w->ctx, s->struck);
         s->struck++;
         s->settled = 0;
-        w->at = w->sim->events;
+        w->at = w->sim->events + w->turns;
     }
     if (s->struck && !s->settled && w->settled(w->ctx, s->struck)) {
         s->settled = 1;
-        s->events = w->sim->events - w->at;
+        s->events = w->sim->events + w->turns - w->at;
         s->settled_message = weft_sim_arrived(w->sim) - w->from;
     }
+}
+
+/* Lets so much time pass. */
+static inline void exh_advance(exh_watch *w, uint64_t ns) {
+    const uint64_t until = w->sim->now + ns;
+    while (w->sim->heap_count && w->sim->heap[0].at <= until && weft_sim_next(w->sim)) exh_look(w);
+    w->sim->now = until;
 }
 
 /* Until nothing happens any more. */
