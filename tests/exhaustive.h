@@ -218,6 +218,8 @@ static inline void exh_tell(const char *name, uint64_t least) {
            (unsigned long long)exh_total.solos);
     fflush(stdout);
     ck_assert_uint_ge(exh_total.cases, least);
+    ck_assert_uint_gt(exh_total.doubles, 100);
+    ck_assert(exh_total.commits && exh_total.abandons && exh_total.solos);
     memset(&exh_total, 0, sizeof exh_total);
 }
 

@@ -184,8 +184,8 @@ START_TEST(losses) {
     for (v = 0; v < VARIANTS; v++)
         for (scene = 0; scene < SCENES; scene++)
             for (n = 2; n <= 4; n++)
-                if (n < 4 || v == PLAIN || scene == TRAIN) exh_all(&family, v, scene, n, n == 3 ? 60 : 0);
-    exh_tell("hpsgd", 10000);
+                if (n < 4 || v == PLAIN) exh_all(&family, v, scene, n, n == 3 ? 100 : 0);
+    exh_tell("hpsgd", 8000);
 }
 END_TEST
 

@@ -178,10 +178,10 @@ START_TEST(losses) {
         for (scene = 0; scene < SCENES; scene++)
             for (n = 2; n <= 4; n++) {
                 if (scene == JOIN_LATER && v != PLAIN) continue;
-                if (n == 4 && v > BULK_GROUPS_PARTS && scene > LEAVE) continue; /* the same phases as with three */
-                exh_all(&family, v, scene, n, n == 3 ? 60 : 0);
+                if (n == 4 && v > (scene <= LEAVE ? BULK_GROUPS_PARTS : PLAIN)) continue; /* the same phases as with three */
+                exh_all(&family, v, scene, n, n == 3 ? 100 : 0);
             }
-    exh_tell("subspace", 10000);
+    exh_tell("subspace", 8000);
 }
 END_TEST
 
