@@ -635,6 +635,7 @@ typedef struct weft_event {
     uint32_t peer; /* or WEFT_NO_RANK */
     uint64_t round;
     uint64_t value;
+    const char *phase; /* what the worker was doing, as in weft_detail; constant text, "" with WEFT_NO_STRINGS */
 } weft_event;
 
 /* Must not call back into the object. */
@@ -2796,6 +2797,7 @@ WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind
     e.peer = peer;
     e.round = round;
     e.value = value;
+    e.phase = g->phase;
     g->trace(g->trace_ctx, &e);
 }
 

@@ -208,6 +208,7 @@ WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind
     e.peer = peer;
     e.round = round;
     e.value = value;
+    e.phase = g->phase;
     g->trace(g->trace_ctx, &e);
 }
 
