@@ -171,7 +171,7 @@ bench-deps:
 # The old program goes first, so that a build that fails leaves nothing to run.
 $(UNIT): $(BUILD)/test/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
 $(BUILD)/test/kernels_native: tests/test_kernels.c Makefile
 	@mkdir -p $(@D) && rm -f $@
@@ -188,7 +188,7 @@ $(BUILD)/test/codec_cxx: tests/test_codec.c Makefile
 
 $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
 $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@

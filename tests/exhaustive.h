@@ -136,7 +136,8 @@ static inline void exh_fail(const exh_family *f, const exh_case *c, const char *
     for (i = 0; i < c->losses && n < sizeof text; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, ", worker %u lost %s message %llu", (unsigned)c->loss[i].rank,
                               c->loss[i].after ? "after" : "before", (unsigned long long)c->loss[i].message);
-    ck_abort_msg("%s, variant %d, scene %d, %u workers%s: %s", f->name, c->variant, c->scene, (unsigned)c->n, text, why);
+    ck_abort_msg("%s, variant %d, scene %d, %u workers%s: %s", f->name, c->variant, c->scene, (unsigned)c->n, text,
+                 why);
 }
 
 static inline void exh_one(const exh_family *f, const exh_case *c, exh_seen *s) {

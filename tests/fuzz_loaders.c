@@ -4,7 +4,8 @@
  * long files. A data set that is taken has labels below its classes and as many pixels as it says; what is refused is
  * refused with one line that names the file.
  *
- * examples/train/data.c is compiled in here, with memory and files of this program's own: a refusal comes back to it. */
+ * examples/train/data.c is compiled in here, with memory and files of this program's own: a refusal comes back to it.
+ * */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>

@@ -78,8 +78,8 @@ static void struck(void *ctx, uint32_t which) {
     }
 }
 
-/* Whenever the parameters are the host's, nothing has touched them that had no right to. (In an averaging its leader sums
- * up in them; one that is called off must leave every bit as it was.) */
+/* Whenever the parameters are the host's, nothing has touched them that had no right to. (In an averaging its leader
+ * sums up in them; one that is called off must leave every bit as it was.) */
 static void look(stage *s) {
     uint32_t r;
     for (r = 0; r < s->t.size; r++) {
@@ -186,10 +186,10 @@ static void play(const exh_case *c, exh_seen *s) {
     if (!ok && !s->why[0]) snprintf(s->why, sizeof s->why, "a check failed");
 }
 
-/* To each other worker, from a loss until it is settled: what a worker may have under way (letters and one piece: 5), and
- * averagings, each of at most six letters between two workers, parameters both ways in two pieces, and a letter of state
- * before and after it (12): until one who waits is in one, each of the others may first be in as many as it has steps
- * left, 3 at most. Steps: those three, and the good-bye. */
+/* To each other worker, from a loss until it is settled: what a worker may have under way (letters and one piece: 5),
+ * and averagings, each of at most six letters between two workers, parameters both ways in two pieces, and a letter of
+ * state before and after it (12): until one who waits is in one, each of the others may first be in as many as it has
+ * steps left, 3 at most. Steps: those three, and the good-bye. */
 static const exh_family family = {"dsgd_aau", play, 5 + 3 * 12, 4};
 
 START_TEST(losses) {

@@ -187,9 +187,9 @@ static void play(const exh_case *c, exh_seen *s) {
 }
 
 /* To each other worker, from a loss until it is settled: what a worker may have under way (WEFT_LETTERS letters and one
- * piece in bulk: 5; for who notices sends nothing more but under a new view), under each of the two views that two losses
- * make at most one letter to agree on it (2), and between them the beginning of a round: arrival, norms, and who takes
- * part (3). Steps: those of a period in which nobody hears of anything, and of the next one. */
+ * piece in bulk: 5; for who notices sends nothing more but under a new view), under each of the two views that two
+ * losses make at most one letter to agree on it (2), and between them the beginning of a round: arrival, norms, and
+ * who takes part (3). Steps: those of a period in which nobody hears of anything, and of the next one. */
 static const exh_family family = {"grawa", play, 5 + 2 + 3, 4};
 
 START_TEST(losses) {

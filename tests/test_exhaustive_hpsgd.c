@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * HPSGD: every worker lost before and after every message, N = 2 to 4, in every phase: first contact, rounds beside
- * training and at its steps, the drain, a good-bye, a worker that joins (a new one, and one restored from its blob); and
- * every second worker while the first loss is being settled. The crew's oracle looks on after every verb: the global
- * model changes only in a merge, and is the same on all; each step is in it once, whole, or is counted as lost.
+ * training and at its steps, the drain, a good-bye, a worker that joins (a new one, and one restored from its blob);
+ * and every second worker while the first loss is being settled. The crew's oracle looks on after every verb: the
+ * global model changes only in a merge, and is the same on all; each step is in it once, whole, or is counted as lost.
  *
  * test_hpsgd_faults.c has one worker for each message, pairs drawn at random, and no bound on what settling takes;
  * losses in a join, and of and beside a restored worker, are only here. */
@@ -173,9 +173,10 @@ static void play(const exh_case *c, exh_seen *s) {
 }
 
 /* To each other worker, from a loss until it is settled: what a worker may have under way (WEFT_LETTERS letters and one
- * piece in bulk: 5; for who notices sends nothing more but under a new view), under each of the two views that two losses
- * make at most one letter to agree on it (2), and between them the beginning of a round: its record, a first piece in
- * bulk, HAVE, or a model that is handed on (4). Steps: those in which nobody hears of anything, and the next ones. */
+ * piece in bulk: 5; for who notices sends nothing more but under a new view), under each of the two views that two
+ * losses make at most one letter to agree on it (2), and between them the beginning of a round: its record, a first
+ * piece in bulk, HAVE, or a model that is handed on (4). Steps: those in which nobody hears of anything, and the next
+ * ones. */
 static const exh_family family = {"hpsgd", play, 5 + 2 + 4, 4};
 
 START_TEST(losses) {

@@ -5,8 +5,8 @@
  * loss is being settled. The crew's ledger finds out afterwards whether every averaging was what it promises: a model
  * that was half written would not be what its weights make of what was sent.
  *
- * test_saddle_faults.c has one worker for each message, before or after it in turn, and no bound on what settling takes;
- * pairs, and losses during a join or a good-bye, are drawn there, and every one of them is here. */
+ * test_saddle_faults.c has one worker for each message, before or after it in turn, and no bound on what settling
+ * takes; pairs, and losses during a join or a good-bye, are drawn there, and every one of them is here. */
 #define WEFT_NO_SIMD
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
@@ -187,11 +187,11 @@ static void play(const exh_case *c0, exh_seen *s) {
     if (!ok && !s->why[0]) snprintf(s->why, sizeof s->why, "a check failed");
 }
 
-/* To each other worker, from a loss until it is settled: what a worker may have under way (letters and one piece: 5), and
- * what is left of its step and the next one's beginning (letters and data of models and of gradients: 2 x 4). A worker
- * waits for a neighbour that may be a step behind, and so on along a chain of N - 1 = 3, each step four messages after
- * one another; a message takes as long as 1,000 / 200 turns at most, in each of which every worker is called: with the
- * two that are needed to see it, 3 x 4 x (5 + 2) turns, in units of EXH_PER_STEP. */
+/* To each other worker, from a loss until it is settled: what a worker may have under way (letters and one piece: 5),
+ * and what is left of its step and the next one's beginning (letters and data of models and of gradients: 2 x 4). A
+ * worker waits for a neighbour that may be a step behind, and so on along a chain of N - 1 = 3, each step four
+ * messages after one another; a message takes as long as 1,000 / 200 turns at most, in each of which every worker is
+ * called: with the two that are needed to see it, 3 x 4 x (5 + 2) turns, in units of EXH_PER_STEP. */
 static const exh_family family = {"saddle", play, 5 + 2 * 4, 3 * 4 * (5 + 2) / EXH_PER_STEP};
 
 START_TEST(losses) {

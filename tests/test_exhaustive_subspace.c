@@ -166,9 +166,9 @@ static void play(const exh_case *c, exh_seen *s) {
 }
 
 /* To each other worker, from a loss until it is settled: what a worker may have under way (WEFT_LETTERS letters and one
- * piece in bulk: 5; for who notices sends nothing more but under a new view), under each of the two views that two losses
- * make at most one letter to agree on it (2), and between them the beginning of a round: a first piece in bulk, sums, and
- * HAVE (3). Steps: backward passes in which nobody hears of anything, of two parts, and the next ones. */
+ * piece in bulk: 5; for who notices sends nothing more but under a new view), under each of the two views that two
+ * losses make at most one letter to agree on it (2), and between them the beginning of a round: a first piece in bulk,
+ * sums, and HAVE (3). Steps: backward passes in which nobody hears of anything, of two parts, and the next ones. */
 static const exh_family family = {"subspace", play, 5 + 2 + 3, 4};
 
 START_TEST(losses) {
@@ -178,7 +178,7 @@ START_TEST(losses) {
         for (scene = 0; scene < SCENES; scene++)
             for (n = 2; n <= 4; n++) {
                 if (scene == JOIN_LATER && v != PLAIN) continue;
-                if (n == 4 && v > (scene <= LEAVE ? BULK_GROUPS_PARTS : PLAIN)) continue; /* the same phases as with three */
+                if (n == 4 && v > (scene <= LEAVE ? BULK_GROUPS_PARTS : PLAIN)) continue; /* as with three */
                 exh_all(&family, v, scene, n, n == 3 ? 100 : 0);
             }
     exh_tell("subspace", 8000);
