@@ -18,8 +18,8 @@
  * pieces; probes; rounds without those who are late. */
 enum { BY_MODEL, BY_LAYER_BULK, UNIFORM_PARTIAL, PROBE_PROXIMAL_TOTAL, VARIANTS };
 /* What goes on while somebody is lost. JOIN, RESTORE: one worker had been lost after the first (JOIN_LATER: second)
- * round and comes back. */
-enum { TRAIN, LEAVE, JOIN, JOIN_LATER, RESTORE, SCENES };
+ * round and comes back. REBORN: the lost one is there again, and has its view, before most have noticed. */
+enum { TRAIN, LEAVE, REBORN, JOIN, JOIN_LATER, RESTORE, SCENES };
 
 static const size_t small_count[2] = {3, 2}, bulk_count[2] = {70, 33};
 
@@ -71,7 +71,7 @@ static int survives(const fleet *f, uint32_t r) {
 static void struck(void *ctx, uint32_t which) {
     stage *t = (stage *)ctx;
     uint32_t r;
-    (void)which;
+    if (t->c->scene == REBORN) weft_sim_revive_at(&t->f.sim, t->c->loss[which].rank, t->f.sim.now + 400);
     for (r = 0; r < t->f.size; r++)
         if (survives(&t->f, r)) t->abandoned[r] = t->f.worker[r].g->stats.rounds_abandoned;
 }
@@ -89,8 +89,11 @@ static int settled(void *ctx, uint32_t lost) {
         if (w->g->group.failed != WEFT_OK || w->g->state == GRAWA_SYNC || w->g->state == GRAWA_SETTLE ||
             w->g->state == GRAWA_SETTLE_HAVE)
             return 0;
-        for (i = 0; i < lost; i++)
-            if (w->g->group.peer[t->c->loss[i].rank].member) return 0;
+        for (i = 0; i < lost; i++) {
+            if (t->c->scene == REBORN ? !weft_sim_alive(&f->sim, t->c->loss[i].rank)
+                                      : w->g->group.peer[t->c->loss[i].rank].member != 0)
+                return 0;
+        }
     }
     s->commits = s->abandons = s->solos = 0;
     for (r = 0; r < f->size; r++) {
@@ -104,6 +107,10 @@ static int settled(void *ctx, uint32_t lost) {
             s->commits++;
     }
     return 1;
+}
+
+static void back_at_once(void *user, uint32_t rank, int alive) {
+    if (alive) fleet_rejoin((fleet *)user, rank);
 }
 
 /* The worker comes back with parameters and blob of its last round's end, which is where the others still are. */
@@ -165,9 +172,15 @@ static void play(const exh_case *c, exh_seen *s) {
     t.c = c;
     t.seen = s;
     if (c->scene == LEAVE) d.leave_step[c->n - 1] = 3;
+    if (c->scene == REBORN) {
+        d.sim.on_change = back_at_once;
+        d.sim.user = f;
+        d.deaf = 1;
+        if (c->losses) d.view_ns[c->loss[0].rank] = 0; /* whoever comes is given the view before anything else */
+    }
     ok = fleet_open(f, &d);
-    if (ok && c->scene >= JOIN) {
-        ok = fleet_run(f, 1) && bring_back(&t, c);
+    if (ok && c->scene >= REBORN) {
+        ok = fleet_run(f, 1) && (c->scene == REBORN || bring_back(&t, c));
         target = f->worker[c->n - 1].g->round + 1;
     }
     if (ok) {
@@ -199,8 +212,9 @@ START_TEST(losses) {
         for (scene = 0; scene < SCENES; scene++)
             for (n = 2; n <= 4; n++) {
                 if (scene == JOIN_LATER && v != BY_MODEL) continue;
+                if (scene == REBORN && v == UNIFORM_PARTIAL) continue; /* the only one with a center may be lost */
                 if (n == 4 && v > BY_LAYER_BULK && scene > LEAVE) continue; /* the same phases as with three */
-                exh_all(&family, v, scene, n, n == 3 ? 40 : 0);
+                exh_all(&family, v, scene, n, n == 3 && scene != REBORN ? 40 : 0);
             }
     exh_tell("grawa", 15000);
 }
