@@ -176,7 +176,7 @@ bench-deps:
 # The old program goes first, so that a build that fails leaves nothing to run.
 $(UNIT): $(BUILD)/test/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(LIBS) -o $@
+	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
 $(BUILD)/test/kernels_native: tests/test_kernels.c Makefile
 	@mkdir -p $(@D) && rm -f $@
@@ -193,15 +193,17 @@ $(BUILD)/test/codec_cxx: tests/test_codec.c Makefile
 
 $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(LIBS) -o $@
+	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
 $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(TSAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
 
+# the loaders unpack .gz where zlib is there
 $(FUZZ): $(BUILD)/fuzz/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(FUZZ_CC) $(TEST_FLAGS) $(FUZZER) $(DEP) $(LDFLAGS) $< $(LIBS) -o $@
+	$(FUZZ_CC) $(TEST_FLAGS) $(FUZZER) $(if $(findstring loaders,$<),$(ZLIB_FLAGS)) $(DEP) $(LDFLAGS) $< \
+	    $(if $(findstring loaders,$<),$(ZLIB_LIBS)) $(LIBS) -o $@
 
 $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
 	@mkdir -p $(@D) && rm -f $@

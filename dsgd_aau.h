@@ -621,6 +621,7 @@ typedef struct weft_event {
     uint32_t peer; /* or WEFT_NO_RANK */
     uint64_t round;
     uint64_t value;
+    const char *phase; /* what the worker was doing, as in weft_detail; constant text, "" with WEFT_NO_STRINGS */
 } weft_event;
 
 /* Must not call back into the object. */
@@ -3491,6 +3492,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_trace(const weft_links *n, weft_event_kind 
     e.peer = peer;
     e.round = round;
     e.value = value;
+    e.phase = n->phase;
     n->trace(n->trace_ctx, &e);
 }
 

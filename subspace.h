@@ -630,6 +630,7 @@ typedef struct weft_event {
     uint32_t peer; /* or WEFT_NO_RANK */
     uint64_t round;
     uint64_t value;
+    const char *phase; /* what the worker was doing, as in weft_detail; constant text, "" with WEFT_NO_STRINGS */
 } weft_event;
 
 /* Must not call back into the object. */
@@ -2832,6 +2833,7 @@ WEFT_FN WEFT_NOINLINE void weft_group_trace(const weft_group *g, weft_event_kind
     e.peer = peer;
     e.round = round;
     e.value = value;
+    e.phase = g->phase;
     g->trace(g->trace_ctx, &e);
 }
 
@@ -2944,9 +2946,12 @@ WEFT_FN void weft_group_remove(weft_group *g, uint32_t rank) {
 
 WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
     weft_peer *p = &g->peer[rank];
+    /* whoever is back before its loss is noticed may have said its first word: for a view that is still to come */
+    const int later = p->control == WEFT_IN_HELD && p->head.epoch > g->epoch;
     if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
     p->lost = 1;
     weft_peer_cancel(g, p, 1);
+    if (later) p->control = WEFT_IN_HELD;
     if (!p->member) return WEFT_OK;
     return weft_group_break(g, WEFT_ERR_PEER_LOST, rank, NULL, 0, 0);
 }
@@ -3219,7 +3224,8 @@ WEFT_FN weft_status weft_peer_receive(weft_group *g, uint32_t rank) {
 WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank) {
     const weft_peer *p = &g->peer[rank];
     if (!g->synced || g->failed) return 0;
-    if (!g->hearing && p->control != WEFT_IN_HELD) {
+    /* (not if it is the receive that has failed: a new one could only hear what comes after the loss) */
+    if (!g->hearing && p->control == WEFT_IN_POSTED) {
         g->hearing = 1;
         if (weft_peer_receive(g, rank) < 0) {
             g->hearing = 0;

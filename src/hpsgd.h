@@ -1175,6 +1175,8 @@ WEFT_FN void hpsgd_begin_sync(hpsgd *h) {
         hpsgd_lose_steps(h);
         h->torn = 0;
     }
+    /* whoever was to be given the global model, and lost all who had it, knows of no round */
+    if (!h->joined) h->round = h->settled = 0;
     f[WEFT_SYNC_COMMITTED] = h->settled;
     f[WEFT_SYNC_HAVE] = h->have;
     f[WEFT_SYNC_FRESH] = (h->joined ? 0u : (unsigned)HPSGD_SYNC_FRESH) | (h->cut ? (unsigned)HPSGD_SYNC_CUT : 0u) |

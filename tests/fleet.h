@@ -507,8 +507,7 @@ static inline int fleet_make(fleet_worker *w) {
     w->status = w->memory ? grawa_init_detail(&w->g, &w->desc, w->memory + 1, w->bytes, &why) : WEFT_ERR_MEMORY;
     fleet_flat(&w->params, w->kept);
     fleet_flat(&w->params, w->anchor);
-    w->begun_next = 0;
-    w->epoch = 0;
+    w->epoch = 0; /* what it had begun before it was lost may still be committed by the others, and is kept */
     w->fresh = 0;
     w->views = 0;
     w->doing = w->then = FLEET_BEGINS;

@@ -23,7 +23,9 @@
 #include "cluster.h"
 
 #define CREW_MOST 8
+#ifndef CREW_STEPS
 #define CREW_STEPS 64   /* of a worker, most */
+#endif
 #define CREW_ROUNDS 4096 /* that the oracle remembers */
 
 typedef struct crew crew;

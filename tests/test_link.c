@@ -507,8 +507,215 @@ START_TEST(descriptors) {
 }
 END_TEST
 
+/* ---- item by item: what comes at a moment at which it need not ---- */
+
+static void ticks(int n) {
+    while (n--) tick();
+}
+
+static void ask(int is_send, uint32_t rank, uint32_t tag, void *at, size_t n, weft_request *q) {
+    memset(q, 0, sizeof *q);
+    ck_assert_int_eq(is_send ? net[rank].send(net[rank].ctx, !rank, tag, at, n, q)
+                             : net[rank].recv(net[rank].ctx, !rank, tag, at, n, q),
+                     WEFT_OK);
+}
+
+static int no_news(void) {
+    uint32_t rank;
+    int up;
+    return !weft_frames_news(F[0], &rank, &up) && !weft_frames_news(F[1], &rank, &up);
+}
+
+static void forget_news(void) {
+    while (!no_news()) continue;
+}
+
+static uint32_t used(const weft_frames *f) {
+    uint32_t i, n = 0;
+    for (i = 0; i < f->ops; i++) n += f->op[i].used != 0;
+    return n;
+}
+
+/* How many messages of this tag an end may still send. */
+static int room_for(const weft_frames *f, uint32_t peer, uint32_t tag) {
+    uint32_t i;
+    for (i = 0; i < f->rooms; i++)
+        if (f->peer[peer].room[i].used && f->peer[peer].room[i].tag == tag) return f->peer[peer].room[i].count;
+    return 0;
+}
+
+/* A message that gets through, both ends say so, and nothing is left of it. */
+static void goes_through(uint32_t tag, size_t n) {
+    static unsigned char from[600], to[600];
+    weft_request a, b;
+    size_t i;
+    for (i = 0; i < n; i++) from[i] = (unsigned char)(i * 7 + tag);
+    memset(to, 0, sizeof to);
+    ask(0, 1, tag, to, n, &b);
+    ask(1, 0, tag, from, n, &a);
+    ck_assert_int_eq(until_over(1, &b), WEFT_OK);
+    ck_assert_int_eq(until_over(0, &a), WEFT_OK);
+    ck_assert_uint_eq(b.bytes, n);
+    ck_assert_int_eq(memcmp(from, to, n), 0);
+    ticks(20);
+    ck_assert_uint_eq(used(F[0]) + used(F[1]), 0);
+    ck_assert_int_eq(room_for(F[0], 1, tag), 0);
+    ck_assert(no_news());
+}
+
+/* A receive is taken back while a message for it sets off: that is told NO, and goes when there is a receive again. */
+START_TEST(told_no) {
+    unsigned char word[3] = {1, 2, 3}, got[3];
+    weft_request a, b;
+    int k;
+    open_all(2, 51, 21);
+    forget_news();
+    for (k = 0; k < 20; k++) { /* each time it must get its room back */
+        ask(0, 1, 5, got, 3, &b);
+        ticks(5);
+        ck_assert_int_eq(room_for(F[0], 1, 5), 1);
+        ask(1, 0, 5, word, 3, &a);
+        net[1].cancel(net[1].ctx, &b);
+        ticks(20);
+        ck_assert_int_eq(net[0].test(net[0].ctx, &a), WEFT_AGAIN);
+        ck_assert_int_eq(room_for(F[0], 1, 5), 0);
+        memset(got, 0, sizeof got);
+        ask(0, 1, 5, got, 3, &b);
+        ck_assert_int_eq(until_over(1, &b), WEFT_OK);
+        ck_assert_int_eq(until_over(0, &a), WEFT_OK);
+        ck_assert_int_eq(memcmp(word, got, 3), 0);
+        ticks(10);
+        ck_assert_uint_eq(used(F[0]) + used(F[1]), 0);
+    }
+    goes_through(5, 300);
+}
+END_TEST
+
+/* A receive is taken back in the middle of its message: nothing is written into it any more, and nothing is left of it;
+ * _i: the sender gives up as well. */
+START_TEST(taken_back_in_the_middle) {
+    static unsigned char from[400], to[400], was[400];
+    weft_request a, b;
+    int k, i;
+    open_all(2, 51, 22);
+    forget_news();
+    for (k = 0; k < 20; k++) {
+        memset(from, 7, sizeof from);
+        memset(to, 0, sizeof to);
+        ask(0, 1, 6, to, sizeof to, &b);
+        ask(1, 0, 6, from, sizeof from, &a);
+        for (i = 0; ((weft_frames_op *)b.word[0])->state != WEFT_FRAMES_OUT; i++) {
+            tick();
+            ck_assert_int_lt(i, 100);
+        }
+        if (_i) W.cut = 1; /* so that the rest does not come before the sender gives up */
+        net[1].cancel(net[1].ctx, &b);
+        memset(to, 0xDD, sizeof to);
+        memcpy(was, to, sizeof to);
+        if (_i) {
+            net[0].cancel(net[0].ctx, &a);
+            memset(from, 0xEE, sizeof from);
+            W.cut = 0;
+            ticks(200);
+        } else {
+            ck_assert_int_eq(until_over(0, &a), WEFT_OK);
+            ticks(20);
+        }
+        ck_assert_int_eq(memcmp(to, was, sizeof to), 0);
+        ck_assert_uint_eq(used(F[0]), 0);
+        ck_assert_uint_eq(used(F[1]), 0);
+        ck_assert_int_eq(room_for(F[0], 1, 6), 0);
+    }
+    goes_through(6, 400);
+}
+END_TEST
+
+/* A frame to worker 0 as worker 1 would seal it, with anything in it. */
+static void forged(unsigned kind, uint32_t session, uint32_t number, const unsigned char *payload, size_t n, int spoil) {
+    unsigned char frame[60];
+    weft_frames_put(frame, session, 2);
+    weft_frames_put(frame + 2, kind, 2);
+    weft_frames_put(frame + 4, number, 2);
+    weft_frames_put(frame + 6, F[0]->peer[1].base, 2);
+    memcpy(frame + 8, payload, n);
+    weft_frames_put(frame + 8 + n, weft_frames_crc(frame, 8 + n) ^ (spoil ? 1u : 0), 2);
+    weft_frames_arrived(F[0], 1, frame, WEFT_FRAMES_AROUND + n);
+}
+
+static void hello(uint32_t mine, uint32_t yours, unsigned flags) {
+    unsigned char p[9];
+    weft_frames_put(p, mine, 4);
+    weft_frames_put(p + 4, yours, 4);
+    p[8] = (unsigned char)flags;
+    forged(WEFT_FRAMES_HELLO, 0, 0, p, 9, 0);
+}
+
+/* Hellos while all is well: of this session, once more; old ones; of one that knows nothing of this end. Nothing is
+ * lost by any of them. One that was started anew, and knows this end, is another matter. */
+START_TEST(hellos_again) {
+    unsigned char got;
+    weft_request b;
+    uint32_t rank;
+    int up;
+    open_all(2, 51, 23);
+    forget_news();
+    ask(0, 0, 7, &got, 1, &b);
+    ticks(20);
+    {
+        const uint32_t mine = F[0]->peer[1].mine, theirs = F[0]->peer[1].theirs;
+        uint64_t sent;
+        ck_assert_uint_eq(theirs, F[1]->peer[0].mine);
+        hello(theirs, mine, 3);
+        ck_assert(weft_frames_is_up(F[0], 1) && no_news());
+        sent = W.sent;
+        weft_frames_poll(F[0]);
+        ck_assert_uint_eq(W.sent, sent); /* it needs no answer, */
+        hello(theirs, mine, 1);
+        weft_frames_poll(F[0]);
+        ck_assert_uint_eq(W.sent, sent + 1); /* but from one who is not up */
+        hello(theirs, 0, 0);
+        hello(theirs - 1, 0, 0); /* of an earlier start: late */
+        hello(theirs - 1, mine - 1, 1);
+        hello(theirs - 1, mine, 0);
+        ck_assert(weft_frames_is_up(F[0], 1) && no_news());
+        ck_assert_int_eq(net[0].test(net[0].ctx, &b), WEFT_AGAIN);
+        ck_assert_uint_eq(F[0]->peer[1].mine, mine);
+        hello(theirs + 1, mine, 1);
+        ck_assert(!weft_frames_is_up(F[0], 1));
+        ck_assert_int_eq(weft_frames_news(F[0], &rank, &up), 1);
+        ck_assert_int_eq(up, 0);
+        ck_assert_int_eq(net[0].test(net[0].ctx, &b), WEFT_ERR_PEER_LOST);
+        ck_assert_uint_ne(F[0]->peer[1].mine, mine); /* another session on this end, too */
+    }
+}
+END_TEST
+
+/* Frames that are not for now are not looked into: nonsense in them would end the session. */
+START_TEST(frames_that_are_not_for_now) {
+    static const unsigned char nonsense[3] = {99, 0, 0};
+    const weft_frames_peer *p;
+    uint32_t session;
+    open_all(2, 51, 24);
+    forget_news();
+    goes_through(1, 100);
+    p = &F[0]->peer[1];
+    session = weft_frames_session(F[0], 1);
+    forged(WEFT_FRAMES_DATA, session, p->expected, nonsense, 3, 1); /* damaged */
+    ck_assert_uint_eq(F[0]->frames_bad, 1);
+    forged(WEFT_FRAMES_DATA, session ^ 1u, p->expected, nonsense, 3, 0);
+    forged(WEFT_FRAMES_DATA, session, p->expected + F[0]->desc.window, nonsense, 3, 0);
+    forged(WEFT_FRAMES_DATA, session, p->expected - 1u, nonsense, 3, 0); /* it has been here */
+    forged(WEFT_FRAMES_DATA, session, p->expected, nonsense, 0, 0);
+    forged(WEFT_FRAMES_ACK, session, p->expected, nonsense, 3, 0);
+    ck_assert(weft_frames_is_up(F[0], 1));
+    goes_through(1, 100);
+    forged(WEFT_FRAMES_DATA, session, p->expected, nonsense, 3, 0);
+    ck_assert(!weft_frames_is_up(F[0], 1));
+}
+END_TEST
+
 int main(void) {
-    Suite *s = suite_create("link");
+    Suite *s = suite_create("link"), *items = suite_create("items");
     TCase *t = tcase_create("contract");
     SRunner *r;
     int failed;
@@ -524,7 +731,14 @@ int main(void) {
     tcase_add_test(t, slip);
     tcase_add_test(t, descriptors);
     suite_add_tcase(s, t);
+    t = tcase_create("items");
+    tcase_add_test(t, told_no);
+    tcase_add_loop_test(t, taken_back_in_the_middle, 0, 2);
+    tcase_add_test(t, hellos_again);
+    tcase_add_test(t, frames_that_are_not_for_now);
+    suite_add_tcase(items, t);
     r = srunner_create(s);
+    srunner_add_suite(r, items);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
     srunner_free(r);

@@ -93,6 +93,7 @@ WEFT_FN WEFT_NOINLINE void weft_link_trace(const weft_links *n, weft_event_kind 
     e.peer = peer;
     e.round = round;
     e.value = value;
+    e.phase = n->phase;
     n->trace(n->trace_ctx, &e);
 }
 

@@ -29,6 +29,7 @@ typedef struct weft_event {
     uint32_t peer; /* or WEFT_NO_RANK */
     uint64_t round;
     uint64_t value;
+    const char *phase; /* what the worker was doing, as in weft_detail; constant text, "" with WEFT_NO_STRINGS */
 } weft_event;
 
 /* Must not call back into the object. */
