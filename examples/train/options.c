@@ -89,6 +89,8 @@ static const char USAGE_MORE[] =
     "                        in dsgd_aau or from qsaddle to dsgdm goes on from there. (With --peers, WEFT_TCP_AGAIN=1 "
     "in\n"
     "                        the environment says that this worker comes later, or again)\n"
+    "  --trace DIR           the last 4,096 events of each worker (DIR/ALGORITHM-worker-RANK.trace), for trace2json and\n"
+    "                        Perfetto\n"
     "  --csv FILE            every measured point as a line of numbers\n"
     "  --svg FILE            accuracy against steps and against time; with --slow, --stragglers or --kill: against\n"
     "                        time, and below it what every worker did when\n"
@@ -193,6 +195,7 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--restart")) for_rank(option, v, 0.0, 3600.0, o->restart);
     else if (IS("--deadline")) o->deadline = value_number(option, v, 0.1, 1e6);
     else if (IS("--save")) o->save = v;
+    else if (IS("--trace")) o->trace = v;
     else if (IS("--csv")) o->csv = v;
     else if (IS("--svg")) o->svg = v;
     else bad_input("unknown option '%s' (--help lists them)", option);
@@ -246,6 +249,8 @@ static void check(const options *o) {
     }
     value_can_write("--csv", o->csv);
     value_can_write("--svg", o->svg);
+    value_can_write_in("--save", o->save);
+    value_can_write_in("--trace", o->trace);
 }
 
 void options_parse(options *o, int argc, char **argv) {

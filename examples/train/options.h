@@ -78,6 +78,7 @@ typedef struct options {
     double restart[MAX_WORKERS];      /* comes again so many seconds after it died; below 0: never */
     double deadline;                  /* tcp: who has not been heard of for so many seconds is lost */
     const char *save;                 /* folder for what each worker saves; NULL: nothing is saved */
+    const char *trace;                /* folder for what the flight recorders have at the end; NULL: none is written */
     uint64_t life;                    /* of this process; 0: it is here from the beginning */
 } options;
 

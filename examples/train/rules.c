@@ -12,12 +12,18 @@
 #include "hpsgd.h"
 #include "dsgd_aau.h"
 #include "pool/weft_pthread_pool.h"
+#include "weft_recorder.h"
 
 #include "adasum.h"
 #include "elastic.h"
 #include "rules.h"
 #include "saddles.h"
 #include "util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* No worker is silent for so long, however slow: something is broken then, and the program should say so. */
 static const uint64_t PATIENCE_NS = UINT64_C(120000000000);
@@ -57,6 +63,7 @@ bool rule_is_free(algorithm a, const options *o) {
 /* ---- What a worker's rule is made of ---- */
 
 enum { SUM, VOTE, COLLECTIVES };
+enum { RECORDS = 4096 };
 
 struct rule {
     team *team;
@@ -67,6 +74,8 @@ struct rule {
     weft_transport net;
     weft_tensor param[MAX_TENSORS], grad[MAX_TENSORS];
     weft_tensors params, grads; /* views of the trainer's own memory */
+    weft_recorder box; /* the last that happened, for when something is wrong, and for --trace */
+    weft_record ring[RECORDS];
     uint64_t steps;
     rule_entry entry;
     uint32_t view_epoch; /* of the last view gone through */
@@ -105,6 +114,7 @@ static weft_tensors view_of(const model *m, const tensor_list *t, weft_tensor *v
 }
 
 static _Noreturn void give_up(const rule *r, weft_status s, const weft_detail *d) {
+    if (s == WEFT_ERR_TIMEOUT || s == WEFT_ERR_PEER_LOST) weft_recorder_report(&r->box, stderr);
     if (s == WEFT_ERR_NONFINITE)
         broken("%s: the training has diverged (worker %zu); try a smaller --lr", ALGORITHM_NAME[r->algorithm], r->rank);
     broken("%s, worker %zu: %s (%s; %s: expected %llu, got %llu)", ALGORITHM_NAME[r->algorithm], r->rank,
@@ -211,6 +221,8 @@ static void grawa_new(rule *r) {
     d.period_steps = (uint32_t)r->o->period;
     d.pull = r->o->pull > 0.0 ? r->o->pull : WEFT_ZERO;
     d.timeout_ns = PATIENCE_NS;
+    d.trace = weft_recorder_event;
+    d.trace_ctx = &r->box;
     size_t bytes = grawa_memory(&d, NULL);
     r->memory = new_array(bytes, 1);
     weft_status s = grawa_init_detail(&r->grawa, &d, r->memory, bytes, &why);
@@ -237,6 +249,8 @@ static void subspace_new(rule *r) {
     d.transport = &r->net;
     d.momentum = r->o->subspace_momentum;
     d.timeout_ns = PATIENCE_NS;
+    d.trace = weft_recorder_event;
+    d.trace_ctx = &r->box;
     size_t bytes = subspace_memory(&d, NULL);
     r->memory = new_array(bytes, 1);
     weft_status s = subspace_init_detail(&r->subspace, &d, r->memory, bytes, &why);
@@ -268,6 +282,8 @@ static void hpsgd_new(rule *r) {
     d.carry = r->o->beta;
     d.max_steps = (uint32_t)r->o->most_steps;
     d.timeout_ns = PATIENCE_NS;
+    d.trace = weft_recorder_event;
+    d.trace_ctx = &r->box;
     size_t bytes = hpsgd_memory(&d, NULL);
     r->memory = new_array(bytes, 1);
     weft_status s = hpsgd_init_detail(&r->hpsgd, &d, r->memory, bytes, &why);
@@ -305,6 +321,8 @@ static void aau_new(rule *r, const void *saved, size_t saved_bytes) {
     d.join = r->entry == RULE_FOUNDS ? DSGD_AAU_FOUND : r->entry == RULE_LATE ? DSGD_AAU_JOIN : DSGD_AAU_REJOIN;
     d.patience_ns = (uint64_t)(r->o->patience * 1e9);
     d.timeout_ns = PATIENCE_NS;
+    d.trace = weft_recorder_event;
+    d.trace_ctx = &r->box;
     size_t bytes = dsgd_aau_memory(&d, NULL);
     r->memory = new_array(bytes, 1);
     weft_status s = dsgd_aau_init_detail(&r->aau, &d, r->memory, bytes, &why);
@@ -338,6 +356,8 @@ static void collective_new(rule *r, int which, weft_tensors tensors) {
     d.transport = &r->net;
     d.channel = (uint32_t)which;
     d.timeout_ns = PATIENCE_NS;
+    d.trace = weft_recorder_event;
+    d.trace_ctx = &r->box;
     size_t bytes = weft_collective_memory(&d, NULL);
     r->collective_memory[which] = new_array(bytes, 1);
     weft_status s = weft_collective_init(&r->collective[which], &d, r->collective_memory[which], bytes, &why);
@@ -524,6 +544,17 @@ void rule_attend(rule *r) {
     }
 }
 
+/* What the recorder has, as a file for trace2json. */
+static void write_trace(const rule *r) {
+    char name[4096];
+    const int n =
+        snprintf(name, sizeof name, "%s/%s-worker-%zu.trace", r->o->trace, ALGORITHM_NAME[r->algorithm], r->rank);
+    if (n < 0 || (size_t)n >= sizeof name) bad_input("--trace: the name is too long");
+    FILE *out = fopen(name, "w");
+    const bool written = out && weft_recorder_write(&r->box, out);
+    if (!out || fclose(out) != 0 || !written) bad_input("%s: %s", name, strerror(errno));
+}
+
 rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
                tensor_list *grads, rule_entry entry, const void *saved, size_t saved_bytes) {
     rule *r = new_array(1, sizeof *r);
@@ -537,6 +568,7 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     r->params = view_of(m, params, r->param);
     r->grads = view_of(m, grads, r->grad);
     team_transport(t, rank, &r->net);
+    weft_recorder_init(&r->box, r->ring, RECORDS, &r->net);
     count_members(r, &all);
     r->entry = entry;
     if (is_grawa(a)) grawa_new(r);
@@ -546,7 +578,7 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     if (is_saddle(a)) {
         weft_status s;
         weft_detail why;
-        r->saddles = saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, PATIENCE_NS, &s, &why);
+        r->saddles = saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, &r->box, PATIENCE_NS, &s, &why);
         if (!r->saddles) give_up(r, s, &why);
         if (saved_bytes && (s = saddles_load(r->saddles, saved, saved_bytes)) != WEFT_OK)
             give_up(r, s, saddles_detail(r->saddles));
@@ -679,6 +711,7 @@ void rule_read_stats(const rule *r, rule_stats *out) {
 }
 
 void rule_free(rule *r) {
+    if (r->o->trace) write_trace(r);
     if (r->grawa) grawa_close(r->grawa);
     if (r->subspace) subspace_close(r->subspace);
     if (r->hpsgd) {

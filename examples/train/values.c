@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _POSIX_C_SOURCE 200809L
 #include "values.h"
 
 #include "util.h"
@@ -7,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 double value_number(const char *option, const char *text, double lo, double hi) {
     char *end;
@@ -48,4 +51,10 @@ void value_can_write(const char *option, const char *file) {
     FILE *f = fopen(file, "a");
     if (!f) bad_input("%s %s: %s", option, file, strerror(errno));
     fclose(f);
+}
+
+void value_can_write_in(const char *option, const char *folder) {
+    if (!folder) return;
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST) bad_input("%s %s: %s", option, folder, strerror(errno));
+    if (access(folder, W_OK | X_OK) != 0) bad_input("%s %s: %s", option, folder, strerror(errno));
 }

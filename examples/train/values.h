@@ -18,4 +18,7 @@ int value_name(const char *option, const char *text, size_t length, const char *
 /* Can this file be written (NULL: none is asked for)? Better now than after the work. */
 void value_can_write(const char *option, const char *file);
 
+/* The same of a folder, which is made if it is not there. */
+void value_can_write_in(const char *option, const char *folder);
+
 #endif
