@@ -1149,11 +1149,11 @@ WEFT_INLINE int weft_tcp_next_address(const char **at, uint32_t *line, weft_tcp_
         unsigned long port = 0;
         if (!*p) return 0;
         ++*line;
-        end = p + strcspn(p, ",\n");
-        *at = *end ? end + 1 : end;
+        end = p + strcspn(p, ",\n#");
+        *at = *end == '#' ? end + strcspn(end, "\n") : end; /* a comment may have commas */
+        *at += **at != 0;
         while (p < end && (*p == ' ' || *p == '\t')) p++;
-        for (n = 0; p + n < end && p[n] != '#'; n++) continue;
-        for (end = p + n; end > p && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r'); end--) continue;
+        for (; end > p && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r'); end--) continue;
         if (p == end) continue;
         for (colon = end; colon > p && *colon != ':'; colon--) continue;
         host = p;
