@@ -52,6 +52,13 @@ ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitiz
 TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
+# Instruction sets are the affair of the tests of kernels, codecs, misuse, and of each header's first one; without them
+# the others (faults, schedules, networks) are built in half the time.
+SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer test_exhaustive_% \
+             test_sim% test_members test_link test_tcp test_tls test_recorder test_selftest test_options test_graph \
+             test_stragglers test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
+             $(notdir $@)),-DWEFT_NO_SIMD)
+
 # ---- what there is ---------------------------------------------------------------------------------------------------
 
 UNIT_SRC := $(sort $(filter-out $(if $(TLS_FLAGS),,tests/test_tls.c),$(wildcard tests/test_*.c)))
@@ -176,7 +183,7 @@ bench-deps:
 # The old program goes first, so that a build that fails leaves nothing to run.
 $(UNIT): $(BUILD)/test/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(CC) $(TEST_FLAGS) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
+	$(CC) $(TEST_FLAGS) $(SCALAR) $(CFLAGS) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
 $(BUILD)/test/kernels_native: tests/test_kernels.c Makefile
 	@mkdir -p $(@D) && rm -f $@
@@ -193,16 +200,16 @@ $(BUILD)/test/codec_cxx: tests/test_codec.c Makefile
 
 $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(SAN_CC) $(TEST_FLAGS) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
+	$(SAN_CC) $(TEST_FLAGS) $(SCALAR) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
 $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(SAN_CC) $(TEST_FLAGS) $(TSAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
+	$(SAN_CC) $(TEST_FLAGS) $(SCALAR) $(TSAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
 
 # the loaders unpack .gz where zlib is there
 $(FUZZ): $(BUILD)/fuzz/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
-	$(FUZZ_CC) $(TEST_FLAGS) $(FUZZER) $(if $(findstring loaders,$<),$(ZLIB_FLAGS)) $(DEP) $(LDFLAGS) $< \
+	$(FUZZ_CC) $(TEST_FLAGS) $(SCALAR) $(FUZZER) $(if $(findstring loaders,$<),$(ZLIB_FLAGS)) $(DEP) $(LDFLAGS) $< \
 	    $(if $(findstring loaders,$<),$(ZLIB_LIBS)) $(LIBS) -o $@
 
 $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
