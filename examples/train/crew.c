@@ -205,7 +205,8 @@ static void crew_open_members(crew *c, const options *o) {
         crew_look(c);
         crew_wait(c);
         bool heard = false;
-        for (uint32_t i = 0; i < c->net.size; i++) heard = heard || c->members.peer[i].heard;
+        for (uint32_t i = 0; i < c->net.size; i++) /* newcomers are no help to each other */
+            heard = heard || (c->members.peer[i].heard && c->members.peer[i].wants != WEFT_MEMBERS_JOINS);
         if (heard) begun = clock_ns();
         if (weft_members_over_already(&c->members) || clock_ns() - begun > m.silence_ns) crew_too_late(c);
     }
@@ -248,14 +249,19 @@ static bool crew_finish(crew *c, weft_status s, weft_request *q, size_t peer) {
             c->serve(c->serve_ctx);
             c->serving = false;
         }
-        if (!crew_sees(c, peer)) {
+        if (!crew_hears(c, peer)) {
             c->net.cancel(c->net.ctx, q);
             return false;
         }
         crew_wait(c);
         s = WEFT_OK;
     }
-    if (s == WEFT_ERR_PEER_LOST && crew_has_members(c)) return false;
+    if (s == WEFT_ERR_PEER_LOST && crew_has_members(c)) {
+        c->looked_ns = 0; /* so that whoever tries again hears of it first */
+        crew_look(c);
+        crew_wait(c);
+        return false;
+    }
     if (s != WEFT_OK) broken("between processes: %s", weft_strerror(s));
     return true;
 }
@@ -333,9 +339,11 @@ void crew_look(crew *c) {
     while (weft_tcp_news(&c->tcp, &rank, &up)) crew_hear_of(c, rank, up != 0);
     (void)weft_members_poll(&c->members);
     if (weft_members_in(&c->members)) crew_take_view(c);
-    if (weft_members_out(&c->members) && c->members.wants != WEFT_MEMBERS_GOES)
-        broken("worker %u: the others have gone on without it (silent for too long, or cut off)",
-               (unsigned)c->net.rank);
+    if (weft_members_out(&c->members) && c->members.wants != WEFT_MEMBERS_GOES) {
+        fprintf(stderr, "%s: worker %u: the others have gone on without it (silent for too long, or cut off)\n",
+                program_name, (unsigned)c->net.rank);
+        exit(EXIT_LEFT_OUT);
+    }
 }
 
 void crew_listen(crew *c, void (*listen)(void *ctx, uint32_t rank, bool up), void *ctx) {
@@ -375,7 +383,8 @@ size_t crew_ask(crew *c) {
     uint32_t whom;
     while ((whom = weft_members_host(&c->members)) == WEFT_NO_RANK) {
         bool alone = true;
-        for (uint32_t i = 0; i < c->net.size; i++) alone = alone && (i == c->net.rank || !crew_sees(c, i));
+        for (uint32_t i = 0; i < c->net.size; i++)
+            alone = alone && (i == c->net.rank || !weft_members_sees(&c->members, i));
         if (alone) crew_too_late(c);
         crew_look(c);
         crew_wait(c);
@@ -399,13 +408,24 @@ void crew_serve_with(crew *c, void (*serve)(void *ctx), void *ctx) {
     c->serve_ctx = ctx;
 }
 
-bool crew_sees(const crew *c, size_t rank) {
-    return c->over_mpi || weft_members_sees(&c->members, (uint32_t)rank);
+bool crew_hears(const crew *c, size_t rank) {
+    return c->over_mpi || weft_members_hears(&c->members, (uint32_t)rank);
+}
+
+bool crew_is_gone(const crew *c) {
+    return !c->over_mpi && weft_members_out(&c->members);
+}
+
+void crew_done(crew *c) {
+    if (c->over_mpi) return;
+    weft_members_done(&c->members);
+    c->looked_ns = 0; /* they are told now: this process may end soon */
+    crew_look(c);
 }
 
 size_t crew_reporter(crew *c) {
     size_t rank = 0;
-    while (rank < c->net.rank && !crew_sees(c, rank)) rank++;
+    while (rank < c->net.rank && !crew_hears(c, rank)) rank++;
     return rank;
 }
 

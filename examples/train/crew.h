@@ -45,7 +45,9 @@ const weft_view *crew_view(const crew *c); /* good until the next look */
 void crew_need(crew *c);                   /* nothing goes on without a new view */
 void crew_wait(crew *c);                   /* for a moment, or until something comes */
 bool crew_may_go(crew *c);                 /* this worker has taken its last step: may it say good-bye? */
-bool crew_all_done(crew *c);               /* and have all, or nearly so? */
+bool crew_is_gone(const crew *c);          /* the others do without this worker, which wanted to go */
+void crew_done(crew *c);                   /* it has, and from now on its loss troubles nobody */
+bool crew_all_done(crew *c);               /* and have all? */
 
 /* A worker that came later asks one that has been here for the state of the training (which is then sent with crew_send). */
 bool crew_is_newcomer(const crew *c);
@@ -56,7 +58,7 @@ void crew_serve_with(crew *c, void (*serve)(void *ctx), void *ctx); /* also call
 
 /* At the end: who reports is the lowest rank that is left. */
 size_t crew_reporter(crew *c);
-bool crew_sees(const crew *c, size_t rank);
+bool crew_hears(const crew *c, size_t rank); /* its link works, whether it is in or has gone */
 void crew_speak(const options *o); /* a reporter other than rank 0 may print, too */
 
 typedef struct crew_events {

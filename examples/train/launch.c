@@ -71,8 +71,8 @@ static bool launch_one(options *o, child *c, size_t rank, bool again) {
 /* Something has become of worker `rank`. Returns whether the whole is to fail for it. */
 static bool launch_heed(const options *o, child *c, size_t rank, int status) {
     const uint64_t now = clock_ns();
-    if (WIFSTOPPED(status)) {
-        c->wake_ns = now + (uint64_t)(o->stop_seconds[rank] * 1e9) + 1;
+    if (WIFSTOPPED(status)) { /* by itself; if somebody else has done it, it is theirs to wake */
+        if (o->stop[rank] <= 1.0) c->wake_ns = now + (uint64_t)(o->stop_seconds[rank] * 1e9) + 1;
         return false;
     }
     if (WIFCONTINUED(status)) return false;
@@ -84,7 +84,8 @@ static bool launch_heed(const options *o, child *c, size_t rank, int status) {
         return false;
     }
     if (WIFSIGNALED(status) && o->kill[rank] <= 1.0 && WTERMSIG(status) == SIGKILL) return false; /* as was asked for */
-    if (o->stop[rank] <= 1.0 && WIFEXITED(status)) return false; /* it was away for too long, and has said so */
+    if (o->stop[rank] <= 1.0 && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_LEFT_OUT)
+        return false; /* it was away for too long, and has said so */
     if (WIFSIGNALED(status))
         fprintf(stderr, "%s: worker %zu was ended by signal %d\n", program_name, rank, WTERMSIG(status));
     else

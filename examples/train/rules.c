@@ -74,12 +74,12 @@ struct rule {
     weft_transport net;
     weft_tensor param[MAX_TENSORS], grad[MAX_TENSORS];
     weft_tensors params, grads; /* views of the trainer's own memory */
-    weft_recorder box; /* the last that happened, for when something is wrong, and for --trace */
+    weft_recorder box;          /* the last that happened, for when something is wrong, and for --trace */
     weft_record ring[RECORDS];
     uint64_t steps;
     rule_entry entry;
     uint32_t view_epoch; /* of the last view gone through */
-    bool regrouping;
+    bool regrouping, leaving;
     unsigned looks;
     rule_serve serve;
     void *serve_ctx;
@@ -132,6 +132,8 @@ static weft_status rule_poll(rule *r) {
 /* Between two looks at the network that the others are on. PEER_LOST: there is a new view. */
 static weft_status look_around(rule *r) {
     if (team_look(r->team, r->view_epoch)) return WEFT_ERR_PEER_LOST;
+    if (r->leaving && (r->collective[SUM] ? team_is_done(r->team, r->rank) : team_is_gone(r->team)))
+        return WEFT_OK; /* nobody will answer, and nothing is left to be done */
     if (!r->regrouping && r->serve) r->serve(r->serve_ctx);
     /* a poll may have left something that only another poll goes on with */
     r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + (++r->looks % 4 ? 0 : MOMENT_NS));
@@ -194,11 +196,13 @@ static void meet(rule *r, weft_status s) {
 /* Says good-bye. If somebody dies meanwhile, those who are left form a view without this worker, and good-bye is
  * said. */
 static void go(rule *r) {
+    r->leaving = true;
     while (!team_may_leave(r->team, r->rank))
         if (!team_is_settled(r->team, r->rank))
             finish(r, WEFT_ERR_PEER_LOST);
         else
             (void)look_around(r);
+    if (team_is_gone(r->team)) return;
     weft_status s = rule_say_goodbye(r);
     while (s == WEFT_AGAIN && team_is_settled(r->team, r->rank)) { /* (a later view does without it) */
         r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + MOMENT_NS);
@@ -578,7 +582,8 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     if (is_saddle(a)) {
         weft_status s;
         weft_detail why;
-        r->saddles = saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, &r->box, PATIENCE_NS, &s, &why);
+        r->saddles =
+            saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, &r->box, PATIENCE_NS, &s, &why);
         if (!r->saddles) give_up(r, s, &why);
         if (saved_bytes && (s = saddles_load(r->saddles, saved, saved_bytes)) != WEFT_OK)
             give_up(r, s, saddles_detail(r->saddles));
@@ -672,6 +677,7 @@ void rule_leave(rule *r) {
         return;
     }
     /* Not before everybody is done: what this worker has sent last is still being fetched. */
+    r->leaving = true;
     while (!team_is_done(r->team, r->rank)) {
         if (!team_is_settled(r->team, r->rank))
             regroup(r);

@@ -54,6 +54,7 @@ typedef struct worker {
     rule_stats stats;
     uint64_t first, step; /* it began with; it is in */
     trainer trainer;
+    rule *joined; /* of a newcomer that is in the view, and waits for the rest */
 } worker;
 
 struct run {
@@ -249,14 +250,21 @@ static void serve(void *ctx) {
     free(state);
 }
 
+static void attend(void *ctx) {
+    worker *w = ctx;
+    if (w->joined) rule_attend(w->joined);
+}
+
 /* A newcomer asks until somebody has answered. */
 static void catch_up(worker *w, trainer *t, bool with_model) {
     const size_t bytes = trainer_state_bytes(t);
     void *state = new_array(bytes, 1);
     double seconds = 0.0;
     size_t whom;
+    crew_serve_with(w->run->crew, attend, w); /* who is in may change meanwhile, and then all must regroup */
     do whom = crew_ask(w->run->crew);
     while (!crew_receive(w->run->crew, CREW_STATE, whom, state, bytes));
+    crew_serve_with(w->run->crew, NULL, NULL);
     if (!trainer_read(t, state, bytes, with_model, &w->first, &seconds))
         broken("worker %zu: worker %zu trains another model", w->rank, whom);
     crew_answered(w->run->crew);
@@ -280,13 +288,18 @@ static rule *come_in(worker *w, trainer *t) {
     size_t of_rule = 0;
     rule *ru;
     if (rule_has_views(r->algorithm)) { /* the view first: all wait for this worker while it is told the rest */
+        if (r->algorithm == ALGORITHM_ADASUM || r->algorithm == ALGORITHM_EASGD || r->algorithm == ALGORITHM_LSGD)
+            bad_input("%s, which is there for comparison, lets nobody in", ALGORITHM_NAME[r->algorithm]);
         ru = rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, RULE_LATE, NULL, 0);
+        rule_listen(ru, r->crew);
+        w->joined = ru;
         catch_up(w, t, r->algorithm != ALGORITHM_HPSGD);
+        w->joined = NULL;
         return ru;
     }
     catch_up(w, t, true);
     unsigned char *file = remember(w, t, &of_rule);
-    ru = rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, file ? RULE_AGAIN : RULE_LATE,
+    ru = rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, of_rule ? RULE_AGAIN : RULE_LATE,
                   file ? file + trainer_state_bytes(t) : NULL, of_rule);
     free(file);
     return ru;
@@ -298,6 +311,9 @@ static void train(worker *w, trainer *t, rule *ru) {
     uint64_t step = w->first;
     double progress;
     if (step == 0) keep(w, ru, 0, 0.0);
+    while (step && w->next_point < POINTS && /* what was before it came is not its own */
+           (double)step / (double)r->steps_each > (double)w->next_point / (POINTS - 1))
+        w->next_point++;
     for (; take_step(r, step, &progress); step++) {
         size_t right = 0;
         w->step = step;
@@ -337,6 +353,7 @@ static void *work(void *arg) {
     const bool late = r->crew && crew_is_newcomer(r->crew);
     trainer *t = &w->trainer;
     rule *ru;
+    t->job = (r->o->seed * 64 + r->workers) * ALGORITHMS + (uint64_t)r->algorithm;
     trainer_init(t, r->o, r->m, r->d, &r->share, w->rank, &r->initial);
     ru = late ? come_in(w, t)
               : rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, RULE_FOUNDS, NULL, 0);
@@ -363,6 +380,7 @@ static void *work(void *arg) {
 
 /* Has every worker that will ever reach this moment reached it? */
 static bool point_complete(run *r, size_t k) {
+    if (r->crew) return true; /* all that will ever come is here */
     for (size_t i = 0; i < r->workers; i++) {
         bool dead = atomic_load(&r->worker[i].dead); /* before `ready`: a dead worker publishes nothing more */
         if (!atomic_load(&r->worker[i].cell[k].ready) && !dead) return false;
@@ -384,14 +402,14 @@ static void reduce_point(run *r, size_t k) {
         for (size_t j = 0; j < r->m->tensor[t].count; j++) {
             double mean = 0.0;
             for (size_t i = 0; i < n; i++) mean += (double)there[i]->model.tensor[t][j];
-            mean /= (double)n;
+            mean = n ? mean / (double)n : (double)r->initial.tensor[t][j]; /* nobody who was there is left */
             for (size_t i = 0; i < n; i++) {
                 double d = (double)there[i]->model.tensor[t][j] - mean;
                 square += d * d;
             }
             r->mean[k].tensor[t][j] = (float)mean;
         }
-    p->distance = sqrt(square / (double)n);
+    p->distance = n ? sqrt(square / (double)n) : 0.0;
     for (size_t i = 0; i < n; i++) {
         p->seconds = fmax(p->seconds, there[i]->seconds);
         tensors_free(r->m, &there[i]->model);
@@ -524,13 +542,14 @@ static bool hear(run *r, worker *w) {
 static void collect(run *r) {
     const size_t me = r->o->rank;
     size_t reporter;
+    if (!rule_has_views(r->algorithm)) crew_done(r->crew); /* (the others have said so in leaving) */
     while ((reporter = crew_reporter(r->crew)) != me)
         if (tell(r, &r->worker[me], reporter)) return;
     r->reports = true;
     if (crew_count(r->crew).views > r->events.views) r->events = crew_count(r->crew); /* who came late saw less */
     for (size_t i = 0; i < r->workers; i++) {
         worker *w = &r->worker[i];
-        if (i == me || (crew_sees(r->crew, i) && hear(r, w))) continue;
+        if (i == me || (crew_hears(r->crew, i) && hear(r, w))) continue;
         w->died = w->ended = seconds_since(r->started); /* (when it was, the living have not noted) */
         atomic_store(&w->dead, true);
     }
@@ -600,7 +619,11 @@ void run_train(run_result *out, algorithm a, unsigned number, const options *o, 
         out->events = r->events;
     }
     crew_close(r->crew);
-    if (r->reports) reduce_points(r);
+    if (r->reports)
+        reduce_points(r);
+    else /* others have them */
+        for (size_t k = 0; k < POINTS; k++)
+            if (atomic_load(&r->worker[o->rank].cell[k].ready)) tensors_free(m, &r->worker[o->rank].cell[k].model);
 
     out->algorithm = a;
     out->points = r->reduced;

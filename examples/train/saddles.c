@@ -33,7 +33,8 @@ static saddle_variant variant_of(algorithm a) {
 }
 
 saddles *saddles_new(algorithm a, const options *o, weft_tensors params, const weft_transport *net,
-                     const weft_graph *graph, bool late, weft_recorder *box, uint64_t timeout_ns, weft_status *s, weft_detail *why) {
+                     const weft_graph *graph, bool late, weft_recorder *box, uint64_t timeout_ns, weft_status *s,
+                     weft_detail *why) {
     saddles *x = new_array(1, sizeof *x);
     saddle_desc d = {.struct_size = sizeof d};
     d.params = params;

@@ -135,7 +135,7 @@ bool team_is_settled(team *t, size_t rank) {
 
 bool team_may_leave(team *t, size_t rank) {
     if (t->crew) {
-        return !team_looks(t) || (team_is_settled(t, rank) && crew_may_go(t->crew));
+        return !team_looks(t) || crew_is_gone(t->crew) || (team_is_settled(t, rank) && crew_may_go(t->crew));
     }
     pthread_mutex_lock(&t->lock);
     if (t->settled[rank] == t->epoch) t->left[rank] = true;
@@ -146,11 +146,15 @@ bool team_may_leave(team *t, size_t rank) {
 
 bool team_is_done(team *t, size_t rank) {
     bool all = true;
-    if (t->crew) return !team_looks(t) || (team_is_settled(t, rank) && crew_all_done(t->crew));
+    if (t->crew) return !team_looks(t) || crew_all_done(t->crew);
     pthread_mutex_lock(&t->lock);
     t->done[rank] = true;
     for (size_t i = 0; i < t->workers; i++)
         if (!t->dead[i] && (!t->done[i] || t->settled[i] != t->epoch)) all = false;
     pthread_mutex_unlock(&t->lock);
     return all;
+}
+
+bool team_is_gone(team *t) {
+    return team_looks(t) && crew_is_gone(t->crew);
 }

@@ -42,7 +42,11 @@ bool team_is_settled(team *t, size_t rank);
 /* A worker may go if it has been through every view that counts on it; later ones will not. */
 bool team_may_leave(team *t, size_t rank);
 
-/* Has everybody alive taken the last step, and been through the last view? */
+/* Has everybody alive taken the last step, and been through the last view? (Processes: or needs no view any more.) */
 bool team_is_done(team *t, size_t rank);
+
+/* Have the others gone on without this worker, which has taken its last step? Or has everybody? Then nobody will answer a
+ * verb any more. */
+bool team_is_gone(team *t);
 
 #endif

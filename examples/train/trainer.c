@@ -57,7 +57,7 @@ void trainer_step(trainer *t, float rate) {
 
 typedef struct state_head {
     uint64_t magic, hash; /* of all that follows it */
-    uint64_t parameters, tensors, optimiser;
+    uint64_t parameters, tensors, optimiser, job;
     uint64_t step, adam_steps;
     double seconds;
 } state_head;
@@ -90,8 +90,9 @@ void trainer_write(const trainer *t, uint64_t step, double seconds, void *out) {
     const tensor_list *list[3];
     const size_t n = lists(t, list), bytes = trainer_state_bytes(t);
     unsigned char *at = (unsigned char *)out + sizeof(state_head);
-    state_head h = {TRAINER_MAGIC,          0,    t->model->parameters, t->model->tensors,
-                    (uint64_t)t->optimiser, step, t->adam.steps,        seconds};
+    state_head h = {
+        TRAINER_MAGIC, 0,      t->model->parameters, t->model->tensors, (uint64_t)t->optimiser, t->job, step,
+        t->adam.steps, seconds};
     for (size_t k = 0; k < n; k++)
         for (size_t i = 0; i < t->model->tensors; i++) {
             const size_t piece = t->model->tensor[i].count * sizeof(float);
@@ -111,7 +112,7 @@ bool trainer_read(trainer *t, const void *state, size_t bytes, bool with_model, 
     if (bytes != trainer_state_bytes(t)) return false;
     memcpy(&h, state, sizeof h);
     if (h.magic != TRAINER_MAGIC || h.parameters != t->model->parameters || h.tensors != t->model->tensors ||
-        h.optimiser != (uint64_t)t->optimiser || h.hash != state_hash(state, bytes))
+        h.optimiser != (uint64_t)t->optimiser || h.job != t->job || h.hash != state_hash(state, bytes))
         return false;
     for (size_t k = 0; k < n; k++)
         for (size_t i = 0; i < t->model->tensors; i++) {

@@ -18,6 +18,7 @@ typedef struct trainer {
     const dataset *data;
     optimiser optimiser;
     size_t batch;
+    uint64_t job; /* of which its state is; set before trainer_init */
     tensor_list params, grads;
     workspace *scratch;
     sgd sgd;

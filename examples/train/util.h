@@ -12,7 +12,7 @@
 #define TRAIN_PRINTF(text, first)
 #endif
 
-enum { EXIT_BAD_INPUT = 2 };
+enum { EXIT_BAD_INPUT = 2, EXIT_LEFT_OUT = 3 };
 
 /* What this program is called; "train" unless main says something else. */
 extern const char *program_name;

@@ -20,7 +20,7 @@
  * lowest rank of a view that is still seen, be it by those whom one sees, leads: when somebody is lost for longer than grace_ns, when somebody
  * needs a view, or wants to come in and hears all, it makes the next one. Whoever hears of a view with a higher epoch
  * that it is in takes it over, from whomever; so a view outlives the leader that could tell only one worker of it. Epochs
- * of different leaders differ: the view's number times size, and the leader's rank.
+ * of different leaders differ: the view's number times size, and more for the lower rank.
  * A link that broke and came again within grace_ns costs a view of the same members. Where two that both live have lost
  * each other, the higher rank is left out. Who is left out learns so when it hears any of the others; it may come in
  * again, with another `life`.
@@ -28,7 +28,9 @@
  * What is promised. Crash-stop: survivors that hear each other end in one view, whatever was lost meanwhile, and nobody
  * is in two lives at once. Who falls silent for silence_ns (a stopped process, a machine without power) counts as
  * lost; a worker that computes must poll more often than that, at every step, say. A network that falls in two leaves a
- * view on each side, of which weft_members_half tells the smaller one: whether it stops is the host's affair.
+ * view on each side, of which weft_members_half tells the smaller one: whether it stops is the host's affair. When the
+ * sides hear each other again, the one with the later epoch goes on (of two that made equally many views: the lower
+ * rank's), and the other is out.
  *
  * One object is one thread's. Nothing is allocated. Include this file after one of the weft headers. */
 #ifndef WEFT_MEMBERS_H
@@ -146,10 +148,10 @@ WEFT_INLINE int weft_members_parted(const weft_members_peer *p) {
 
 /* ---- Links ---- */
 
-/* The link to this worker is gone. (A request that fails says the same by itself.) */
-WEFT_INLINE void weft_members_lost(weft_members *m, uint32_t rank) {
+WEFT_INLINE void weft_members_drop(weft_members *m, uint32_t rank) {
     weft_members_peer *p = &m->peer[rank];
     if (rank == m->rank || rank >= m->size || !p->linked) return;
+    p->fed = 0; /* what was being sent to it is lost, too */
     if (p->receiving) m->net->cancel(m->net->ctx, &p->receive);
     if (p->sending) m->net->cancel(m->net->ctx, &p->send);
     p->receiving = p->sending = p->linked = p->heard = 0;
@@ -159,15 +161,6 @@ WEFT_INLINE void weft_members_lost(weft_members *m, uint32_t rank) {
         if (p->member && !weft_members_parted(p)) m->needs = 1;
     }
     weft_members_tell(m);
-}
-
-/* There is one again. */
-WEFT_INLINE void weft_members_up(weft_members *m, uint32_t rank) {
-    weft_members_peer *p = &m->peer[rank];
-    if (rank == m->rank || rank >= m->size) return;
-    weft_members_lost(m, rank);
-    p->linked = p->stale = 1;
-    p->heard_ns = weft_members_now(m);
 }
 
 /* ---- What is said ---- */
@@ -204,7 +197,7 @@ WEFT_INLINE void weft_members_send(weft_members *m, uint32_t rank, uint64_t now)
         if (s == WEFT_AGAIN) return;
         p->sending = 0;
         if (s != WEFT_OK) {
-            weft_members_lost(m, rank);
+            weft_members_drop(m, rank);
             return;
         }
     }
@@ -212,7 +205,7 @@ WEFT_INLINE void weft_members_send(weft_members *m, uint32_t rank, uint64_t now)
     weft_members_write(m, p->out);
     memset(&p->send, 0, sizeof p->send);
     if (m->net->send(m->net->ctx, rank, m->options.tag, p->out, weft_members_letter_bytes(m), &p->send) != WEFT_OK) {
-        weft_members_lost(m, rank);
+        weft_members_drop(m, rank);
         return;
     }
     p->sending = 1;
@@ -221,6 +214,11 @@ WEFT_INLINE void weft_members_send(weft_members *m, uint32_t rank, uint64_t now)
 }
 
 /* ---- Views ---- */
+
+/* Are less than half of all ranks in the view, or half without rank 0? Then others may go on elsewhere. */
+WEFT_INLINE int weft_members_half(const weft_members *m) {
+    return 2 * m->view.count < m->size || (2 * m->view.count == m->size && !m->peer[0].member);
+}
 
 /* Of a letter, or of this worker's own making. The caller has seen that this worker is in it. */
 WEFT_INLINE void weft_members_take(weft_members *m, uint32_t epoch, const unsigned char *view,
@@ -271,12 +269,11 @@ WEFT_INLINE int weft_members_read(weft_members *m, uint32_t rank, uint64_t bytes
     p->heard_ns = weft_members_now(m);
     if (p->life == p->life_in_view || !p->member) p->lost = 0; /* another life is another matter: see _lead */
     if ((wants & 255u) == WEFT_MEMBERS_JOINS) return 1;        /* it is in none */
-    if (p->epoch > m->epoch || (m->wants == WEFT_MEMBERS_JOINS && p->epoch)) {
-        if (weft_members_has(view, m->rank) && weft_members_get(life + 8 * (size_t)m->rank, 8) == m->options.life)
-            weft_members_take(m, p->epoch, view, fresh, life);
-        else if (m->wants != WEFT_MEMBERS_JOINS)
-            m->out = 1;
-    }
+    if (m->out || !(p->epoch > m->epoch || (m->wants == WEFT_MEMBERS_JOINS && p->epoch))) return 1;
+    if (weft_members_has(view, m->rank) && weft_members_get(life + 8 * (size_t)m->rank, 8) == m->options.life)
+        weft_members_take(m, p->epoch, view, fresh, life);
+    else if (m->wants != WEFT_MEMBERS_JOINS)
+        m->out = 1;
     return 1;
 }
 
@@ -288,7 +285,7 @@ WEFT_INLINE void weft_members_hear(weft_members *m, uint32_t rank) {
             memset(&p->receive, 0, sizeof p->receive);
             if (m->net->recv(m->net->ctx, rank, m->options.tag, p->in, weft_members_letter_bytes(m) + 1, &p->receive) !=
                 WEFT_OK) {
-                weft_members_lost(m, rank);
+                weft_members_drop(m, rank);
                 return;
             }
             p->receiving = 1;
@@ -296,8 +293,25 @@ WEFT_INLINE void weft_members_hear(weft_members *m, uint32_t rank) {
         s = m->net->test(m->net->ctx, &p->receive);
         if (s == WEFT_AGAIN) return;
         p->receiving = 0;
-        if (s != WEFT_OK || !weft_members_read(m, rank, p->receive.bytes)) weft_members_lost(m, rank);
+        if (s != WEFT_OK || !weft_members_read(m, rank, p->receive.bytes)) weft_members_drop(m, rank);
     }
+}
+
+/* The link to this worker is gone (a request that fails says the same by itself). What it has said last is still read: it
+ * may have been good-bye. */
+WEFT_INLINE void weft_members_lost(weft_members *m, uint32_t rank) {
+    if (rank >= m->size) return;
+    weft_members_hear(m, rank);
+    weft_members_drop(m, rank);
+}
+
+/* There is one again. */
+WEFT_INLINE void weft_members_up(weft_members *m, uint32_t rank) {
+    weft_members_peer *p = &m->peer[rank];
+    if (rank == m->rank || rank >= m->size) return;
+    weft_members_lost(m, rank);
+    p->linked = p->stale = 1;
+    p->heard_ns = weft_members_now(m);
 }
 
 /* Who leads: the lowest rank of the view that anybody sees whom this worker sees. */
@@ -313,8 +327,15 @@ WEFT_INLINE uint32_t weft_members_leader(const weft_members *m) {
     return WEFT_NO_RANK;
 }
 
+/* (`since` may be later than `now`, which was looked at first) */
 WEFT_INLINE int weft_members_over(uint64_t now, uint64_t since, uint64_t limit) {
-    return limit == WEFT_MEMBERS_AT_ONCE || now - since >= limit;
+    return limit == WEFT_MEMBERS_AT_ONCE || (now >= since && now - since >= limit);
+}
+
+/* Of two that know nothing of each other the lower rank's view is the later one: if a link heals that had cut off a
+ * worker, that worker is left out, and not the others. */
+WEFT_INLINE uint32_t weft_members_next_epoch(const weft_members *m) {
+    return (m->epoch / m->size + 1) * m->size + (m->size - 1 - m->rank);
 }
 
 /* Leading: is a new view due, and who is in it? */
@@ -324,7 +345,8 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
     uint32_t r, k;
     memset(view, 0, sizeof view);
     memset(fresh, 0, sizeof fresh);
-    weft_members_add(view, m->rank);
+    if (m->wants != WEFT_MEMBERS_GOES)
+        weft_members_add(view, m->rank); /* it may be gone already, and lead all the same */
     for (r = 0; r < m->size; r++) m->peer[r].accused = 0;
     for (r = 0; r < m->size; r++) { /* who is there of those who were */
         weft_members_peer *p = &m->peer[r];
@@ -339,8 +361,8 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
             if (!weft_members_over(now, p->lost_ns, m->options.grace_ns)) patient = 1;
             continue;
         }
-        if ((p->wants & 255u) == WEFT_MEMBERS_GOES && p->epoch == m->epoch) continue; /* it has been let go */
         if (p->wants & WEFT_MEMBERS_NEEDS && p->epoch == m->epoch) due = 1;
+        if ((p->wants & 255u) == WEFT_MEMBERS_GOES && p->epoch == m->epoch) continue; /* it has been let go */
         weft_members_add(view, r);
     }
     for (r = 0; r < m->size; r++) /* of two that have lost each other, in this view, the higher one goes */
@@ -361,7 +383,8 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
         weft_members_peer *p = &m->peer[r];
         if (!p->accused) p->accused_ns = 0;
         if (ending || r == m->rank || weft_members_has(view, r) || !p->heard ||
-            (p->wants & 255u) != WEFT_MEMBERS_JOINS || (p->member && p->life == p->life_in_view))
+            (p->wants & 255u) != WEFT_MEMBERS_JOINS ||
+            ((p->member || p->lost) && p->life == p->life_in_view)) /* let in already, be it that it is silent since */
             continue;
         for (k = 0; k < m->size && (!weft_members_has(view, k) || weft_members_has(p->sees, k)); k++) continue;
         if (k < m->size) continue;
@@ -375,7 +398,14 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
         const uint64_t v = r == m->rank ? m->options.life : !weft_members_has(view, r) ? 0 : p->life;
         weft_members_put(life + 8 * (size_t)r, 8, v);
     }
-    weft_members_take(m, (m->epoch / m->size + 1) * m->size + m->rank, view, fresh, life);
+    if (weft_members_has(view, m->rank)) {
+        weft_members_take(m, weft_members_next_epoch(m), view, fresh, life);
+        return;
+    }
+    for (r = 0; r < m->size && !weft_members_has(view, r); r++) continue;
+    if (r == m->size) return; /* nobody is left who needs one */
+    weft_members_take(m, weft_members_next_epoch(m), view, fresh, life);
+    m->out = 1;
 }
 
 /* ---- The verbs ---- */
@@ -390,9 +420,10 @@ WEFT_INLINE weft_status weft_members_init(weft_members *m, const weft_transport 
     m->options = *o;
     if (!m->options.beat_ns) m->options.beat_ns = 100000000u;
     if (!m->options.grace_ns) m->options.grace_ns = 200000000u;
+    if (o->silence_ns && m->options.beat_ns > o->silence_ns / 4) m->options.beat_ns = o->silence_ns / 4;
     m->rank = net->rank;
     m->size = net->size;
-    m->asks = WEFT_NO_RANK;
+    m->asks = o->life ? net->rank : WEFT_NO_RANK; /* a newcomer needs, and gives nothing */
     m->wants = o->life ? WEFT_MEMBERS_JOINS : WEFT_MEMBERS_STAYS;
     m->view.struct_size = sizeof m->view;
     m->view.members = m->list;
@@ -416,7 +447,7 @@ WEFT_INLINE int weft_members_poll(weft_members *m) {
     uint32_t r;
     int news;
     m->polled_ns = now;
-    for (r = 0; r < m->size && !m->out; r++) {
+    for (r = 0; r < m->size; r++) {
         weft_members_peer *p = &m->peer[r];
         if (r == m->rank) continue;
         if (away) p->heard_ns = now;
@@ -431,9 +462,9 @@ WEFT_INLINE int weft_members_poll(weft_members *m) {
         }
     }
     if (!m->out && m->wants != WEFT_MEMBERS_JOINS && weft_members_leader(m) == m->rank) weft_members_lead(m, now);
-    for (r = 0; r < m->size && !m->out; r++)
+    for (r = 0; r < m->size && (!m->out || m->wants == WEFT_MEMBERS_GOES); r++) /* who was left out is silent */
         if (m->peer[r].linked) weft_members_send(m, r, now);
-    news = m->news;
+    news = m->news && !m->out;
     m->news = 0;
     return news;
 }
@@ -450,13 +481,23 @@ WEFT_INLINE int weft_members_in(const weft_members *m) {
 /* A newcomer that is not in: are all that it hears of done, or going? Then nobody will let it in. */
 WEFT_INLINE int weft_members_over_already(const weft_members *m) {
     uint32_t r;
-    int heard = 0;
+    int parted = 0;
     for (r = 0; r < m->size; r++) {
-        if (!m->peer[r].life_known) continue;
-        heard = 1;
-        if (m->peer[r].heard && !weft_members_parted(&m->peer[r])) return 0;
+        const weft_members_peer *p = &m->peer[r];
+        if (!p->life_known || (p->wants & 255u) == WEFT_MEMBERS_JOINS) continue;
+        if (p->heard && !weft_members_parted(p)) return 0;
+        parted |= weft_members_parted(p);
     }
-    return heard && m->wants == WEFT_MEMBERS_JOINS;
+    return parted && m->wants == WEFT_MEMBERS_JOINS;
+}
+
+/* Does its link work, and has it been heard of lately? (In a view or not: it may have gone, and still have something to
+ * say.) A newcomer that is in no view yet does not count. */
+WEFT_INLINE int weft_members_hears(const weft_members *m, uint32_t rank) {
+    const weft_members_peer *p = &m->peer[rank];
+    const uint64_t now = weft_members_now(m);
+    return p->linked && (p->wants & 255u) != WEFT_MEMBERS_JOINS &&
+           !(m->options.silence_ns && now > p->heard_ns && now - p->heard_ns > m->options.silence_ns);
 }
 
 /* Is this rank in the view, and not lost? */
@@ -469,14 +510,9 @@ WEFT_INLINE int weft_members_is_fresh(const weft_members *m, uint32_t rank) {
     return m->peer[rank].fresh;
 }
 
-/* The others have gone on without this worker. Nothing more is sent or taken over. */
+/* The others have gone on without this worker (which, if it wanted to go, is what it wanted). It is in no view any more. */
 WEFT_INLINE int weft_members_out(const weft_members *m) {
     return m->out;
-}
-
-/* Are less than half of all ranks in the view, or half without rank 0? Then others may go on elsewhere. */
-WEFT_INLINE int weft_members_half(const weft_members *m) {
-    return 2 * m->view.count < m->size || (2 * m->view.count == m->size && !m->peer[0].member);
 }
 
 /* A verb has said WEFT_ERR_PEER_LOST: even if all are there again, it needs a new view. */
@@ -488,13 +524,15 @@ WEFT_INLINE void weft_members_need(weft_members *m) {
 /* This worker has taken its last step and wants to say good-bye (X_leave) when weft_members_may_go: then no later view
  * counts on it. If a new view comes first, it must be gone through. */
 WEFT_INLINE void weft_members_go(weft_members *m) {
-    if (m->wants != WEFT_MEMBERS_GOES) weft_members_tell(m);
+    if (m->wants == WEFT_MEMBERS_GOES || m->wants == WEFT_MEMBERS_JOINS) return;
+    weft_members_tell(m);
     m->wants = WEFT_MEMBERS_GOES;
 }
 
 WEFT_INLINE int weft_members_may_go(const weft_members *m) {
     const uint32_t leader = weft_members_leader(m);
-    if (m->wants != WEFT_MEMBERS_GOES || m->needs) return 0;
+    if (m->out) return m->wants == WEFT_MEMBERS_GOES;
+    if (m->wants != WEFT_MEMBERS_GOES || leader == WEFT_NO_RANK) return 0;
     return leader == m->rank || (m->peer[leader].heard && m->peer[leader].epoch == m->epoch &&
                                  weft_members_has(m->peer[leader].lets, m->rank));
 }
@@ -514,7 +552,7 @@ WEFT_INLINE int weft_members_all_done(const weft_members *m) {
 }
 
 /* A newcomer asks one of the others for what it needs to begin (the model, the number of the step), which the host then
- * sends by messages of its own; WEFT_NO_RANK: it has it. And: who asks this worker; WEFT_NO_RANK: nobody does (any
+ * sends by messages of its own; WEFT_NO_RANK: it has it, and can give it to others. And: who asks this worker; WEFT_NO_RANK: nobody does (any
  * more). Each life is named once. */
 WEFT_INLINE void weft_members_ask(weft_members *m, uint32_t rank) {
     if (m->asks != rank) weft_members_tell(m);
@@ -547,7 +585,7 @@ WEFT_INLINE uint32_t weft_members_host(const weft_members *m) {
 /* Takes all messages back. */
 WEFT_INLINE void weft_members_close(weft_members *m) {
     uint32_t r;
-    for (r = 0; r < m->size; r++) weft_members_lost(m, r);
+    for (r = 0; r < m->size; r++) weft_members_drop(m, r);
 }
 
 #endif /* WEFT_MEMBERS_H */
