@@ -471,7 +471,7 @@ END_TEST
 START_TEST(any_schedule) {
     uint64_t seed, out = 0, cuts = 0;
     silence = 700 * MS;
-    for (seed = 1; seed <= 1500; seed++) {
+    for (seed = 3700; seed < 5200; seed++) {
         const uint32_t n = 3 + (uint32_t)(seed % 4);
         uint32_t k, i, in;
         begin(seed, n);
