@@ -254,6 +254,7 @@ enum {
     PLAINTEXT,
     GARBAGE,
     HTTP,
+    DEAR_GROUP,
     OTHER_CROWD,
     HELLO_OF_ITSELF,
     STRANGERS
@@ -280,6 +281,7 @@ static const char *const WORDS[STRANGERS] = {
     "it speaks plaintext, and TLS is expected here",
     "it speaks neither TLS nor",
     "it speaks neither TLS nor",
+    "no suitable key share",
     "its hello is none, or its list of workers is another",
     "its hello is none, or its list of workers is another",
 };
@@ -337,6 +339,7 @@ START_TEST(strangers) {
         n = (size_t)sprintf((char *)bytes, "GET / HTTP/1.0\r\n\r\n");
         raw = 1;
         break;
+    case DEAR_GROUP: who = &rank[2]; break;
     case OTHER_CROWD:
         who = &rank[2];
         hello[WEFT_TCP_HEAD + 16] ^= 1;
@@ -350,6 +353,7 @@ START_TEST(strangers) {
     {
         stranger s = be(dial(0), 0, who, between, version);
         int said = 0;
+        if (_i == DEAR_GROUP) ck_assert_int_eq((int)SSL_set1_groups_list(s.ssl, "ffdhe8192"), 1);
         if (raw) ck_assert_int_eq((int)send(s.fd, bytes, n, 0), (int)n);
         while (!tcp[0].refused && l->state == WEFT_TCP_DOWN) {
             if (!raw) shake(&s);

@@ -281,7 +281,9 @@ WEFT_INLINE weft_status weft_tls_load(weft_tcp *t) {
         !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) || !SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) ||
         !SSL_CTX_set_ciphersuites(
             ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") ||
-        !SSL_CTX_set_num_tickets(ctx, 0) || !SSL_CTX_set_max_early_data(ctx, 0)) {
+        /* a stranger picks the group: those of finite fields would cost 0.1 s of the caller's time a ClientHello */
+        !SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") || !SSL_CTX_set_num_tickets(ctx, 0) ||
+        !SSL_CTX_set_max_early_data(ctx, 0)) {
         weft_tls_unload(t);
         return weft_tcp_say(t, WEFT_ERR_TRANSPORT, "OpenSSL has no TLS 1.3 here", NULL);
     }
