@@ -111,6 +111,24 @@ static void fill(unsigned char *p, size_t n, unsigned seed) {
     for (i = 0; i < n; i++) p[i] = (unsigned char)((i * 2654435761u + seed) >> 7);
 }
 
+static int dial(uint32_t rank) {
+    struct sockaddr_in a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_port = htons((uint16_t)port[rank]);
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)(void *)&a, sizeof a), 0);
+    return fd;
+}
+
+/* Has the other end hung up? */
+static int is_hung_up(int fd) {
+    char c;
+    const ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
 /* ---- the contract ---- */
 
 static const uint32_t sizes[] = {2, 3, 5};
@@ -328,23 +346,66 @@ START_TEST(old_messages_do_not_outlive_their_sender) {
 }
 END_TEST
 
-static int dial(uint32_t rank) {
-    struct sockaddr_in a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    memset(&a, 0, sizeof a);
-    a.sin_family = AF_INET;
-    a.sin_port = htons((uint16_t)port[rank]);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)(void *)&a, sizeof a), 0);
-    return fd;
+/* Both connect, as workers that were started anew do, in any order: the link that comes up is not taken for an old one
+ * when the lower rank's own attempt, long given up, is looked at. Each order of eight turns. */
+START_TEST(both_connect) {
+    int order, k, i, both = 0;
+    workers = 2;
+    for (order = 0; order < 256; order++) {
+        find_ports(2);
+        for (i = 0; i < 2; i++) start((uint32_t)i, 1, 0);
+        for (k = 0; k < 8; k++) {
+            weft_tcp_pump(&tcp[order >> k & 1], 0);
+            both += tcp[0].link[1].wire.fd >= 0 && tcp[1].link[0].wire.fd >= 0 && !all_up();
+        }
+        while (!all_up()) pump_all();
+        for (k = 0; k < 10; k++) pump_all();
+        for (i = 0; i < 2; i++)
+            if (tcp[i].link[1 - i].went || tcp[i].link[1 - i].state != WEFT_TCP_UP)
+                ck_abort_msg("order %d: worker %d has lost the other", order, i);
+        close_all();
+    }
+    ck_assert_int_gt(both, 256);
 }
+END_TEST
 
-/* Has the other end hung up? */
-static int is_hung_up(int fd) {
-    char c;
-    const ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno == ECONNRESET);
+/* And where the news that the lower rank has given up comes late: its hello is there, its hanging up is not. */
+START_TEST(late_attempt) {
+    unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
+    static weft_tcp lower;
+    int fd, k;
+    if (folder) return; /* it would take a handshake of its own */
+    start_all(2, 0);
+    weft_tcp_blank(&lower);
+    lower.options.rank = 0;
+    ck_assert_int_eq(weft_tcp_read_list(&lower, list), WEFT_OK);
+    weft_tcp_hello(&lower, 0, hello);
+    fd = dial(1);
+    ck_assert_int_eq((int)send(fd, hello, sizeof hello, 0), (int)sizeof hello);
+    while (!is_hung_up(fd)) pump_all();
+    close(fd);
+    ck_assert_int_eq(tcp[1].link[0].state, WEFT_TCP_UP);
+    ck_assert_int_eq(tcp[1].link[0].went, 0);
+    /* much later: one that has hung up is still none */
+    tcp[1].link[0].since_ns -= WEFT_TCP_MANNERS_NS + 1;
+    fd = dial(1);
+    ck_assert_int_eq((int)send(fd, hello, sizeof hello, 0), (int)sizeof hello);
+    close(fd);
+    for (k = 0; k < 10; k++) pump_all();
+    ck_assert_int_eq(tcp[1].link[0].went, 0);
+    /* but a link that has been there for long may be dead, and nobody have noticed */
+    fd = dial(1);
+    ck_assert_int_eq((int)send(fd, hello, sizeof hello, 0), (int)sizeof hello);
+    while (!tcp[1].link[0].went) pump_all();
+    ck_assert_int_eq(tcp[1].link[0].state, WEFT_TCP_UP);
+    for (k = 0; k < 10; k++) pump_all();
+    ck_assert(!is_hung_up(fd));
+    close(fd);
+    weft_tcp_close(&lower);
+    close_all();
 }
+END_TEST
+
 
 static Suite *contract_suite(void) {
     Suite *s = suite_create("contract");
@@ -360,6 +421,8 @@ static Suite *contract_suite(void) {
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_worker_dies_and_comes_again);
     tcase_add_test(t, old_messages_do_not_outlive_their_sender);
+    tcase_add_test(t, both_connect);
+    tcase_add_test(t, late_attempt);
     suite_add_tcase(s, t);
     return s;
 }

@@ -146,7 +146,8 @@ typedef struct weft_tcp_link {
     int went, came; /* news */
     int parting;    /* it has been told that nothing more comes */
     int more;       /* there may be bytes that poll does not see */
-    uint64_t retry_ns, since_ns;
+    uint64_t retry_ns, since_ns; /* since: of the attempt; once it is up, of that */
+    int own; /* this side's attempt it was that came up */
     unsigned tries;
     int trouble;                /* errno of the last attempt; 0: hung up, or nothing */
     char words[WEFT_TCP_WORDS]; /* or what TLS says of it */
@@ -347,6 +348,7 @@ WEFT_INLINE weft_status weft_tcp_say(weft_tcp *t, weft_status s, const char *wha
 #define weft_tls_shake(w) (-1)
 #define weft_tls_is(w, rank) 0
 #define weft_tls_words(w, words) (void)(w)
+#define weft_tls_holds(w) 0
 #define weft_tls_send(w, part, parts) (-2)
 #define weft_tls_recv(w, part, parts) (-2)
 #define weft_tls_part(w) 1
@@ -663,7 +665,8 @@ WEFT_INLINE int weft_tcp_take_hello(weft_tcp *t, weft_tcp_link *l, uint32_t peer
     l->begin = WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES;
     l->sums |= sums;
     l->state = WEFT_TCP_UP;
-    l->came = 1;
+    l->own = l->came = 1;
+    l->since_ns = weft_tcp_now(NULL);
     l->tries = 0;
     weft_tcp_clear_early(t, l);
     return 1;
@@ -854,6 +857,13 @@ WEFT_INLINE void weft_tcp_dismiss(weft_tcp *t, weft_tcp_guest *g, const char *wh
     t->refused++;
 }
 
+/* Has it hung up, and is nothing left to be read? */
+WEFT_INLINE int weft_tcp_is_gone(const weft_tcp_wire *w) {
+    unsigned char c;
+    const ssize_t n = recv(w->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+    return !weft_tls_holds(w) && (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR));
+}
+
 /* Somebody has connected and said a hello: it becomes the connection with that worker, or is turned away. */
 WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
     weft_tcp_link *l;
@@ -869,8 +879,14 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
         return;
     }
     l = &t->link[rank];
-    /* both have tried: of the two the one stays that the higher rank has made */
-    if (l->state != WEFT_TCP_DOWN && l->state != WEFT_TCP_UP && t->rank > rank) {
+    /* both have tried: of the two the one stays that the higher rank has made. The lower one's attempt may be found late,
+     * and dead already, when that one is up; what comes long after it is no attempt of that time. */
+    if (l->state != WEFT_TCP_DOWN && t->rank > rank &&
+        (l->state != WEFT_TCP_UP || (l->own && weft_tcp_now(NULL) - l->since_ns < WEFT_TCP_MANNERS_NS))) {
+        weft_tcp_hang_up(&g->wire);
+        return;
+    }
+    if (l->state == WEFT_TCP_UP && weft_tcp_is_gone(&g->wire)) {
         weft_tcp_hang_up(&g->wire);
         return;
     }
@@ -881,6 +897,7 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
     g->wire.tls = NULL;
     l->sums = sums || t->options.checksums || (!weft_tcp_tune(l->wire.fd) && !t->tls);
     l->came = 1;
+    l->own = 0;
     l->tries = 0;
     l->more = l->wire.tls != NULL; /* it may have read further than the hello */
     weft_tcp_greet(t, l, WEFT_TCP_UP);

@@ -410,6 +410,12 @@ WEFT_INLINE int weft_tls_is(const weft_tcp_wire *w, uint32_t rank) {
     return s && s->known && s->rank == rank;
 }
 
+/* Bytes that have left the socket and have not been read. */
+WEFT_INLINE int weft_tls_holds(const weft_tcp_wire *w) {
+    const weft_tls *s = (const weft_tls *)w->tls;
+    return s && SSL_has_pending(s->ssl);
+}
+
 /* What went wrong, if anything did. */
 WEFT_INLINE void weft_tls_words(const weft_tcp_wire *w, char words[WEFT_TCP_WORDS]) {
     const weft_tls *s = (const weft_tls *)w->tls;
