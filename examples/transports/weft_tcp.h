@@ -19,7 +19,9 @@
  *
  * Bytes move in the callbacks and nowhere else, on the caller's thread, straight between socket and posted buffer. A
  * message of up to WEFT_TCP_EAGER bytes goes at once and waits, copied, for its receive; a longer one goes when the
- * other side has told that there is a receive for it. So a message that nobody awaits blocks no other one.
+ * other side has told that there is a receive for it. So a message that nobody awaits blocks no other one. There is an
+ * end to what a worker keeps for another: who sends WEFT_TCP_EARLY bytes of short messages (64 MiB, and so much for each
+ * message as it takes to keep it) before any of them is received loses the connection; link[rank].words says so.
  *
  * A connection that breaks is WEFT_ERR_PEER_LOST for all requests with that worker; who connected tries again for as
  * long as the object lives. weft_tcp_news tells the host of workers that went and came, for X_peer_lost and X_peer_up.
@@ -60,13 +62,15 @@
 #ifndef WEFT_TCP_EAGER
 #define WEFT_TCP_EAGER 16384u
 #endif
-/* The longest message; what a peer may make this worker keep for receives that are not posted. */
+/* The longest message; what a peer may make this worker keep for receives that are not posted, with WEFT_TCP_KEEP for
+ * each message. */
 #ifndef WEFT_TCP_LONGEST
 #define WEFT_TCP_LONGEST (UINT64_C(16) << 20)
 #endif
 #ifndef WEFT_TCP_EARLY
 #define WEFT_TCP_EARLY (UINT64_C(64) << 20)
 #endif
+#define WEFT_TCP_KEEP (sizeof(weft_tcp_op) + 16)
 /* From connecting to a hello. */
 #define WEFT_TCP_MANNERS_NS UINT64_C(5000000000)
 /* How long wait looks around before it sleeps, unless workers on this machine outnumber its processors. */
@@ -151,6 +155,7 @@ typedef struct weft_tcp_link {
     unsigned tries;
     int trouble;                /* errno of the last attempt; 0: hung up, or nothing */
     char words[WEFT_TCP_WORDS]; /* or what TLS says of it */
+    const char *fault;          /* what is about to go into them */
     int sums;                   /* payloads carry checksums */
     weft_tcp_frame out, in;
     weft_tcp_list sends, receives;
@@ -403,6 +408,8 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     weft_tls_words(&l->wire, l->words);
     if (l->state == WEFT_TCP_GREETING && !l->wire.tls && l->end && l->buffer[0] == 0x15)
         snprintf(l->words, sizeof l->words, "it expects TLS");
+    if (!l->words[0] && l->fault) snprintf(l->words, sizeof l->words, "%s", l->fault);
+    l->fault = NULL;
     weft_tcp_hang_up(&l->wire);
     if (l->state == WEFT_TCP_UP) {
         l->went = 1;
@@ -414,6 +421,7 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     l->retry_ns = now + (UINT64_C(20000000) << (l->tries < 7 ? l->tries : 7));
     l->tries++;
     if (in && in->own) { /* one that came early, cut off */
+        l->early_bytes -= in->length + WEFT_TCP_KEEP;
         weft_tcp_remove(&l->early, in);
         weft_tcp_release(t, in);
     } else if (in)
@@ -537,7 +545,7 @@ WEFT_INLINE void weft_tcp_take_early(weft_tcp *t, weft_tcp_link *l, weft_tcp_op 
     const uint64_t n = early->length < receive->room ? early->length : receive->room;
     if (n) memcpy(receive->at, early->own, (size_t)n);
     weft_tcp_deliver(t, receive, early->length);
-    l->early_bytes -= early->length;
+    l->early_bytes -= early->length + WEFT_TCP_KEEP;
     weft_tcp_remove(&l->early, early);
     weft_tcp_release(t, early);
 }
@@ -585,7 +593,10 @@ WEFT_INLINE int weft_tcp_take_head(weft_tcp *t, weft_tcp_link *l, uint32_t peer)
     f->tail_bytes = l->sums ? 4 : 0;
     f->op = weft_tcp_match(l, f->tag);
     if (f->op) return 1;
-    if (f->bytes > WEFT_TCP_EARLY - l->early_bytes) return 0;
+    if (f->bytes + WEFT_TCP_KEEP > WEFT_TCP_EARLY - l->early_bytes) {
+        l->fault = "it sends messages that nobody here receives, more than WEFT_TCP_EARLY bytes of them";
+        return 0;
+    }
     f->op = weft_tcp_new(t, peer, f->tag);
     if (!f->op) return 0;
     f->op->own = f->op->at = (unsigned char *)malloc(f->bytes ? (size_t)f->bytes : 1);
@@ -595,7 +606,7 @@ WEFT_INLINE int weft_tcp_take_head(weft_tcp *t, weft_tcp_link *l, uint32_t peer)
         f->op = NULL;
         return 0;
     }
-    l->early_bytes += f->bytes;
+    l->early_bytes += f->bytes + WEFT_TCP_KEEP;
     weft_tcp_append(&l->early, f->op);
     return 1;
 }
