@@ -501,6 +501,12 @@ START_TEST(half_a_handshake) {
 }
 END_TEST
 
+/* Time goes by for those who are in a handshake. */
+static void let_guests_wait(uint64_t ns) {
+    uint32_t i;
+    for (i = 0; i < tcp[0].guests; i++) tcp[0].guest[i].heard_ns -= ns;
+}
+
 /* Many who begin and go silent do not keep out the one who belongs here. */
 START_TEST(silence_of_many) {
     stranger s[3 * WEFT_TCP_GUESTS];
@@ -511,11 +517,53 @@ START_TEST(silence_of_many) {
         shake(&s[k]);
         pump_all();
     }
-    while (tcp[0].refused < 3 * WEFT_TCP_GUESTS - tcp[0].guests) pump_all();
+    while (tcp[0].refused < 3 * WEFT_TCP_GUESTS - tcp[0].guests) {
+        let_guests_wait(WEFT_TCP_PAUSE_NS);
+        pump_all();
+    }
     start(2, 0, 0);
-    while (!all_up()) pump_all();
+    for (k = 0; !all_up(); k++) {
+        if (k % 8 == 0) let_guests_wait(WEFT_TCP_PAUSE_NS / 2);
+        pump_all();
+    }
     honest_go_on();
     for (k = 0; k < 3 * WEFT_TCP_GUESTS; k++) leave(&s[k]);
+    close_all();
+}
+END_TEST
+
+/* Who is in the middle of a handshake keeps its place, however many come after it and say nothing; and those who came
+ * with it and have said nothing go first. */
+START_TEST(handshake_among_many) {
+    enum { MUTE = 3 * WEFT_TCP_GUESTS };
+    unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
+    int mute[MUTE], k, said = 0;
+    stranger s;
+    start_two();
+    hello_of(2, hello);
+    s = be(dial(0), 0, &rank[2], NULL, TLS1_3_VERSION); /* the first, and so the oldest */
+    shake(&s);
+    for (k = 0; k < 4; k++) pump_all();
+    ck_assert_int_eq(s.shaken, 0);
+    for (k = 0; k < MUTE; k++) {
+        mute[k] = dial(0);
+        pump_all();
+    }
+    while (tcp[0].refused < MUTE + 1 - tcp[0].guests) {
+        let_guests_wait(WEFT_TCP_MUTE_NS / 2);
+        pump_all();
+        if (tcp[0].refused < 8) continue; /* from here on it speaks on, at times */
+        shake(&s);
+    }
+    while (tcp[0].link[2].state != WEFT_TCP_UP) {
+        shake(&s);
+        ck_assert_int_ge(s.shaken, 0);
+        if (!said && s.shaken == 1) said = say(&s, hello, sizeof hello) == sizeof hello;
+        pump_all();
+    }
+    honest_go_on();
+    leave(&s);
+    for (k = 0; k < MUTE; k++) close(mute[k]);
     close_all();
 }
 END_TEST
@@ -815,6 +863,7 @@ int main(int argc, char **argv) {
     tcase_add_test(t, new_keys_meanwhile);
     tcase_add_loop_test(t, half_a_handshake, 0, 4);
     tcase_add_test(t, silence_of_many);
+    tcase_add_test(t, handshake_among_many);
     tcase_add_loop_test(t, servers, 0, SERVERS);
     tcase_add_loop_test(t, both_sides_say_why, 0, 3);
     tcase_add_test(t, turned_away);

@@ -73,6 +73,9 @@
 #define WEFT_TCP_KEEP (sizeof(weft_tcp_op) + 16)
 /* From connecting to a hello. */
 #define WEFT_TCP_MANNERS_NS UINT64_C(5000000000)
+/* While others wait: how long one may say nothing, at first; and in the middle of what it has begun. */
+#define WEFT_TCP_MUTE_NS UINT64_C(20000000)
+#define WEFT_TCP_PAUSE_NS UINT64_C(500000000)
 /* How long wait looks around before it sleeps, unless workers on this machine outnumber its processors. */
 #ifndef WEFT_TCP_SPIN_NS
 #define WEFT_TCP_SPIN_NS UINT64_C(50000)
@@ -172,7 +175,8 @@ typedef struct weft_tcp_guest {
     weft_tcp_wire wire;
     int shaken;
     size_t got;
-    uint64_t since_ns;
+    uint64_t since_ns, heard_ns; /* heard: of it last, or since */
+    int said;                    /* bytes have come */
     unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
 } weft_tcp_guest;
 
@@ -917,6 +921,8 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
 WEFT_INLINE void weft_tcp_listen_to(weft_tcp *t, weft_tcp_guest *g) {
     struct iovec part;
     ssize_t n;
+    g->heard_ns = weft_tcp_now(NULL); /* or it has hung up */
+    g->said = 1;
     if (g->wire.tls && !g->shaken) {
         g->shaken = weft_tls_shake(&g->wire);
         if (g->shaken < 0) weft_tcp_dismiss(t, g, "");
@@ -934,18 +940,29 @@ WEFT_INLINE void weft_tcp_listen_to(weft_tcp *t, weft_tcp_guest *g) {
     if (g->got == sizeof g->hello) weft_tcp_admit(t, g);
 }
 
+/* A place for one more: a free one, or that of whom nobody has heard of for longest, first of those who never said a
+ * byte. t->guests: there is none. */
+WEFT_INLINE uint32_t weft_tcp_place(const weft_tcp *t, uint64_t now) {
+    uint32_t i, place = t->guests;
+    for (i = 0; i < t->guests; i++) {
+        const weft_tcp_guest *g = &t->guest[i], *than = place < t->guests ? &t->guest[place] : NULL;
+        if (g->wire.fd < 0) return i;
+        if (now - g->heard_ns <= (g->said ? WEFT_TCP_PAUSE_NS : WEFT_TCP_MUTE_NS)) continue;
+        if (!than || g->said < than->said || (g->said == than->said && g->heard_ns < than->heard_ns)) place = i;
+    }
+    return place;
+}
+
+/* As many as there are free places, or one: who is here already has been listened to in this turn. */
 WEFT_INLINE void weft_tcp_accept(weft_tcp *t) {
     weft_tcp_guest *g;
-    uint32_t i, place = 0;
-    int fd;
-    while ((fd = accept(t->listener, NULL, NULL)) >= 0) {
-        for (i = 0; i < t->guests; i++) { /* a free place, or that of the one that has been silent for longest */
-            if (t->guest[i].wire.fd < 0) {
-                place = i;
-                break;
-            }
-            if (t->guest[i].since_ns < t->guest[place].since_ns) place = i;
-        }
+    uint32_t i, places = 0;
+    for (i = 0; i < t->guests; i++) places += t->guest[i].wire.fd < 0;
+    do {
+        const uint64_t now = weft_tcp_now(NULL);
+        const uint32_t place = weft_tcp_place(t, now);
+        const int fd = place < t->guests ? accept(t->listener, NULL, NULL) : -1;
+        if (fd < 0) return;
         g = &t->guest[place];
         if (g->wire.fd >= 0) weft_tcp_dismiss(t, g, "it was silent for too long, and others wait");
         weft_tcp_tune(fd);
@@ -953,9 +970,9 @@ WEFT_INLINE void weft_tcp_accept(weft_tcp *t) {
         g->wire.fd = fd;
         g->wire.read_needs = POLLIN;
         g->wire.write_needs = POLLOUT;
-        g->since_ns = weft_tcp_now(NULL);
+        g->since_ns = g->heard_ns = now;
         if (t->tls && !weft_tls_begin(t, &g->wire, WEFT_NO_RANK)) weft_tcp_dismiss(t, g, "out of memory");
-    }
+    } while (places-- > 1);
 }
 
 WEFT_INLINE void weft_tcp_look_at(weft_tcp *t, nfds_t n, uint32_t who, int fd, int events) {
@@ -989,13 +1006,17 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
         events = l->wire.read_needs | (l->out.busy ? l->wire.write_needs : 0);
         weft_tcp_look_at(t, n++, i, l->wire.fd, l->state == WEFT_TCP_CONNECTING ? POLLOUT : events);
     }
-    weft_tcp_look_at(t, n++, t->size, t->listener, POLLIN);
     for (i = 0; i < t->guests; i++) {
         weft_tcp_guest *g = &t->guest[i];
         if (g->wire.fd >= 0 && now - g->since_ns > WEFT_TCP_MANNERS_NS)
             weft_tcp_dismiss(t, g, "it did not say in time who it is");
         if (g->wire.fd >= 0) weft_tcp_look_at(t, n++, t->size + 1 + i, g->wire.fd, g->wire.read_needs);
     }
+    /* the last, so that guests have been heard before one of them makes room */
+    if (weft_tcp_place(t, now) < t->guests)
+        weft_tcp_look_at(t, n++, t->size, t->listener, POLLIN);
+    else if (timeout_ms > 20)
+        timeout_ms = 20;
     if (poll(t->look, n, timeout_ms) < 0) return;
     for (k = 0; k < n; k++) {
         const uint32_t who = t->who[k];
