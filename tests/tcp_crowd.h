@@ -326,6 +326,80 @@ START_TEST(a_worker_dies_and_comes_again) {
 }
 END_TEST
 
+/* The host of a worker is told that another one went and came. */
+static void hear(uint32_t who, uint32_t of) {
+    uint32_t about;
+    int up;
+    ck_assert_int_eq(weft_tcp_news(&tcp[who], &about, &up), 1);
+    ck_assert_uint_eq(about, of);
+    ck_assert_int_eq(up, 0);
+    ck_assert_int_eq(weft_tcp_news(&tcp[who], &about, &up), 1);
+    ck_assert_uint_eq(about, of);
+    ck_assert_int_eq(up, 1);
+    ck_assert_int_eq(weft_tcp_news(&tcp[who], &about, &up), 0);
+}
+
+/* The connection breaks and comes again while nobody awaits anything: what is sent next is not taken for what came before,
+ * on either side, until the host knows. twice: the second one, too. */
+START_TEST(lives_are_not_mixed) {
+    unsigned char first = 1, second = 2, got = 0;
+    weft_request a, b;
+    const int kept = _i & 1, twice = _i & 2;
+    int turn;
+    start_all(2, 0);
+    ck_assert_int_eq(post_send(0, 1, 7, &first, 1, &a), WEFT_OK);
+    ck_assert_int_eq(finish(0, &a), WEFT_OK);
+    while (kept && !tcp[1].link[0].early_bytes) pump_all();
+    if (kept) pump_all();
+    for (turn = 0; turn <= (twice ? 1 : 0); turn++) {
+        weft_tcp_drop(&tcp[1], &tcp[1].link[0], 0);
+        weft_tcp_drop(&tcp[0], &tcp[0].link[1], 0);
+        if (!turn && kept) { /* until it is back */
+            ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_OK);
+            ck_assert_int_eq(finish(1, &b), WEFT_OK);
+            ck_assert_uint_eq(got, 1);
+            got = 0;
+        }
+        if (turn) break;
+        while (!all_up()) pump_all();
+        ck_assert_int_eq(post_send(0, 1, 7, &second, 1, &a), WEFT_ERR_PEER_LOST);
+        hear(0, 1); /* the sender knows, the receiver does not */
+        ck_assert_int_eq(post_send(0, 1, 7, &second, 1, &a), WEFT_OK);
+        ck_assert_int_eq(finish(0, &a), WEFT_OK);
+        while (!tcp[1].link[0].early_bytes) pump_all();
+        pump_all();
+        ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_ERR_PEER_LOST);
+        ck_assert_int_eq(post_recv(1, 0, 8, &got, 1, &b), WEFT_ERR_PEER_LOST);
+        ck_assert_int_eq(post_send(1, 0, 8, &got, 1, &b), WEFT_ERR_PEER_LOST);
+    }
+    if (twice) {
+        ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_ERR_PEER_LOST);
+        ck_assert_uint_eq(tcp[1].link[0].early_bytes, 0);
+    } else {
+        hear(1, 0);
+        ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_OK);
+        ck_assert_int_eq(finish(1, &b), WEFT_OK);
+        ck_assert_uint_eq(got, 2);
+    }
+    close_all();
+}
+END_TEST
+
+/* Who has no request and only asks for news hears that the other one is back. */
+START_TEST(news_without_requests) {
+    uint32_t about;
+    int up = 0;
+    start_all(2, 0);
+    weft_tcp_close(&tcp[1]);
+    while (!weft_tcp_news(&tcp[0], &about, &up)) continue;
+    ck_assert_int_eq(up, 0);
+    start(1, 1, 0);
+    while (!weft_tcp_news(&tcp[0], &about, &up)) weft_tcp_pump(&tcp[1], 0);
+    ck_assert_int_eq(up, 1);
+    close_all();
+}
+END_TEST
+
 /* What came from a worker before it was started anew is not taken for what it sends afterwards. */
 START_TEST(old_messages_do_not_outlive_their_sender) {
     unsigned char old = 1, fresh = 2, got = 0;
@@ -337,6 +411,7 @@ START_TEST(old_messages_do_not_outlive_their_sender) {
     start(1, 1, 0);
     while (tcp[0].link[1].state == WEFT_TCP_UP && !tcp[0].link[1].went) pump_all();
     while (!all_up()) pump_all();
+    hear(0, 1);
     ck_assert_int_eq(post_send(1, 0, 3, &fresh, 1, &a), WEFT_OK);
     ck_assert_int_eq(post_recv(0, 1, 3, &got, 1, &b), WEFT_OK);
     ck_assert_int_eq(finish(0, &b), WEFT_OK);
@@ -421,8 +496,13 @@ static Suite *contract_suite(void) {
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_worker_dies_and_comes_again);
     tcase_add_test(t, old_messages_do_not_outlive_their_sender);
+    tcase_add_loop_test(t, lives_are_not_mixed, 0, 4);
     tcase_add_test(t, both_connect);
     tcase_add_test(t, late_attempt);
+    suite_add_tcase(s, t);
+    t = tcase_create("news");
+    tcase_set_timeout(t, 20);
+    tcase_add_test(t, news_without_requests);
     suite_add_tcase(s, t);
     return s;
 }

@@ -5,6 +5,8 @@
  *     weft_transport net;
  *     if (weft_tcp_transport(&tcp, &net, "peers.txt") != WEFT_OK) complain(tcp.why);     // else all are connected
  *     ...
+ *     while (weft_tcp_news(&tcp, &rank, &up)) (up ? X_peer_up : X_peer_lost)(x, rank);   // between verbs, regularly
+ *     ...
  *     weft_tcp_close(&tcp);
  *
  * peers.txt, the same for all, has a line a worker, in the order of their ranks: "host:port" or "[v6 address]:port". #
@@ -24,7 +26,10 @@
  * message as it takes to keep it) before any of them is received loses the connection; link[rank].words says so.
  *
  * A connection that breaks is WEFT_ERR_PEER_LOST for all requests with that worker; who connected tries again for as
- * long as the object lives. weft_tcp_news tells the host of workers that went and came, for X_peer_lost and X_peer_up.
+ * long as the object lives. weft_tcp_news tells the host of workers that went and came, for X_peer_lost and X_peer_up. It
+ * must be asked: until the host has been told that a connection broke, all with that worker is WEFT_ERR_PEER_LOST, even
+ * if there is a new one, so that messages of two lives are not taken for those of one. (What the worker had sent as a
+ * whole is still received, until it comes again.)
  * A machine that has gone silent is noticed by the system's keep-alive; a worker that is slow is not lost: deadlines
  * are the descriptors' affair. A worker that was started anew sets `again` (WEFT_TCP_AGAIN=1): it connects to all.
  *
@@ -150,7 +155,7 @@ typedef struct weft_tcp_link {
     weft_tcp_wire wire;
     int connects; /* this side does */
     weft_tcp_state state;
-    int went, came; /* news */
+    int went, came; /* news that the host has not been told */
     int parting;    /* it has been told that nothing more comes */
     int more;       /* there may be bytes that poll does not see */
     uint64_t retry_ns, since_ns; /* since: of the attempt; once it is up, of that */
@@ -215,7 +220,7 @@ typedef struct weft_tcp {
     uint64_t refused;         /* connections that were turned away */
     uint64_t sent, received;  /* bytes between workers, all of them */
     uint64_t ended, seen;     /* requests that are over; how many were when wait returned last */
-    uint64_t pumps;
+    uint64_t pumps, pumped_ns;
     long processors;
     uint32_t table[8][256];   /* of the checksum */
     void *tls;                /* what weft_tls.h keeps; NULL: plaintext */
@@ -408,6 +413,7 @@ WEFT_INLINE void weft_tcp_clear_early(weft_tcp *t, weft_tcp_link *l) {
 WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     const uint64_t now = weft_tcp_now(NULL);
     weft_tcp_op *in = l->in.busy ? l->in.op : NULL, *op;
+    int unheard = 0; /* the host has never been told of this life */
     l->words[0] = 0;
     weft_tls_words(&l->wire, l->words);
     if (l->state == WEFT_TCP_GREETING && !l->wire.tls && l->end && l->buffer[0] == 0x15)
@@ -416,6 +422,7 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     l->fault = NULL;
     weft_tcp_hang_up(&l->wire);
     if (l->state == WEFT_TCP_UP) {
+        unheard = l->went;
         l->went = 1;
         l->came = 0;
         l->tries = 0;
@@ -430,6 +437,7 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
         weft_tcp_release(t, in);
     } else if (in)
         weft_tcp_finish(t, in, WEFT_ERR_PEER_LOST);
+    if (unheard) weft_tcp_clear_early(t, l);
     if (l->out.busy && l->out.op) weft_tcp_finish(t, l->out.op, WEFT_ERR_PEER_LOST);
     while ((op = l->sends.first ? l->sends.first : l->receives.first) != NULL) {
         weft_tcp_remove(op->is_send ? &l->sends : &l->receives, op);
@@ -989,6 +997,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
     uint32_t i;
     int events;
     t->pumps++;
+    t->pumped_ns = now;
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (i == t->rank) continue;
@@ -1057,7 +1066,7 @@ WEFT_INLINE weft_status weft_tcp_send(void *ctx, uint32_t peer, uint32_t tag, co
     weft_tcp_op *op;
     weft_status s = weft_tcp_post(t, peer, tag, bytes, q, &op);
     if (s != WEFT_OK) return s;
-    if (t->link[peer].state != WEFT_TCP_UP) {
+    if (t->link[peer].state != WEFT_TCP_UP || t->link[peer].went) {
         weft_tcp_release(t, op);
         return WEFT_ERR_PEER_LOST;
     }
@@ -1082,15 +1091,15 @@ WEFT_INLINE weft_status weft_tcp_recv(void *ctx, uint32_t peer, uint32_t tag, vo
     l = &t->link[peer];
     op->at = (unsigned char *)data;
     op->room = capacity;
-    early = weft_tcp_find(&l->early, tag);
+    early = l->state == WEFT_TCP_UP && l->went ? NULL : weft_tcp_find(&l->early, tag);
     if (early && !(l->in.busy && l->in.op == early)) {
         weft_tcp_take_early(t, l, early, op);
         return WEFT_OK;
     }
     r = &l->room[tag];
-    if (l->state != WEFT_TCP_UP || r->want == UINT16_MAX || r->given == UINT16_MAX) {
+    if (l->state != WEFT_TCP_UP || l->went || r->want == UINT16_MAX || r->given == UINT16_MAX) {
         weft_tcp_release(t, op);
-        return l->state != WEFT_TCP_UP ? WEFT_ERR_PEER_LOST : WEFT_ERR_CAPACITY;
+        return l->state != WEFT_TCP_UP || l->went ? WEFT_ERR_PEER_LOST : WEFT_ERR_CAPACITY;
     }
     weft_tcp_append(&l->receives, op);
     if (capacity > WEFT_TCP_EAGER) r->want++;
@@ -1171,9 +1180,11 @@ WEFT_INLINE void weft_tcp_wait(void *ctx, uint64_t until_ns) {
     t->seen = t->ended;
 }
 
-/* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. */
+/* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. It looks around itself, at
+ * most once a millisecond: who has no requests would not hear that others are back. */
 WEFT_INLINE int weft_tcp_news(weft_tcp *t, uint32_t *rank, int *up) {
     uint32_t i;
+    if (weft_tcp_now(NULL) - t->pumped_ns >= 1000000) weft_tcp_pump(t, 0);
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (!l->went && !l->came) continue;
