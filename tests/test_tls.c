@@ -217,6 +217,7 @@ static void start_two(void) {
     find_ports(3);
     workers = 3;
     start(0, 0, 0);
+    ck_assert_uint_eq(ERR_peek_error(), 0);
     start(1, 0, 0);
     while (!all_up()) pump_all();
 }
@@ -363,6 +364,7 @@ START_TEST(strangers) {
         ck_assert_uint_eq(tcp[0].refused, 1);
         ck_assert_int_eq(l->state, WEFT_TCP_DOWN);
         ck_assert_int_eq(l->came, 0);
+        ck_assert_uint_eq(ERR_peek_error(), 0); /* the caller's queue: it pumped last */
         ck_assert_uint_eq(l->early_bytes, 0);
         ck_assert_uint_eq(tcp[0].received, received);
         check_words(tcp[0].refusal, WORDS[_i]);
@@ -407,6 +409,7 @@ START_TEST(no_stranger) {
         ck_assert_int_gt(say(&s, bytes + WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES, WEFT_TCP_HEAD + 3), 0);
     leave(&s);
     ck_assert_int_eq(finish(0, &q), WEFT_ERR_PEER_LOST);
+    ck_assert_uint_eq(ERR_peek_error(), 0);
     check_words(tcp[0].link[2].words, _i ? "" : "the connection was cut off");
     ck_assert_int_eq(tcp[0].link[2].words[0] != 0, !_i);
     ck_assert_int_eq(tcp[0].link[2].trouble != 0, !_i);
@@ -650,6 +653,7 @@ START_TEST(servers) {
             if (s.shaken == 1 && !said) said = say(&s, bytes, WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES) > 0;
             pump_all();
         }
+        ck_assert_uint_eq(ERR_peek_error(), 0);
         ck_assert_uint_eq(tcp[1].refused, 1);
         ck_assert_int_eq(l->state, WEFT_TCP_DOWN);
         ck_assert_int_eq(l->trouble, EPROTO);
@@ -742,6 +746,7 @@ static void check_files(const weft_tcp_options *o, const char *words) {
     ck_assert_int_eq(weft_tcp_open(&t, &unused, o), WEFT_ERR_ARGUMENT);
     check_words(t.why, words);
     ck_assert(t.tls == NULL && t.listener < 0);
+    ck_assert_uint_eq(ERR_peek_error(), 0);
 }
 
 START_TEST(files) {
