@@ -239,6 +239,29 @@ START_TEST(both_ways_at_once) {
 }
 END_TEST
 
+/* A long message waits for its receive, and a short one behind it on the tag: taking back the long one lets the other go,
+ * at once. */
+START_TEST(cancelled_before_others) {
+    static unsigned char from[100000];
+    unsigned char got = 0;
+    weft_request a, b, c;
+    int i;
+    start_all(2, 0);
+    from[0] = 9;
+    ck_assert_int_eq(post_send(0, 1, 5, from, sizeof from, &a), WEFT_OK);
+    ck_assert_int_eq(post_send(0, 1, 5, from, 1, &b), WEFT_OK);
+    for (i = 0; i < 20; i++) pump_all();
+    ck_assert_int_eq(((weft_tcp_op *)b.word[0])->over, 0);
+    net[0].cancel(net[0].ctx, &a);
+    ck_assert_int_eq(((weft_tcp_op *)b.word[0])->over, 1);
+    ck_assert_int_eq(post_recv(1, 0, 5, &got, 1, &c), WEFT_OK);
+    ck_assert_int_eq(finish(1, &c), WEFT_OK);
+    ck_assert_int_eq(finish(0, &b), WEFT_OK);
+    ck_assert_uint_eq(got, 9);
+    close_all();
+}
+END_TEST
+
 /* Half of a message has been written when its send is cancelled: it comes as a whole, and the next one as well. */
 START_TEST(cancelled_in_the_middle) {
     static unsigned char from[8000000], to[8000000];
@@ -491,6 +514,7 @@ static Suite *contract_suite(void) {
     tcase_add_test(t, long_messages_wait_where_they_are);
     tcase_add_test(t, both_ways_at_once);
     tcase_add_test(t, cancelled_in_the_middle);
+    tcase_add_test(t, cancelled_before_others);
     suite_add_tcase(s, t);
     t = tcase_create("loss");
     tcase_set_timeout(t, 60);

@@ -265,6 +265,27 @@ START_TEST(errors_say_what_they_mean) {
 }
 END_TEST
 
+START_TEST(environment) {
+    static const char *const bad[] = {"4294967296", "4294967295", "18446744073709551616", "-1", "0x0", "0 ", ""};
+    size_t i;
+    find_ports(1);
+    setenv("WEFT_PEERS", list, 1);
+    unsetenv("WEFT_TCP_TLS_DIR");
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        setenv("WEFT_RANK", bad[i], 1);
+        ck_assert_int_eq(weft_tcp_transport(&tcp[0], &net[0], NULL), WEFT_ERR_ARGUMENT);
+        if (!strstr(tcp[0].why, "WEFT_RANK")) ck_abort_msg("%s: %s", bad[i], tcp[0].why);
+    }
+    setenv("WEFT_RANK", "0", 1);
+    setenv("WEFT_TCP_TLS_DIR", "", 1);
+    ck_assert_int_eq(weft_tcp_transport(&tcp[0], &net[0], NULL), WEFT_ERR_ARGUMENT);
+    ck_assert(strstr(tcp[0].why, "WEFT_TCP_TLS_DIR") != NULL);
+    unsetenv("WEFT_TCP_TLS_DIR");
+    ck_assert_int_eq(weft_tcp_transport(&tcp[0], &net[0], NULL), WEFT_OK);
+    weft_tcp_close(&tcp[0]);
+}
+END_TEST
+
 /* The checksum by table and by instruction are one. */
 /* Looking at one request moves all: what another one's test has brought to its end must not be slept over, and who looks
  * at many in turn has the links moved once a turn. */
@@ -334,6 +355,7 @@ int main(void) {
     tcase_add_test(t, kept_without_bytes);
     tcase_add_test(t, lists);
     tcase_add_test(t, errors_say_what_they_mean);
+    tcase_add_test(t, environment);
     tcase_add_test(t, checksums);
     suite_add_tcase(s, t);
     r = srunner_create(contract_suite());

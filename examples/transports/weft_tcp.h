@@ -1146,6 +1146,7 @@ WEFT_INLINE void weft_tcp_cancel(void *ctx, weft_request *q) {
     } else if (!op->taken) {
         weft_tcp_remove(&l->sends, op);
         weft_tcp_release(t, op);
+        if (l->state == WEFT_TCP_UP && !l->out.busy) weft_tcp_write(t, l); /* those behind it may go now */
     } else { /* it has begun to go: the rest of it does, from a copy */
         op->own = (unsigned char *)malloc(op->length ? (size_t)op->length : 1);
         if (!op->own) {
@@ -1434,16 +1435,21 @@ WEFT_INLINE weft_status weft_tcp_transport(weft_tcp *t, weft_transport *net, con
     const char *rank = getenv("WEFT_RANK"), *list = getenv("WEFT_PEERS"), *again = getenv("WEFT_TCP_AGAIN");
     const char *any = getenv("WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK"), *tls = getenv("WEFT_TCP_TLS_DIR");
     char *text = NULL, *end;
+    unsigned long number;
     weft_tcp_options o;
     weft_status s;
     memset(&o, 0, sizeof o);
     weft_tcp_blank(t);
     if (!rank || !*rank) return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is not set", NULL);
-    o.rank = (uint32_t)strtoul(rank, &end, 10);
-    if (*end || *rank < '0' || *rank > '9') return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is no number", rank);
+    number = strtoul(rank, &end, 10); /* one that is too great is ULONG_MAX */
+    if (*end || *rank < '0' || *rank > '9' || number >= WEFT_NO_RANK)
+        return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is no rank", rank);
+    if (tls && !*tls) /* whoever has set it does not mean plaintext */
+        return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_TCP_TLS_DIR is empty: a folder is expected", NULL);
+    o.rank = (uint32_t)number;
     o.again = again && strcmp(again, "1") == 0;
     o.plaintext_on_any_network = any && strcmp(any, "1") == 0;
-    o.tls_folder = tls && *tls ? tls : NULL;
+    o.tls_folder = tls;
     if (path) {
         FILE *f = fopen(path, "rb");
         size_t n;
