@@ -380,8 +380,8 @@ static void cancelled_sums(void) {
     native_sums(WEFT_F32);
 }
 
-/* One rank takes its sum back, when others have not begun theirs, or have: nobody takes what that rank gave for a part of
- * a sum; and the next one is right. */
+/* One rank takes its sum back, when others have not begun theirs, or have: nobody takes what that rank gave for a part
+ * of a sum; and the next one is right. */
 static void sums_taken_back_by_one(void) {
     float x[100], y[100];
     weft_request q, later;
@@ -397,7 +397,7 @@ static void sums_taken_back_by_one(void) {
             if (net.rank != who && late) NEED(net.all_reduce(net.ctx, 1, x, y, 100, WEFT_F32, &q) == WEFT_OK);
             for (i = 0; i < 100; i++) x[i] = 100 + (float)net.rank;
             memset(&later, 0, sizeof later);
-            NEED(net.all_reduce(net.ctx, 1, x, x, 100, WEFT_F32, &later) == WEFT_OK); /* while the other may be under way */
+            NEED(net.all_reduce(net.ctx, 1, x, x, 100, WEFT_F32, &later) == WEFT_OK);
             if (net.rank != who) NEED(finish(&q) == WEFT_ERR_TRANSPORT);
             NEED(finish(&later) == WEFT_OK);
             for (i = 0; i < 100; i++) NEED(x[i] == (float)(100 * net.size + net.size * (net.size - 1) / 2));

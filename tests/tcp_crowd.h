@@ -239,8 +239,8 @@ START_TEST(both_ways_at_once) {
 }
 END_TEST
 
-/* A long message waits for its receive, and a short one behind it on the tag: taking back the long one lets the other go,
- * at once. */
+/* A long message waits for its receive, and a short one behind it on the tag: taking back the long one lets the other
+ * go, at once. */
 START_TEST(cancelled_before_others) {
     static unsigned char from[100000];
     unsigned char got = 0;
@@ -362,8 +362,8 @@ static void hear(uint32_t who, uint32_t of) {
     ck_assert_int_eq(weft_tcp_news(&tcp[who], &about, &up), 0);
 }
 
-/* The connection breaks and comes again while nobody awaits anything: what is sent next is not taken for what came before,
- * on either side, until the host knows. twice: the second one, too. */
+/* The connection breaks and comes again while nobody awaits anything: what is sent next is not taken for what came
+ * before, on either side, until the host knows. twice: the second one, too. */
 START_TEST(lives_are_not_mixed) {
     unsigned char first = 1, second = 2, got = 0;
     weft_request a, b;

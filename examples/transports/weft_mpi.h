@@ -10,13 +10,13 @@
  *     MPI_Finalize();
  *
  * It works on a communicator of its own (MPI_Comm_dup), on the thread that calls the verbs: MPI_Init does. Sends are
- * copied on their way, since a send of MPI's cannot be taken back and X may take its own back; receives are given to MPI
- * when MPI_Iprobe has found their message and its length. A rank that dies takes its job along, as MPI
+ * copied on their way, since a send of MPI's cannot be taken back and X may take its own back; receives are given to
+ * MPI when MPI_Iprobe has found their message and its length. A rank that dies takes its job along, as MPI
  * has it: for workers that come and go there is weft_tcp.h.
  *
  * There is an all_reduce (desc.host_collectives = 1) for f32 and f64, by MPI_Iallreduce: the order of the sum, and so
- * its bits, are MPI's. A sum that a rank takes back, WEFT_ERR_TRANSPORT is it for all others: they vote on each, one int
- * more to be summed, since that rank's numbers may be in it already, and MPI pairs sums by nothing but their order.
+ * its bits, are MPI's. A sum that a rank takes back is WEFT_ERR_TRANSPORT for all others: they vote on each, one
+ * int more to be summed, since that rank's numbers may be in it already, and MPI pairs sums by their order alone.
  *
  * Include this file after one of the weft headers; compile with mpicc. */
 #ifndef WEFT_MPI_H
@@ -213,7 +213,8 @@ WEFT_INLINE weft_status weft_mpi_test(void *ctx, weft_request *q) {
     s = op->failed;
     if (!op->is_send && !op->matched && !op->over) return WEFT_AGAIN;
     done = op->over;
-    if (s == WEFT_OK && !done && MPI_Test(&op->request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) s = WEFT_ERR_TRANSPORT;
+    if (s == WEFT_OK && !done && MPI_Test(&op->request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+        s = WEFT_ERR_TRANSPORT;
     if (s == WEFT_OK && !done) return WEFT_AGAIN;
     if (op->type == MPI_DATATYPE_NULL)
         q->bytes = op->length;

@@ -22,14 +22,14 @@
  * Bytes move in the callbacks and nowhere else, on the caller's thread, straight between socket and posted buffer. A
  * message of up to WEFT_TCP_EAGER bytes goes at once and waits, copied, for its receive; a longer one goes when the
  * other side has told that there is a receive for it. So a message that nobody awaits blocks no other one. There is an
- * end to what a worker keeps for another: who sends WEFT_TCP_EARLY bytes of short messages (64 MiB, and so much for each
- * message as it takes to keep it) before any of them is received loses the connection; link[rank].words says so.
+ * end to what a worker keeps for another: who sends WEFT_TCP_EARLY bytes of short messages (64 MiB, with so much for
+ * each as it takes to keep it) before any of them is received loses the connection; link[rank].words says so.
  *
  * A connection that breaks is WEFT_ERR_PEER_LOST for all requests with that worker; who connected tries again for as
- * long as the object lives. weft_tcp_news tells the host of workers that went and came, for X_peer_lost and X_peer_up. It
- * must be asked: until the host has been told that a connection broke, all with that worker is WEFT_ERR_PEER_LOST, even
- * if there is a new one, so that messages of two lives are not taken for those of one. (What the worker had sent as a
- * whole is still received, until it comes again.)
+ * long as the object lives. weft_tcp_news tells the host of workers that went and came, for X_peer_lost and X_peer_up.
+ * It must be asked: until the host has been told that a connection broke, all with that worker is WEFT_ERR_PEER_LOST,
+ * even if there is a new one, so that messages of two lives are not taken for those of one. (What the worker had sent
+ * as a whole is still received, until it comes again.)
  * A machine that has gone silent is noticed by the system's keep-alive; a worker that is slow is not lost: deadlines
  * are the descriptors' affair. A worker that was started anew sets `again` (WEFT_TCP_AGAIN=1): it connects to all.
  *
@@ -902,8 +902,8 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
         return;
     }
     l = &t->link[rank];
-    /* both have tried: of the two the one stays that the higher rank has made. The lower one's attempt may be found late,
-     * and dead already, when that one is up; what comes long after it is no attempt of that time. */
+    /* both have tried: of the two the one stays that the higher rank has made. The lower one's attempt may be found
+     * late, and dead already, when that one is up; what comes long after it is no attempt of that time. */
     if (l->state != WEFT_TCP_DOWN && t->rank > rank &&
         (l->state != WEFT_TCP_UP || (l->own && weft_tcp_now(NULL) - l->since_ns < WEFT_TCP_MANNERS_NS))) {
         weft_tcp_hang_up(&g->wire);
@@ -1181,8 +1181,8 @@ WEFT_INLINE void weft_tcp_wait(void *ctx, uint64_t until_ns) {
     t->seen = t->ended;
 }
 
-/* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. It looks around itself, at
- * most once a millisecond: who has no requests would not hear that others are back. */
+/* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. It looks around itself,
+ * at most once a millisecond: who has no requests would not hear that others are back. */
 WEFT_INLINE int weft_tcp_news(weft_tcp *t, uint32_t *rank, int *up) {
     uint32_t i;
     if (weft_tcp_now(NULL) - t->pumped_ns >= 1000000) weft_tcp_pump(t, 0);
