@@ -7,7 +7,17 @@
  * have between threads: each rank runs a team of threads of its own to know. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
+
+#include <mpi.h>
+#include <sched.h>
+#include <stdlib.h>
+static size_t scarce; /* nothing longer can be had; 0: all can */
+static void *scarce_malloc(size_t bytes) {
+    return scarce && bytes > scarce ? NULL : malloc(bytes);
+}
+#define malloc scarce_malloc
 #include "transports/weft_mpi.h"
+#undef malloc
 #include "transports/weft_threads.h"
 
 #include <math.h>
@@ -211,6 +221,29 @@ static void cancels(void) {
     free(last);
 }
 
+/* A receive for whose message there is no memory fails, and no other; the message is still there. */
+static void no_memory(void) {
+    enum { LONG = 2 * LONGEST }; /* more than any buffer that is kept */
+    const uint32_t next = (net.rank + 1) % net.size, before = (net.rank + net.size - 1) % net.size;
+    unsigned char *out = (unsigned char *)memory(LONG), *in = (unsigned char *)memory(LONG), small[8], one = 1, got = 0;
+    weft_request a, b, c, d;
+    fill(out, LONG, key_of(net.rank, next, 3));
+    NEED(post(1, next, 20, out, LONG, &a) == WEFT_OK);
+    NEED(post(1, next, 21, &one, 1, &b) == WEFT_OK);
+    scarce = LONG - 1;
+    NEED(post(0, before, 20, small, sizeof small, &c) == WEFT_OK); /* the rest would need room of its own */
+    NEED(post(0, before, 21, &got, 1, &d) == WEFT_OK);
+    NEED(finish(&d) == WEFT_OK && got == 1);
+    NEED(finish(&c) == WEFT_ERR_MEMORY);
+    scarce = 0;
+    NEED(post(0, before, 20, in, LONG, &c) == WEFT_OK);
+    NEED(finish(&c) == WEFT_OK && c.bytes == LONG && is_filled(in, LONG, key_of(before, net.rank, 3)));
+    NEED(finish(&a) == WEFT_OK && finish(&b) == WEFT_OK);
+    barrier();
+    free(out);
+    free(in);
+}
+
 static void refusals(void) {
     weft_request q;
     unsigned char byte = 0;
@@ -347,6 +380,30 @@ static void cancelled_sums(void) {
     native_sums(WEFT_F32);
 }
 
+/* One rank takes its sum back, when others have not begun theirs, or have: nobody takes what that rank gave for a part
+ * of a sum; and the next one is right. */
+static void sums_taken_back_by_one(void) {
+    float x[100], y[100];
+    weft_request q, later;
+    uint32_t who, i;
+    int late;
+    for (who = 0; who < net.size; who++)
+        for (late = 0; late < 2; late++) {
+            for (i = 0; i < 100; i++) x[i] = 7;
+            memset(&q, 0, sizeof q);
+            if (net.rank == who || !late) NEED(net.all_reduce(net.ctx, 1, x, y, 100, WEFT_F32, &q) == WEFT_OK);
+            if (net.rank == who) net.cancel(net.ctx, &q);
+            barrier();
+            if (net.rank != who && late) NEED(net.all_reduce(net.ctx, 1, x, y, 100, WEFT_F32, &q) == WEFT_OK);
+            for (i = 0; i < 100; i++) x[i] = 100 + (float)net.rank;
+            memset(&later, 0, sizeof later);
+            NEED(net.all_reduce(net.ctx, 1, x, x, 100, WEFT_F32, &later) == WEFT_OK);
+            if (net.rank != who) NEED(finish(&q) == WEFT_ERR_TRANSPORT);
+            NEED(finish(&later) == WEFT_OK);
+            for (i = 0; i < 100; i++) NEED(x[i] == (float)(100 * net.size + net.size * (net.size - 1) / 2));
+        }
+}
+
 /* One sum of a collective object, in place. Others may still be awaiting what this one has sent last, and may send for
  * the next object already: it is closed when all have done (together: of threads), and the next one has another
  * channel. */
@@ -481,9 +538,11 @@ int main(int argc, char **argv) {
         lengths();
         tags();
         cancels();
+        no_memory();
         native_sums(WEFT_F32);
         native_sums(WEFT_F64);
         cancelled_sums();
+        sums_taken_back_by_one();
         library_sums();
         weft_mpi_close(&mpi);
     }

@@ -111,6 +111,24 @@ static void fill(unsigned char *p, size_t n, unsigned seed) {
     for (i = 0; i < n; i++) p[i] = (unsigned char)((i * 2654435761u + seed) >> 7);
 }
 
+static int dial(uint32_t rank) {
+    struct sockaddr_in a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    a.sin_port = htons((uint16_t)port[rank]);
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)(void *)&a, sizeof a), 0);
+    return fd;
+}
+
+/* Has the other end hung up? */
+static int is_hung_up(int fd) {
+    char c;
+    const ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
 /* ---- the contract ---- */
 
 static const uint32_t sizes[] = {2, 3, 5};
@@ -182,7 +200,7 @@ START_TEST(long_messages_wait_where_they_are) {
     ck_assert_int_eq(post_send(0, 1, 6, &word, 1, &b), WEFT_OK);
     for (i = 0; i < 200; i++) pump_all();
     ck_assert_uint_lt(tcp[0].sent, 1000);
-    ck_assert_uint_eq(tcp[1].link[0].early_bytes, 1);
+    ck_assert_uint_eq(tcp[1].link[0].early_bytes, 1 + WEFT_TCP_KEEP);
     ck_assert_int_eq(net[0].test(net[0].ctx, &a), WEFT_AGAIN);
     ck_assert_int_eq(post_recv(1, 0, 6, &got, 1, &d), WEFT_OK);
     ck_assert_int_eq(finish(1, &d), WEFT_OK);
@@ -217,6 +235,29 @@ START_TEST(both_ways_at_once) {
             ck_assert_uint_eq(got[i][k].bytes, LONG - k);
             ck_assert_int_eq(memcmp(to[i][k], from[1 - i][k], LONG - k), 0);
         }
+    close_all();
+}
+END_TEST
+
+/* A long message waits for its receive, and a short one behind it on the tag: taking back the long one lets the other
+ * go, at once. */
+START_TEST(cancelled_before_others) {
+    static unsigned char from[100000];
+    unsigned char got = 0;
+    weft_request a, b, c;
+    int i;
+    start_all(2, 0);
+    from[0] = 9;
+    ck_assert_int_eq(post_send(0, 1, 5, from, sizeof from, &a), WEFT_OK);
+    ck_assert_int_eq(post_send(0, 1, 5, from, 1, &b), WEFT_OK);
+    for (i = 0; i < 20; i++) pump_all();
+    ck_assert_int_eq(((weft_tcp_op *)b.word[0])->over, 0);
+    net[0].cancel(net[0].ctx, &a);
+    ck_assert_int_eq(((weft_tcp_op *)b.word[0])->over, 1);
+    ck_assert_int_eq(post_recv(1, 0, 5, &got, 1, &c), WEFT_OK);
+    ck_assert_int_eq(finish(1, &c), WEFT_OK);
+    ck_assert_int_eq(finish(0, &b), WEFT_OK);
+    ck_assert_uint_eq(got, 9);
     close_all();
 }
 END_TEST
@@ -308,6 +349,80 @@ START_TEST(a_worker_dies_and_comes_again) {
 }
 END_TEST
 
+/* The host of a worker is told that another one went and came. */
+static void hear(uint32_t who, uint32_t of) {
+    uint32_t about;
+    int up;
+    ck_assert_int_eq(weft_tcp_news(&tcp[who], &about, &up), 1);
+    ck_assert_uint_eq(about, of);
+    ck_assert_int_eq(up, 0);
+    ck_assert_int_eq(weft_tcp_news(&tcp[who], &about, &up), 1);
+    ck_assert_uint_eq(about, of);
+    ck_assert_int_eq(up, 1);
+    ck_assert_int_eq(weft_tcp_news(&tcp[who], &about, &up), 0);
+}
+
+/* The connection breaks and comes again while nobody awaits anything: what is sent next is not taken for what came
+ * before, on either side, until the host knows. twice: the second one, too. */
+START_TEST(lives_are_not_mixed) {
+    unsigned char first = 1, second = 2, got = 0;
+    weft_request a, b;
+    const int kept = _i & 1, twice = _i & 2;
+    int turn;
+    start_all(2, 0);
+    ck_assert_int_eq(post_send(0, 1, 7, &first, 1, &a), WEFT_OK);
+    ck_assert_int_eq(finish(0, &a), WEFT_OK);
+    while (kept && !tcp[1].link[0].early_bytes) pump_all();
+    if (kept) pump_all();
+    for (turn = 0; turn <= (twice ? 1 : 0); turn++) {
+        weft_tcp_drop(&tcp[1], &tcp[1].link[0], 0);
+        weft_tcp_drop(&tcp[0], &tcp[0].link[1], 0);
+        if (!turn && kept) { /* until it is back */
+            ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_OK);
+            ck_assert_int_eq(finish(1, &b), WEFT_OK);
+            ck_assert_uint_eq(got, 1);
+            got = 0;
+        }
+        if (turn) break;
+        while (!all_up()) pump_all();
+        ck_assert_int_eq(post_send(0, 1, 7, &second, 1, &a), WEFT_ERR_PEER_LOST);
+        hear(0, 1); /* the sender knows, the receiver does not */
+        ck_assert_int_eq(post_send(0, 1, 7, &second, 1, &a), WEFT_OK);
+        ck_assert_int_eq(finish(0, &a), WEFT_OK);
+        while (!tcp[1].link[0].early_bytes) pump_all();
+        pump_all();
+        ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_ERR_PEER_LOST);
+        ck_assert_int_eq(post_recv(1, 0, 8, &got, 1, &b), WEFT_ERR_PEER_LOST);
+        ck_assert_int_eq(post_send(1, 0, 8, &got, 1, &b), WEFT_ERR_PEER_LOST);
+    }
+    if (twice) {
+        ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_ERR_PEER_LOST);
+        ck_assert_uint_eq(tcp[1].link[0].early_bytes, 0);
+    } else {
+        hear(1, 0);
+        ck_assert_int_eq(post_recv(1, 0, 7, &got, 1, &b), WEFT_OK);
+        ck_assert_int_eq(finish(1, &b), WEFT_OK);
+        ck_assert_uint_eq(got, 2);
+    }
+    close_all();
+}
+END_TEST
+
+/* Who has no request and only asks for news hears that the other one is back. */
+START_TEST(news_without_requests) {
+    uint32_t about;
+    int up = 0;
+    start_all(2, 0);
+    weft_tcp_close(&tcp[1]);
+    while (!weft_tcp_news(&tcp[0], &about, &up)) continue;
+    ck_assert_int_eq(up, 0);
+    start(1, 1, 0);
+    while (!weft_tcp_news(&tcp[0], &about, &up)) weft_tcp_pump(&tcp[1], 0);
+    ck_assert_int_eq(up, 1);
+    close_all();
+}
+END_TEST
+
 /* What came from a worker before it was started anew is not taken for what it sends afterwards. */
 START_TEST(old_messages_do_not_outlive_their_sender) {
     unsigned char old = 1, fresh = 2, got = 0;
@@ -319,6 +434,7 @@ START_TEST(old_messages_do_not_outlive_their_sender) {
     start(1, 1, 0);
     while (tcp[0].link[1].state == WEFT_TCP_UP && !tcp[0].link[1].went) pump_all();
     while (!all_up()) pump_all();
+    hear(0, 1);
     ck_assert_int_eq(post_send(1, 0, 3, &fresh, 1, &a), WEFT_OK);
     ck_assert_int_eq(post_recv(0, 1, 3, &got, 1, &b), WEFT_OK);
     ck_assert_int_eq(finish(0, &b), WEFT_OK);
@@ -328,23 +444,66 @@ START_TEST(old_messages_do_not_outlive_their_sender) {
 }
 END_TEST
 
-static int dial(uint32_t rank) {
-    struct sockaddr_in a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    memset(&a, 0, sizeof a);
-    a.sin_family = AF_INET;
-    a.sin_port = htons((uint16_t)port[rank]);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)(void *)&a, sizeof a), 0);
-    return fd;
+/* Both connect, as workers that were started anew do, in any order: the link that comes up is not taken for an old one
+ * when the lower rank's own attempt, long given up, is looked at. Each order of eight turns. */
+START_TEST(both_connect) {
+    int order, k, i, both = 0;
+    workers = 2;
+    for (order = 0; order < 256; order++) {
+        find_ports(2);
+        for (i = 0; i < 2; i++) start((uint32_t)i, 1, 0);
+        for (k = 0; k < 8; k++) {
+            weft_tcp_pump(&tcp[order >> k & 1], 0);
+            both += tcp[0].link[1].wire.fd >= 0 && tcp[1].link[0].wire.fd >= 0 && !all_up();
+        }
+        while (!all_up()) pump_all();
+        for (k = 0; k < 10; k++) pump_all();
+        for (i = 0; i < 2; i++)
+            if (tcp[i].link[1 - i].went || tcp[i].link[1 - i].state != WEFT_TCP_UP)
+                ck_abort_msg("order %d: worker %d has lost the other", order, i);
+        close_all();
+    }
+    ck_assert_int_gt(both, 256);
 }
+END_TEST
 
-/* Has the other end hung up? */
-static int is_hung_up(int fd) {
-    char c;
-    const ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno == ECONNRESET);
+/* And where the news that the lower rank has given up comes late: its hello is there, its hanging up is not. */
+START_TEST(late_attempt) {
+    unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
+    static weft_tcp lower;
+    int fd, k;
+    if (folder) return; /* it would take a handshake of its own */
+    start_all(2, 0);
+    weft_tcp_blank(&lower);
+    lower.options.rank = 0;
+    ck_assert_int_eq(weft_tcp_read_list(&lower, list), WEFT_OK);
+    weft_tcp_hello(&lower, 0, hello);
+    fd = dial(1);
+    ck_assert_int_eq((int)send(fd, hello, sizeof hello, 0), (int)sizeof hello);
+    while (!is_hung_up(fd)) pump_all();
+    close(fd);
+    ck_assert_int_eq(tcp[1].link[0].state, WEFT_TCP_UP);
+    ck_assert_int_eq(tcp[1].link[0].went, 0);
+    /* much later: one that has hung up is still none */
+    tcp[1].link[0].since_ns -= WEFT_TCP_MANNERS_NS + 1;
+    fd = dial(1);
+    ck_assert_int_eq((int)send(fd, hello, sizeof hello, 0), (int)sizeof hello);
+    close(fd);
+    for (k = 0; k < 10; k++) pump_all();
+    ck_assert_int_eq(tcp[1].link[0].went, 0);
+    /* but a link that has been there for long may be dead, and nobody have noticed */
+    fd = dial(1);
+    ck_assert_int_eq((int)send(fd, hello, sizeof hello, 0), (int)sizeof hello);
+    while (!tcp[1].link[0].went) pump_all();
+    ck_assert_int_eq(tcp[1].link[0].state, WEFT_TCP_UP);
+    for (k = 0; k < 10; k++) pump_all();
+    ck_assert(!is_hung_up(fd));
+    close(fd);
+    weft_tcp_close(&lower);
+    close_all();
 }
+END_TEST
+
 
 static Suite *contract_suite(void) {
     Suite *s = suite_create("contract");
@@ -355,11 +514,19 @@ static Suite *contract_suite(void) {
     tcase_add_test(t, long_messages_wait_where_they_are);
     tcase_add_test(t, both_ways_at_once);
     tcase_add_test(t, cancelled_in_the_middle);
+    tcase_add_test(t, cancelled_before_others);
     suite_add_tcase(s, t);
     t = tcase_create("loss");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_worker_dies_and_comes_again);
     tcase_add_test(t, old_messages_do_not_outlive_their_sender);
+    tcase_add_loop_test(t, lives_are_not_mixed, 0, 4);
+    tcase_add_test(t, both_connect);
+    tcase_add_test(t, late_attempt);
+    suite_add_tcase(s, t);
+    t = tcase_create("news");
+    tcase_set_timeout(t, 20);
+    tcase_add_test(t, news_without_requests);
     suite_add_tcase(s, t);
     return s;
 }

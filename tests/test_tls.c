@@ -217,6 +217,7 @@ static void start_two(void) {
     find_ports(3);
     workers = 3;
     start(0, 0, 0);
+    ck_assert_uint_eq(ERR_peek_error(), 0);
     start(1, 0, 0);
     while (!all_up()) pump_all();
 }
@@ -254,6 +255,7 @@ enum {
     PLAINTEXT,
     GARBAGE,
     HTTP,
+    DEAR_GROUP,
     OTHER_CROWD,
     HELLO_OF_ITSELF,
     STRANGERS
@@ -280,6 +282,7 @@ static const char *const WORDS[STRANGERS] = {
     "it speaks plaintext, and TLS is expected here",
     "it speaks neither TLS nor",
     "it speaks neither TLS nor",
+    "no suitable key share",
     "its hello is none, or its list of workers is another",
     "its hello is none, or its list of workers is another",
 };
@@ -337,6 +340,7 @@ START_TEST(strangers) {
         n = (size_t)sprintf((char *)bytes, "GET / HTTP/1.0\r\n\r\n");
         raw = 1;
         break;
+    case DEAR_GROUP: who = &rank[2]; break;
     case OTHER_CROWD:
         who = &rank[2];
         hello[WEFT_TCP_HEAD + 16] ^= 1;
@@ -350,6 +354,7 @@ START_TEST(strangers) {
     {
         stranger s = be(dial(0), 0, who, between, version);
         int said = 0;
+        if (_i == DEAR_GROUP) ck_assert_int_eq((int)SSL_set1_groups_list(s.ssl, "ffdhe8192"), 1);
         if (raw) ck_assert_int_eq((int)send(s.fd, bytes, n, 0), (int)n);
         while (!tcp[0].refused && l->state == WEFT_TCP_DOWN) {
             if (!raw) shake(&s);
@@ -359,6 +364,7 @@ START_TEST(strangers) {
         ck_assert_uint_eq(tcp[0].refused, 1);
         ck_assert_int_eq(l->state, WEFT_TCP_DOWN);
         ck_assert_int_eq(l->came, 0);
+        ck_assert_uint_eq(ERR_peek_error(), 0); /* the caller's queue: it pumped last */
         ck_assert_uint_eq(l->early_bytes, 0);
         ck_assert_uint_eq(tcp[0].received, received);
         check_words(tcp[0].refusal, WORDS[_i]);
@@ -403,6 +409,7 @@ START_TEST(no_stranger) {
         ck_assert_int_gt(say(&s, bytes + WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES, WEFT_TCP_HEAD + 3), 0);
     leave(&s);
     ck_assert_int_eq(finish(0, &q), WEFT_ERR_PEER_LOST);
+    ck_assert_uint_eq(ERR_peek_error(), 0);
     check_words(tcp[0].link[2].words, _i ? "" : "the connection was cut off");
     ck_assert_int_eq(tcp[0].link[2].words[0] != 0, !_i);
     ck_assert_int_eq(tcp[0].link[2].trouble != 0, !_i);
@@ -497,6 +504,12 @@ START_TEST(half_a_handshake) {
 }
 END_TEST
 
+/* Time goes by for those who are in a handshake. */
+static void let_guests_wait(uint64_t ns) {
+    uint32_t i;
+    for (i = 0; i < tcp[0].guests; i++) tcp[0].guest[i].heard_ns -= ns;
+}
+
 /* Many who begin and go silent do not keep out the one who belongs here. */
 START_TEST(silence_of_many) {
     stranger s[3 * WEFT_TCP_GUESTS];
@@ -507,11 +520,53 @@ START_TEST(silence_of_many) {
         shake(&s[k]);
         pump_all();
     }
-    while (tcp[0].refused < 3 * WEFT_TCP_GUESTS - tcp[0].guests) pump_all();
+    while (tcp[0].refused < 3 * WEFT_TCP_GUESTS - tcp[0].guests) {
+        let_guests_wait(WEFT_TCP_PAUSE_NS);
+        pump_all();
+    }
     start(2, 0, 0);
-    while (!all_up()) pump_all();
+    for (k = 0; !all_up(); k++) {
+        if (k % 8 == 0) let_guests_wait(WEFT_TCP_PAUSE_NS / 2);
+        pump_all();
+    }
     honest_go_on();
     for (k = 0; k < 3 * WEFT_TCP_GUESTS; k++) leave(&s[k]);
+    close_all();
+}
+END_TEST
+
+/* Who is in the middle of a handshake keeps its place, however many come after it and say nothing; and those who came
+ * with it and have said nothing go first. */
+START_TEST(handshake_among_many) {
+    enum { MUTE = 3 * WEFT_TCP_GUESTS };
+    unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
+    int mute[MUTE], k, said = 0;
+    stranger s;
+    start_two();
+    hello_of(2, hello);
+    s = be(dial(0), 0, &rank[2], NULL, TLS1_3_VERSION); /* the first, and so the oldest */
+    shake(&s);
+    for (k = 0; k < 4; k++) pump_all();
+    ck_assert_int_eq(s.shaken, 0);
+    for (k = 0; k < MUTE; k++) {
+        mute[k] = dial(0);
+        pump_all();
+    }
+    while (tcp[0].refused < MUTE + 1 - tcp[0].guests) {
+        let_guests_wait(WEFT_TCP_MUTE_NS / 2);
+        pump_all();
+        if (tcp[0].refused < 8) continue; /* from here on it speaks on, at times */
+        shake(&s);
+    }
+    while (tcp[0].link[2].state != WEFT_TCP_UP) {
+        shake(&s);
+        ck_assert_int_ge(s.shaken, 0);
+        if (!said && s.shaken == 1) said = say(&s, hello, sizeof hello) == sizeof hello;
+        pump_all();
+    }
+    honest_go_on();
+    leave(&s);
+    for (k = 0; k < MUTE; k++) close(mute[k]);
     close_all();
 }
 END_TEST
@@ -598,6 +653,7 @@ START_TEST(servers) {
             if (s.shaken == 1 && !said) said = say(&s, bytes, WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES) > 0;
             pump_all();
         }
+        ck_assert_uint_eq(ERR_peek_error(), 0);
         ck_assert_uint_eq(tcp[1].refused, 1);
         ck_assert_int_eq(l->state, WEFT_TCP_DOWN);
         ck_assert_int_eq(l->trouble, EPROTO);
@@ -690,6 +746,7 @@ static void check_files(const weft_tcp_options *o, const char *words) {
     ck_assert_int_eq(weft_tcp_open(&t, &unused, o), WEFT_ERR_ARGUMENT);
     check_words(t.why, words);
     ck_assert(t.tls == NULL && t.listener < 0);
+    ck_assert_uint_eq(ERR_peek_error(), 0);
 }
 
 START_TEST(files) {
@@ -811,6 +868,7 @@ int main(int argc, char **argv) {
     tcase_add_test(t, new_keys_meanwhile);
     tcase_add_loop_test(t, half_a_handshake, 0, 4);
     tcase_add_test(t, silence_of_many);
+    tcase_add_test(t, handshake_among_many);
     tcase_add_loop_test(t, servers, 0, SERVERS);
     tcase_add_loop_test(t, both_sides_say_why, 0, 3);
     tcase_add_test(t, turned_away);

@@ -10,12 +10,13 @@
  *     MPI_Finalize();
  *
  * It works on a communicator of its own (MPI_Comm_dup), on the thread that calls the verbs: MPI_Init does. Sends are
- * copied on their way, since a send of MPI's cannot be taken back and X may take its own back; receives are matched by
- * MPI_Improbe, which tells the length of a message before it is received. A rank that dies takes its job along, as MPI
+ * copied on their way, since a send of MPI's cannot be taken back and X may take its own back; receives are given to
+ * MPI when MPI_Iprobe has found their message and its length. A rank that dies takes its job along, as MPI
  * has it: for workers that come and go there is weft_tcp.h.
  *
  * There is an all_reduce (desc.host_collectives = 1) for f32 and f64, by MPI_Iallreduce: the order of the sum, and so
- * its bits, are MPI's.
+ * its bits, are MPI's. A sum that a rank takes back is WEFT_ERR_TRANSPORT for all others: they vote on each, one
+ * int more to be summed, since that rank's numbers may be in it already, and MPI pairs sums by their order alone.
  *
  * Include this file after one of the weft headers; compile with mpicc. */
 #ifndef WEFT_MPI_H
@@ -39,14 +40,17 @@ typedef struct weft_mpi_op {
     size_t own_bytes, room, length;
     uint32_t peer, tag;
     int is_send, matched;
+    weft_status failed; /* a receive that could not be matched; else WEFT_OK */
     MPI_Datatype type; /* of a sum; else MPI_DATATYPE_NULL */
+    int voting, over, gone, vote; /* of a sum. gone: it was taken back here; vote: 0 if so, anywhere */
 } weft_mpi_op;
 
 typedef struct weft_mpi {
-    MPI_Comm comm;
+    MPI_Comm comm, votes;
     uint32_t rank, size;
     weft_mpi_op *receives, **receives_end; /* not matched, in the order of posting */
-    weft_mpi_op *given_up;                 /* cancelled, but MPI still holds their buffers */
+    weft_mpi_op *given_up;                 /* sends cancelled, but MPI still holds their buffers */
+    weft_mpi_op *sums, **sums_end;         /* not over, in their order */
     weft_mpi_op *free;
 } weft_mpi;
 
@@ -83,9 +87,34 @@ WEFT_INLINE weft_mpi_op *weft_mpi_new(weft_mpi *m, size_t own_bytes) {
     return op;
 }
 
-/* Those that were cancelled, once MPI lets them go. */
+/* A sum is over when all have voted on it: in the order of the sums, as MPI wants it. */
+WEFT_INLINE void weft_mpi_vote(weft_mpi *m) {
+    weft_mpi_op *op;
+    while ((op = m->sums) != NULL) {
+        int done = 0;
+        if (MPI_Test(&op->request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) {
+            op->failed = WEFT_ERR_TRANSPORT;
+            done = 1;
+        }
+        if (!done) return;
+        if (!op->voting) {
+            op->voting = 1;
+            op->vote = !op->gone && op->failed == WEFT_OK;
+            if (MPI_Iallreduce(MPI_IN_PLACE, &op->vote, 1, MPI_INT, MPI_MIN, m->votes, &op->request) == MPI_SUCCESS)
+                continue;
+            op->vote = 0;
+        }
+        if (!op->vote) op->failed = WEFT_ERR_TRANSPORT;
+        op->over = 1;
+        if ((m->sums = op->next) == NULL) m->sums_end = &m->sums;
+        if (op->gone) weft_mpi_release(m, op);
+    }
+}
+
+/* Sends that were cancelled, once MPI lets them go; and sums. */
 WEFT_INLINE void weft_mpi_sweep(weft_mpi *m) {
     weft_mpi_op **at = &m->given_up;
+    weft_mpi_vote(m);
     while (*at) {
         weft_mpi_op *op = *at;
         int done = 1;
@@ -106,30 +135,35 @@ WEFT_INLINE void weft_mpi_forget_receive(weft_mpi *m, weft_mpi_op *op) {
     if (m->receives_end == &op->next) m->receives_end = at;
 }
 
-/* Matches what is there with the receives, in the order of posting. */
-WEFT_INLINE weft_status weft_mpi_match(weft_mpi *m) {
+/* Matches what is there with the receives, in the order of posting. What fails is that receive's affair, and a message
+ * for which there is no memory stays where it is. */
+WEFT_INLINE void weft_mpi_match(weft_mpi *m) {
     weft_mpi_op *op, *next, *before;
     for (op = m->receives; op; op = next) {
-        MPI_Message message;
         MPI_Status status;
         int there = 0, bytes = 0;
         next = op->next;
         for (before = m->receives; before != op; before = before->next)
             if (before->peer == op->peer && before->tag == op->tag) break;
         if (before != op) continue; /* one that was posted earlier waits for the same */
-        if (MPI_Improbe((int)op->peer, (int)op->tag, m->comm, &there, &message, &status) != MPI_SUCCESS)
-            return WEFT_ERR_TRANSPORT;
-        if (!there) continue;
-        MPI_Get_count(&status, MPI_BYTE, &bytes);
-        op->length = (size_t)bytes;
-        if (op->length > op->room && !weft_mpi_own(op, op->length)) return WEFT_ERR_MEMORY;
-        if (MPI_Imrecv(op->length > op->room ? op->own : op->into, bytes, MPI_BYTE, &message, &op->request) !=
-            MPI_SUCCESS)
-            return WEFT_ERR_TRANSPORT;
+        if (MPI_Iprobe((int)op->peer, (int)op->tag, m->comm, &there, &status) != MPI_SUCCESS)
+            op->failed = WEFT_ERR_TRANSPORT;
+        else if (!there)
+            continue;
+        else {
+            MPI_Get_count(&status, MPI_BYTE, &bytes);
+            op->length = (size_t)bytes;
+            if (op->length > op->room && !weft_mpi_own(op, op->length))
+                op->failed = WEFT_ERR_MEMORY;
+            else if (MPI_Irecv(op->length > op->room ? op->own : op->into, bytes, MPI_BYTE, (int)op->peer, (int)op->tag,
+                               m->comm, &op->request) != MPI_SUCCESS) { /* that message: one thread, and in order */
+                op->request = MPI_REQUEST_NULL;
+                op->failed = WEFT_ERR_TRANSPORT;
+            }
+        }
         weft_mpi_forget_receive(m, op);
         op->matched = 1;
     }
-    return WEFT_OK;
 }
 
 WEFT_INLINE weft_status weft_mpi_send(void *ctx, uint32_t peer, uint32_t tag, const void *data, size_t bytes,
@@ -171,13 +205,16 @@ WEFT_INLINE weft_status weft_mpi_recv(void *ctx, uint32_t peer, uint32_t tag, vo
 WEFT_INLINE weft_status weft_mpi_test(void *ctx, weft_request *q) {
     weft_mpi *m = (weft_mpi *)ctx;
     weft_mpi_op *op = (weft_mpi_op *)q->word[0];
-    weft_status s = WEFT_OK;
+    weft_status s;
     int done = 0;
     if (!op) return WEFT_ERR_TRANSPORT;
     weft_mpi_sweep(m);
-    if ((s = weft_mpi_match(m)) != WEFT_OK) return s;
-    if (!op->is_send && !op->matched && op->type == MPI_DATATYPE_NULL) return WEFT_AGAIN;
-    if (MPI_Test(&op->request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) s = WEFT_ERR_TRANSPORT;
+    weft_mpi_match(m);
+    s = op->failed;
+    if (!op->is_send && !op->matched && !op->over) return WEFT_AGAIN;
+    done = op->over;
+    if (s == WEFT_OK && !done && MPI_Test(&op->request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+        s = WEFT_ERR_TRANSPORT;
     if (s == WEFT_OK && !done) return WEFT_AGAIN;
     if (op->type == MPI_DATATYPE_NULL)
         q->bytes = op->length;
@@ -195,7 +232,12 @@ WEFT_INLINE void weft_mpi_cancel(void *ctx, weft_request *q) {
     weft_mpi_op *op = (weft_mpi_op *)q->word[0];
     q->word[0] = 0;
     if (!op) return;
-    if (op->is_send || op->type != MPI_DATATYPE_NULL) {
+    if (op->type != MPI_DATATYPE_NULL) {
+        op->gone = 1;
+        if (op->over) weft_mpi_release(m, op);
+        return;
+    }
+    if (op->is_send) {
         op->next = m->given_up;
         m->given_up = op;
         return;
@@ -211,7 +253,7 @@ WEFT_INLINE void weft_mpi_cancel(void *ctx, weft_request *q) {
 WEFT_INLINE void weft_mpi_wait(void *ctx, uint64_t until_ns) {
     (void)until_ns;
     weft_mpi_sweep((weft_mpi *)ctx);
-    (void)weft_mpi_match((weft_mpi *)ctx); /* what fails here fails again in test */
+    weft_mpi_match((weft_mpi *)ctx);
     sched_yield();
 }
 
@@ -245,6 +287,8 @@ WEFT_INLINE weft_status weft_mpi_all_reduce(void *ctx, double weight, const void
         weft_mpi_release(m, op);
         return WEFT_ERR_TRANSPORT;
     }
+    *m->sums_end = op;
+    m->sums_end = &op->next;
     q->word[0] = (uintptr_t)op;
     return WEFT_OK;
 }
@@ -254,8 +298,13 @@ WEFT_INLINE weft_status weft_mpi_transport(weft_mpi *m, weft_transport *net, MPI
     int rank, size;
     memset(m, 0, sizeof *m);
     m->receives_end = &m->receives;
+    m->sums_end = &m->sums;
     if (MPI_Comm_dup(comm, &m->comm) != MPI_SUCCESS) return WEFT_ERR_TRANSPORT;
     MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN);
+    if (MPI_Comm_dup(m->comm, &m->votes) != MPI_SUCCESS) {
+        MPI_Comm_free(&m->comm);
+        return WEFT_ERR_TRANSPORT;
+    }
     MPI_Comm_rank(m->comm, &rank);
     MPI_Comm_size(m->comm, &size);
     m->rank = (uint32_t)rank;
@@ -279,7 +328,7 @@ WEFT_INLINE void weft_mpi_close(weft_mpi *m) {
         MPI_Status status;
         int there = 0, bytes = 0;
         weft_mpi_sweep(m);
-        if (!m->given_up && !asked) {
+        if (!m->given_up && !m->sums && !asked) {
             if (MPI_Ibarrier(m->comm, &all) != MPI_SUCCESS) break;
             asked = 1;
         }
@@ -291,6 +340,7 @@ WEFT_INLINE void weft_mpi_close(weft_mpi *m) {
         }
         if (asked && MPI_Test(&all, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
     }
+    MPI_Comm_free(&m->votes);
     MPI_Comm_free(&m->comm);
     while ((op = m->free) != NULL) {
         m->free = op->next;

@@ -5,6 +5,8 @@
  *     weft_transport net;
  *     if (weft_tcp_transport(&tcp, &net, "peers.txt") != WEFT_OK) complain(tcp.why);     // else all are connected
  *     ...
+ *     while (weft_tcp_news(&tcp, &rank, &up)) (up ? X_peer_up : X_peer_lost)(x, rank);   // between verbs, regularly
+ *     ...
  *     weft_tcp_close(&tcp);
  *
  * peers.txt, the same for all, has a line a worker, in the order of their ranks: "host:port" or "[v6 address]:port". #
@@ -19,10 +21,15 @@
  *
  * Bytes move in the callbacks and nowhere else, on the caller's thread, straight between socket and posted buffer. A
  * message of up to WEFT_TCP_EAGER bytes goes at once and waits, copied, for its receive; a longer one goes when the
- * other side has told that there is a receive for it. So a message that nobody awaits blocks no other one.
+ * other side has told that there is a receive for it. So a message that nobody awaits blocks no other one. There is an
+ * end to what a worker keeps for another: who sends WEFT_TCP_EARLY bytes of short messages (64 MiB, with so much for
+ * each as it takes to keep it) before any of them is received loses the connection; link[rank].words says so.
  *
  * A connection that breaks is WEFT_ERR_PEER_LOST for all requests with that worker; who connected tries again for as
  * long as the object lives. weft_tcp_news tells the host of workers that went and came, for X_peer_lost and X_peer_up.
+ * It must be asked: until the host has been told that a connection broke, all with that worker is WEFT_ERR_PEER_LOST,
+ * even if there is a new one, so that messages of two lives are not taken for those of one. (What the worker had sent
+ * as a whole is still received, until it comes again.)
  * A machine that has gone silent is noticed by the system's keep-alive; a worker that is slow is not lost: deadlines
  * are the descriptors' affair. A worker that was started anew sets `again` (WEFT_TCP_AGAIN=1): it connects to all.
  *
@@ -60,15 +67,20 @@
 #ifndef WEFT_TCP_EAGER
 #define WEFT_TCP_EAGER 16384u
 #endif
-/* The longest message; what a peer may make this worker keep for receives that are not posted. */
+/* The longest message; what a peer may make this worker keep for receives that are not posted, with WEFT_TCP_KEEP for
+ * each message. */
 #ifndef WEFT_TCP_LONGEST
 #define WEFT_TCP_LONGEST (UINT64_C(16) << 20)
 #endif
 #ifndef WEFT_TCP_EARLY
 #define WEFT_TCP_EARLY (UINT64_C(64) << 20)
 #endif
+#define WEFT_TCP_KEEP (sizeof(weft_tcp_op) + 16)
 /* From connecting to a hello. */
 #define WEFT_TCP_MANNERS_NS UINT64_C(5000000000)
+/* While others wait: how long one may say nothing, at first; and in the middle of what it has begun. */
+#define WEFT_TCP_MUTE_NS UINT64_C(20000000)
+#define WEFT_TCP_PAUSE_NS UINT64_C(500000000)
 /* How long wait looks around before it sleeps, unless workers on this machine outnumber its processors. */
 #ifndef WEFT_TCP_SPIN_NS
 #define WEFT_TCP_SPIN_NS UINT64_C(50000)
@@ -143,13 +155,15 @@ typedef struct weft_tcp_link {
     weft_tcp_wire wire;
     int connects; /* this side does */
     weft_tcp_state state;
-    int went, came; /* news */
+    int went, came; /* news that the host has not been told */
     int parting;    /* it has been told that nothing more comes */
     int more;       /* there may be bytes that poll does not see */
-    uint64_t retry_ns, since_ns;
+    uint64_t retry_ns, since_ns; /* since: of the attempt; once it is up, of that */
+    int own; /* this side's attempt it was that came up */
     unsigned tries;
     int trouble;                /* errno of the last attempt; 0: hung up, or nothing */
     char words[WEFT_TCP_WORDS]; /* or what TLS says of it */
+    const char *fault;          /* what is about to go into them */
     int sums;                   /* payloads carry checksums */
     weft_tcp_frame out, in;
     weft_tcp_list sends, receives;
@@ -166,7 +180,8 @@ typedef struct weft_tcp_guest {
     weft_tcp_wire wire;
     int shaken;
     size_t got;
-    uint64_t since_ns;
+    uint64_t since_ns, heard_ns; /* heard: of it last, or since */
+    int said;                    /* bytes have come */
     unsigned char hello[WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES];
 } weft_tcp_guest;
 
@@ -205,7 +220,7 @@ typedef struct weft_tcp {
     uint64_t refused;         /* connections that were turned away */
     uint64_t sent, received;  /* bytes between workers, all of them */
     uint64_t ended, seen;     /* requests that are over; how many were when wait returned last */
-    uint64_t pumps;
+    uint64_t pumps, pumped_ns;
     long processors;
     uint32_t table[8][256];   /* of the checksum */
     void *tls;                /* what weft_tls.h keeps; NULL: plaintext */
@@ -347,6 +362,7 @@ WEFT_INLINE weft_status weft_tcp_say(weft_tcp *t, weft_status s, const char *wha
 #define weft_tls_shake(w) (-1)
 #define weft_tls_is(w, rank) 0
 #define weft_tls_words(w, words) (void)(w)
+#define weft_tls_holds(w) 0
 #define weft_tls_send(w, part, parts) (-2)
 #define weft_tls_recv(w, part, parts) (-2)
 #define weft_tls_part(w) 1
@@ -397,12 +413,16 @@ WEFT_INLINE void weft_tcp_clear_early(weft_tcp *t, weft_tcp_link *l) {
 WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     const uint64_t now = weft_tcp_now(NULL);
     weft_tcp_op *in = l->in.busy ? l->in.op : NULL, *op;
+    int unheard = 0; /* the host has never been told of this life */
     l->words[0] = 0;
     weft_tls_words(&l->wire, l->words);
     if (l->state == WEFT_TCP_GREETING && !l->wire.tls && l->end && l->buffer[0] == 0x15)
         snprintf(l->words, sizeof l->words, "it expects TLS");
+    if (!l->words[0] && l->fault) snprintf(l->words, sizeof l->words, "%s", l->fault);
+    l->fault = NULL;
     weft_tcp_hang_up(&l->wire);
     if (l->state == WEFT_TCP_UP) {
+        unheard = l->went;
         l->went = 1;
         l->came = 0;
         l->tries = 0;
@@ -412,10 +432,12 @@ WEFT_INLINE void weft_tcp_drop(weft_tcp *t, weft_tcp_link *l, int trouble) {
     l->retry_ns = now + (UINT64_C(20000000) << (l->tries < 7 ? l->tries : 7));
     l->tries++;
     if (in && in->own) { /* one that came early, cut off */
+        l->early_bytes -= in->length + WEFT_TCP_KEEP;
         weft_tcp_remove(&l->early, in);
         weft_tcp_release(t, in);
     } else if (in)
         weft_tcp_finish(t, in, WEFT_ERR_PEER_LOST);
+    if (unheard) weft_tcp_clear_early(t, l);
     if (l->out.busy && l->out.op) weft_tcp_finish(t, l->out.op, WEFT_ERR_PEER_LOST);
     while ((op = l->sends.first ? l->sends.first : l->receives.first) != NULL) {
         weft_tcp_remove(op->is_send ? &l->sends : &l->receives, op);
@@ -535,7 +557,7 @@ WEFT_INLINE void weft_tcp_take_early(weft_tcp *t, weft_tcp_link *l, weft_tcp_op 
     const uint64_t n = early->length < receive->room ? early->length : receive->room;
     if (n) memcpy(receive->at, early->own, (size_t)n);
     weft_tcp_deliver(t, receive, early->length);
-    l->early_bytes -= early->length;
+    l->early_bytes -= early->length + WEFT_TCP_KEEP;
     weft_tcp_remove(&l->early, early);
     weft_tcp_release(t, early);
 }
@@ -583,7 +605,10 @@ WEFT_INLINE int weft_tcp_take_head(weft_tcp *t, weft_tcp_link *l, uint32_t peer)
     f->tail_bytes = l->sums ? 4 : 0;
     f->op = weft_tcp_match(l, f->tag);
     if (f->op) return 1;
-    if (f->bytes > WEFT_TCP_EARLY - l->early_bytes) return 0;
+    if (f->bytes + WEFT_TCP_KEEP > WEFT_TCP_EARLY - l->early_bytes) {
+        l->fault = "it sends messages that nobody here receives, more than WEFT_TCP_EARLY bytes of them";
+        return 0;
+    }
     f->op = weft_tcp_new(t, peer, f->tag);
     if (!f->op) return 0;
     f->op->own = f->op->at = (unsigned char *)malloc(f->bytes ? (size_t)f->bytes : 1);
@@ -593,7 +618,7 @@ WEFT_INLINE int weft_tcp_take_head(weft_tcp *t, weft_tcp_link *l, uint32_t peer)
         f->op = NULL;
         return 0;
     }
-    l->early_bytes += f->bytes;
+    l->early_bytes += f->bytes + WEFT_TCP_KEEP;
     weft_tcp_append(&l->early, f->op);
     return 1;
 }
@@ -663,7 +688,8 @@ WEFT_INLINE int weft_tcp_take_hello(weft_tcp *t, weft_tcp_link *l, uint32_t peer
     l->begin = WEFT_TCP_HEAD + WEFT_TCP_HELLO_BYTES;
     l->sums |= sums;
     l->state = WEFT_TCP_UP;
-    l->came = 1;
+    l->own = l->came = 1;
+    l->since_ns = weft_tcp_now(NULL);
     l->tries = 0;
     weft_tcp_clear_early(t, l);
     return 1;
@@ -854,6 +880,13 @@ WEFT_INLINE void weft_tcp_dismiss(weft_tcp *t, weft_tcp_guest *g, const char *wh
     t->refused++;
 }
 
+/* Has it hung up, and is nothing left to be read? */
+WEFT_INLINE int weft_tcp_is_gone(const weft_tcp_wire *w) {
+    unsigned char c;
+    const ssize_t n = recv(w->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+    return !weft_tls_holds(w) && (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR));
+}
+
 /* Somebody has connected and said a hello: it becomes the connection with that worker, or is turned away. */
 WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
     weft_tcp_link *l;
@@ -869,8 +902,14 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
         return;
     }
     l = &t->link[rank];
-    /* both have tried: of the two the one stays that the higher rank has made */
-    if (l->state != WEFT_TCP_DOWN && l->state != WEFT_TCP_UP && t->rank > rank) {
+    /* both have tried: of the two the one stays that the higher rank has made. The lower one's attempt may be found
+     * late, and dead already, when that one is up; what comes long after it is no attempt of that time. */
+    if (l->state != WEFT_TCP_DOWN && t->rank > rank &&
+        (l->state != WEFT_TCP_UP || (l->own && weft_tcp_now(NULL) - l->since_ns < WEFT_TCP_MANNERS_NS))) {
+        weft_tcp_hang_up(&g->wire);
+        return;
+    }
+    if (l->state == WEFT_TCP_UP && weft_tcp_is_gone(&g->wire)) {
         weft_tcp_hang_up(&g->wire);
         return;
     }
@@ -881,6 +920,7 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
     g->wire.tls = NULL;
     l->sums = sums || t->options.checksums || (!weft_tcp_tune(l->wire.fd) && !t->tls);
     l->came = 1;
+    l->own = 0;
     l->tries = 0;
     l->more = l->wire.tls != NULL; /* it may have read further than the hello */
     weft_tcp_greet(t, l, WEFT_TCP_UP);
@@ -889,6 +929,8 @@ WEFT_INLINE void weft_tcp_admit(weft_tcp *t, weft_tcp_guest *g) {
 WEFT_INLINE void weft_tcp_listen_to(weft_tcp *t, weft_tcp_guest *g) {
     struct iovec part;
     ssize_t n;
+    g->heard_ns = weft_tcp_now(NULL); /* or it has hung up */
+    g->said = 1;
     if (g->wire.tls && !g->shaken) {
         g->shaken = weft_tls_shake(&g->wire);
         if (g->shaken < 0) weft_tcp_dismiss(t, g, "");
@@ -906,18 +948,29 @@ WEFT_INLINE void weft_tcp_listen_to(weft_tcp *t, weft_tcp_guest *g) {
     if (g->got == sizeof g->hello) weft_tcp_admit(t, g);
 }
 
+/* A place for one more: a free one, or that of whom nobody has heard of for longest, first of those who never said a
+ * byte. t->guests: there is none. */
+WEFT_INLINE uint32_t weft_tcp_place(const weft_tcp *t, uint64_t now) {
+    uint32_t i, place = t->guests;
+    for (i = 0; i < t->guests; i++) {
+        const weft_tcp_guest *g = &t->guest[i], *than = place < t->guests ? &t->guest[place] : NULL;
+        if (g->wire.fd < 0) return i;
+        if (now - g->heard_ns <= (g->said ? WEFT_TCP_PAUSE_NS : WEFT_TCP_MUTE_NS)) continue;
+        if (!than || g->said < than->said || (g->said == than->said && g->heard_ns < than->heard_ns)) place = i;
+    }
+    return place;
+}
+
+/* As many as there are free places, or one: who is here already has been listened to in this turn. */
 WEFT_INLINE void weft_tcp_accept(weft_tcp *t) {
     weft_tcp_guest *g;
-    uint32_t i, place = 0;
-    int fd;
-    while ((fd = accept(t->listener, NULL, NULL)) >= 0) {
-        for (i = 0; i < t->guests; i++) { /* a free place, or that of the one that has been silent for longest */
-            if (t->guest[i].wire.fd < 0) {
-                place = i;
-                break;
-            }
-            if (t->guest[i].since_ns < t->guest[place].since_ns) place = i;
-        }
+    uint32_t i, places = 0;
+    for (i = 0; i < t->guests; i++) places += t->guest[i].wire.fd < 0;
+    do {
+        const uint64_t now = weft_tcp_now(NULL);
+        const uint32_t place = weft_tcp_place(t, now);
+        const int fd = place < t->guests ? accept(t->listener, NULL, NULL) : -1;
+        if (fd < 0) return;
         g = &t->guest[place];
         if (g->wire.fd >= 0) weft_tcp_dismiss(t, g, "it was silent for too long, and others wait");
         weft_tcp_tune(fd);
@@ -925,9 +978,9 @@ WEFT_INLINE void weft_tcp_accept(weft_tcp *t) {
         g->wire.fd = fd;
         g->wire.read_needs = POLLIN;
         g->wire.write_needs = POLLOUT;
-        g->since_ns = weft_tcp_now(NULL);
+        g->since_ns = g->heard_ns = now;
         if (t->tls && !weft_tls_begin(t, &g->wire, WEFT_NO_RANK)) weft_tcp_dismiss(t, g, "out of memory");
-    }
+    } while (places-- > 1);
 }
 
 WEFT_INLINE void weft_tcp_look_at(weft_tcp *t, nfds_t n, uint32_t who, int fd, int events) {
@@ -944,6 +997,7 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
     uint32_t i;
     int events;
     t->pumps++;
+    t->pumped_ns = now;
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (i == t->rank) continue;
@@ -961,13 +1015,17 @@ WEFT_INLINE void weft_tcp_pump(weft_tcp *t, int timeout_ms) {
         events = l->wire.read_needs | (l->out.busy ? l->wire.write_needs : 0);
         weft_tcp_look_at(t, n++, i, l->wire.fd, l->state == WEFT_TCP_CONNECTING ? POLLOUT : events);
     }
-    weft_tcp_look_at(t, n++, t->size, t->listener, POLLIN);
     for (i = 0; i < t->guests; i++) {
         weft_tcp_guest *g = &t->guest[i];
         if (g->wire.fd >= 0 && now - g->since_ns > WEFT_TCP_MANNERS_NS)
             weft_tcp_dismiss(t, g, "it did not say in time who it is");
         if (g->wire.fd >= 0) weft_tcp_look_at(t, n++, t->size + 1 + i, g->wire.fd, g->wire.read_needs);
     }
+    /* the last, so that guests have been heard before one of them makes room */
+    if (weft_tcp_place(t, now) < t->guests)
+        weft_tcp_look_at(t, n++, t->size, t->listener, POLLIN);
+    else if (timeout_ms > 20)
+        timeout_ms = 20;
     if (poll(t->look, n, timeout_ms) < 0) return;
     for (k = 0; k < n; k++) {
         const uint32_t who = t->who[k];
@@ -1008,7 +1066,7 @@ WEFT_INLINE weft_status weft_tcp_send(void *ctx, uint32_t peer, uint32_t tag, co
     weft_tcp_op *op;
     weft_status s = weft_tcp_post(t, peer, tag, bytes, q, &op);
     if (s != WEFT_OK) return s;
-    if (t->link[peer].state != WEFT_TCP_UP) {
+    if (t->link[peer].state != WEFT_TCP_UP || t->link[peer].went) {
         weft_tcp_release(t, op);
         return WEFT_ERR_PEER_LOST;
     }
@@ -1033,15 +1091,15 @@ WEFT_INLINE weft_status weft_tcp_recv(void *ctx, uint32_t peer, uint32_t tag, vo
     l = &t->link[peer];
     op->at = (unsigned char *)data;
     op->room = capacity;
-    early = weft_tcp_find(&l->early, tag);
+    early = l->state == WEFT_TCP_UP && l->went ? NULL : weft_tcp_find(&l->early, tag);
     if (early && !(l->in.busy && l->in.op == early)) {
         weft_tcp_take_early(t, l, early, op);
         return WEFT_OK;
     }
     r = &l->room[tag];
-    if (l->state != WEFT_TCP_UP || r->want == UINT16_MAX || r->given == UINT16_MAX) {
+    if (l->state != WEFT_TCP_UP || l->went || r->want == UINT16_MAX || r->given == UINT16_MAX) {
         weft_tcp_release(t, op);
-        return l->state != WEFT_TCP_UP ? WEFT_ERR_PEER_LOST : WEFT_ERR_CAPACITY;
+        return l->state != WEFT_TCP_UP || l->went ? WEFT_ERR_PEER_LOST : WEFT_ERR_CAPACITY;
     }
     weft_tcp_append(&l->receives, op);
     if (capacity > WEFT_TCP_EAGER) r->want++;
@@ -1088,6 +1146,7 @@ WEFT_INLINE void weft_tcp_cancel(void *ctx, weft_request *q) {
     } else if (!op->taken) {
         weft_tcp_remove(&l->sends, op);
         weft_tcp_release(t, op);
+        if (l->state == WEFT_TCP_UP && !l->out.busy) weft_tcp_write(t, l); /* those behind it may go now */
     } else { /* it has begun to go: the rest of it does, from a copy */
         op->own = (unsigned char *)malloc(op->length ? (size_t)op->length : 1);
         if (!op->own) {
@@ -1122,9 +1181,11 @@ WEFT_INLINE void weft_tcp_wait(void *ctx, uint64_t until_ns) {
     t->seen = t->ended;
 }
 
-/* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. */
+/* Workers that went (up 0) or came (up 1) since the last time; 0: no news. Legal between verbs. It looks around itself,
+ * at most once a millisecond: who has no requests would not hear that others are back. */
 WEFT_INLINE int weft_tcp_news(weft_tcp *t, uint32_t *rank, int *up) {
     uint32_t i;
+    if (weft_tcp_now(NULL) - t->pumped_ns >= 1000000) weft_tcp_pump(t, 0);
     for (i = 0; i < t->size; i++) {
         weft_tcp_link *l = &t->link[i];
         if (!l->went && !l->came) continue;
@@ -1374,16 +1435,21 @@ WEFT_INLINE weft_status weft_tcp_transport(weft_tcp *t, weft_transport *net, con
     const char *rank = getenv("WEFT_RANK"), *list = getenv("WEFT_PEERS"), *again = getenv("WEFT_TCP_AGAIN");
     const char *any = getenv("WEFT_TCP_PLAINTEXT_ON_ANY_NETWORK"), *tls = getenv("WEFT_TCP_TLS_DIR");
     char *text = NULL, *end;
+    unsigned long number;
     weft_tcp_options o;
     weft_status s;
     memset(&o, 0, sizeof o);
     weft_tcp_blank(t);
     if (!rank || !*rank) return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is not set", NULL);
-    o.rank = (uint32_t)strtoul(rank, &end, 10);
-    if (*end || *rank < '0' || *rank > '9') return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is no number", rank);
+    number = strtoul(rank, &end, 10); /* one that is too great is ULONG_MAX */
+    if (*end || *rank < '0' || *rank > '9' || number >= WEFT_NO_RANK)
+        return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_RANK is no rank", rank);
+    if (tls && !*tls) /* whoever has set it does not mean plaintext */
+        return weft_tcp_say(t, WEFT_ERR_ARGUMENT, "WEFT_TCP_TLS_DIR is empty: a folder is expected", NULL);
+    o.rank = (uint32_t)number;
     o.again = again && strcmp(again, "1") == 0;
     o.plaintext_on_any_network = any && strcmp(any, "1") == 0;
-    o.tls_folder = tls && *tls ? tls : NULL;
+    o.tls_folder = tls;
     if (path) {
         FILE *f = fopen(path, "rb");
         size_t n;

@@ -18,7 +18,8 @@
  *
  * and the last two again for each other worker. A key that others than its owner can read is refused.
  *
- * Sockets do not block and neither does anything here. Errors are words: of a connection, and in weft_tcp.why. */
+ * Sockets do not block and neither does anything here. Errors are words: of a connection, and in weft_tcp.why. The
+ * thread's error queue of OpenSSL is empty after each call, whatever was in it before. */
 #ifndef WEFT_TLS_H
 #define WEFT_TLS_H
 
@@ -271,6 +272,7 @@ WEFT_INLINE int weft_tls_read_key(weft_tcp *t, SSL_CTX *ctx) {
 WEFT_INLINE weft_status weft_tls_load(weft_tcp *t) {
     weft_tls_own *own = (weft_tls_own *)calloc(1, sizeof *own);
     SSL_CTX *ctx;
+    int ok;
     if (!own) return weft_tcp_say(t, WEFT_ERR_MEMORY, "out of memory", NULL);
     t->tls = own;
     ERR_clear_error();
@@ -281,7 +283,10 @@ WEFT_INLINE weft_status weft_tls_load(weft_tcp *t) {
         !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) || !SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) ||
         !SSL_CTX_set_ciphersuites(
             ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") ||
-        !SSL_CTX_set_num_tickets(ctx, 0) || !SSL_CTX_set_max_early_data(ctx, 0)) {
+        /* a stranger picks the group: those of finite fields would cost 0.1 s of the caller's time a ClientHello */
+        !SSL_CTX_set1_groups_list(ctx, "X25519:P-256:P-384") || !SSL_CTX_set_num_tickets(ctx, 0) ||
+        !SSL_CTX_set_max_early_data(ctx, 0)) {
+        ERR_clear_error();
         weft_tls_unload(t);
         return weft_tcp_say(t, WEFT_ERR_TRANSPORT, "OpenSSL has no TLS 1.3 here", NULL);
     }
@@ -294,9 +299,9 @@ WEFT_INLINE weft_status weft_tls_load(weft_tcp *t) {
     SSL_CTX_set_max_cert_list(ctx, 16384);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, weft_tls_verify);
     SSL_CTX_set_verify_depth(ctx, 0); /* nobody between the authority and a worker */
-    if (weft_tls_read_authority(t, ctx) && weft_tls_read_certificate(t, ctx) && weft_tls_read_key(t, ctx))
-        return WEFT_OK;
+    ok = weft_tls_read_authority(t, ctx) && weft_tls_read_certificate(t, ctx) && weft_tls_read_key(t, ctx);
     ERR_clear_error();
+    if (ok) return WEFT_OK;
     weft_tls_unload(t);
     return WEFT_ERR_ARGUMENT;
 }
@@ -390,12 +395,14 @@ WEFT_INLINE int weft_tls_shake(weft_tcp_wire *w) {
     r = SSL_do_handshake(s->ssl);
     if (r != 1) {
         w->read_needs = weft_tls_needs(s, r);
+        if (!w->read_needs) weft_tls_explain(s, SSL_ERROR_SYSCALL);
+        ERR_clear_error();
         if (w->read_needs) return 0;
-        weft_tls_explain(s, SSL_ERROR_SYSCALL);
         /* OpenSSL does not answer what is no TLS: fatal alert, protocol version */
         if (s->first == WEFT_TCP_HELLO) (void)!send(s->fd, "\x15\x03\x03\0\2\2\x46", 7, MSG_NOSIGNAL | MSG_DONTWAIT);
         return -1;
     }
+    ERR_clear_error();
     w->read_needs = POLLIN;
     if (s->known && SSL_get_verify_result(s->ssl) == X509_V_OK) return 1;
     snprintf(s->words, sizeof s->words, "it shows no certificate");
@@ -406,6 +413,12 @@ WEFT_INLINE int weft_tls_shake(weft_tcp_wire *w) {
 WEFT_INLINE int weft_tls_is(const weft_tcp_wire *w, uint32_t rank) {
     const weft_tls *s = (const weft_tls *)w->tls;
     return s && s->known && s->rank == rank;
+}
+
+/* Bytes that have left the socket and have not been read. */
+WEFT_INLINE int weft_tls_holds(const weft_tcp_wire *w) {
+    const weft_tls *s = (const weft_tls *)w->tls;
+    return s && SSL_has_pending(s->ssl);
 }
 
 /* What went wrong, if anything did. */
@@ -437,6 +450,7 @@ WEFT_INLINE ssize_t weft_tls_send(weft_tcp_wire *w, const struct iovec *part, in
         r = SSL_write_ex(s->ssl, from, n, &done);
         if (r != 1) {
             const short needs = weft_tls_needs(s, r);
+            ERR_clear_error();
             if (needs) w->write_needs = needs;
             if (sent) break;
             return needs || s->trouble ? -1 : -2;
@@ -461,6 +475,7 @@ WEFT_INLINE ssize_t weft_tls_recv(weft_tcp_wire *w, const struct iovec *part, in
         r = SSL_read_ex(s->ssl, (unsigned char *)part->iov_base + at, part->iov_len - at, &n);
         if (r != 1) {
             const short needs = weft_tls_needs(s, r);
+            ERR_clear_error();
             if (needs) w->read_needs = needs;
             if (got) break;
             if (needs) return -1;
@@ -477,10 +492,12 @@ WEFT_INLINE ssize_t weft_tls_recv(weft_tcp_wire *w, const struct iovec *part, in
 /* Nothing more comes from here. 1: the other side will know. */
 WEFT_INLINE int weft_tls_part(weft_tcp_wire *w) {
     weft_tls *s = (weft_tls *)w->tls;
-    int r;
+    int r, ok;
     ERR_clear_error();
     r = SSL_shutdown(s->ssl);
-    return r >= 0 || !weft_tls_needs(s, r);
+    ok = r >= 0 || !weft_tls_needs(s, r);
+    ERR_clear_error();
+    return ok;
 }
 
 #endif /* WEFT_TLS_H */
