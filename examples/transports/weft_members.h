@@ -231,7 +231,7 @@ WEFT_INLINE void weft_members_take(weft_members *m, uint32_t epoch, const unsign
         p->fresh = p->member && weft_members_has(fresh, r);
         if (p->member && p->life_in_view != weft_members_get(life + 8 * (size_t)r, 8)) { /* what was lost was another */
             p->life_in_view = weft_members_get(life + 8 * (size_t)r, 8);
-            p->lost = r != m->rank && !p->linked;
+            p->lost = r != m->rank && (!p->linked || (p->heard && p->life != p->life_in_view));
             p->lost_ns = p->heard_ns = weft_members_now(m);
         }
         if (p->member) m->list[m->view.count++] = r;
@@ -267,8 +267,12 @@ WEFT_INLINE int weft_members_read(weft_members *m, uint32_t rank, uint64_t bytes
     memcpy(p->lets, view + 4 * set, set);
     p->heard = 1;
     p->heard_ns = weft_members_now(m);
-    if (p->life == p->life_in_view || !p->member) p->lost = 0; /* another life is another matter: see _lead */
-    if ((wants & 255u) == WEFT_MEMBERS_JOINS) return 1;        /* it is in none */
+    if (p->member && p->life != p->life_in_view && !p->lost) { /* then that life is over: see _lead */
+        p->lost = 1;
+        p->lost_ns = weft_members_now(m);
+    } else if (!p->member || p->life == p->life_in_view)
+        p->lost = 0;
+    if ((wants & 255u) == WEFT_MEMBERS_JOINS) return 1; /* it is in none */
     if (m->out || !(p->epoch > m->epoch || (m->wants == WEFT_MEMBERS_JOINS && p->epoch))) return 1;
     if (weft_members_has(view, m->rank) && weft_members_get(life + 8 * (size_t)m->rank, 8) == m->options.life)
         weft_members_take(m, p->epoch, view, fresh, life);
