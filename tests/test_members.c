@@ -302,7 +302,11 @@ START_TEST(one_after_another_goes) {
         while (gone < n) {
             const uint32_t rank = (uint32_t)(weft_sim_random(&sim) % n);
             gone = 0;
-            if (w[rank].open) weft_members_go(&w[rank].m);
+            if (w[rank].open && w[rank].m.wants != WEFT_MEMBERS_GOES) {
+                weft_members_go(&w[rank].m);
+                if (!weft_members_out(&w[rank].m) && weft_members_leader(&w[rank].m) != rank)
+                    ck_assert_int_eq(weft_members_may_go(&w[rank].m), 0); /* nobody has heard of it */
+            }
             weft_sim_advance(&sim, 60 * MS);
             for (i = 0; i < n; i++) {
                 if (w[i].open && (weft_members_may_go(&w[i].m) || weft_members_out(&w[i].m))) {
