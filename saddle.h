@@ -2037,9 +2037,9 @@ SADDLE_API weft_status saddle_peer_up(saddle *x, uint32_t rank);
 /* Everything but the parameters that shapes what follows, as one blob (versioned, checksummed, endian-neutral), between
  * steps: momentum, feedback, the number of the step. *bytes is set to the length; with buf NULL only that. Parameters
  * are the host's to save. Load: into a fresh object of the same descriptor, rank and graph. If all workers are saved
- * after the same step and loaded, the run goes on as if it had never stopped, bit for bit. With `join` a worker comes back
- * alone: momentum and error memory are as they were saved, the number of the step is the others', and public copies go
- * whole. Hostile blobs give an error, the object is then as before. */
+ * after the same step and loaded, the run goes on as if it had never stopped, bit for bit. With `join` a worker comes
+ * back alone: momentum and error memory are as they were saved, the number of the step is the others', and public
+ * copies go whole. Hostile blobs give an error, the object is then as before. */
 SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes);
 SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes);
 
@@ -3695,7 +3695,7 @@ WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t fr
     weft_header r;
     int i;
     if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control length"), WEFT_HEADER_BYTES, bytes);
     for (i = 0; i < WEFT_WORDS; i++) w[i] = weft_get32(p + 4 * i);
     if (w[WEFT_WORD_MAGIC] != WEFT_WIRE_MAGIC)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, w[WEFT_WORD_MAGIC]);
@@ -4115,7 +4115,7 @@ WEFT_FN void weft_link_receive(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         n->moved = n->progress = 1;
         if (s == WEFT_ERR_TRUNCATED) {
-            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length of a message"), WEFT_CONTROL_BYTES,
+            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length"), WEFT_CONTROL_BYTES,
                             l->request.bytes);
             return;
         }
@@ -4227,7 +4227,7 @@ WEFT_FN weft_status weft_link_fetched(weft_links *n, uint32_t slot) {
     n->moved = n->progress = 1;
     if (s == WEFT_OK && l->in_shorter && l->bulk.bytes < l->in_bytes) l->in_bytes = (size_t)l->bulk.bytes;
     if (s == WEFT_ERR_TRUNCATED || (s == WEFT_OK && l->bulk.bytes != l->in_bytes)) {
-        weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length of a bulk message"), l->in_bytes, l->bulk.bytes);
+        weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("bulk length"), l->in_bytes, l->bulk.bytes);
         return WEFT_ERR_PROTOCOL;
     }
     if (s < 0) {

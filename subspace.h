@@ -2595,7 +2595,7 @@ WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t fr
     weft_header r;
     int i;
     if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control length"), WEFT_HEADER_BYTES, bytes);
     for (i = 0; i < WEFT_WORDS; i++) w[i] = weft_get32(p + 4 * i);
     if (w[WEFT_WORD_MAGIC] != WEFT_WIRE_MAGIC)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, w[WEFT_WORD_MAGIC]);
@@ -2887,7 +2887,7 @@ WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
     for (i = 0; i < v->count; i++)
         if (g->peer[v->members[i]].lost || g->peer[v->members[i]].left)
             return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i],
-                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (it has left)")
+                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (left)")
                                                                : WEFT_TEXT("view.members"),
                                    0, v->members[i]);
     return WEFT_OK;
@@ -2962,7 +2962,7 @@ WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank);
 WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
     if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
     if (s == WEFT_ERR_TRUNCATED)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length"), expected, got);
     return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
 }
 
@@ -3068,8 +3068,8 @@ WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, i
             g->progress = 1;
             if (!sending) {
                 if (f->request.bytes != f->piece_bytes)
-                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a bulk message"),
-                                            f->piece_bytes, f->request.bytes);
+                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("bulk length"), f->piece_bytes,
+                                            f->request.bytes);
                 if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
                 g->traffic.payload_received += f->piece_bytes;
                 g->traffic.messages_received++;
@@ -3134,8 +3134,7 @@ WEFT_FN weft_status weft_flow_accept(weft_group *g, uint32_t rank) {
     if (!g->exchanging || h->kind != g->kind) return WEFT_AGAIN;
     if (h->kind == WEFT_KIND_EXCHANGE && (h->round != g->round || h->step != g->step)) return WEFT_AGAIN;
     if (p->in.state != WEFT_FLOW_WAITING)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("a message that nobody waits for"), g->step,
-                                h->step);
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("unawaited message"), g->step, h->step);
     want = weft_range_bytes(p->in.range);
     if (h->bytes != want)
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);
@@ -3691,7 +3690,8 @@ WEFT_FN int weft_direct_send(weft_reduce *r) {
 }
 
 /* Non-finite elements of a mirror's [lo, hi). */
-WEFT_FN uint64_t weft_mirror_count_nonfinite(const weft_reduce *r, unsigned char *mirror, size_t lo, size_t hi) {
+WEFT_FN WEFT_NOINLINE uint64_t weft_mirror_count_nonfinite(const weft_reduce *r, unsigned char *mirror, size_t lo,
+                                                           size_t hi) {
     weft_range at = weft_range_map(&r->map, NULL, mirror, 0, lo, hi);
     unsigned char *p;
     size_t each, which, bytes;
@@ -3959,18 +3959,13 @@ WEFT_FN void weft_reduce_cancel(weft_reduce *r) {
     r->host_active = 0;
 }
 
-/* tensors[lo, hi) = mirror[lo, hi), past the cache if it is more than that holds: memcpy may not do so. */
+/* tensors[lo, hi) = mirror[lo, hi). */
 WEFT_FN void weft_mirror_copy_out(const weft_reduce *r, const unsigned char *mirror, const weft_tensor *to, size_t lo,
                                   size_t hi) {
     weft_range at = weft_range_map(&r->map, to, NULL, 0, lo, hi);
     unsigned char *p;
     size_t each, which, bytes;
-    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) {
-        if (each < 4) /* kernels would go through f32 */
-            memcpy(p, mirror + (at.at - bytes), bytes);
-        else
-            weft_run_copy(r->kernels, r->pool, r->map.tensor[which].dtype, bytes / each, mirror + (at.at - bytes), p);
-    }
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) memcpy(p, mirror + (at.at - bytes), bytes);
 }
 
 /* ---- The collective as an object of its own ---- */

@@ -329,9 +329,9 @@ SADDLE_API weft_status saddle_peer_up(saddle *x, uint32_t rank);
 /* Everything but the parameters that shapes what follows, as one blob (versioned, checksummed, endian-neutral), between
  * steps: momentum, feedback, the number of the step. *bytes is set to the length; with buf NULL only that. Parameters
  * are the host's to save. Load: into a fresh object of the same descriptor, rank and graph. If all workers are saved
- * after the same step and loaded, the run goes on as if it had never stopped, bit for bit. With `join` a worker comes back
- * alone: momentum and error memory are as they were saved, the number of the step is the others', and public copies go
- * whole. Hostile blobs give an error, the object is then as before. */
+ * after the same step and loaded, the run goes on as if it had never stopped, bit for bit. With `join` a worker comes
+ * back alone: momentum and error memory are as they were saved, the number of the step is the others', and public
+ * copies go whole. Hostile blobs give an error, the object is then as before. */
 SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes);
 SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes);
 

@@ -411,7 +411,8 @@ WEFT_FN int weft_direct_send(weft_reduce *r) {
 }
 
 /* Non-finite elements of a mirror's [lo, hi). */
-WEFT_FN uint64_t weft_mirror_count_nonfinite(const weft_reduce *r, unsigned char *mirror, size_t lo, size_t hi) {
+WEFT_FN WEFT_NOINLINE uint64_t weft_mirror_count_nonfinite(const weft_reduce *r, unsigned char *mirror, size_t lo,
+                                                           size_t hi) {
     weft_range at = weft_range_map(&r->map, NULL, mirror, 0, lo, hi);
     unsigned char *p;
     size_t each, which, bytes;
@@ -679,18 +680,13 @@ WEFT_FN void weft_reduce_cancel(weft_reduce *r) {
     r->host_active = 0;
 }
 
-/* tensors[lo, hi) = mirror[lo, hi), past the cache if it is more than that holds: memcpy may not do so. */
+/* tensors[lo, hi) = mirror[lo, hi). */
 WEFT_FN void weft_mirror_copy_out(const weft_reduce *r, const unsigned char *mirror, const weft_tensor *to, size_t lo,
                                   size_t hi) {
     weft_range at = weft_range_map(&r->map, to, NULL, 0, lo, hi);
     unsigned char *p;
     size_t each, which, bytes;
-    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) {
-        if (each < 4) /* kernels would go through f32 */
-            memcpy(p, mirror + (at.at - bytes), bytes);
-        else
-            weft_run_copy(r->kernels, r->pool, r->map.tensor[which].dtype, bytes / each, mirror + (at.at - bytes), p);
-    }
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) memcpy(p, mirror + (at.at - bytes), bytes);
 }
 
 /* ---- The collective as an object of its own ---- */

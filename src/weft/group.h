@@ -262,7 +262,7 @@ WEFT_FN weft_status weft_group_check_view(weft_group *g, const weft_view *v) {
     for (i = 0; i < v->count; i++)
         if (g->peer[v->members[i]].lost || g->peer[v->members[i]].left)
             return weft_group_fail(g, WEFT_ERR_PEER_LOST, v->members[i],
-                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (it has left)")
+                                   g->peer[v->members[i]].left ? WEFT_TEXT("view.members (left)")
                                                                : WEFT_TEXT("view.members"),
                                    0, v->members[i]);
     return WEFT_OK;
@@ -337,7 +337,7 @@ WEFT_FN int weft_group_last_words(weft_group *g, uint32_t rank);
 WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s, uint64_t expected, uint64_t got) {
     if (s == WEFT_ERR_PEER_LOST) return weft_group_last_words(g, rank) ? WEFT_OK : weft_group_lose(g, rank);
     if (s == WEFT_ERR_TRUNCATED)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a message"), expected, got);
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length"), expected, got);
     return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
 }
 
@@ -443,8 +443,8 @@ WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, i
             g->progress = 1;
             if (!sending) {
                 if (f->request.bytes != f->piece_bytes)
-                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("length of a bulk message"),
-                                            f->piece_bytes, f->request.bytes);
+                    return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("bulk length"), f->piece_bytes,
+                                            f->request.bytes);
                 if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
                 g->traffic.payload_received += f->piece_bytes;
                 g->traffic.messages_received++;
@@ -509,8 +509,7 @@ WEFT_FN weft_status weft_flow_accept(weft_group *g, uint32_t rank) {
     if (!g->exchanging || h->kind != g->kind) return WEFT_AGAIN;
     if (h->kind == WEFT_KIND_EXCHANGE && (h->round != g->round || h->step != g->step)) return WEFT_AGAIN;
     if (p->in.state != WEFT_FLOW_WAITING)
-        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("a message that nobody waits for"), g->step,
-                                h->step);
+        return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("unawaited message"), g->step, h->step);
     want = weft_range_bytes(p->in.range);
     if (h->bytes != want)
         return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("header.bytes"), want, h->bytes);

@@ -388,7 +388,7 @@ WEFT_FN void weft_link_receive(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         n->moved = n->progress = 1;
         if (s == WEFT_ERR_TRUNCATED) {
-            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length of a message"), WEFT_CONTROL_BYTES,
+            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length"), WEFT_CONTROL_BYTES,
                             l->request.bytes);
             return;
         }
@@ -500,7 +500,7 @@ WEFT_FN weft_status weft_link_fetched(weft_links *n, uint32_t slot) {
     n->moved = n->progress = 1;
     if (s == WEFT_OK && l->in_shorter && l->bulk.bytes < l->in_bytes) l->in_bytes = (size_t)l->bulk.bytes;
     if (s == WEFT_ERR_TRUNCATED || (s == WEFT_OK && l->bulk.bytes != l->in_bytes)) {
-        weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length of a bulk message"), l->in_bytes, l->bulk.bytes);
+        weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("bulk length"), l->in_bytes, l->bulk.bytes);
         return WEFT_ERR_PROTOCOL;
     }
     if (s < 0) {

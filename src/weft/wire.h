@@ -149,7 +149,7 @@ WEFT_FN weft_status weft_header_read(unsigned char *p, size_t bytes, uint32_t fr
     weft_header r;
     int i;
     if (bytes < WEFT_HEADER_BYTES || bytes > WEFT_CONTROL_BYTES)
-        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control message length"), WEFT_HEADER_BYTES, bytes);
+        return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("control length"), WEFT_HEADER_BYTES, bytes);
     for (i = 0; i < WEFT_WORDS; i++) w[i] = weft_get32(p + 4 * i);
     if (w[WEFT_WORD_MAGIC] != WEFT_WIRE_MAGIC)
         return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("header.magic"), WEFT_WIRE_MAGIC, w[WEFT_WORD_MAGIC]);
