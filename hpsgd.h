@@ -3633,11 +3633,11 @@ WEFT_FN weft_status weft_reduce_hear(weft_reduce *r) {
 WEFT_FN void weft_reduce_pieces(weft_reduce *r, size_t lo, size_t hi, unsigned char *slots, size_t stride,
                                 unsigned char *out) {
     weft_range at = weft_range_map(&r->map, r->source, NULL, 0, lo, hi);
-    weft_kernels near = *r->kernels;
+    /* a chunk goes out to the others next: it stays in the cache */
+    const weft_kernels *k = r->chunks > 1 ? r->kernels - r->kernels->stream : r->kernels;
     unsigned char *own;
     size_t each, which, bytes;
     uint32_t i;
-    if (r->chunks > 1) near.stream = 0; /* a chunk goes out to the others next */
     while ((bytes = weft_range_next(&at, SIZE_MAX, &own, &each, &which)) != 0) {
         size_t past = at.at - bytes - lo, n = bytes / each;
         weft_dtype t = r->map.tensor[which].dtype;
@@ -3646,7 +3646,7 @@ WEFT_FN void weft_reduce_pieces(weft_reduce *r, size_t lo, size_t hi, unsigned c
             r->x[i] = i == r->here ? own : slots + i * stride + past;
             r->w[i] = weft_reduce_weight(r, r->who[i], which);
         }
-        nonfinite = weft_run_weighted_sum(&near, r->pool, t, n, r->count, r->w, r->x, out + past);
+        nonfinite = weft_run_weighted_sum(k, r->pool, t, n, r->count, r->w, r->x, out + past);
         r->nonfinite += nonfinite;
         if (nonfinite) weft_reduce_blame(r, weft_nobody(r));
         for (i = 0; nonfinite && i < r->count; i++)
@@ -3787,7 +3787,6 @@ WEFT_FN WEFT_NOINLINE uint64_t weft_mirror_count_nonfinite(const weft_reduce *r,
 WEFT_FN void weft_direct_done(weft_reduce *r) {
     uint32_t i, gather = r->stage < 2 ? r->chunks : r->stage - 2;
     weft_direct_sum(r);
-    r->result = r->mirror;
     if (r->operation != WEFT_OP_ALL_REDUCE || gather >= r->chunks) return;
     for (i = 0; i < r->count; i++)
         if (i != r->here)
@@ -3833,7 +3832,6 @@ WEFT_FN int weft_ring_send(weft_reduce *r) {
 WEFT_FN void weft_ring_done(weft_reduce *r) {
     uint32_t n = r->count, shard = (r->here + 2 * n - 2 - r->stage) % n;
     if (r->stage < n - 1) weft_reduce_own(r, weft_shard_lo(r, shard), weft_shard_lo(r, shard + 1), 1);
-    r->result = r->mirror;
 }
 
 /* Stages: 0 folds in the ranks beyond the power of two, 1 .. log2 the partners, then back to those beyond. */
@@ -3864,7 +3862,6 @@ WEFT_FN void weft_doubling_done(weft_reduce *r) {
     uint32_t p = weft_power_below(r->count), rounds = weft_log2(p);
     int folds = r->stage == 0 && r->here < r->count - p;
     if (folds || (r->stage >= 1 && r->stage <= rounds && r->here < p)) weft_reduce_add_spare(r);
-    r->result = r->mirror;
 }
 
 WEFT_FN int weft_broadcast_send(weft_reduce *r) {
@@ -3890,7 +3887,6 @@ WEFT_FN uint64_t weft_reduce_count_nonfinite(const weft_reduce *r) {
 }
 
 WEFT_FN void weft_broadcast_done(weft_reduce *r) {
-    r->result = r->mirror;
     if (r->here == r->root)
         weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
     else if (weft_reduce_count_nonfinite(r))
@@ -3902,7 +3898,6 @@ WEFT_FN int weft_reduce_send(weft_reduce *r) {
     if (r->operation == WEFT_OP_BROADCAST) return weft_broadcast_send(r);
     if (r->count == 1) { /* nothing to move: the sum of one */
         weft_reduce_own(r, 0, weft_map_bytes(&r->map), 0);
-        r->result = r->mirror;
         return 0;
     }
     if (r->chunks) return weft_direct_send(r);
@@ -3937,7 +3932,7 @@ WEFT_FN weft_status weft_reduce_host_poll(weft_reduce *r) {
     weft_request *q = &r->host_request;
     weft_status s = WEFT_OK;
     uint64_t bad;
-    for (r->result = r->mirror; r->stage < r->map.count; r->stage++) {
+    for (; r->stage < r->map.count; r->stage++) {
         const weft_tensor *t = &r->map.tensor[r->stage];
         unsigned char *out = r->mirror + r->map.position[r->stage];
         if (t->count == 0) continue;
@@ -3997,7 +3992,7 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     r->stage = 0;
     r->bad = 0;
     r->nonfinite = r->unsound = 0;
-    r->result = NULL;
+    r->result = r->mirror; /* but where all is gathered */
     r->g->exchanging = 0;
 }
 
@@ -4047,7 +4042,11 @@ WEFT_FN void weft_mirror_copy_out(const weft_reduce *r, const unsigned char *mir
     weft_range at = weft_range_map(&r->map, to, NULL, 0, lo, hi);
     unsigned char *p;
     size_t each, which, bytes;
-    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0) memcpy(p, mirror + (at.at - bytes), bytes);
+    while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0)
+        if (each < 4) /* kernels would go through f32 */
+            memcpy(p, mirror + (at.at - bytes), bytes);
+        else
+            weft_run_copy(r->kernels, r->pool, WEFT_F32, bytes / 4, mirror + (at.at - bytes), p);
 }
 
 /* ---- The collective as an object of its own ---- */
