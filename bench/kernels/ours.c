@@ -2,7 +2,9 @@
  * ours.c: the kernels of the header, through its drivers. Compiled with plain -O2 and no -march: no compiler flags are
  * needed to reach what is measured here. */
 #define GRAWA_IMPLEMENTATION
+#define HPSGD_IMPLEMENTATION
 #include "grawa.h"
+#include "hpsgd.h" /* has the kernels of replicas */
 #include "pool/weft_pthread_pool.h"
 
 #include "kernels.h"
