@@ -46,7 +46,7 @@ typedef struct exh_seen {
     uint64_t settled_message; /* how many had come when all had settled the last loss */
     uint64_t events;          /* from the last loss until then */
     int settled;
-    uint32_t struck;                    /* losses */
+    uint32_t struck;                   /* losses */
     uint64_t commits, abandons, solos; /* how survivors came out of it */
 } exh_seen;
 
@@ -75,7 +75,8 @@ typedef struct exh_watch {
     uint64_t from, at; /* messages before the scene; events when the last loss struck */
     uint64_t turns;    /* of workers that the simulator does not call itself: these count as events */
     int (*settled)(void *ctx, uint32_t lost);  /* have all survivors settled all that was lost so far? */
-    void (*struck)(void *ctx, uint32_t which); /* a loss has struck just now; may be NULL */
+    void (*struck)(void *ctx, uint32_t which); /* a loss has struck just now */
+    void (*look)(void *ctx);                   /* after everything that happens; NULL: nothing to see */
     void *ctx;
 } exh_watch;
 
@@ -98,17 +99,35 @@ static inline void exh_begin(exh_watch *w, weft_sim *sim, const exh_case *c, exh
 /* After everything that happens. */
 static inline void exh_look(exh_watch *w) {
     exh_seen *s = w->seen;
+    if (w->look) w->look(w->ctx);
     while (s->struck < w->c->losses && weft_sim_fired(w->sim, w->fault[s->struck])) {
-        if (w->struck) w->struck(w->ctx, s->struck);
+        w->struck(w->ctx, s->struck);
         s->struck++;
         s->settled = 0;
         w->at = w->sim->events + w->turns;
     }
-    if (s->struck && !s->settled && w->settled(w->ctx, s->struck)) {
+    if (!s->struck || s->settled) return;
+    s->commits = s->abandons = s->solos = 0;
+    if (w->settled(w->ctx, s->struck)) {
         s->settled = 1;
         s->events = w->sim->events + w->turns - w->at;
         s->settled_message = weft_sim_arrived(w->sim) - w->from;
     }
+}
+
+/* How a survivor came out of it: told by `settled`, of each. */
+static inline void exh_came_out(exh_seen *s, int alone, int abandoned) {
+    if (alone)
+        s->solos++;
+    else if (abandoned)
+        s->abandons++;
+    else
+        s->commits++;
+}
+
+/* A scene is over. `why`: what the family found wrong, or empty. */
+static inline void exh_end(exh_seen *s, int ok, const char *why) {
+    snprintf(s->why, sizeof s->why, "%s", ok || why[0] ? why : "a check failed");
 }
 
 /* Lets so much time pass. */
@@ -222,6 +241,21 @@ static inline void exh_tell(const char *name, uint64_t least) {
     ck_assert_uint_gt(exh_total.doubles, 100);
     ck_assert(exh_total.commits && exh_total.abandons && exh_total.solos);
     memset(&exh_total, 0, sizeof exh_total);
+}
+
+static inline int exh_main(const TTest *losses) {
+    Suite *s = suite_create("exhaustive");
+    TCase *t = tcase_create("losses");
+    SRunner *r;
+    int failed;
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, losses);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
 }
 
 #endif /* EXHAUSTIVE_H */

@@ -80,7 +80,8 @@ static void struck(void *ctx, uint32_t which) {
 
 /* Whenever the parameters are the host's, nothing has touched them that had no right to. (In an averaging its leader
  * sums up in them; one that is called off must leave every bit as it was.) */
-static void look(stage *s) {
+static void look(void *ctx) {
+    stage *s = (stage *)ctx;
     uint32_t r;
     for (r = 0; r < s->t.size; r++) {
         aau_worker *w = &s->t.worker[r];
@@ -116,17 +117,11 @@ static int settled(void *ctx, uint32_t lost) {
         if (s->waits[r] && (w->phase != AAU_WAITING || w->waited_ns != s->waited_ns[r])) s->waits[r] = 0;
         if (s->waits[r]) return 0;
     }
-    s->seen->commits = s->seen->abandons = s->seen->solos = 0;
     for (r = 0; r < t->size; r++) {
         dsgd_aau_stats_t now;
         if (!survives(t, r)) continue;
         dsgd_aau_stats(t->worker[r].x, &now);
-        if (now.neighbours == 0)
-            s->seen->solos++;
-        else if (now.called_off != s->called_off[r])
-            s->seen->abandons++;
-        else
-            s->seen->commits++;
+        exh_came_out(s->seen, now.neighbours == 0, now.called_off != s->called_off[r]);
     }
     return 1;
 }
@@ -138,7 +133,6 @@ static void play(const exh_case *c, exh_seen *s) {
     void *m = aau_graph(&g, c->n == 2 ? AAU_CHAIN : kind[c->variant], c->n, 1);
     aau_desc d = variant(c->variant, &g);
     exh_watch w;
-    uint64_t most;
     uint32_t r, i;
     int ok;
     memset(&t, 0, sizeof t);
@@ -156,13 +150,8 @@ static void play(const exh_case *c, exh_seen *s) {
         }
         look(&t);
         exh_begin(&w, &t.t.sim, c, s, settled, struck, &t);
-        most = t.t.sim.events + 200000;
-        exh_look(&w);
-        while (t.t.sim.undone && t.t.sim.events < most && weft_sim_next(&t.t.sim)) {
-            look(&t);
-            exh_look(&w);
-        }
-        s->messages = weft_sim_arrived(&t.t.sim) - w.from;
+        w.look = look;
+        exh_pump(&w);
         ok = !t.t.why[0] && aau_finish(&t.t);
     }
     for (r = 0; ok && r < c->n; r++) {
@@ -182,8 +171,7 @@ static void play(const exh_case *c, exh_seen *s) {
     if (ok && !c->losses && c->scene == TRAIN) ok = aau_conserved(&t.t) && aau_whole_stars(&t.t);
     aau_close(&t.t);
     free(m);
-    snprintf(s->why, sizeof s->why, "%s", t.t.why);
-    if (!ok && !s->why[0]) snprintf(s->why, sizeof s->why, "a check failed");
+    exh_end(s, ok, t.t.why);
 }
 
 /* To each other worker, from a loss until it is settled: what a worker may have under way (letters and one piece: 5),
@@ -204,16 +192,5 @@ START_TEST(losses) {
 END_TEST
 
 int main(void) {
-    Suite *s = suite_create("exhaustive");
-    TCase *t = tcase_create("losses");
-    SRunner *r;
-    int failed;
-    tcase_set_timeout(t, 120);
-    tcase_add_test(t, losses);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return exh_main(losses);
 }

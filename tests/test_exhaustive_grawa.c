@@ -95,16 +95,10 @@ static int settled(void *ctx, uint32_t lost) {
                 return 0;
         }
     }
-    s->commits = s->abandons = s->solos = 0;
     for (r = 0; r < f->size; r++) {
         const fleet_worker *w = &f->worker[r];
         if (!survives(f, r)) continue;
-        if (w->g->group.members == 1)
-            s->solos++;
-        else if (w->g->stats.rounds_abandoned != t->abandoned[r])
-            s->abandons++;
-        else
-            s->commits++;
+        exh_came_out(s, w->g->group.members == 1, w->g->stats.rounds_abandoned != t->abandoned[r]);
     }
     return 1;
 }
@@ -147,8 +141,7 @@ static int bring_back(stage *t, const exh_case *c) {
         return fleet_run(f, c->scene == JOIN ? 2 : 3) && fleet_rejoin(f, 0);
     }
     /* all are at the end of a round */
-    if (grawa_save(w->g, blob, sizeof blob, &bytes) != WEFT_OK)
-        return fleet_fail_detail(w, "save", WEFT_ERR_ORDER);
+    if (grawa_save(w->g, blob, sizeof blob, &bytes) != WEFT_OK) return fleet_fail_detail(w, "save", WEFT_ERR_ORDER);
     params = (float *)malloc(f->elements * sizeof *params);
     anchor = (float *)malloc(f->elements * sizeof *anchor);
     memcpy(params, w->kept, f->elements * sizeof *params);
@@ -195,8 +188,7 @@ static void play(const exh_case *c, exh_seen *s) {
         if (survives(f, r) && f->worker[r].g->round > round) round = f->worker[r].g->round;
     ok = ok && fleet_run(f, round + 2) && fleet_agree(f);
     fleet_close(f);
-    snprintf(s->why, sizeof s->why, "%s", f->why);
-    if (!ok && !s->why[0]) snprintf(s->why, sizeof s->why, "a check failed");
+    exh_end(s, ok, f->why);
 }
 
 /* To each other worker, from a loss until it is settled: what a worker may have under way (WEFT_LETTERS letters and one
@@ -212,7 +204,7 @@ START_TEST(losses) {
         for (scene = 0; scene < SCENES; scene++)
             for (n = 2; n <= 4; n++) {
                 if (scene == JOIN_LATER && v != BY_MODEL) continue;
-                if (scene == REBORN && v == UNIFORM_PARTIAL) continue; /* the only one with a center may be lost */
+                if (scene == REBORN && v == UNIFORM_PARTIAL) continue;      /* the only one with a center may be lost */
                 if (n == 4 && v > BY_LAYER_BULK && scene > LEAVE) continue; /* the same phases as with three */
                 exh_all(&family, v, scene, n, n == 3 && scene != REBORN ? 40 : 0);
             }
@@ -221,16 +213,5 @@ START_TEST(losses) {
 END_TEST
 
 int main(void) {
-    Suite *s = suite_create("exhaustive");
-    TCase *t = tcase_create("losses");
-    SRunner *r;
-    int failed;
-    tcase_set_timeout(t, 120);
-    tcase_add_test(t, losses);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return exh_main(losses);
 }

@@ -91,17 +91,11 @@ static int settled(void *ctx, uint32_t lost) {
                 return 0;
         if (!c->leaving[r] && x->step < c->goal && x->step <= t->step[r]) return 0;
     }
-    s->commits = s->abandons = s->solos = 0;
     for (r = 0; r < c->k.size; r++) {
         saddle_stats_t now;
         if (!crew_there(c, r)) continue;
         saddle_stats(c->k.worker[r].x, &now);
-        if (now.neighbours == 0)
-            s->solos++;
-        else if (now.skipped != t->skipped[r])
-            s->abandons++; /* its part with the lost one */
-        else
-            s->commits++;
+        exh_came_out(s, now.neighbours == 0, now.skipped != t->skipped[r]); /* its part with the lost one */
     }
     return 1;
 }
@@ -183,8 +177,7 @@ static void play(const exh_case *c0, exh_seen *s) {
     /* later steps, of those who are there */
     ok = ok && crew_run(c, c->goal + 1, 0) && crew_check(c);
     crew_close(c);
-    snprintf(s->why, sizeof s->why, "%s", c->k.why);
-    if (!ok && !s->why[0]) snprintf(s->why, sizeof s->why, "a check failed");
+    exh_end(s, ok, c->k.why);
 }
 
 /* To each other worker, from a loss until it is settled: what a worker may have under way (letters and one piece: 5),
@@ -206,16 +199,5 @@ START_TEST(losses) {
 END_TEST
 
 int main(void) {
-    Suite *s = suite_create("exhaustive");
-    TCase *t = tcase_create("losses");
-    SRunner *r;
-    int failed;
-    tcase_set_timeout(t, 120);
-    tcase_add_test(t, losses);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return exh_main(losses);
 }

@@ -89,16 +89,10 @@ static int settled(void *ctx, uint32_t lost) {
         for (i = 0; i < lost; i++)
             if (w->a->group.peer[t->c->loss[i].rank].member) return 0;
     }
-    s->commits = s->abandons = s->solos = 0;
     for (r = 0; r < f->size; r++) {
         const crew_worker *w = &f->worker[r];
         if (!survives(f, r)) continue;
-        if (w->a->group.members == 1)
-            s->solos++;
-        else if (w->a->stats.rounds_abandoned != t->abandoned[r])
-            s->abandons++;
-        else
-            s->commits++;
+        exh_came_out(s, w->a->group.members == 1, w->a->stats.rounds_abandoned != t->abandoned[r]);
     }
     return 1;
 }
@@ -161,8 +155,7 @@ static void play(const exh_case *c, exh_seen *s) {
         if (survives(f, r) && f->worker[r].a->round > round) round = f->worker[r].a->round;
     ok = ok && crew_run(f, round + 1) && crew_agree(f);
     crew_close(f);
-    snprintf(s->why, sizeof s->why, "%s", f->why);
-    if (!ok && !s->why[0]) snprintf(s->why, sizeof s->why, "a check failed");
+    exh_end(s, ok, f->why);
 }
 
 /* To each other worker, from a loss until it is settled: what a worker may have under way (WEFT_LETTERS letters and one
@@ -186,16 +179,5 @@ START_TEST(losses) {
 END_TEST
 
 int main(void) {
-    Suite *s = suite_create("exhaustive");
-    TCase *t = tcase_create("losses");
-    SRunner *r;
-    int failed;
-    tcase_set_timeout(t, 120);
-    tcase_add_test(t, losses);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return exh_main(losses);
 }
