@@ -4249,6 +4249,7 @@ WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) {
     return &c->group.traffic;
 }
 
+/* The channel may be used again after a barrier of the host's own behind every worker's close. */
 WEFT_FN void weft_collective_close(weft_collective *c) {
     if (c->group.busy) return;
     weft_reduce_cancel(&c->reduce);

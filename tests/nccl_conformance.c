@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * weft_nccl.h, twice. Linked with NCCL and CUDA: an id is made, and without a GPU opening fails with a reason and
- * gives all back; with one, sums of a single rank are made on it. With -DFAKE, beside the doubles below instead: threads
- * as ranks, whose sums go through all steps (NCCL still at it, the stream still at it), from "device" memory and from
- * memory that needs a copy; failures; aborts. Doubles show that the header keeps its own word, not that NCCL does. */
+ * gives all back; with one, sums of a single rank are made on it. With -DFAKE, beside the doubles below instead:
+ * threads as ranks, whose sums go through all steps (NCCL still at it, the stream still at it), from "device" memory
+ * and from memory that needs a copy; failures; aborts. Doubles show that the header keeps its own word, not that NCCL
+ * does. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "transports/weft_nccl.h"

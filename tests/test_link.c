@@ -211,7 +211,8 @@ START_TEST(messages_arrive_once_and_in_order) {
                     const size_t n = (size_t)(sent[w][t] * 37 + t * 5) % 700;
                     memset(from[w][t], sent[w][t] * 3 + t + w, n);
                     memset(&a[w][t], 0, sizeof a[w][t]);
-                    ck_assert_int_eq(net[w].send(net[w].ctx, (uint32_t)!w, (uint32_t)t, from[w][t], n, &a[w][t]), WEFT_OK);
+                    ck_assert_int_eq(net[w].send(net[w].ctx, (uint32_t)!w, (uint32_t)t, from[w][t], n, &a[w][t]),
+                                     WEFT_OK);
                     sending[w][t] = 1;
                     sent[w][t]++;
                 } else if (sending[w][t]) {
@@ -221,7 +222,8 @@ START_TEST(messages_arrive_once_and_in_order) {
                 }
                 if (!waiting[w][t] && got[w][t] < 60) {
                     memset(&b[w][t], 0, sizeof b[w][t]);
-                    ck_assert_int_eq(net[w].recv(net[w].ctx, (uint32_t)!w, (uint32_t)t, to[w][t], 700, &b[w][t]), WEFT_OK);
+                    ck_assert_int_eq(net[w].recv(net[w].ctx, (uint32_t)!w, (uint32_t)t, to[w][t], 700, &b[w][t]),
+                                     WEFT_OK);
                     waiting[w][t] = 1;
                 } else if (waiting[w][t]) {
                     const weft_status s = net[w].test(net[w].ctx, &b[w][t]);
@@ -242,8 +244,8 @@ START_TEST(messages_arrive_once_and_in_order) {
 }
 END_TEST
 
-/* Sends and receives are taken back at random, at every stage: what is not taken back arrives once and in order, what is
- * arrives whole or not at all, and nothing gets stuck. */
+/* Sends and receives are taken back at random, at every stage: what is not taken back arrives once and in order, what
+ * is arrives whole or not at all, and nothing gets stuck. */
 typedef struct sent_message {
     weft_request q;
     unsigned char body[120];
@@ -631,7 +633,8 @@ START_TEST(taken_back_in_the_middle) {
 END_TEST
 
 /* A frame to worker 0 as worker 1 would seal it, with anything in it. */
-static void forged(unsigned kind, uint32_t session, uint32_t number, const unsigned char *payload, size_t n, int spoil) {
+static void forged(unsigned kind, uint32_t session, uint32_t number, const unsigned char *payload, size_t n,
+                   int spoil) {
     unsigned char frame[60];
     weft_frames_put(frame, session, 2);
     weft_frames_put(frame + 2, kind, 2);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * weft_members.h in the simulator: whatever is lost when, no two workers ever hold different views of one epoch, and when
- * the trouble is over all that live and hear each other are in one view, which names them and nobody else. */
+ * weft_members.h in the simulator: whatever is lost when, no two workers ever hold different views of one epoch, and
+ * when the trouble is over all that live and hear each other are in one view, which names them and nobody else. */
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "transports/weft_members.h"
@@ -123,8 +123,8 @@ static void end(void) {
     weft_sim_free(&sim);
 }
 
-/* All that live and were not left out hold one view, of exactly themselves. Returns how many. (If all are gone that were
- * in, newcomers find nobody to let them in: 0.) */
+/* All that live and were not left out hold one view, of exactly themselves. Returns how many. (If all are gone that
+ * were in, newcomers find nobody to let them in: 0.) */
 static uint32_t check_one_view(void) {
     uint32_t i, k, first = MOST, n = 0;
     for (i = 0; i < sim.desc.size; i++) n += weft_sim_alive(&sim, i) && weft_members_in(&w[i].m);

@@ -234,8 +234,8 @@ START_TEST(one_end_is_told) {
 }
 END_TEST
 
-/* Worker 0 says hello, at first or once more, and thinks better of it before it is answered. Worker 1 goes on alone, and
- * can leave. */
+/* Worker 0 says hello, at first or once more, and thinks better of it before it is answered. Worker 1 goes on alone,
+ * and can leave. */
 START_TEST(a_hello_is_taken_back) {
     lock_desc d = lock_default(2);
     saddle_want want;

@@ -287,8 +287,8 @@ START_TEST(environment) {
 END_TEST
 
 /* The checksum by table and by instruction are one. */
-/* Looking at one request moves all: what another one's test has brought to its end must not be slept over, and who looks
- * at many in turn has the links moved once a turn. */
+/* Looking at one request moves all: what another one's test has brought to its end must not be slept over, and who
+ * looks at many in turn has the links moved once a turn. */
 START_TEST(waits_and_turns) {
     unsigned char a[8], b[8], c[8];
     weft_request first, second, other;

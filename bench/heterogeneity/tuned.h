@@ -7,9 +7,9 @@
 #include "table.h"
 
 /* Found by
- *     build/bench-heterogeneity --images build/data/fashion-mnist --tune --json bench/results/heterogeneity_tuning.jsonl
- * at alpha 0.01, on seeds 101 to 103, whose partitions, images and initial parameters are others than those of the
- * study, by the accuracy on training images that no agent has. */
+ * build/bench-heterogeneity --images build/data/fashion-mnist --tune --json bench/results/heterogeneity_tuning.jsonl at
+ * alpha 0.01, on seeds 101 to 103, whose partitions, images and initial parameters are others than those of the study,
+ * by the accuracy on training images that no agent has. */
 static const double tuned_rate[RULES] = {0.1, 0.05, 0.05, 0.05, 0.05, 0.05};
 static const double tuned_gamma[CODINGS] = {1, 1, 0.25, 0.7};
 

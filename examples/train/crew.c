@@ -109,11 +109,7 @@ static void crew_join(options *o) {
     weft_tcp_close(&list);
     crew_check_tls(o, o->rank, o->rank + 1);
     const char *again = getenv("WEFT_TCP_AGAIN");
-    if (again && strcmp(again, "0") != 0) {
-        struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t); /* no life of this worker before had this number */
-        o->life = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-    }
+    if (again && strcmp(again, "0") != 0) o->life = launch_new_life();
 }
 
 /* Of rank 0's table there is enough, as long as it lives. */

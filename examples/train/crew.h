@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * crew.h: workers that are processes: one of them in this one, the others elsewhere, over TCP or MPI. Over TCP they may be
- * lost, and come again: then the others agree on who is in (weft_members.h). */
+ * crew.h: workers that are processes: one of them in this one, the others elsewhere, over TCP or MPI. Over TCP they may
+ * be lost, and come again: then the others agree on who is in (weft_members.h). */
 #ifndef TRAIN_CREW_H
 #define TRAIN_CREW_H
 
@@ -19,16 +19,16 @@ typedef struct crew crew;
  * with a line if that cannot be had. */
 void crew_begin(options *o, int *argc, char ***argv);
 
-/* The network of one run; NULL: workers are threads. `run` counts from 0, the same in all processes. A newcomer is in when
- * this returns; if the others are done already, the program ends with a line, and well. */
+/* The network of one run; NULL: workers are threads. `run` counts from 0, the same in all processes. A newcomer is in
+ * when this returns; if the others are done already, the program ends with a line, and well. */
 crew *crew_open(const options *o, unsigned run);
 const weft_transport *crew_transport(const crew *c);
 
 /* All are here. */
 void crew_meet(crew *c);
 
-/* Blocking, in order for each topic; what is sent to a rank is received there with the same sizes. false: that worker is
- * lost. */
+/* Blocking, in order for each topic; what is sent to a rank is received there with the same sizes. false: that worker
+ * is lost. */
 typedef enum crew_topic { CREW_RESULTS, CREW_STATE } crew_topic;
 bool crew_send(crew *c, crew_topic topic, size_t to, const void *data, size_t bytes);
 bool crew_receive(crew *c, crew_topic topic, size_t from, void *data, size_t bytes);
@@ -37,8 +37,8 @@ bool crew_receive(crew *c, crew_topic topic, size_t from, void *data, size_t byt
 
 bool crew_has_members(const crew *c);
 
-/* Takes in what has happened; each link that is gone, or there again, is told to `listen`. Ends the program with a line if
- * the others have gone on without this worker. */
+/* Takes in what has happened; each link that is gone, or there again, is told to `listen`. Ends the program with a line
+ * if the others have gone on without this worker. */
 void crew_look(crew *c);
 void crew_listen(crew *c, void (*listen)(void *ctx, uint32_t rank, bool up), void *ctx);
 const weft_view *crew_view(const crew *c); /* good until the next look */
@@ -49,7 +49,8 @@ bool crew_is_gone(const crew *c);          /* the others do without this worker,
 void crew_done(crew *c);                   /* it has, and from now on its loss troubles nobody */
 bool crew_all_done(crew *c);               /* and have all? */
 
-/* A worker that came later asks one that has been here for the state of the training (which is then sent with crew_send). */
+/* A worker that came later asks one that has been here for the state of the training (which is then sent with
+ * crew_send). */
 bool crew_is_newcomer(const crew *c);
 size_t crew_ask(crew *c);    /* whom this one has asked: waits until there is somebody; ends the program as above */
 void crew_answered(crew *c); /* and has been answered by */

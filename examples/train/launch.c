@@ -24,28 +24,32 @@ typedef struct child {
     bool came_back;
 } child;
 
-/* Ports of this machine that nobody uses, as a list of peers. */
+/* Ports of this machine that nobody uses, as a list of peers: below those that the system gives to whoever connects, so
+ * that none is gone before its worker is there, or there again. */
 static char *launch_ports(size_t workers) {
     char *list = new_array(workers, 32), *at = list;
     int socket_of[MAX_WORKERS];
+    unsigned next = (unsigned)getpid() * MAX_WORKERS;
     for (size_t i = 0; i < workers; i++) {
+        const unsigned most = next + 20000;
         struct sockaddr_in a;
-        socklen_t bytes = sizeof a;
+        unsigned port;
         memset(&a, 0, sizeof a);
         a.sin_family = AF_INET;
         a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socket_of[i] = socket(AF_INET, SOCK_STREAM, 0);
-        if (socket_of[i] < 0 || bind(socket_of[i], (struct sockaddr *)(void *)&a, sizeof a) ||
-            getsockname(socket_of[i], (struct sockaddr *)(void *)&a, &bytes))
-            broken("no port for worker %zu: %s", i, strerror(errno));
-        at += sprintf(at, "127.0.0.1:%u\n", (unsigned)ntohs(a.sin_port));
+        do {
+            port = 10000 + next++ % 20000;
+            a.sin_port = htons((uint16_t)port);
+            if (socket_of[i] < 0 || next == most) broken("no port for worker %zu: %s", i, strerror(errno));
+        } while (bind(socket_of[i], (struct sockaddr *)(void *)&a, sizeof a) != 0);
+        at += sprintf(at, "127.0.0.1:%u\n", port);
     }
     for (size_t i = 0; i < workers; i++) close(socket_of[i]);
     return list;
 }
 
-/* A number that no life of a worker had before. */
-static uint64_t launch_new_life(void) {
+uint64_t launch_new_life(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;

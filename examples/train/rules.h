@@ -26,22 +26,22 @@ bool rule_has_meetings(algorithm a);
 bool rule_has_views(algorithm a);
 
 /* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own and stay
- * where they are. RULE_LATE, RULE_AGAIN: the others are training already (over processes only): what the rule does not bring with it
- * (the model, but for hpsgd and dsgd_aau; the optimiser's state) must come from one of them, or (RULE_AGAIN) `params`
- * and `saved` are what this worker had in its last life. Whatever goes wrong in
- * communication, other than the death of a worker, ends the program with a line. */
+ * where they are. RULE_LATE, RULE_AGAIN: the others are training already (over processes only): what the rule does not
+ * bring with it (the model, but for hpsgd and dsgd_aau; the optimiser's state) must come from one of them, or
+ * (RULE_AGAIN) `params` and `saved` are what this worker had in its last life. Whatever goes wrong in communication,
+ * other than the death of a worker, ends the program with a line. */
 typedef struct rule rule;
 typedef enum rule_entry { RULE_FOUNDS, RULE_LATE, RULE_AGAIN } rule_entry;
 rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
                tensor_list *grads, rule_entry entry, const void *saved, size_t saved_bytes);
 
-/* What rule_load, as it were, needs: everything of the rule that shapes what follows, where a worker that comes again can
- * go on with it (else, or in the middle of something: NULL, 0 bytes). Give it back with free(). */
+/* For rule_new's `saved`: everything of the rule that shapes what follows, where a worker that comes again can go on with
+ * it (else, or in the middle of something: NULL, 0 bytes). Give it back with free(). */
 void *rule_save(rule *r, size_t *bytes);
 
-/* Over processes: the rule comes to know of links; somebody may ask for the state of the training (crew_asked), and is
- * answered by `serve`, which is called between steps, and in a step as long as what came of it is not in the parameters
- * yet; and what is called between steps. */
+/* Over processes. The rule comes to know of links (rule_listen). Somebody may ask for the state of the training
+ * (crew_asked), and is answered by `serve`: between steps, and within one as long as nothing of it is in the parameters
+ * yet. Between steps, rule_attend takes in what has happened. */
 typedef void (*rule_serve)(void *ctx);
 void rule_listen(rule *r, crew *c);
 void rule_serve_with(rule *r, rule_serve serve, void *ctx);

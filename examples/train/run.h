@@ -41,9 +41,9 @@ typedef struct run_result {
     crew_events events;
 } run_result;
 
-/* Trains with one algorithm; `o` says everything else. Shows its progress on stderr. */
-/* `run` counts from 0. Where workers are processes, all call it alike, and the one of the lowest
- * rank that is left has the result; the others have none (points is 0). */
+/* Trains with one algorithm; `o` says everything else, `run` counts from 0. Shows its progress on stderr. Where workers
+ * are processes, all call it alike, and the one of the lowest rank that is left has the result; the others have none
+ * (points is 0). */
 void run_train(run_result *r, algorithm a, unsigned run, const options *o, const dataset *d, const model *m);
 void run_free(run_result *r);
 

@@ -16,7 +16,8 @@ bool is_saddle(algorithm a);
 typedef struct saddles saddles;
 /* late: the others are training already, and `params` are what this one begins with. */
 saddles *saddles_new(algorithm a, const options *o, weft_tensors params, const weft_transport *net,
-                     const weft_graph *graph, bool late, weft_recorder *box, uint64_t timeout_ns, weft_status *s, weft_detail *why);
+                     const weft_graph *graph, bool late, weft_recorder *box, uint64_t timeout_ns, weft_status *s,
+                     weft_detail *why);
 
 /* One step of this batch. A neighbour that dies is no error. */
 weft_status saddles_step(saddles *x, double rate, rule_differentiate differentiate, void *ctx);

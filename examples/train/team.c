@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Between processes the workers agree on views among themselves (weft_members.h, in crew.c). Between threads a lock does:
- * every death makes a new view, of those who neither died nor left before. */
+/* Between processes the workers agree on views among themselves (weft_members.h, in crew.c). Between threads a lock
+ * does: every death makes a new view, of those who neither died nor left before. */
 struct team {
     crew *crew; /* NULL: threads */
     size_t workers;

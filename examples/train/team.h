@@ -19,8 +19,8 @@ size_t team_size(const team *t);
 const weft_graph *team_graph(const team *t);
 void team_transport(team *t, size_t rank, weft_transport *net);
 
-/* What a worker that is a thread does last when it dies: nothing that is said to it is answered any more, and the others
- * come to know. (A process is killed.) */
+/* What a worker that is a thread does last when it dies: nothing that is said to it is answered any more, and the
+ * others come to know. (A process is killed.) */
 void team_die(team *t, size_t rank);
 
 /* The view that is in force, into room for its members. */
@@ -45,8 +45,8 @@ bool team_may_leave(team *t, size_t rank);
 /* Has everybody alive taken the last step, and been through the last view? (Processes: or needs no view any more.) */
 bool team_is_done(team *t, size_t rank);
 
-/* Have the others gone on without this worker, which has taken its last step? Or has everybody? Then nobody will answer a
- * verb any more. */
+/* Have the others gone on without this worker, which has taken its last step? Or has everybody? Then nobody will answer
+ * a verb any more. */
 bool team_is_gone(team *t);
 
 #endif

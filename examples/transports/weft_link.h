@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * weft_link.h: reliable, ordered messages over links that lose, double and reorder: serial lines, UDP, radio. Frames may
- * be as short as 24 bytes. All memory is the caller's, given once; no heap, no clock but the caller's.
+ * weft_link.h: reliable, ordered messages over links that lose, double and reorder: serial lines, UDP, radio. Frames
+ * may be as short as 24 bytes. All memory is the caller's, given once; no heap, no clock but the caller's.
  *
  *     weft_frames_desc d = {sizeof d};
  *     d.rank = 0; d.size = 2; d.largest_frame = 51;                   // bytes that the link takes at a time
@@ -235,7 +235,8 @@ WEFT_INLINE void weft_frames_finish(weft_frames_op *op, weft_status s) {
     if (op->orphan) op->used = 0;
 }
 
-/* The first in order of posting, of those of this peer that are of this kind, tag (any: UINT32_MAX) and state, or NULL. */
+/* The first in order of posting, of those of this peer that are of this kind, tag (any: UINT32_MAX) and state, or NULL.
+ * */
 WEFT_INLINE weft_frames_op *weft_frames_first(weft_frames *f, uint32_t peer, int is_send, uint32_t tag, int state) {
     weft_frames_op *best = NULL;
     uint32_t i;
@@ -248,7 +249,8 @@ WEFT_INLINE weft_frames_op *weft_frames_first(weft_frames *f, uint32_t peer, int
     return best;
 }
 
-/* How many messages of this tag may be sent; made if need be. NULL: the other side has promised more than it can keep. */
+/* How many messages of this tag may be sent; made if need be. NULL: the other side has promised more than it can keep.
+ * */
 WEFT_INLINE weft_frames_room *weft_frames_room_of(weft_frames *f, weft_frames_peer *p, uint32_t tag) {
     weft_frames_room *none = NULL;
     uint32_t i;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * weft_members.h: who is in. Workers that have nobody above them agree on views among themselves, over any transport that
- * tells of lost peers: one view for all survivors, with an epoch, as X_regroup wants it.
+ * weft_members.h: who is in. Workers that have nobody above them agree on views among themselves, over any transport
+ * that tells of lost peers: one view for all survivors, with an epoch, as X_regroup wants it.
  *
  *     weft_members crowd;
  *     weft_members_options o = {0};
@@ -17,10 +17,10 @@
  *
  * How. Every worker tells all others its whole state in one letter, whenever that changes, and every beat_ns: the view
  * that it is in, whom it has lost, what it wants. Letters replace each other, so a lost or late one does no harm. The
- * lowest rank of a view that is still seen, be it by those whom one sees, leads: when somebody is lost for longer than grace_ns, when somebody
- * needs a view, or wants to come in and hears all, it makes the next one. Whoever hears of a view with a higher epoch
- * that it is in takes it over, from whomever; so a view outlives the leader that could tell only one worker of it. Epochs
- * of different leaders differ: the view's number times size, and more for the lower rank.
+ * lowest rank of a view that is still seen, be it by those whom one sees, leads: when somebody is lost for longer than
+ * grace_ns, when somebody needs a view, or wants to come in and hears all, it makes the next one. Whoever hears of a
+ * view with a higher epoch that it is in takes it over, from whomever; so a view outlives the leader that could tell
+ * only one worker of it. Epochs of different leaders differ: the view's number times size, and more for the lower rank.
  * A link that broke and came again within grace_ns costs a view of the same members. Where two that both live have lost
  * each other, the higher rank is left out. Who is left out learns so when it hears any of the others; it may come in
  * again, with another `life`.
@@ -49,8 +49,8 @@
 enum {
     WEFT_MEMBERS_VERSION = 1,
     WEFT_MEMBERS_SET = (WEFT_MEMBERS_MOST + 7) / 8,
-    /* u32 magic, u16 version, u16 wants, u32 size, u32 rank, u32 epoch, u32 asks, u64 life; then the sets: view, new in it,
-     * lost, heard, may go; then a life for each rank */
+    /* u32 magic, u16 version, u16 wants, u32 size, u32 rank, u32 epoch, u32 asks, u64 life; then the sets: view, new in
+     * it, lost, heard, may go; then a life for each rank */
     WEFT_MEMBERS_HEAD = 32,
     WEFT_MEMBERS_LETTER = WEFT_MEMBERS_HEAD + 5 * WEFT_MEMBERS_SET + 8 * (int)WEFT_MEMBERS_MOST
 };
@@ -301,8 +301,8 @@ WEFT_INLINE void weft_members_hear(weft_members *m, uint32_t rank) {
     }
 }
 
-/* The link to this worker is gone (a request that fails says the same by itself). What it has said last is still read: it
- * may have been good-bye. */
+/* The link to this worker is gone (a request that fails says the same by itself). What it has said last is still read:
+ * it may have been good-bye. */
 WEFT_INLINE void weft_members_lost(weft_members *m, uint32_t rank) {
     if (rank >= m->size) return;
     weft_members_hear(m, rank);
@@ -414,8 +414,8 @@ WEFT_INLINE void weft_members_lead(weft_members *m, uint64_t now) {
 
 /* ---- The verbs ---- */
 
-/* All ranks are in the first view, which has the epoch 0; a worker with a `life` is in none yet (weft_members_in). Sends
- * nothing. */
+/* All ranks are in the first view, which has the epoch 0; a worker with a `life` is in none yet (weft_members_in).
+ * Sends nothing. */
 WEFT_INLINE weft_status weft_members_init(weft_members *m, const weft_transport *net, const weft_members_options *o) {
     uint32_t r;
     if (net->size > WEFT_MEMBERS_MOST || net->size == 0 || net->rank >= net->size) return WEFT_ERR_CAPACITY;
@@ -514,7 +514,8 @@ WEFT_INLINE int weft_members_is_fresh(const weft_members *m, uint32_t rank) {
     return m->peer[rank].fresh;
 }
 
-/* The others have gone on without this worker (which, if it wanted to go, is what it wanted). It is in no view any more. */
+/* The others have gone on without this worker (which, if it wanted to go, is what it wanted). It is in no view any
+ * more. */
 WEFT_INLINE int weft_members_out(const weft_members *m) {
     return m->out;
 }
@@ -556,8 +557,8 @@ WEFT_INLINE int weft_members_all_done(const weft_members *m) {
 }
 
 /* A newcomer asks one of the others for what it needs to begin (the model, the number of the step), which the host then
- * sends by messages of its own; WEFT_NO_RANK: it has it, and can give it to others. And: who asks this worker; WEFT_NO_RANK: nobody does (any
- * more). Each life is named once. */
+ * sends by messages of its own; WEFT_NO_RANK: it has it, and can give it to others. And: who asks this worker;
+ * WEFT_NO_RANK: nobody does (any more). Each life is named once. */
 WEFT_INLINE void weft_members_ask(weft_members *m, uint32_t rank) {
     if (m->asks != rank) weft_members_tell(m);
     m->asks = rank;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * check.h: what the tests use of Check, for machines that Check is not installed for. Each test runs in a process of
  * its own under a time limit, as with Check; where there are no processes (WebAssembly) all run in one, and the first
- * failure ends the program. CK_RUN_SUITE chooses a suite, CK_TIMEOUT_MULTIPLIER stretches the limits; CROSS_EVERY=n (not
- * Check's) runs each n-th of the tests of a loop. */
+ * failure ends the program. CK_RUN_SUITE chooses a suite, CK_TIMEOUT_MULTIPLIER stretches the limits; CROSS_EVERY=n
+ * (not Check's) runs each n-th of the tests of a loop. */
 #ifndef CROSS_CHECK_H
 #define CROSS_CHECK_H
 
