@@ -57,7 +57,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer \
              test_sim% test_members test_link test_tcp test_tls test_selftest test_options test_graph \
              test_stragglers test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
-             $(notdir $@)),-DWEFT_NO_SIMD)
+             $(notdir $@)),-DWEFT_NO_SIMD=)
 
 # ---- what there is ---------------------------------------------------------------------------------------------------
 
