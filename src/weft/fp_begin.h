@@ -6,6 +6,9 @@
 #pragma STDC FP_CONTRACT OFF
 #pragma clang fp contract(off)
 #elif defined __GNUC__
+#ifdef __NVCC__ /* which hands it on, and warns */
+#pragma nv_diag_suppress 1675
+#endif
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off")
 #elif defined _MSC_VER

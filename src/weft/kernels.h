@@ -226,3 +226,8 @@ WEFT_FN void weft_x86_fence(void) {
 #include "kernels/sets.h"
 #include "kernels/dispatch.h"
 #include "kernels/drivers.h"
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_PART
+#include "kernels/cuda.h"
+#undef WEFT_DEVICE_PART
+#endif
