@@ -1780,8 +1780,8 @@ DSGD_AAU_API weft_status dsgd_aau_weights(const weft_graph *graph, const uint32_
 #pragma STDC FP_CONTRACT OFF
 #pragma clang fp contract(off)
 #elif defined __GNUC__
-#ifdef __NVCC__ /* which hands it on, and warns */
-#pragma nv_diag_suppress 1675
+#ifdef __NVCC__ /* which hands the option on, but warns; nor does it see that (void) is meant */
+#pragma nv_diag_suppress 1675, 550
 #endif
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off")
@@ -2162,11 +2162,11 @@ WEFT_FN void weft_x86_fence(void) {
 /* What processor and operating system (which must save the wide registers) have. cpuid is asked here and not by
  * __builtin_cpu_supports, which needs a symbol of the compiler's run-time library. */
 WEFT_FN int weft_x86_has(weft_isa isa) {
-    unsigned a, b, c, d, saved;
+    unsigned a, b, c, d, saved, saved_high;
     if (isa == WEFT_ISA_SSE2) return 1;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     if ((c & 0x08801000u) != 0x08801000u) return 0; /* OSXSAVE, POPCNT, FMA */
-    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved) : "c"(0) : "edx"); /* xgetbv */
+    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(saved_high) : "c"(0)); /* xgetbv */
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     if (isa == WEFT_ISA_AVX2) return (saved & 0x06u) == 0x06u && (b & 0x20u) != 0;
     return (saved & 0xE6u) == 0xE6u && (b & 0x80030020u) == 0x80030020u; /* AVX2, AVX-512 F, DQ, VL */
@@ -6356,6 +6356,9 @@ DSGD_AAU_API void dsgd_aau_close(dsgd_aau *g) {
 #pragma STDC FP_CONTRACT DEFAULT
 #elif defined __GNUC__
 #pragma GCC pop_options
+#ifdef __NVCC__
+#pragma nv_diag_default 1675, 550
+#endif
 #elif defined _MSC_VER
 #pragma fp_contract(on)
 #pragma float_control(pop)
@@ -7594,7 +7597,8 @@ WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
 #define WEFT_LAUNCH(error, kernel, grid, block, shared, stream, job)                                                   \
     do {                                                                                                               \
         void *weft_arguments[1] = {(void *)&(job)};                                                                    \
-        (error) = cudaLaunchKernel((const void *)(kernel), dim3(grid), dim3(block), weft_arguments, (shared), (stream)); \
+        (error) =                                                                                                      \
+            cudaLaunchKernel((const void *)(kernel), dim3(grid), dim3(block), weft_arguments, (shared), (stream));     \
     } while (0)
 #endif
 #ifndef WEFT_SHARED
@@ -7656,19 +7660,43 @@ typedef struct weft_device_job {
 } weft_device_job;
 
 /* ---- elements ---- */
-WEFT_DEVICE float weft_device_add(float a, float b) { return __fadd_rn(a, b); }
-WEFT_DEVICE double weft_device_add(double a, double b) { return __dadd_rn(a, b); }
-WEFT_DEVICE float weft_device_sub(float a, float b) { return __fsub_rn(a, b); }
-WEFT_DEVICE double weft_device_sub(double a, double b) { return __dsub_rn(a, b); }
-WEFT_DEVICE float weft_device_mul(float a, float b) { return __fmul_rn(a, b); }
-WEFT_DEVICE double weft_device_mul(double a, double b) { return __dmul_rn(a, b); }
+WEFT_DEVICE float weft_device_add(float a, float b) {
+    return __fadd_rn(a, b);
+}
+WEFT_DEVICE double weft_device_add(double a, double b) {
+    return __dadd_rn(a, b);
+}
+WEFT_DEVICE float weft_device_sub(float a, float b) {
+    return __fsub_rn(a, b);
+}
+WEFT_DEVICE double weft_device_sub(double a, double b) {
+    return __dsub_rn(a, b);
+}
+WEFT_DEVICE float weft_device_mul(float a, float b) {
+    return __fmul_rn(a, b);
+}
+WEFT_DEVICE double weft_device_mul(double a, double b) {
+    return __dmul_rn(a, b);
+}
 /* the product of two floats is exact in f64, so that fusing changes nothing */
-WEFT_DEVICE double weft_device_madd(double sum, float a, float b) { return __fma_rn((double)a, (double)b, sum); }
-WEFT_DEVICE double weft_device_madd(double sum, double a, double b) { return __dadd_rn(sum, __dmul_rn(a, b)); }
-WEFT_DEVICE uint64_t weft_device_bits(float v) { return __float_as_uint(v); }
-WEFT_DEVICE uint64_t weft_device_bits(double v) { return (uint64_t)__double_as_longlong(v); }
-WEFT_DEVICE unsigned weft_device_nonfinite(float v) { return (weft_device_bits(v) & 0x7F800000u) == 0x7F800000u; }
-WEFT_DEVICE unsigned weft_device_nonfinite(double v) { return (weft_device_bits(v) >> 52 & 0x7FFu) == 0x7FFu; }
+WEFT_DEVICE double weft_device_madd(double sum, float a, float b) {
+    return __fma_rn((double)a, (double)b, sum);
+}
+WEFT_DEVICE double weft_device_madd(double sum, double a, double b) {
+    return __dadd_rn(sum, __dmul_rn(a, b));
+}
+WEFT_DEVICE uint64_t weft_device_bits(float v) {
+    return __float_as_uint(v);
+}
+WEFT_DEVICE uint64_t weft_device_bits(double v) {
+    return (uint64_t)__double_as_longlong(v);
+}
+WEFT_DEVICE unsigned weft_device_nonfinite(float v) {
+    return (weft_device_bits(v) & 0x7F800000u) == 0x7F800000u;
+}
+WEFT_DEVICE unsigned weft_device_nonfinite(double v) {
+    return (weft_device_bits(v) >> 52 & 0x7FFu) == 0x7FFu;
+}
 
 WEFT_DEVICE uint64_t weft_device_mix(uint64_t z) {
     z = (z ^ z >> 30) * WEFT_HASH_MUL1;
@@ -7693,23 +7721,37 @@ WEFT_DEVICE uint16_t weft_device_narrow(weft_dtype t, float v) {
         r = b + (0x7FFFu + (b >> 16 & 1u));
         return (uint16_t)(m > 0x7F800000u ? b >> 16 | 0x40u : r >> 16);
     }
-    if (m > 0x7F800000u) r = 0x7E00u | (top & 0x3FFu);
-    else if (m > 0x477FFFFFu) r = 0x7C00u;
-    else if (m < 0x38800000u) r = __float_as_uint(__fadd_rn(__uint_as_float(m), 0.5f)) + 0xC1000000u;
-    else r = (m + (0xC8000FFFu + (top & 1u))) >> 13;
+    if (m > 0x7F800000u)
+        r = 0x7E00u | (top & 0x3FFu);
+    else if (m > 0x477FFFFFu)
+        r = 0x7C00u;
+    else if (m < 0x38800000u)
+        r = __float_as_uint(__fadd_rn(__uint_as_float(m), 0.5f)) + 0xC1000000u;
+    else
+        r = (m + (0xC8000FFFu + (top & 1u))) >> 13;
     return (uint16_t)(r | (b >> 16 & 0x8000u));
 }
 
 /* E elements of what is stored, in one access; as they are computed with, and back. */
-template <typename S, unsigned E> struct alignas(sizeof(S) * E) weft_device_packet {
-    S v[E];
-};
-WEFT_DEVICE float weft_device_in(weft_dtype, float v) { return v; }
-WEFT_DEVICE double weft_device_in(weft_dtype, double v) { return v; }
-WEFT_DEVICE float weft_device_in(weft_dtype t, uint16_t v) { return weft_device_widen(t, v); }
-WEFT_DEVICE void weft_device_out(weft_dtype, float v, float *to) { *to = v; }
-WEFT_DEVICE void weft_device_out(weft_dtype, double v, double *to) { *to = v; }
-WEFT_DEVICE void weft_device_out(weft_dtype t, float v, uint16_t *to) { *to = weft_device_narrow(t, v); }
+template <typename S, unsigned E> struct alignas(sizeof(S) * E) weft_device_packet { S v[E]; };
+WEFT_DEVICE float weft_device_in(weft_dtype, float v) {
+    return v;
+}
+WEFT_DEVICE double weft_device_in(weft_dtype, double v) {
+    return v;
+}
+WEFT_DEVICE float weft_device_in(weft_dtype t, uint16_t v) {
+    return weft_device_widen(t, v);
+}
+WEFT_DEVICE void weft_device_out(weft_dtype, float v, float *to) {
+    *to = v;
+}
+WEFT_DEVICE void weft_device_out(weft_dtype, double v, double *to) {
+    *to = v;
+}
+WEFT_DEVICE void weft_device_out(weft_dtype t, float v, uint16_t *to) {
+    *to = weft_device_narrow(t, v);
+}
 
 template <typename S, unsigned E, typename T>
 WEFT_DEVICE void weft_device_get(weft_dtype t, const void *p, size_t i, T *v) {
@@ -7718,8 +7760,7 @@ WEFT_DEVICE void weft_device_get(weft_dtype t, const void *p, size_t i, T *v) {
 }
 
 /* Leaves in v what is stored, as it will be read. */
-template <typename S, unsigned E, typename T>
-WEFT_DEVICE void weft_device_put(weft_dtype t, void *p, size_t i, T *v) {
+template <typename S, unsigned E, typename T> WEFT_DEVICE void weft_device_put(weft_dtype t, void *p, size_t i, T *v) {
     weft_device_packet<S, E> q;
     WEFT_UNROLL for (unsigned e = 0; e < E; e++) {
         weft_device_out(t, v[e], &q.v[e]);
@@ -7733,19 +7774,24 @@ WEFT_DEVICE void weft_device_put(weft_dtype t, void *p, size_t i, T *v) {
         uint2 whole;
         memcpy(&whole, &q, sizeof q);
         __stwb((uint2 *)((S *)p + i), whole);
-    } else *(weft_device_packet<S, E> *)((S *)p + i) = q;
+    } else
+        *(weft_device_packet<S, E> *)((S *)p + i) = q;
 }
 
 template <unsigned E> WEFT_DEVICE void weft_device_load(weft_dtype t, const void *p, size_t i, float *v) {
-    if (t == WEFT_F32) weft_device_get<float, E>(t, p, i, v);
-    else weft_device_get<uint16_t, E>(t, p, i, v);
+    if (t == WEFT_F32)
+        weft_device_get<float, E>(t, p, i, v);
+    else
+        weft_device_get<uint16_t, E>(t, p, i, v);
 }
 template <unsigned E> WEFT_DEVICE void weft_device_load(weft_dtype t, const void *p, size_t i, double *v) {
     weft_device_get<double, E>(t, p, i, v);
 }
 template <unsigned E> WEFT_DEVICE void weft_device_store(weft_dtype t, void *p, size_t i, float *v) {
-    if (t == WEFT_F32) weft_device_put<float, E>(t, p, i, v);
-    else weft_device_put<uint16_t, E>(t, p, i, v);
+    if (t == WEFT_F32)
+        weft_device_put<float, E>(t, p, i, v);
+    else
+        weft_device_put<uint16_t, E>(t, p, i, v);
 }
 template <unsigned E> WEFT_DEVICE void weft_device_store(weft_dtype t, void *p, size_t i, double *v) {
     weft_device_put<double, E>(t, p, i, v);
@@ -7759,8 +7805,10 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
     T p[3][E];
     uint64_t count = 0;
     WEFT_UNROLL for (unsigned k = 0; k < 3; k++) {
-        if (j.reads >> k & 1u) weft_device_load<E>(j.dtype, j.array[k], i, p[k]);
-        else WEFT_UNROLL for (unsigned e = 0; e < E; e++) p[k][e] = 0;
+        if (j.reads >> k & 1u)
+            weft_device_load<E>(j.dtype, j.array[k], i, p[k]);
+        else
+            WEFT_UNROLL for (unsigned e = 0; e < E; e++) p[k][e] = 0;
     }
     if (j.op == WEFT_OP_WEIGHTED_SUM)
         for (size_t s = 0; s < j.sources; s++) {
@@ -7786,8 +7834,8 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
         default: break;
         }
     }
-    WEFT_UNROLL for (unsigned k = 0; k < 3; k++)
-        if (j.writes >> k & 1u) weft_device_store<E>(j.dtype, j.array[k], i, p[k]);
+    WEFT_UNROLL for (unsigned k = 0; k < 3; k++) if (j.writes >> k & 1u)
+        weft_device_store<E>(j.dtype, j.array[k], i, p[k]);
     if (j.op == WEFT_OP_WEIGHTED_SUM) /* as stored */
         WEFT_UNROLL for (unsigned e = 0; e < E; e++) count += weft_device_nonfinite(p[0][e]);
     return count;
@@ -7809,15 +7857,14 @@ WEFT_DEVICE void weft_device_count(const weft_device_job &j, weft_device_word co
     atomicExch(&j.own.state->done, 0u);
 }
 
-template <typename T> static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_elements(
-    const weft_device_job j) {
+template <typename T>
+static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_elements(const weft_device_job j) {
     const unsigned each = 16 / sizeof(T);
     const size_t threads = (size_t)gridDim.x * WEFT_DEVICE_THREADS, packed = j.packets * each;
     const size_t me = (size_t)blockIdx.x * WEFT_DEVICE_THREADS + threadIdx.x;
     uint64_t count = 0;
     for (size_t i = me; i < j.packets; i += threads) count += weft_device_step<T, each>(j, j.head + i * each);
-    for (size_t i = me; i < j.n - packed; i += threads)
-        count += weft_device_step<T, 1>(j, i < j.head ? i : i + packed);
+    for (size_t i = me; i < j.n - packed; i += threads) count += weft_device_step<T, 1>(j, i < j.head ? i : i + packed);
     if (j.counts) weft_device_count(j, count);
 }
 
@@ -7857,8 +7904,7 @@ WEFT_DEVICE unsigned weft_device_lane(const weft_device_job &j, size_t at, size_
                 p[2][r] = weft_device_sub(was, weft_device_mul(rate, d));
             }
         }
-        if (j.writes)
-            WEFT_UNROLL for (unsigned k = 0; k < 3; k++) WEFT_UNROLL for (unsigned r = 0; r < ROWS; r++) {
+        if (j.writes) WEFT_UNROLL for (unsigned k = 0; k < 3; k++) WEFT_UNROLL for (unsigned r = 0; r < ROWS; r++) {
                 const size_t i = row + r * WEFT_LANES_OF_A_BLOCK;
                 if ((j.writes >> k & 1u) && i < n) weft_device_store<1>(j.dtype, j.array[k], at + i, &p[k][r]);
             }
@@ -7878,60 +7924,61 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
     }
     for (int again = 1; again;) {
         double total[WEFT_SLOTS], ahead[WEFT_SLOTS], now[WEFT_SLOTS];
-        size_t next, count;
+        size_t next;
         unsigned locked = 0;
         if (lane == 0) locked = atomicCAS(&j.own.state->lock, 0u, 1u) == 0;
         if (!__shfl_sync(all, locked, 0)) return;
         __threadfence();
         __syncwarp();
         next = s->epoch == epoch ? (size_t)s->next : pieces; /* else all has been added up already */
-        for (unsigned k = 0; k < WEFT_SLOTS; k++) total[k] = s->total[k];
         again = next < pieces;
-        for (;;) {
+        WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) total[k] = s->total[k];
+        while (next < pieces) {
             const unsigned is = next + lane < pieces && ready[next + lane] == epoch + 1;
+            const unsigned missing = ~__ballot_sync(all, is);
             size_t b = next * WEFT_DEVICE_PIECE, end;
-            count = (size_t)__ffs((int)~__ballot_sync(all, is)) - 1;
-            if (count > 32) count = 32; /* all of them: there is no zero */
-            if (!count) break;
+            if (missing & 1u) break;
             __threadfence();
-            next += count;
+            __syncwarp();
+            next += missing ? (size_t)__ffs((int)missing) - 1 : 32;
             end = next * WEFT_DEVICE_PIECE < j.blocks ? next * WEFT_DEVICE_PIECE : j.blocks;
-            for (unsigned k = 0; k < WEFT_SLOTS; k++)
-                ahead[k] = k < j.sums && b + lane < end ? slot[k * j.own.blocks + b + lane] : 0.0;
+            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) ahead[k] =
+                k < j.sums && b + lane < end ? slot[k * j.own.blocks + b + lane] : 0.0;
             for (; b < end; b += 32) { /* zeros in place of what is not there change no sum */
-                for (unsigned k = 0; k < WEFT_SLOTS; k++) now[k] = ahead[k];
-                for (unsigned k = 0; k < WEFT_SLOTS; k++)
-                    ahead[k] = k < j.sums && b + 32 + lane < end ? slot[k * j.own.blocks + b + 32 + lane] : 0.0;
-                WEFT_UNROLL for (unsigned i = 0; i < 32; i++) {
-                    total[0] = __dadd_rn(total[0], __shfl_sync(all, now[0], (int)i));
+                WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) now[k] = ahead[k];
+                WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) ahead[k] =
+                    k < j.sums && b + 32 + lane < end ? slot[k * j.own.blocks + b + 32 + lane] : 0.0;
+                WEFT_UNROLL for (int i = 0; i < 32; i++) {
+                    total[0] = __dadd_rn(total[0], __shfl_sync(all, now[0], i));
                     if (j.sums == 1) continue;
-                    total[1] = __dadd_rn(total[1], __shfl_sync(all, now[1], (int)i));
-                    total[2] = __dadd_rn(total[2], __shfl_sync(all, now[2], (int)i));
+                    total[1] = __dadd_rn(total[1], __shfl_sync(all, now[1], i));
+                    total[2] = __dadd_rn(total[2], __shfl_sync(all, now[2], i));
                 }
             }
         }
         __syncwarp();
         if (lane == 0) {
-            const int last = again && next == pieces;
-            if (last) {
-                for (unsigned k = 0; k < j.sums; k++) j.total[k].sum = total[k];
-                if (j.counts) j.total[j.sums].count = atomicExch(&j.own.state->count, (weft_device_word)0);
-                s->epoch = epoch + 1;
+            if (again) {
+                const int last = next == pieces;
+                WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) s->total[k] = last ? 0.0 : total[k];
+                s->next = last ? 0 : next;
+                if (last) {
+                    WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) if (k < j.sums) j.total[k].sum = total[k];
+                    if (j.counts) j.total[j.sums].count = atomicExch(&j.own.state->count, (weft_device_word)0);
+                    s->epoch = epoch + 1;
+                }
             }
-            for (unsigned k = 0; k < WEFT_SLOTS; k++) s->total[k] = last ? 0.0 : total[k];
-            s->next = last ? 0 : again ? next : s->next;
             __threadfence();
             atomicExch(&j.own.state->lock, 0u);
+            /* whoever did not get the lock meanwhile relies on this look */
+            again = again && next < pieces && ready[next] == epoch + 1;
         }
-        __syncwarp();
-        /* whoever did not get the lock meanwhile relies on this look */
-        again = again && next < pieces && ready[next] == epoch + 1;
         again = __shfl_sync(all, again, 0);
     }
 }
 
-template <typename T> static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sums(
-    const weft_device_job j) {
+template <typename T>
+static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sums(const weft_device_job j) {
     const unsigned lane = threadIdx.x % WEFT_LANES_OF_A_BLOCK, mine = threadIdx.x / WEFT_LANES_OF_A_BLOCK;
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     /* does not change before all pieces are done */
@@ -7943,11 +7990,12 @@ template <typename T> static __global__ void __launch_bounds__(WEFT_DEVICE_THREA
         if (at < j.n) bad = weft_device_lane<T>(j, at, j.n - at < WEFT_BLOCK ? j.n - at : WEFT_BLOCK, lane, sum);
         for (unsigned half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2) {
             bad += __shfl_down_sync(0xFFFFFFFFu, bad, half, WEFT_LANES_OF_A_BLOCK);
-            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++)
-                sum[k] = __dadd_rn(sum[k], __shfl_down_sync(0xFFFFFFFFu, sum[k], half, WEFT_LANES_OF_A_BLOCK));
+            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) sum[k] =
+                __dadd_rn(sum[k], __shfl_down_sync(0xFFFFFFFFu, sum[k], half, WEFT_LANES_OF_A_BLOCK));
         }
         if (lane == 0 && b < j.blocks) {
-            for (unsigned k = 0; k < j.sums; k++) j.own.slot[k * j.own.blocks + b] = sum[k];
+            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) if (k < j.sums) j.own.slot[k * j.own.blocks + b] =
+                sum[k];
             if (bad) atomicAdd(&j.own.state->count, (weft_device_word)bad);
         }
         __syncthreads();
@@ -7984,8 +8032,8 @@ WEFT_FN size_t weft_device_layout(weft_device *v, unsigned char *base, size_t n,
     v->ready = (weft_device_word *)weft_layout_take(&l, "device pieces", (v->blocks - 1) / WEFT_DEVICE_PIECE + 1,
                                                     sizeof *v->ready);
     v->slot = (double *)weft_layout_take(&l, "device sums", v->blocks, WEFT_SLOTS * sizeof *v->slot);
-    v->table = (weft_device_source *)weft_layout_take(
-        &l, "device sources", sources > WEFT_DEVICE_SOURCES ? sources : 0, sizeof *v->table);
+    v->table = (weft_device_source *)weft_layout_take(&l, "device sources", sources > WEFT_DEVICE_SOURCES ? sources : 0,
+                                                      sizeof *v->table);
     return weft_layout_total(&l);
 }
 
@@ -8074,8 +8122,9 @@ WEFT_FN weft_status weft_device_gather(weft_device *v, const weft_work *w, weft_
     return weft_device_launch(v, weft_device_note, 1, &part);
 }
 
-/* Enqueues the work; what it yields goes to `total` (WEFT_SLOTS slots of device or pinned memory, or NULL if it yields
- * nothing), sums first, then counts. Of the work's pointers only those to the arrays and sources are kept. */
+/* Enqueues the work; what it yields, sums first, then counts, goes to `total`: WEFT_SLOTS slots of device or pinned
+ * memory, or NULL if it yields nothing or a weighted sum's count is not wanted. Of the work's pointers only those to the
+ * arrays and sources are kept. */
 WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slot *total) {
     const size_t each = weft_dtype_bytes(w->dtype), elements = each == 8 ? 2 : 4, packet = elements * each;
     const int wide = w->dtype == WEFT_F64;
@@ -8089,6 +8138,7 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
                    ? WEFT_OK
                    : weft_device_said(v, cudaMemcpyAsync(w->array[1], w->array[0], w->n * each,
                                                          cudaMemcpyDeviceToDevice, v->stream));
+    if (!total && (w->sums || (w->counts && w->op != WEFT_OP_WEIGHTED_SUM))) return WEFT_ERR_ARGUMENT;
     memset(&d, 0, sizeof d);
     d.op = w->op;
     d.dtype = w->dtype;
@@ -8096,7 +8146,7 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
     d.reads = w->reads;
     d.writes = w->op == WEFT_OP_WEIGHTED_SUM ? 1u : w->writes;
     d.sums = w->sums;
-    d.counts = w->counts;
+    d.counts = total ? w->counts : 0;
     d.a = WEFT_ROUNDED(w->op == WEFT_OP_PULL ? 1.0 - w->a : w->a);
     d.b = WEFT_ROUNDED(w->a);
     d.first = w->first;
@@ -8138,7 +8188,10 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
                               single / WEFT_DEVICE_THREADS + (single % WEFT_DEVICE_THREADS != 0), &d);
 }
 
-/* ---- the drivers of drivers.h on device pointers ---- */
+/* ---- the drivers of drivers.h on device pointers ----
+ *
+ * The same names and arguments, but for `total`, where what they yield goes: sums in the order of the CPU's results, then
+ * counts. */
 WEFT_FN weft_status weft_device_copy(weft_device *v, weft_dtype t, size_t n, const void *x, void *y) {
     const weft_work j = weft_work_make(NULL, WEFT_OP_COPY, t, n, x, y, 1, 2);
     return weft_device_run(v, &j, NULL);
@@ -8174,7 +8227,6 @@ WEFT_FN weft_status weft_device_sam_restore(weft_device *v, weft_dtype t, size_t
     return weft_device_copy(v, t, n, backup, x);
 }
 
-/* total[0].count */
 WEFT_FN weft_status weft_device_weighted_sum(weft_device *v, weft_dtype t, size_t n, size_t sources, const double *w,
                                              const void *const *x, void *out, weft_slot *total) {
     weft_work j = weft_work_make(NULL, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
@@ -8185,7 +8237,6 @@ WEFT_FN weft_status weft_device_weighted_sum(weft_device *v, weft_dtype t, size_
     return weft_device_run(v, &j, total);
 }
 
-/* total[0].sum */
 WEFT_FN weft_status weft_device_dot(weft_device *v, weft_dtype t, size_t n, const void *x, const void *y,
                                     weft_slot *total) {
     weft_work j = weft_work_make(NULL, WEFT_OP_DOT, t, n, x, y, 3, 0);
@@ -8199,7 +8250,6 @@ WEFT_FN weft_status weft_device_sqnorm(weft_device *v, weft_dtype t, size_t n, c
     return weft_device_run(v, &j, total);
 }
 
-/* total[0..2].sum: x.y, x.x, y.y */
 WEFT_FN weft_status weft_device_dots(weft_device *v, weft_dtype t, size_t n, const void *x, const void *y,
                                      weft_slot *total) {
     weft_work j = weft_work_make(NULL, WEFT_OP_DOTS, t, n, x, y, 3, 0);
@@ -8207,7 +8257,6 @@ WEFT_FN weft_status weft_device_dots(weft_device *v, weft_dtype t, size_t n, con
     return weft_device_run(v, &j, total);
 }
 
-/* total[0].sum: the squared norm; total[1].count: what is not finite */
 WEFT_FN weft_status weft_device_sgd(weft_device *v, weft_dtype t, size_t n, const weft_sgd *o, const void *g, void *m,
                                     void *x, weft_slot *total) {
     const int plain = t == WEFT_F64 ? o->momentum == 0 : (float)o->momentum == 0;

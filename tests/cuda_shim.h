@@ -289,10 +289,13 @@ struct stream {
     std::vector<std::function<cudaError_t()>> waiting;
 };
 inline std::vector<stream *> &streams() {
-    static std::vector<stream *> all(1, new stream); /* the first is the one without a name */
+    static stream first; /* the one without a name */
+    static std::vector<stream *> all(1, &first);
     return all;
 }
-inline stream *of(stream *s) { return s ? s : streams()[0]; }
+inline stream *of(stream *s) {
+    return s ? s : streams()[0];
+}
 inline cudaError_t drain(stream *s) {
     cudaError_t e = cudaSuccess;
     std::vector<std::function<cudaError_t()>> now;
@@ -350,7 +353,9 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 } __attribute__((may_alias));
-template <typename T> inline void __stwb(T *p, T v) { *p = v; }
+template <typename T> inline void __stwb(T *p, T v) {
+    *p = v;
+}
 
 /* ---- what kernels see ---- */
 #define __global__
@@ -374,10 +379,16 @@ template <typename T> inline void __stwb(T *p, T v) { *p = v; }
 #define __shfl_down_sync(mask, v, ...)                                                                                 \
     cushim::shuffle(CUSHIM_SITE, mask, v, cushim_first(__VA_ARGS__), cushim_second(__VA_ARGS__), true)
 #define __ballot_sync(mask, predicate) cushim::ballot(CUSHIM_SITE, mask, predicate)
-inline int cushim_first(unsigned a, int = 32) { return (int)a; }
-inline int cushim_second(unsigned, int b = 32) { return b; }
+inline int cushim_first(unsigned a, int = 32) {
+    return (int)a;
+}
+inline int cushim_second(unsigned, int b = 32) {
+    return b;
+}
 
-inline void __threadfence() { cushim::yield(); }
+inline void __threadfence() {
+    cushim::yield();
+}
 template <typename T> inline T atomicAdd(T *p, T v) {
     cushim::yield();
     const T was = *p;
@@ -401,25 +412,51 @@ template <typename T> inline T atomicCAS(T *p, T expected, T v) {
 }
 
 /* to be compiled without contraction */
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-inline double __ddiv_rn(double a, double b) { return a / b; }
-inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
-inline unsigned __float_as_uint(float v) { return (unsigned)cushim::word_of(v); }
-inline float __uint_as_float(unsigned v) { return cushim::value_of<float>(v); }
-inline long long __double_as_longlong(double v) { return (long long)cushim::word_of(v); }
-inline int __ffs(int v) { return __builtin_ffs(v); }
+inline float __fadd_rn(float a, float b) {
+    return a + b;
+}
+inline float __fsub_rn(float a, float b) {
+    return a - b;
+}
+inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+inline float __fdiv_rn(float a, float b) {
+    return a / b;
+}
+inline double __dadd_rn(double a, double b) {
+    return a + b;
+}
+inline double __dsub_rn(double a, double b) {
+    return a - b;
+}
+inline double __dmul_rn(double a, double b) {
+    return a * b;
+}
+inline double __ddiv_rn(double a, double b) {
+    return a / b;
+}
+inline double __fma_rn(double a, double b, double c) {
+    return fma(a, b, c);
+}
+inline unsigned __float_as_uint(float v) {
+    return (unsigned)cushim::word_of(v);
+}
+inline float __uint_as_float(unsigned v) {
+    return cushim::value_of<float>(v);
+}
+inline long long __double_as_longlong(double v) {
+    return (long long)cushim::word_of(v);
+}
+inline int __ffs(int v) {
+    return __builtin_ffs(v);
+}
 
 /* ---- what the host sees ---- */
 inline cudaError_t cudaMalloc(void **p, size_t bytes) {
     const size_t whole = (bytes + cushim::PAGE) / cushim::PAGE * cushim::PAGE;
-    unsigned char *base = (unsigned char *)mmap(NULL, whole + cushim::PAGE, PROT_READ | PROT_WRITE,
-                                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *base =
+        (unsigned char *)mmap(NULL, whole + cushim::PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return cudaErrorMemoryAllocation;
     memset(base, cushim::POISON, whole);
     mprotect(base, whole + cushim::PAGE, PROT_NONE);
@@ -472,7 +509,9 @@ inline cudaError_t cudaStreamCreate(cudaStream_t *s) {
     cushim::streams().push_back(*s = new cushim::stream);
     return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t s) { return cushim::drain(s); }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+    return cushim::drain(s);
+}
 inline cudaError_t cudaDeviceSynchronize() {
     cudaError_t e = cudaSuccess;
     for (size_t i = cushim::below(cushim::streams().size()), n = 0; n < cushim::streams().size(); n++, i++) {
@@ -505,7 +544,11 @@ inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int) {
     *value = 1;
     return cudaSuccess;
 }
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline const char *cudaGetErrorString(cudaError_t e) { return e == cudaSuccess ? "no error" : "an error of the shim"; }
+inline cudaError_t cudaGetLastError() {
+    return cudaSuccess;
+}
+inline const char *cudaGetErrorString(cudaError_t e) {
+    return e == cudaSuccess ? "no error" : "an error of the shim";
+}
 
 #endif

@@ -20,8 +20,10 @@ static uint64_t seed = 20240611, state;
 
 static void reseed(uint64_t salt) {
     const char *s = getenv("WEFT_SEED"), *order = getenv("CUSHIM_SEED");
-    if (s) seed = strtoull(s, NULL, 0);
-    else if (order) seed += strtoull(order, NULL, 0);
+    if (s)
+        seed = strtoull(s, NULL, 0);
+    else if (order)
+        seed += strtoull(order, NULL, 0);
     state = seed + (salt << 32);
 }
 
@@ -32,7 +34,9 @@ static uint64_t draw(void) {
     return z ^ z >> 31;
 }
 
-static size_t below(size_t n) { return (size_t)(draw() % n); }
+static size_t below(size_t n) {
+    return (size_t)(draw() % n);
+}
 
 #define OK(call) ck_assert_int_eq((int)(call), 0)
 
@@ -45,9 +49,15 @@ struct array {
     std::vector<unsigned char> host;
     unsigned char *device;
 
-    size_t bytes() const { return host.size(); }
-    void *h() { return host.data() + GUARD + past * weft_dtype_bytes(type); }
-    void *d() const { return device + GUARD + past * weft_dtype_bytes(type); }
+    size_t bytes() const {
+        return host.size();
+    }
+    void *h() {
+        return host.data() + GUARD + past * weft_dtype_bytes(type);
+    }
+    void *d() const {
+        return device + GUARD + past * weft_dtype_bytes(type);
+    }
 };
 
 /* Every kind of value: what is usual, what has any exponent, corners, and what is not finite. */
@@ -89,7 +99,9 @@ static uint64_t bits_at(const void *p, weft_dtype t, size_t i) {
     return (b & 0x7FFFu) > (t == WEFT_BF16 ? 0x7F80u : 0x7C00u) ? UINT64_MAX : b;
 }
 
-static void upload(const array &a) { OK(cudaMemcpy(a.device, a.host.data(), a.bytes(), cudaMemcpyHostToDevice)); }
+static void upload(const array &a) {
+    OK(cudaMemcpy(a.device, a.host.data(), a.bytes(), cudaMemcpyHostToDevice));
+}
 
 static array array_make(weft_dtype t, size_t n, size_t past, int kind) {
     array a;
@@ -103,11 +115,14 @@ static array array_make(weft_dtype t, size_t n, size_t past, int kind) {
         const float f = (float)v;
         unsigned char *to = (unsigned char *)a.h() + i * weft_dtype_bytes(t);
         uint16_t half = (uint16_t)draw();
-        if (t == WEFT_F64) memcpy(to, &v, 8);
-        else if (t == WEFT_F32) memcpy(to, &f, 4);
+        if (t == WEFT_F64)
+            memcpy(to, &v, 8);
+        else if (t == WEFT_F32)
+            memcpy(to, &f, 4);
         else {
             /* any sixteen bits, or what a value is rounded to */
-            if (kind == USUAL || kind == CORNERS) (t == WEFT_BF16 ? K->f32_to_bf16 : K->f32_to_f16)(1, &f, &half);
+            if (kind == USUAL || kind == CORNERS)
+                (t == WEFT_BF16 ? K->f32_to_bf16 : K->f32_to_f16)(1, &f, &half);
             else if (kind == ANY)
                 while ((half & (t == WEFT_BF16 ? 0x7F80u : 0x7C00u)) == (t == WEFT_BF16 ? 0x7F80u : 0x7C00u))
                     half = (uint16_t)draw();
@@ -136,7 +151,9 @@ static void check_array(const char *what, array &a) {
                          (unsigned long long)bits_at(a.h(), a.type, i), (unsigned long long)seed);
 }
 
-static void array_free(array &a) { OK(cudaFree(a.device)); }
+static void array_free(array &a) {
+    OK(cudaFree(a.device));
+}
 
 /* ---- the device, and what works yield ---- */
 #define MOST ((size_t)3 << 20)
@@ -164,12 +181,16 @@ static void teardown(void) {
     OK(cudaStreamDestroy(V.stream));
 }
 
-static weft_slot *total_to(void) { return below(2) ? on_device : pinned; }
+static weft_slot *total_to(void) {
+    return below(2) ? on_device : pinned;
+}
 
 static void fetch(weft_slot *from, weft_slot *total) {
     OK(cudaStreamSynchronize(V.stream));
-    if (from == pinned) memcpy(total, pinned, WEFT_SLOTS * sizeof *total);
-    else OK(cudaMemcpy(total, from, WEFT_SLOTS * sizeof *total, cudaMemcpyDeviceToHost));
+    if (from == pinned)
+        memcpy(total, pinned, WEFT_SLOTS * sizeof *total);
+    else
+        OK(cudaMemcpy(total, from, WEFT_SLOTS * sizeof *total, cudaMemcpyDeviceToHost));
 }
 
 static void check_sum(const char *what, weft_dtype t, size_t n, double got, double want) {
@@ -190,8 +211,11 @@ static const size_t sizes[] = {0, 1, 3, 15, 16, 17, 255, 256, 257, 1000, 4095, 4
 /* elements by which three arrays are off: all aligned, all off alike, each in its own way */
 static const size_t offs[][3] = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {0, 1, 3}, {5, 7, 7}, {4, 8, 12}};
 #define OFFS (sizeof offs / sizeof *offs)
-static const double scalars[] = {0.0, -0.0, 1.0, -1.0, 0.1, -0.3333333333333333, 1e-3, 1e30, 1.0000000001, 3e-42, 1e-300};
-static double scalar(void) { return scalars[below(sizeof scalars / sizeof *scalars)]; }
+static const double scalars[] = {0.0,  -0.0, 1.0,          -1.0,  0.1,   -0.3333333333333333,
+                                 1e-3, 1e30, 1.0000000001, 3e-42, 1e-300};
+static double scalar(void) {
+    return scalars[below(sizeof scalars / sizeof *scalars)];
+}
 
 static void one_case(weft_op op, weft_dtype t, size_t n, const size_t *off, int kind) {
     array x = array_make(t, n, off[0], kind), y = array_make(t, n, off[1], kind), z = array_make(t, n, off[2], kind);
@@ -520,33 +544,47 @@ static void reverse(const fault_job j, bool barrier) {
     if (barrier) __syncthreads();
     j.out[threadIdx.x] = v[blockDim.x - 1 - threadIdx.x];
 }
-static void whole(const fault_job j) { reverse(j, true); }
-static void no_barrier(const fault_job j) { reverse(j, false); }
+static void whole(const fault_job j) {
+    reverse(j, true);
+}
+static void no_barrier(const fault_job j) {
+    reverse(j, false);
+}
 static void barrier_in_branch(const fault_job j) {
     if (threadIdx.x < j.branch) __syncthreads();
     j.out[threadIdx.x] = 1;
 }
 static void two_barriers(const fault_job j) {
-    if (threadIdx.x < j.branch) __syncthreads();
-    else __syncthreads();
+    if (threadIdx.x < j.branch)
+        __syncthreads();
+    else
+        __syncthreads();
     j.out[threadIdx.x] = 1;
 }
 static void half_a_warp(const fault_job j) {
     if (threadIdx.x % 32 < j.branch) j.out[threadIdx.x] = __shfl_sync(0xFFFFFFFFu, threadIdx.x, 0);
 }
-static void lane_without_mask(const fault_job j) { j.out[threadIdx.x] = __ballot_sync(0xFFFFu, 1); }
-static void lanes(const fault_job j) {
-    j.out[threadIdx.x] = __shfl_down_sync(0xFFFFFFFFu, threadIdx.x % 32, 8, 16) + 100 * __ballot_sync(0xFFFFFFFFu, threadIdx.x == 5);
+static void lane_without_mask(const fault_job j) {
+    j.out[threadIdx.x] = __ballot_sync(0xFFFFu, 1);
 }
-static void count_all(const fault_job j) { atomicAdd(&j.out[0], 1u); }
+static void lanes(const fault_job j) {
+    j.out[threadIdx.x] =
+        __shfl_down_sync(0xFFFFFFFFu, threadIdx.x % 32, 8, 16) + 100 * __ballot_sync(0xFFFFFFFFu, threadIdx.x == 5);
+}
+static void count_all(const fault_job j) {
+    atomicAdd(&j.out[0], 1u);
+}
 static void count_badly(const fault_job j) {
     const unsigned was = j.out[0];
     __threadfence();
     j.out[0] = was + 1;
 }
-static void beyond(const fault_job j) { j.out[j.branch] = 1; }
+WEFT_UNUSED static void beyond(const fault_job j) {
+    j.out[j.branch] = 1;
+}
 
-static cudaError_t try_fault(void (*kernel)(const fault_job), unsigned grid, unsigned threads, unsigned branch, unsigned *out) {
+static cudaError_t try_fault(void (*kernel)(const fault_job), unsigned grid, unsigned threads, unsigned branch,
+                             unsigned *out) {
     cudaError_t e;
     fault_job j = {NULL, branch};
     cudaMalloc((void **)&j.out, 1024 * sizeof *out);
@@ -591,7 +629,9 @@ START_TEST(shim_notices) {
 END_TEST
 
 static sigjmp_buf back;
-static void caught(int signal) { siglongjmp(back, signal); }
+static void caught(int signal) {
+    siglongjmp(back, signal);
+}
 
 START_TEST(shim_guards_memory) {
     struct sigaction act, was;
@@ -602,10 +642,14 @@ START_TEST(shim_guards_memory) {
     act.sa_handler = caught;
     sigaction(SIGSEGV, &act, &was);
     OK(cudaMalloc((void **)&p, 100));
-    if (sigsetjmp(back, 1)) faults = faults + 1;
-    else seen = p[0];
-    if (sigsetjmp(back, 1)) faults = faults + 1;
-    else p[99] = 1;
+    if (sigsetjmp(back, 1))
+        faults = faults + 1;
+    else
+        seen = p[0];
+    if (sigsetjmp(back, 1))
+        faults = faults + 1;
+    else
+        p[99] = 1;
     ck_assert_int_eq(faults, 2);
     sigaction(SIGSEGV, &was, NULL);
     (void)seen;
@@ -620,11 +664,13 @@ START_TEST(shim_guards_memory) {
 }
 END_TEST
 
+#ifndef __SANITIZE_ADDRESS__ /* which makes an exit of the signal */
 START_TEST(shim_ends_memory) {
     unsigned out[1024];
     (void)try_fault(beyond, 1, 1, 1024, out);
 }
 END_TEST
+#endif
 
 /* A result that is read too early is not there. */
 START_TEST(shim_waits_for_the_host) {
@@ -679,7 +725,7 @@ int main(void) {
     tcase_add_test(c, shim_notices);
     tcase_add_test(c, shim_guards_memory);
     tcase_add_test(c, shim_waits_for_the_host);
-#ifndef __SANITIZE_ADDRESS__ /* which makes an exit of the signal */
+#ifndef __SANITIZE_ADDRESS__
     if (srunner_fork_status(r) == CK_FORK) tcase_add_test_raise_signal(c, shim_ends_memory, SIGSEGV);
 #endif
     srunner_add_suite(r, shim);

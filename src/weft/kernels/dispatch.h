@@ -4,11 +4,11 @@
 /* What processor and operating system (which must save the wide registers) have. cpuid is asked here and not by
  * __builtin_cpu_supports, which needs a symbol of the compiler's run-time library. */
 WEFT_FN int weft_x86_has(weft_isa isa) {
-    unsigned a, b, c, d, saved;
+    unsigned a, b, c, d, saved, saved_high;
     if (isa == WEFT_ISA_SSE2) return 1;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     if ((c & 0x08801000u) != 0x08801000u) return 0; /* OSXSAVE, POPCNT, FMA */
-    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved) : "c"(0) : "edx"); /* xgetbv */
+    __asm__ __volatile__(".byte 0x0f, 0x01, 0xd0" : "=a"(saved), "=d"(saved_high) : "c"(0)); /* xgetbv */
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     if (isa == WEFT_ISA_AVX2) return (saved & 0x06u) == 0x06u && (b & 0x20u) != 0;
     return (saved & 0xE6u) == 0xE6u && (b & 0x80030020u) == 0x80030020u; /* AVX2, AVX-512 F, DQ, VL */
