@@ -7583,14 +7583,16 @@ WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
 
 /* Device kernels (WEFT_CUDA): the works of drivers.h on device pointers, enqueued on the host's stream, with the bits of
  * the serial set. Nothing here allocates or waits. What a work yields goes to device or pinned memory, to be read after
- * the host's own synchronisation. Runs are enqueued on one stream, which may be captured into a graph.
+ * the host's own synchronisation. All works of one weft_device go to one stream; what one launch leaves for the next is
+ * in device memory.
  *
  * - Every operation is an intrinsic that rounds once, so that no compiler option fuses.
  * - What only maps elements takes packets of 16 bytes (8 of the 16-bit types) where all arrays are aligned alike, and
  *   single elements where they are not. Counts are integers, added up in any order.
- * - Sums: a thread is one of the sixteen lanes of a block, and sees its elements in order. The blocks' sums are added in
- *   order while others are still being computed: whoever has finished a piece takes a lock and adds up what is ready;
- *   who does not get the lock goes on, since its holder looks again after letting go. Nobody waits for anybody.
+ * - Sums: a thread is one of the sixteen lanes of a block, and sees its elements in order. Pieces of sixteen blocks are
+ *   taken in order. Their sums are added in order while others are still being computed: whoever has finished a piece
+ *   takes a lock and adds up what is ready; who does not get the lock goes on, since its holder looks again after
+ *   letting go. Nobody waits for anybody.
  *
  * Tests bring a runtime of their own and define the macros of this paragraph and WEFT_CUDA_RUNTIME (machine.h). */
 #ifndef WEFT_LAUNCH
@@ -7627,7 +7629,7 @@ typedef struct weft_device_source {
 typedef struct weft_device_state {
     weft_device_word epoch, next, count; /* next: the first piece that is not in the total yet */
     double total[WEFT_SLOTS];
-    unsigned lock, done;
+    unsigned lock, done, taken; /* done: blocks of threads; taken: pieces */
 } weft_device_state;
 
 typedef struct weft_device {
@@ -7846,7 +7848,7 @@ WEFT_DEVICE void weft_device_count(const weft_device_job &j, weft_device_word co
     WEFT_SHARED(weft_device_word, part);
     for (unsigned half = 16; half; half /= 2) count += __shfl_down_sync(0xFFFFFFFFu, count, half);
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = count;
-    __syncthreads();
+    __syncthreads(); /* all parts are there */
     if (threadIdx.x) return;
     for (unsigned warp = 1; warp < WEFT_DEVICE_THREADS / 32; warp++) count += part[warp];
     if (count) atomicAdd(&j.own.state->count, count);
@@ -7983,7 +7985,13 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sums(c
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     /* does not change before all pieces are done */
     const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
-    for (size_t piece = blockIdx.x; piece < pieces; piece += gridDim.x) {
+    WEFT_SHARED(weft_device_word, part);
+    for (;;) {
+        size_t piece;
+        if (threadIdx.x == 0) part[0] = atomicAdd(&j.own.state->taken, 1u);
+        __syncthreads(); /* the piece is there, and is read by all before the next barrier */
+        piece = (size_t)part[0];
+        if (piece >= pieces) break;
         const size_t b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
         double sum[WEFT_SLOTS] = {0.0, 0.0, 0.0};
         unsigned bad = 0;
@@ -7998,9 +8006,14 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sums(c
                 sum[k];
             if (bad) atomicAdd(&j.own.state->count, (weft_device_word)bad);
         }
-        __syncthreads();
+        __syncthreads(); /* all blocks' sums are there */
         if (threadIdx.x < 32) weft_device_add_up(j, pieces, piece, epoch);
     }
+    if (threadIdx.x) return;
+    __threadfence();
+    if (atomicAdd(&j.own.state->done, 1u) != gridDim.x - 1) return;
+    atomicExch(&j.own.state->taken, 0u); /* nobody takes any more */
+    atomicExch(&j.own.state->done, 0u);
 }
 
 /* Sources that do not fit one launch's parameters, from those of several to the table. */
