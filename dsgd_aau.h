@@ -7622,7 +7622,7 @@ typedef unsigned long long weft_device_word; /* what atomics take */
 
 typedef struct weft_device_source {
     const void *x;
-    double w; /* rounded to the element type */
+    double w; /* rounded to the element type, or in f64 for wide sums */
 } weft_device_source;
 
 /* Zero between launches, but for `epoch`, which counts those with sums, and so tells what is ready now. */
@@ -7658,6 +7658,7 @@ typedef struct weft_device_job {
     weft_slot *total;
     size_t sources;
     int tabled; /* the sources are in the table */
+    int wide;   /* their sum is formed in f64 */
     weft_device_source source[WEFT_DEVICE_SOURCES];
 } weft_device_job;
 
@@ -7679,6 +7680,12 @@ WEFT_DEVICE float weft_device_mul(float a, float b) {
 }
 WEFT_DEVICE double weft_device_mul(double a, double b) {
     return __dmul_rn(a, b);
+}
+WEFT_DEVICE float weft_device_div(float a, float b) {
+    return __fdiv_rn(a, b);
+}
+WEFT_DEVICE double weft_device_div(double a, double b) {
+    return __ddiv_rn(a, b);
 }
 /* the product of two floats is exact in f64, so that fusing changes nothing */
 WEFT_DEVICE double weft_device_madd(double sum, float a, float b) {
@@ -7812,15 +7819,23 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
         else
             WEFT_UNROLL for (unsigned e = 0; e < E; e++) p[k][e] = 0;
     }
-    if (j.op == WEFT_OP_WEIGHTED_SUM)
+    if (j.op == WEFT_OP_WEIGHTED_SUM) {
+        double wide[E]; /* where the sum is one of wide.h: all in f64, rounded once */
         for (size_t s = 0; s < j.sources; s++) {
             const weft_device_source from = j.tabled ? j.own.table[s] : j.source[s];
             weft_device_load<E>(j.dtype, from.x, i, p[1]);
             WEFT_UNROLL for (unsigned e = 0; e < E; e++) {
-                const T v = weft_device_mul((T)from.w, p[1][e]);
-                p[0][e] = s ? weft_device_add(p[0][e], v) : v;
+                if (j.wide) {
+                    const double v = weft_device_mul(from.w, (double)p[1][e]);
+                    wide[e] = s ? weft_device_add(wide[e], v) : v;
+                    p[0][e] = (T)wide[e];
+                } else {
+                    const T v = weft_device_mul((T)from.w, p[1][e]);
+                    p[0][e] = s ? weft_device_add(p[0][e], v) : v;
+                }
             }
         }
+    }
     WEFT_UNROLL for (unsigned e = 0; e < E; e++) {
         const T x = p[0][e], y = p[1][e];
         switch (j.op) {
@@ -7844,19 +7859,19 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
 }
 
 /* Adds up the counts of all threads; the last block of threads leaves the total, and zeros for the next launch. */
-WEFT_DEVICE void weft_device_count(const weft_device_job &j, weft_device_word count) {
+WEFT_DEVICE void weft_device_count(weft_device_state *state, weft_slot *total, weft_device_word count) {
     WEFT_SHARED(weft_device_word, part);
     for (unsigned half = 16; half; half /= 2) count += __shfl_down_sync(0xFFFFFFFFu, count, half);
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = count;
     __syncthreads(); /* all parts are there */
     if (threadIdx.x) return;
     for (unsigned warp = 1; warp < WEFT_DEVICE_THREADS / 32; warp++) count += part[warp];
-    if (count) atomicAdd(&j.own.state->count, count);
+    if (count) atomicAdd(&state->count, count);
     __threadfence();
-    if (atomicAdd(&j.own.state->done, 1u) != gridDim.x - 1) return;
+    if (atomicAdd(&state->done, 1u) != gridDim.x - 1) return;
     __threadfence();
-    j.total[0].count = atomicExch(&j.own.state->count, (weft_device_word)0);
-    atomicExch(&j.own.state->done, 0u);
+    total[0].count = atomicExch(&state->count, (weft_device_word)0);
+    atomicExch(&state->done, 0u);
 }
 
 template <typename T>
@@ -7867,7 +7882,7 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_elemen
     uint64_t count = 0;
     for (size_t i = me; i < j.packets; i += threads) count += weft_device_step<T, each>(j, j.head + i * each);
     for (size_t i = me; i < j.n - packed; i += threads) count += weft_device_step<T, 1>(j, i < j.head ? i : i + packed);
-    if (j.counts) weft_device_count(j, count);
+    if (j.counts) weft_device_count(j.own.state, j.total, count);
 }
 
 /* ---- works with sums ---- */
@@ -8077,8 +8092,14 @@ WEFT_FN weft_status weft_device_init(weft_device *v, cudaStream_t stream, void *
     return weft_device_said(v, e);
 }
 
-WEFT_FN weft_status weft_device_launch(weft_device *v, void (*kernel)(const weft_device_job), size_t blocks,
-                                       const weft_device_job *job) {
+/* One thread for each packet, or each single element if those are more. */
+WEFT_FN size_t weft_device_grid(size_t single, size_t packets) {
+    const size_t threads = single > packets ? single : packets;
+    return threads / WEFT_DEVICE_THREADS + (threads % WEFT_DEVICE_THREADS != 0);
+}
+
+template <typename J>
+WEFT_FN weft_status weft_device_launch(weft_device *v, void (*kernel)(const J), size_t blocks, const J *job) {
     const unsigned grid = blocks < 1 ? 1 : blocks < v->grid ? (unsigned)blocks : v->grid;
     cudaError_t e = cudaSuccess;
     WEFT_LAUNCH(e, kernel, grid, WEFT_DEVICE_THREADS, sizeof(weft_device_word) * (WEFT_DEVICE_THREADS / 32), v->stream,
@@ -8111,7 +8132,7 @@ WEFT_FN weft_status weft_device_gather(weft_device *v, const weft_work *w, weft_
     size_t i, n = 0;
     for (i = 0; i < w->sources; i++) {
         weft_device_source *const to = &part.source[n % WEFT_DEVICE_SOURCES];
-        const double weight = w->dtype == WEFT_F64 ? w->w[i] : (double)(float)w->w[i];
+        const double weight = d->wide || w->dtype == WEFT_F64 ? w->w[i] : (double)(float)w->w[i];
         if (weight == 0) continue;
         if (n == v->sources) return WEFT_ERR_CAPACITY;
         if (n && n % WEFT_DEVICE_SOURCES == 0) {
@@ -8135,14 +8156,14 @@ WEFT_FN weft_status weft_device_gather(weft_device *v, const weft_work *w, weft_
     return weft_device_launch(v, weft_device_note, 1, &part);
 }
 
-/* Enqueues the work; what it yields, sums first, then counts, goes to `total`: WEFT_SLOTS slots of device or pinned
+/* Enqueues the work (a weighted sum with a != 0: all in f64, rounded once); what it yields, sums first, then counts, goes to `total`: WEFT_SLOTS slots of device or pinned
  * memory, or NULL if it yields nothing or a weighted sum's count is not wanted. Of the work's pointers only those to the
  * arrays and sources are kept. */
 WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slot *total) {
     const size_t each = weft_dtype_bytes(w->dtype), elements = each == 8 ? 2 : 4, packet = elements * each;
     const int wide = w->dtype == WEFT_F64;
     weft_device_job d;
-    size_t past = 0, i, single;
+    size_t past = 0, i;
     int alike = 1, found = 0;
     weft_status s;
 #define WEFT_ROUNDED(value) (wide ? (value) : (double)(float)(value))
@@ -8187,6 +8208,7 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
 #undef WEFT_ROUNDED
     if (!d.n && !d.counts) return WEFT_OK;
     if (w->op == WEFT_OP_WEIGHTED_SUM) {
+        d.wide = w->a != 0;
         s = weft_device_gather(v, w, &d, packet, &past, &alike);
         if (s < 0) return s;
     }
@@ -8195,10 +8217,8 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
         if (d.head > d.n) d.head = d.n;
         d.packets = (d.n - d.head) / elements;
     }
-    single = d.n - d.packets * elements;
-    if (single < d.packets) single = d.packets;
     return weft_device_launch(v, wide ? weft_device_elements<double> : weft_device_elements<float>,
-                              single / WEFT_DEVICE_THREADS + (single % WEFT_DEVICE_THREADS != 0), &d);
+                              weft_device_grid(d.n - d.packets * elements, d.packets), &d);
 }
 
 /* ---- the drivers of drivers.h on device pointers ----
@@ -8247,6 +8267,18 @@ WEFT_FN weft_status weft_device_weighted_sum(weft_device *v, weft_dtype t, size_
     j.sources = sources;
     j.w = w;
     j.source = x;
+    return weft_device_run(v, &j, total);
+}
+
+/* As subspace.h mixes gradients: w and the sum in f64, the result rounded once; a source of weight 0 is not read. */
+WEFT_FN weft_status weft_device_sum_wide(weft_device *v, weft_dtype t, size_t n, size_t sources, const double *w,
+                                         const void *const *x, void *out, weft_slot *total) {
+    weft_work j = weft_work_make(NULL, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
+    j.counts = 1;
+    j.sources = sources;
+    j.w = w;
+    j.source = x;
+    j.a = 1.0; /* says so */
     return weft_device_run(v, &j, total);
 }
 

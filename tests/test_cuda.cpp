@@ -7,6 +7,8 @@
 #endif
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
+#define HPSGD_IMPLEMENTATION
+#include "../hpsgd.h"
 
 #include <check.h>
 #include <setjmp.h>
@@ -363,6 +365,122 @@ START_TEST(weighted_sums) {
 }
 END_TEST
 
+/* Sums in f64: to f32 or f64 in one rounding, to the 16-bit types by way of f32. */
+START_TEST(wide_sums) {
+    static const double ws[] = {0.1, -0.7, 1e-60, 0.0, 3.0, 1.0 + 1e-15, 1e20, -1e20};
+    static const size_t ks[] = {0, 1, 4, 33};
+    const weft_dtype t = (weft_dtype)_i;
+    size_t i, s, e, round;
+    reseed(150 + (uint64_t)_i);
+    for (i = 0; i < SIZES; i++)
+        for (round = 0; round < (sizes[i] < 5000 ? 4 : 1); round++) {
+            const size_t n = sizes[i], k = ks[round + (sizes[i] < 5000 ? 0 : 2)], *off = offs[below(OFFS)];
+            array out = array_make(t, n, off[0], ANY);
+            std::vector<array> x;
+            double w[33];
+            const void *device[33];
+            weft_slot got[WEFT_SLOTS], *to = total_to();
+            uint64_t bad = 0;
+            for (s = 0; s < k; s++) {
+                w[s] = ws[below(8)];
+                x.push_back(array_make(t, n, off[s % 3], (int)below(KINDS)));
+                device[s] = w[s] == 0 ? NULL : x[s].d();
+            }
+            OK(weft_device_sum_wide(&V, t, n, k, w, device, out.d(), to));
+            for (e = 0; e < n; e++) {
+                double sum = 0.0;
+                int started = 0;
+                for (s = 0; s < k; s++) {
+                    double v = 0.0;
+                    float f;
+                    const unsigned char *p = (const unsigned char *)x[s].h() + e * weft_dtype_bytes(t);
+                    uint16_t half;
+                    if (w[s] == 0) continue;
+                    memcpy(&half, p, 2);
+                    if (t == WEFT_F64)
+                        memcpy(&v, p, 8);
+                    else if (t == WEFT_F32)
+                        memcpy(&f, p, 4), v = (double)f;
+                    else
+                        (t == WEFT_BF16 ? K->bf16_to_f32 : K->f16_to_f32)(1, &half, &f), v = (double)f;
+                    v = w[s] * v;
+                    sum = started ? sum + v : v;
+                    started = 1;
+                }
+                float f = (float)sum;
+                uint16_t half = 0;
+                unsigned char *p = (unsigned char *)out.h() + e * weft_dtype_bytes(t);
+                if (t == WEFT_F64)
+                    memcpy(p, &sum, 8);
+                else if (t == WEFT_F32)
+                    memcpy(p, &f, 4);
+                else
+                    (t == WEFT_BF16 ? K->f32_to_bf16 : K->f32_to_f16)(1, &f, &half), memcpy(p, &half, 2);
+            }
+            bad = weft_run_count_nonfinite(K, NULL, t, n, out.h());
+            fetch(to, got);
+            check_count("wide sum", t, n, got[0].count, bad);
+            check_array("wide sum", out);
+            array_free(out);
+            for (s = 0; s < k; s++) array_free(x[s]);
+        }
+}
+END_TEST
+
+/* A replica's phases: with and without a sum, what it sent before, what is carried on; in place; payloads of bf16. */
+START_TEST(replicas) {
+    static const double carries[] = {0.0, 0.5, 0.9, -0.25, 1e-60};
+    const weft_dtype t = _i == 1 ? WEFT_F64 : WEFT_F32, payload = _i == 2 ? WEFT_BF16 : t;
+    size_t i, round;
+    reseed(170 + (uint64_t)_i);
+    for (i = 0; i < SIZES; i++)
+        for (round = 0; round < (sizes[i] < 5000 ? 24 : 3); round++) {
+            const size_t n = sizes[i], *off = offs[round < 6 ? 0 : below(OFFS)];
+            const int kind = (int)below(KINDS);
+            array w = array_make(t, n, off[0], kind), x = array_make(t, n, off[1], kind);
+            array sum = array_make(payload, n, off[2], kind), own = array_make(payload, n, off[0], kind);
+            array out = array_make(payload, n, off[1], kind);
+            array &into = round % 5 == 0 ? sum : round % 5 == 1 ? own : out;
+            const int has_sum = below(3) != 0, has_own = (int)below(2);
+            weft_slot got[WEFT_SLOTS], *to = below(4) ? total_to() : NULL;
+            weft_replica r, d;
+            memset(&r, 0, sizeof r);
+            r.kernels = weft_replica_kernels_select(WEFT_ISA_SERIAL, 0);
+            r.dtype = t;
+            r.payload = payload;
+            r.launch = (int)(round & 1);
+            r.phase.count = 1.0 + (double)below(7);
+            r.phase.carry = carries[below(5)];
+            r.phase.carried = carries[below(5)];
+            r.phase.again = (int)below(2);
+            r.sum = has_sum ? sum.h() : NULL;
+            r.own = has_own ? own.h() : NULL;
+            r.w = w.h(), r.x = x.h(), r.out = into.h();
+            d = r;
+            d.kernels = NULL;
+            d.sum = has_sum ? sum.d() : NULL;
+            d.own = has_own ? own.d() : NULL;
+            d.w = w.d(), d.x = x.d(), d.out = into.d();
+            OK(weft_device_replica(&V, &d, n, to));
+            const uint64_t bad = weft_run_replica(&r, NULL, n);
+            if (to) {
+                fetch(to, got);
+                check_count("replica", t, n, got[0].count, bad);
+            }
+            check_array("replica: w", w);
+            check_array("replica: x", x);
+            check_array("replica: sum", sum);
+            check_array("replica: own", own);
+            check_array("replica: out", out);
+            array_free(w);
+            array_free(x);
+            array_free(sum);
+            array_free(own);
+            array_free(out);
+        }
+}
+END_TEST
+
 /* all 65,536 of each, also as f32 whose rounding is close */
 START_TEST(sixteen_bit_types) {
     const weft_dtype t = _i ? WEFT_F16 : WEFT_BF16;
@@ -487,6 +605,40 @@ START_TEST(launches_in_a_row) {
     check_array("model", y);
     array_free(x);
     array_free(y);
+    OK(cudaFree(total));
+}
+END_TEST
+
+/* Many small fights for the lock: each sum and count once, and nothing of one launch in the next. */
+START_TEST(contended) {
+    enum { N = 24 };
+    const size_t n = 5 * 65536 + 100;
+    const weft_sgd o = {0.1, 0.0, 0.0, 0, 0};
+    weft_slot *total, got[N][WEFT_SLOTS];
+    reseed(500);
+    array x = array_make(WEFT_BF16, n, 0, BAD), y = array_make(WEFT_F32, n, 0, USUAL);
+    array z = array_make(WEFT_BF16, n, 0, USUAL);
+    size_t i;
+    OK(cudaMalloc((void **)&total, sizeof got));
+    for (i = 0; i < N; i++)
+        if (i % 2)
+            OK(weft_device_sqnorm(&V, WEFT_F32, n - 4096 * i, y.d(), total + i * WEFT_SLOTS));
+        else
+            OK(weft_device_sgd(&V, WEFT_BF16, n - 4096 * i, &o, x.d(), NULL, z.d(), total + i * WEFT_SLOTS));
+    OK(cudaStreamSynchronize(V.stream));
+    OK(cudaMemcpy(got, total, sizeof got, cudaMemcpyDeviceToHost));
+    for (i = 0; i < N; i++)
+        if (i % 2)
+            check_sum("sqnorm", WEFT_F32, i, got[i][0].sum, weft_run_sqnorm(K, NULL, WEFT_F32, n - 4096 * i, y.h()));
+        else {
+            const weft_grad_stats s = weft_run_sgd(G, NULL, WEFT_BF16, n - 4096 * i, &o, x.h(), NULL, z.h());
+            check_sum("sgd", WEFT_BF16, i, got[i][0].sum, s.squared_norm);
+            check_count("sgd", WEFT_BF16, i, got[i][1].count, s.nonfinite);
+        }
+    check_array("model", z);
+    array_free(x);
+    array_free(y);
+    array_free(z);
     OK(cudaFree(total));
 }
 END_TEST
@@ -708,9 +860,12 @@ int main(void) {
 #endif
     tcase_add_loop_test(add(works, "works"), all_works, 0, 12 * 4);
     tcase_add_loop_test(add(works, "sums"), weighted_sums, 0, 4);
+    tcase_add_loop_test(add(works, "wide"), wide_sums, 0, 4);
+    tcase_add_loop_test(add(works, "replicas"), replicas, 0, 3);
     tcase_add_loop_test(add(works, "sixteen"), sixteen_bit_types, 0, 2);
     tcase_add_loop_test(add(order, "pieces"), many_pieces, 0, 4);
     tcase_add_test(add(order, "launches"), launches_in_a_row);
+    tcase_add_test(add(order, "contended"), contended);
     tcase_add_test(add(host, "refused"), what_is_refused);
     tcase_add_test(add(host, "probe"), subnormals_are_kept);
     r = srunner_create(works);

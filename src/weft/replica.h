@@ -133,3 +133,9 @@ WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, 
     }
     return bad;
 }
+
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_REPLICA
+#include "kernels/cuda_replica.h"
+#undef WEFT_DEVICE_REPLICA
+#endif
