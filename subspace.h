@@ -114,7 +114,8 @@
  * stopped. subspace_leave sees to that by itself. Where threads come and go as they like, ask for
  * SUBSPACE_PLAN_EXCHANGE. */
 
-#if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART /* defined only while this file includes itself: see its end */
+/* These are defined only while this file includes itself: see its end. */
+#if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART
 
 /* What this file is called, if you rename it: it includes itself by this name. */
 #ifndef SUBSPACE_HEADER
@@ -7565,10 +7566,10 @@ WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
 
 /* ---- src/weft/kernels/cuda.h: section -------------------------------------------------------- */
 
-/* Device kernels (WEFT_CUDA): the works of drivers.h on device pointers, enqueued on the host's stream, with the bits of
- * the serial set. Nothing here allocates or waits. What a work yields goes to device or pinned memory, to be read after
- * the host's own synchronisation. All works of one weft_device go to one stream; what one launch leaves for the next is
- * in device memory.
+/* Device kernels (WEFT_CUDA): the works of drivers.h on device pointers, enqueued on the host's stream, with the bits
+ * of the serial set. Nothing here allocates or waits. What a work yields goes to device or pinned memory, to be read
+ * after the host's own synchronisation. All works of one weft_device go to one stream; what one launch leaves for the
+ * next is in device memory.
  *
  * - Every operation is an intrinsic that rounds once, so that no compiler option fuses.
  * - What only maps elements takes packets of 16 bytes (8 of the 16-bit types) where all arrays are aligned alike, and
@@ -8140,9 +8141,9 @@ WEFT_FN weft_status weft_device_gather(weft_device *v, const weft_work *w, weft_
     return weft_device_launch(v, weft_device_note, 1, &part);
 }
 
-/* Enqueues the work (a weighted sum with a != 0: all in f64, rounded once); what it yields, sums first, then counts, goes to `total`: WEFT_SLOTS slots of device or pinned
- * memory, or NULL if it yields nothing or a weighted sum's count is not wanted. Of the work's pointers only those to the
- * arrays and sources are kept. */
+/* Enqueues the work (a weighted sum with a != 0: all in f64, rounded once). What it yields, sums first, then counts,
+ * goes to `total`: WEFT_SLOTS slots of device or pinned memory, or NULL if it yields nothing or a weighted sum's count
+ * is not wanted. Of the work's pointers only those to the arrays and sources are kept. */
 WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slot *total) {
     const size_t each = weft_dtype_bytes(w->dtype), elements = each == 8 ? 2 : 4, packet = elements * each;
     const int wide = w->dtype == WEFT_F64;
@@ -8207,8 +8208,8 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
 
 /* ---- the drivers of drivers.h on device pointers ----
  *
- * The same names and arguments, but for `total`, where what they yield goes: sums in the order of the CPU's results, then
- * counts. */
+ * The same names and arguments, but for `total`, where what they yield goes: sums in the order of the CPU's results,
+ * then counts. */
 WEFT_FN weft_status weft_device_copy(weft_device *v, weft_dtype t, size_t n, const void *x, void *y) {
     const weft_work j = weft_work_make(NULL, WEFT_OP_COPY, t, n, x, y, 1, 2);
     return weft_device_run(v, &j, NULL);

@@ -329,7 +329,7 @@ END_TEST
 
 START_TEST(weighted_sums) {
     static const double ws[] = {0.125, 0.3, -0.7, 1.0, 1e-3, 0.0, -0.0, 1e-60, 0.25, 2.0};
-    static const size_t ks[] = {0, 1, 2, 3, 5, 31, 32, 33, 64, 65, 150};
+    static const size_t ks[] = {0, 1, 2, 3, 5, 31, 32, 64, 33, 65, 150};
     const weft_dtype t = (weft_dtype)_i;
     size_t i, s, round;
     reseed(100 + (uint64_t)_i);

@@ -1,6 +1,6 @@
 /*==== SECTION WEFT_DEVICE_REPLICA ====*/
-/* The passes of replica.h on device pointers: what the serial kernels do to an element, in one launch. With bf16 payloads
- * what rounding takes from the change stays in the replica, as on the CPU. */
+/* The passes of replica.h on device pointers: what the serial kernels do to an element, in one launch. With bf16
+ * payloads what rounding takes from the change stays in the replica, as on the CPU. */
 typedef struct weft_device_replica_job {
     weft_replica pass;
     size_t n, packets;
