@@ -7237,6 +7237,8 @@ typedef struct weft_device_job {
     size_t sources;
     int tabled; /* the sources are in the table */
     int wide;   /* their sum is formed in f64 */
+    int go_on;  /* sums begin with what is in `total` */
+    int few;    /* cuda_wide.h */
     weft_device_source source[WEFT_DEVICE_SOURCES];
 } weft_device_job;
 
@@ -7343,7 +7345,7 @@ WEFT_DEVICE void weft_device_out(weft_dtype t, float v, uint16_t *to) {
 template <typename S, unsigned E, typename T>
 WEFT_DEVICE void weft_device_get(weft_dtype t, const void *p, size_t i, T *v) {
     const weft_device_packet<S, E> q = *(const weft_device_packet<S, E> *)(const void *)((const S *)p + i);
-    WEFT_UNROLL for (unsigned e = 0; e < E; e++) v[e] = weft_device_in(t, q.v[e]);
+    WEFT_UNROLL for (unsigned e = 0; e < E; e++) v[e] = (T)weft_device_in(t, q.v[e]);
 }
 
 /* Leaves in v what is stored, as it will be read. */
@@ -7351,7 +7353,7 @@ template <typename S, unsigned E, typename T> WEFT_DEVICE void weft_device_put(w
     weft_device_packet<S, E> q;
     WEFT_UNROLL for (unsigned e = 0; e < E; e++) {
         weft_device_out(t, v[e], &q.v[e]);
-        v[e] = weft_device_in(t, q.v[e]);
+        v[e] = (T)weft_device_in(t, q.v[e]);
     }
     if (sizeof q == 16) { /* an assignment would be taken apart */
         uint4 whole;
@@ -7527,7 +7529,8 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
         __syncwarp();
         next = s->epoch == epoch ? (size_t)s->next : pieces; /* else all has been added up already */
         again = next < pieces;
-        WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) total[k] = s->total[k];
+        WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) total[k] =
+            j.go_on && !next && k < j.sums ? ((volatile weft_slot *)j.total)[k].sum : s->total[k];
         while (next < pieces) {
             const unsigned is = next + lane < pieces && ready[next + lane] == epoch + 1;
             const unsigned missing = ~__ballot_sync(all, is);
@@ -7572,41 +7575,52 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
     }
 }
 
+/* The next piece, for all threads of the block. */
+WEFT_DEVICE size_t weft_device_take(weft_device_state *state) {
+    WEFT_SHARED(weft_device_word, part);
+    if (threadIdx.x == 0) part[0] = atomicAdd(&state->taken, 1u);
+    __syncthreads(); /* the piece is there, and is read by all before the next barrier */
+    return (size_t)part[0];
+}
+
+/* Whoever leaves last puts the pieces back: nobody takes any more. */
+WEFT_DEVICE void weft_device_taken(weft_device_state *state) {
+    if (threadIdx.x) return;
+    __threadfence();
+    if (atomicAdd(&state->done, 1u) != gridDim.x - 1) return;
+    atomicExch(&state->taken, 0u);
+    atomicExch(&state->done, 0u);
+}
+
+/* The sixteen lanes of a block in a pairwise tree, to the first one. */
+WEFT_DEVICE double weft_device_tree(double sum) {
+    for (unsigned half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2)
+        sum = __dadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, half, WEFT_LANES_OF_A_BLOCK));
+    return sum;
+}
+
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sums(const weft_device_job j) {
     const unsigned lane = threadIdx.x % WEFT_LANES_OF_A_BLOCK, mine = threadIdx.x / WEFT_LANES_OF_A_BLOCK;
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     /* does not change before all pieces are done */
     const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
-    WEFT_SHARED(weft_device_word, part);
     for (;;) {
-        size_t piece;
-        if (threadIdx.x == 0) part[0] = atomicAdd(&j.own.state->taken, 1u);
-        __syncthreads(); /* the piece is there, and is read by all before the next barrier */
-        piece = (size_t)part[0];
-        if (piece >= pieces) break;
-        const size_t b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
+        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
         double sum[WEFT_SLOTS] = {0.0, 0.0, 0.0};
         unsigned bad = 0;
+        if (piece >= pieces) break;
         if (at < j.n) bad = weft_device_lane<T>(j, at, j.n - at < WEFT_BLOCK ? j.n - at : WEFT_BLOCK, lane, sum);
-        for (unsigned half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2) {
-            bad += __shfl_down_sync(0xFFFFFFFFu, bad, half, WEFT_LANES_OF_A_BLOCK);
-            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) sum[k] =
-                __dadd_rn(sum[k], __shfl_down_sync(0xFFFFFFFFu, sum[k], half, WEFT_LANES_OF_A_BLOCK));
-        }
-        if (lane == 0 && b < j.blocks) {
-            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) if (k < j.sums) j.own.slot[k * j.own.blocks + b] =
-                sum[k];
-            if (bad) atomicAdd(&j.own.state->count, (weft_device_word)bad);
+        if (bad) atomicAdd(&j.own.state->count, (weft_device_word)bad);
+        WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) {
+            if (k >= j.sums) break;
+            sum[k] = weft_device_tree(sum[k]);
+            if (lane == 0 && b < j.blocks) j.own.slot[k * j.own.blocks + b] = sum[k];
         }
         __syncthreads(); /* all blocks' sums are there */
         if (threadIdx.x < 32) weft_device_add_up(j, pieces, piece, epoch);
     }
-    if (threadIdx.x) return;
-    __threadfence();
-    if (atomicAdd(&j.own.state->done, 1u) != gridDim.x - 1) return;
-    atomicExch(&j.own.state->taken, 0u); /* nobody takes any more */
-    atomicExch(&j.own.state->done, 0u);
+    weft_device_taken(j.own.state);
 }
 
 /* Sources that do not fit one launch's parameters, from those of several to the table. */

@@ -115,7 +115,8 @@
  * SUBSPACE_PLAN_EXCHANGE. */
 
 /* These are defined only while this file includes itself: see its end. */
-#if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART
+#if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \
+    !defined WEFT_DEVICE_WIDE
 
 /* What this file is called, if you rename it: it includes itself by this name. */
 #ifndef SUBSPACE_HEADER
@@ -1908,6 +1909,12 @@ WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t b
     if (!core) return NULL;
     WEFT_SELECT(weft_wide_kernels, core->isa, core->stream)
 }
+
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_WIDE
+#include SUBSPACE_HEADER
+#undef WEFT_DEVICE_WIDE
+#endif
 
 #endif /* WEFT_WIDE_IMPLEMENTATION */
 
@@ -7562,7 +7569,7 @@ WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
 #undef WEFT_FAMILY_TABLES
 #undef WEFT_FAMILY
 
-#else /* WEFT_DEVICE_PART */
+#elif defined WEFT_DEVICE_PART
 
 /* ---- src/weft/kernels/cuda.h: section -------------------------------------------------------- */
 
@@ -7644,6 +7651,8 @@ typedef struct weft_device_job {
     size_t sources;
     int tabled; /* the sources are in the table */
     int wide;   /* their sum is formed in f64 */
+    int go_on;  /* sums begin with what is in `total` */
+    int few;    /* cuda_wide.h */
     weft_device_source source[WEFT_DEVICE_SOURCES];
 } weft_device_job;
 
@@ -7750,7 +7759,7 @@ WEFT_DEVICE void weft_device_out(weft_dtype t, float v, uint16_t *to) {
 template <typename S, unsigned E, typename T>
 WEFT_DEVICE void weft_device_get(weft_dtype t, const void *p, size_t i, T *v) {
     const weft_device_packet<S, E> q = *(const weft_device_packet<S, E> *)(const void *)((const S *)p + i);
-    WEFT_UNROLL for (unsigned e = 0; e < E; e++) v[e] = weft_device_in(t, q.v[e]);
+    WEFT_UNROLL for (unsigned e = 0; e < E; e++) v[e] = (T)weft_device_in(t, q.v[e]);
 }
 
 /* Leaves in v what is stored, as it will be read. */
@@ -7758,7 +7767,7 @@ template <typename S, unsigned E, typename T> WEFT_DEVICE void weft_device_put(w
     weft_device_packet<S, E> q;
     WEFT_UNROLL for (unsigned e = 0; e < E; e++) {
         weft_device_out(t, v[e], &q.v[e]);
-        v[e] = weft_device_in(t, q.v[e]);
+        v[e] = (T)weft_device_in(t, q.v[e]);
     }
     if (sizeof q == 16) { /* an assignment would be taken apart */
         uint4 whole;
@@ -7934,7 +7943,8 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
         __syncwarp();
         next = s->epoch == epoch ? (size_t)s->next : pieces; /* else all has been added up already */
         again = next < pieces;
-        WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) total[k] = s->total[k];
+        WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) total[k] =
+            j.go_on && !next && k < j.sums ? ((volatile weft_slot *)j.total)[k].sum : s->total[k];
         while (next < pieces) {
             const unsigned is = next + lane < pieces && ready[next + lane] == epoch + 1;
             const unsigned missing = ~__ballot_sync(all, is);
@@ -7979,41 +7989,52 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
     }
 }
 
+/* The next piece, for all threads of the block. */
+WEFT_DEVICE size_t weft_device_take(weft_device_state *state) {
+    WEFT_SHARED(weft_device_word, part);
+    if (threadIdx.x == 0) part[0] = atomicAdd(&state->taken, 1u);
+    __syncthreads(); /* the piece is there, and is read by all before the next barrier */
+    return (size_t)part[0];
+}
+
+/* Whoever leaves last puts the pieces back: nobody takes any more. */
+WEFT_DEVICE void weft_device_taken(weft_device_state *state) {
+    if (threadIdx.x) return;
+    __threadfence();
+    if (atomicAdd(&state->done, 1u) != gridDim.x - 1) return;
+    atomicExch(&state->taken, 0u);
+    atomicExch(&state->done, 0u);
+}
+
+/* The sixteen lanes of a block in a pairwise tree, to the first one. */
+WEFT_DEVICE double weft_device_tree(double sum) {
+    for (unsigned half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2)
+        sum = __dadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, half, WEFT_LANES_OF_A_BLOCK));
+    return sum;
+}
+
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sums(const weft_device_job j) {
     const unsigned lane = threadIdx.x % WEFT_LANES_OF_A_BLOCK, mine = threadIdx.x / WEFT_LANES_OF_A_BLOCK;
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     /* does not change before all pieces are done */
     const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
-    WEFT_SHARED(weft_device_word, part);
     for (;;) {
-        size_t piece;
-        if (threadIdx.x == 0) part[0] = atomicAdd(&j.own.state->taken, 1u);
-        __syncthreads(); /* the piece is there, and is read by all before the next barrier */
-        piece = (size_t)part[0];
-        if (piece >= pieces) break;
-        const size_t b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
+        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
         double sum[WEFT_SLOTS] = {0.0, 0.0, 0.0};
         unsigned bad = 0;
+        if (piece >= pieces) break;
         if (at < j.n) bad = weft_device_lane<T>(j, at, j.n - at < WEFT_BLOCK ? j.n - at : WEFT_BLOCK, lane, sum);
-        for (unsigned half = WEFT_LANES_OF_A_BLOCK / 2; half; half /= 2) {
-            bad += __shfl_down_sync(0xFFFFFFFFu, bad, half, WEFT_LANES_OF_A_BLOCK);
-            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) sum[k] =
-                __dadd_rn(sum[k], __shfl_down_sync(0xFFFFFFFFu, sum[k], half, WEFT_LANES_OF_A_BLOCK));
-        }
-        if (lane == 0 && b < j.blocks) {
-            WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) if (k < j.sums) j.own.slot[k * j.own.blocks + b] =
-                sum[k];
-            if (bad) atomicAdd(&j.own.state->count, (weft_device_word)bad);
+        if (bad) atomicAdd(&j.own.state->count, (weft_device_word)bad);
+        WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) {
+            if (k >= j.sums) break;
+            sum[k] = weft_device_tree(sum[k]);
+            if (lane == 0 && b < j.blocks) j.own.slot[k * j.own.blocks + b] = sum[k];
         }
         __syncthreads(); /* all blocks' sums are there */
         if (threadIdx.x < 32) weft_device_add_up(j, pieces, piece, epoch);
     }
-    if (threadIdx.x) return;
-    __threadfence();
-    if (atomicAdd(&j.own.state->done, 1u) != gridDim.x - 1) return;
-    atomicExch(&j.own.state->taken, 0u); /* nobody takes any more */
-    atomicExch(&j.own.state->done, 0u);
+    weft_device_taken(j.own.state);
 }
 
 /* Sources that do not fit one launch's parameters, from those of several to the table. */
@@ -8310,6 +8331,105 @@ WEFT_FN weft_status weft_device_hash(weft_device *v, weft_dtype t, size_t n, uin
     j.counts = 1;
     j.first = first;
     return weft_device_run(v, &j, total);
+}
+
+#else /* WEFT_DEVICE_WIDE */
+
+/* ---- src/weft/kernels/cuda_wide.h: section --------------------------------------------------- */
+
+/* What subspace.h needs of gradients x[0] .. x[count - 1] with factors f, on device pointers: <x_i, s> and <x_i, x_i>,
+ * s = the sum of f_j x_j in f64. Formed as on the CPU: four participants or fewer by way of their products with each
+ * other, block by block; more by way of s. One launch for each participant, which reads all of them. */
+
+/* One lane's sums: of four or fewer, participant `mine` with each; else x * s, x * x. */
+template <typename T>
+WEFT_DEVICE void weft_device_numbers_lane(const weft_device_job &j, size_t at, size_t n, unsigned lane, double *sum) {
+    for (size_t row = lane; row < n; row += WEFT_LANES_OF_A_BLOCK) {
+        double s = 0.0;
+        T x, y;
+        weft_device_load<1>(j.dtype, j.array[0], at + row, &x);
+        if (j.few) {
+            WEFT_UNROLL for (unsigned q = 0; q < 4; q++) if (q < j.sources) {
+                weft_device_load<1>(j.dtype, j.source[q].x, at + row, &y);
+                sum[q] = weft_device_madd(sum[q], x, y);
+            }
+            continue;
+        }
+        for (size_t q = 0; q < j.sources; q++) {
+            const weft_device_source from = j.tabled ? j.own.table[q] : j.source[q];
+            double v;
+            weft_device_load<1>(j.dtype, from.x, at + row, &y);
+            v = weft_device_mul(from.w, (double)y);
+            s = q ? weft_device_add(s, v) : v;
+        }
+        sum[0] = weft_device_add(sum[0], weft_device_mul((double)x, s));
+        sum[1] = weft_device_madd(sum[1], x, x);
+    }
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_numbers_of(const weft_device_job j) {
+    const unsigned lane = threadIdx.x % WEFT_LANES_OF_A_BLOCK, mine = threadIdx.x / WEFT_LANES_OF_A_BLOCK;
+    const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
+    const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
+    for (;;) {
+        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
+        double sum[4] = {0.0, 0.0, 0.0, 0.0}, own = 0.0;
+        if (piece >= pieces) break;
+        if (at < j.n) weft_device_numbers_lane<T>(j, at, j.n - at < WEFT_BLOCK ? j.n - at : WEFT_BLOCK, lane, sum);
+        WEFT_UNROLL for (unsigned k = 0; k < 4; k++) sum[k] = weft_device_tree(sum[k]);
+        if (j.few) {
+            double dot = 0.0;
+            WEFT_UNROLL for (unsigned q = 0; q < 4; q++) if (q < j.sources) {
+                dot = weft_device_add(dot, weft_device_mul(j.source[q].w, sum[q]));
+                if (q == j.first) own = sum[q];
+            }
+            sum[0] = dot;
+            sum[1] = own;
+        }
+        if (lane == 0 && b < j.blocks) {
+            j.own.slot[b] = sum[0];
+            j.own.slot[j.own.blocks + b] = sum[1];
+        }
+        __syncthreads();
+        if (threadIdx.x < 32) weft_device_add_up(j, pieces, piece, epoch);
+    }
+    weft_device_taken(j.own.state);
+}
+
+/* Adds the numbers of n elements of one tensor to those in `total` (device or pinned memory; WEFT_SLOTS slots for each
+ * participant, zero before the first tensor): [0] <x_i, s>, [1] <x_i, x_i>. Who has factor 0 is not looked at. */
+WEFT_FN weft_status weft_device_numbers(weft_device *v, weft_dtype t, size_t n, size_t count, const double *factor,
+                                        const void *const *x, weft_slot *total) {
+    weft_work w = weft_work_make(NULL, WEFT_OP_DOTS, t, n, NULL, NULL, 0, 0);
+    weft_device_job d;
+    size_t i, past = 0;
+    int alike = 1;
+    weft_status s;
+    if (!total) return WEFT_ERR_ARGUMENT;
+    if (!n) return WEFT_OK;
+    w.w = factor;
+    w.source = x;
+    w.sources = count;
+    memset(&d, 0, sizeof d);
+    d.dtype = t;
+    d.n = n;
+    d.sums = 2;
+    d.own = *v;
+    d.blocks = (n - 1) / WEFT_BLOCK + 1;
+    if (d.blocks > v->blocks) return WEFT_ERR_CAPACITY;
+    d.wide = d.go_on = 1;
+    d.few = count <= 4;
+    s = weft_device_gather(v, &w, &d, 1, &past, &alike);
+    for (i = 0; s == WEFT_OK && i < count; i++) {
+        if (factor[i] == 0.0) continue;
+        d.array[0] = (void *)(uintptr_t)x[i];
+        d.total = total + i * WEFT_SLOTS;
+        s = weft_device_launch(v, t == WEFT_F64 ? weft_device_numbers_of<double> : weft_device_numbers_of<float>,
+                               (d.blocks - 1) / WEFT_DEVICE_PIECE + 1, &d);
+        d.first++; /* of those that are looked at */
+    }
+    return s;
 }
 
 #endif

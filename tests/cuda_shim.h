@@ -266,8 +266,10 @@ inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void
     for (block &b : blocks) b.alive = 0;
     while (over < grid && !m().fault) {
         for (size_t i = 0; i < blocks.size(); i++)
-            if (!blocks[i].alive && begun < grid)
-                start(&blocks[i], dim3(order[begun]), &shared[i * SHARED], &m().stacks[i * threads]), begun = begun + 1;
+            if (!blocks[i].alive && begun < grid) {
+                start(&blocks[i], dim3(order[begun]), &shared[i * SHARED], &m().stacks[i * threads]);
+                begun = begun + 1;
+            }
         if (m().ready.empty()) {
             m().fault = "threads wait for others that never come";
             break;

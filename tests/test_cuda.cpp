@@ -9,6 +9,8 @@
 #include "../grawa.h"
 #define HPSGD_IMPLEMENTATION
 #include "../hpsgd.h"
+#define SUBSPACE_IMPLEMENTATION
+#include "../subspace.h"
 
 #include <check.h>
 #include <setjmp.h>
@@ -427,6 +429,92 @@ START_TEST(wide_sums) {
 }
 END_TEST
 
+/* What subspace.h does to a block of 4,096 columns, by the serial kernels. */
+static void numbers_of(weft_dtype t, size_t n, size_t count, const double *f, std::vector<array> &x, double *numbers) {
+    const weft_wide_kernels *wide = weft_wide_kernels_select(WEFT_ISA_SERIAL, 0);
+    const weft_wide_set *k = t == WEFT_F64 ? &wide->f64 : &wide->f32;
+    const size_t each = weft_dtype_bytes(t);
+    std::vector<std::vector<float>> room(count, std::vector<float>(4096));
+    for (size_t at = 0; at < n; at += 4096) {
+        const size_t m = n - at < 4096 ? n - at : 4096;
+        std::vector<const void *> p(count);
+        std::vector<double> out(2 * count), s(4096);
+        std::vector<size_t> who;
+        double lanes[160];
+        for (size_t i = 0; i < count; i++) {
+            p[i] = (unsigned char *)x[i].h() + at * each;
+            if (each == 2) {
+                (t == WEFT_BF16 ? K->bf16_to_f32 : K->f16_to_f32)(m, (const uint16_t *)p[i], room[i].data());
+                p[i] = room[i].data();
+            }
+            if (f[i] != 0) who.push_back(i);
+        }
+        if (count <= 4) {
+            for (size_t i : who)
+                for (size_t q : who) {
+                    memset(lanes, 0, sizeof lanes);
+                    k->dots_block(m, p[i], p[q], lanes);
+                    const double dot = weft_lanes_sum(lanes);
+                    if (i == q) out[count + i] = dot;
+                    out[i] += f[q] * dot;
+                }
+        } else {
+            int started = 0;
+            for (size_t i : who) {
+                const void *one = p[i];
+                k->sum_wide(m, 1, &f[i], &one, s.data(), started, NULL, 0);
+                started = 1;
+            }
+            for (size_t i : who) {
+                memset(lanes, 0, sizeof lanes);
+                k->dots_wide(m, p[i], s.data(), lanes);
+                out[i] = weft_lanes_sum(lanes);
+                out[count + i] = weft_lanes_sum(lanes + 16);
+            }
+        }
+        for (size_t i = 0; i < 2 * count; i++) numbers[i] += out[i];
+    }
+}
+
+START_TEST(subspace_numbers) {
+    static const size_t ks[] = {1, 2, 3, 4, 5, 9, 33};
+    const weft_dtype t = (weft_dtype)_i;
+    size_t i, s, round;
+    reseed(160 + (uint64_t)_i);
+    for (i = 0; i < SIZES; i++)
+        for (round = 0; round < (sizes[i] < 5000 ? 7 : 2); round++) {
+            const size_t n = sizes[i], k = ks[sizes[i] < 5000 ? round : 3 + round];
+            const int kind = below(3) ? USUAL : (int)below(KINDS);
+            std::vector<array> x;
+            std::vector<double> f(k), want(2 * k);
+            std::vector<const void *> device(k);
+            std::vector<weft_slot> got(k * WEFT_SLOTS);
+            weft_slot *total;
+            for (s = 0; s < k; s++) {
+                f[s] = below(5) ? (double)(1 + below(100)) : 0.0;
+                x.push_back(array_make(t, n, offs[below(OFFS)][s % 3], kind));
+                device[s] = f[s] == 0 ? NULL : x[s].d();
+                got[s * WEFT_SLOTS].sum = got[s * WEFT_SLOTS + 1].sum = 0.0;
+            }
+            OK(cudaMalloc((void **)&total, got.size() * sizeof *total));
+            OK(cudaMemcpy(total, got.data(), got.size() * sizeof *total, cudaMemcpyHostToDevice));
+            /* twice: as if there were two tensors */
+            OK(weft_device_numbers(&V, t, n, k, f.data(), device.data(), total));
+            OK(weft_device_numbers(&V, t, n, k, f.data(), device.data(), total));
+            numbers_of(t, n, k, f.data(), x, want.data());
+            numbers_of(t, n, k, f.data(), x, want.data());
+            OK(cudaStreamSynchronize(V.stream));
+            OK(cudaMemcpy(got.data(), total, got.size() * sizeof *total, cudaMemcpyDeviceToHost));
+            for (s = 0; s < k; s++) {
+                check_sum("numbers: dot", t, n, got[s * WEFT_SLOTS].sum, want[s]);
+                check_sum("numbers: square", t, n, got[s * WEFT_SLOTS + 1].sum, want[k + s]);
+            }
+            OK(cudaFree(total));
+            for (s = 0; s < k; s++) array_free(x[s]);
+        }
+}
+END_TEST
+
 /* A replica's phases: with and without a sum, what it sent before, what is carried on; in place; payloads of bf16. */
 START_TEST(replicas) {
     static const double carries[] = {0.0, 0.5, 0.9, -0.25, 1e-60};
@@ -438,7 +526,8 @@ START_TEST(replicas) {
             const size_t n = sizes[i], *off = offs[round < 6 ? 0 : below(OFFS)];
             const int kind = (int)below(KINDS);
             array w = array_make(t, n, off[0], kind), x = array_make(t, n, off[1], kind);
-            array sum = array_make(payload, n, off[2], kind), own = array_make(payload, n, off[0], kind);
+            array sum = array_make(payload, n, below(3) ? off[2] : below(9), kind);
+            array own = array_make(payload, n, off[0], kind);
             array out = array_make(payload, n, off[1], kind);
             array &into = round % 5 == 0 ? sum : round % 5 == 1 ? own : out;
             const int has_sum = below(3) != 0, has_own = (int)below(2);
@@ -861,6 +950,7 @@ int main(void) {
     tcase_add_loop_test(add(works, "works"), all_works, 0, 12 * 4);
     tcase_add_loop_test(add(works, "sums"), weighted_sums, 0, 4);
     tcase_add_loop_test(add(works, "wide"), wide_sums, 0, 4);
+    tcase_add_loop_test(add(works, "numbers"), subspace_numbers, 0, 4);
     tcase_add_loop_test(add(works, "replicas"), replicas, 0, 3);
     tcase_add_loop_test(add(works, "sixteen"), sixteen_bit_types, 0, 2);
     tcase_add_loop_test(add(order, "pieces"), many_pieces, 0, 4);
