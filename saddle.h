@@ -202,6 +202,10 @@ typedef enum weft_status {
     WEFT_ERR_NONFINITE = -16,   /* NaN or infinity where the descriptor says that this rejects the round */
     WEFT_ERR_UNSUPPORTED = -17, /* legal, but not available in this configuration */
     WEFT_ERR_CAPACITY = -18     /* the buffer given is too small; detail.expected bytes are needed */
+#ifdef WEFT_CUDA
+    ,
+    WEFT_ERR_DEVICE = -19 /* the CUDA runtime gave an error: detail.got; the object's data may be wrong from now on */
+#endif
 } weft_status;
 
 /* The last error (or wish) of an object, as data. Ranks are WEFT_NO_RANK, strings NULL, where they do not apply. */
@@ -220,6 +224,9 @@ typedef struct weft_memory_entry {
     const char *name; /* static text */
     size_t offset;    /* from the aligned start of the object's memory */
     size_t bytes;
+#ifdef WEFT_CUDA
+    int on_device; /* 1: of its device memory */
+#endif
 } weft_memory_entry;
 
 #define WEFT_MEMORY_ENTRIES 32
@@ -231,6 +238,9 @@ typedef struct weft_memory_report {
     weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
     uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
     weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
+#ifdef WEFT_CUDA
+    size_t device_bytes; /* with a descriptor's `cuda`: device memory beside it */
+#endif
 } weft_memory_report;
 
 /* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
@@ -262,6 +272,9 @@ WEFT_INLINE const char *weft_strerror(weft_status status) {
     case WEFT_ERR_NONFINITE: return "a value is not finite";
     case WEFT_ERR_UNSUPPORTED: return "not available in this configuration";
     case WEFT_ERR_CAPACITY: return "the buffer given is too small";
+#ifdef WEFT_CUDA
+    case WEFT_ERR_DEVICE: return "the GPU or its runtime failed";
+#endif
     }
     return "unknown status";
 #endif
@@ -1567,6 +1580,30 @@ WEFT_INLINE uint64_t weft_graph_rounds(double gap, double factor) {
 
 #endif /* WEFT_GRAPH_API */
 
+/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_DEVICE_API
+#define WEFT_DEVICE_API
+
+#ifdef WEFT_CUDA
+/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
+ * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
+ * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
+ * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
+ *
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
+ * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
+ * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
+ * without a GPU, with which a job may be mixed. */
+typedef struct weft_cuda {
+    size_t struct_size; /* sizeof(weft_cuda) */
+    void *stream;       /* a cudaStream_t; NULL: the default stream */
+    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
+    size_t bytes;       /* of it; X_memory looks at neither */
+} weft_cuda;
+#endif
+
+#endif /* WEFT_DEVICE_API */
+
 /* ---- src/weft/state.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_STATE_API
 #define WEFT_STATE_API
@@ -2202,6 +2239,11 @@ typedef struct weft_layout {
     size_t offset;
     int overflow;
     weft_memory_report *report; /* may be NULL */
+#ifdef WEFT_CUDA
+    int apart; /* data has memory of its own, on a GPU */
+    unsigned char *device_base;
+    size_t device_offset;
+#endif
 } weft_layout;
 
 WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, size_t each) {
@@ -2220,6 +2262,24 @@ WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, s
     }
     return l->base ? (void *)(l->base + start) : NULL;
 }
+
+/* The same for what holds elements of tensors. */
+#ifdef WEFT_CUDA
+WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, size_t each) {
+    weft_layout there = *l;
+    void *p;
+    if (!l->apart) return weft_layout_take(l, name, count, each);
+    there.base = l->device_base;
+    there.offset = l->device_offset;
+    p = weft_layout_take(&there, name, count, each);
+    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
+    l->device_offset = there.offset;
+    l->overflow = there.overflow;
+    return p;
+}
+#else
+#define weft_layout_data weft_layout_take
+#endif
 
 /* The caller's memory may start anywhere; the slack for this is part of every size. */
 WEFT_FN unsigned char *weft_align_memory(void *memory) {
@@ -2373,6 +2433,9 @@ typedef struct weft_gradient_set {
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
+#ifdef WEFT_CUDA
+    struct weft_gpu *gpu; /* computes with data of its own memory; NULL: this table with the host's */
+#endif
     weft_isa isa;
     int stream;          /* for the kernels that ask */
     void (*fence)(void); /* after streaming, before another thread is told; NULL: not needed */
@@ -2463,9 +2526,14 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
 /* [0] keeps to the cache, [1] streams where the set can. */
+#ifdef WEFT_CUDA
+#define WEFT_SET_HEAD(isa, stream) NULL, isa, stream
+#else
+#define WEFT_SET_HEAD(isa, stream) isa, stream
+#endif
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
-    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
-                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};                 \
+    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{WEFT_SET_HEAD(isa, 0), fence, WEFT_KERNEL_SETS},   \
+                                                                   {WEFT_SET_HEAD(isa, 1), fence, WEFT_KERNEL_SETS}};  \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
         {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
 
@@ -2844,11 +2912,21 @@ WEFT_FN WEFT_NOINLINE void weft_work_parallel(const weft_work *j, const weft_poo
     }
 }
 
+#ifdef WEFT_CUDA
+WEFT_FN void weft_gpu_run(struct weft_gpu *u, const weft_work *j, weft_slot *total);
+#endif
+
 /* Runs the work; total holds WEFT_SLOTS slots. */
 WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot *total) {
     const size_t blocks = j->n / WEFT_BLOCK + (j->n % WEFT_BLOCK != 0);
     weft_slot slot[WEFT_SLOTS];
     size_t b;
+#ifdef WEFT_CUDA
+    if (j->kernels->gpu) {
+        weft_gpu_run(j->kernels->gpu, j, total);
+        return;
+    }
+#endif
     for (b = 0; b < j->sums; b++) total[b].sum = 0.0;
     if (j->counts) total[b].count = 0;
     if (pool && pool->parallel_for && blocks > WEFT_PIECE_BLOCKS) {
@@ -4655,6 +4733,177 @@ WEFT_FN weft_status weft_graph_doctor(const weft_graph *graph, const weft_mixing
 
 #endif /* WEFT_GRAPH_IMPLEMENTATION */
 
+/* ---- src/weft/device.h: implementation ------------------------------------------------------- */
+#ifndef WEFT_DEVICE_IMPLEMENTATION
+#define WEFT_DEVICE_IMPLEMENTATION
+
+#ifdef WEFT_CUDA
+/* Of an object whose data is on a GPU. */
+typedef struct weft_gpu {
+    weft_device device;
+    weft_kernels kernels; /* the table for drivers.h: its gpu is this */
+    weft_slot *total;     /* device memory */
+    unsigned char *scratch;
+    weft_status failed; /* sticky */
+} weft_gpu;
+
+WEFT_FN void weft_gpu_note(weft_gpu *u, weft_status s) {
+    if (s < 0 && u->failed == WEFT_OK) u->failed = s == WEFT_ERR_UNSUPPORTED ? WEFT_ERR_DEVICE : s;
+}
+
+/* Everything that was enqueued is done. */
+WEFT_FN void weft_gpu_settle(weft_gpu *u) {
+    weft_gpu_note(u, weft_device_said(&u->device, cudaStreamSynchronize(u->device.stream)));
+}
+
+WEFT_FN void weft_gpu_run(weft_gpu *u, const weft_work *j, weft_slot *total) {
+    const size_t slots = j->sums + j->counts;
+    weft_gpu_note(u, weft_device_run(&u->device, j, slots ? u->total : NULL));
+    if (!slots) return;
+    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(total, u->total, slots * sizeof *total,
+                                                                  cudaMemcpyDeviceToHost, u->device.stream)));
+    weft_gpu_settle(u);
+    if (u->failed < 0) memset(total, 0, slots * sizeof *total); /* nobody looks at them: the object is broken */
+}
+
+/* Between host and device; done when it returns. */
+WEFT_FN void weft_gpu_move(weft_gpu *u, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+    if (!bytes) return;
+    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(to, from, bytes, kind, u->device.stream)));
+    weft_gpu_settle(u);
+}
+
+/* An object's data, to the host and from it. */
+WEFT_FN void weft_data_out(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (u)
+        weft_gpu_move(u, to, from, bytes, cudaMemcpyDeviceToHost);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
+
+WEFT_FN void weft_data_in(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (u)
+        weft_gpu_move(u, to, from, bytes, cudaMemcpyHostToDevice);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
+
+/* Within the object's data; enqueued. */
+WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (!u)
+        memcpy(to, from, bytes);
+    else if (bytes)
+        weft_gpu_note(u, weft_device_said(
+                             &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
+}
+
+/* What came from a machine of the other byte order, which is rare: by way of the host. */
+WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t each) {
+    unsigned char piece[4096];
+    if (!u) weft_swap(p, bytes, each);
+    while (u && bytes) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        weft_data_out(u, piece, p, n);
+        weft_swap(piece, n, each);
+        weft_data_in(u, p, piece, n);
+        p += n;
+        bytes -= n;
+    }
+}
+
+WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
+    if (c && c->struct_size != sizeof *c)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("cuda.struct_size"), sizeof *c, c->struct_size);
+    return WEFT_OK;
+}
+
+/* Data goes to the memory that was lent. */
+WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
+    l->apart = c != NULL;
+    l->device_base = c && c->memory ? weft_align_memory(c->memory) : NULL;
+}
+
+/* Room for the kernels, for tensors as large as those of the two lists, and sums over `size` workers. */
+WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size) {
+    size_t i, most = 1, bytes;
+    if (!l->apart) return;
+    for (i = 0; i < a->count; i++)
+        if (a->tensor[i].count > most) most = a->tensor[i].count;
+    for (i = 0; i < b->count; i++)
+        if (b->tensor[i].count > most) most = b->tensor[i].count;
+    bytes = weft_device_bytes(most, size);
+    if (!bytes) l->overflow = 1;
+    u->scratch = (unsigned char *)weft_layout_data(l, WEFT_TEXT("device work"), bytes, 1);
+    u->total = (weft_slot *)weft_layout_data(l, WEFT_TEXT("device results"), WEFT_SLOTS, sizeof(weft_slot));
+    u->device.blocks = most; /* until weft_gpu_init */
+    u->device.sources = size;
+}
+
+WEFT_FN size_t weft_layout_device_total(const weft_layout *l) {
+    size_t total = 0;
+    if (!l->apart || l->overflow || !weft_add_size(l->device_offset, WEFT_ALIGNMENT - 1, &total)) return 0;
+    return total;
+}
+
+/* Makes `*kernels` a table that computes there. */
+WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_layout *l, const weft_kernels **kernels,
+                                  weft_detail *d) {
+    const size_t most = u->device.blocks, sources = u->device.sources, need = weft_layout_device_total(l);
+    weft_slot flushed;
+    weft_status s;
+    if (!c) return WEFT_OK;
+    if (!c->memory || c->bytes < need)
+        return weft_refuse(d, WEFT_ERR_MEMORY, WEFT_TEXT("cuda.bytes"), need, c->memory ? c->bytes : 0);
+    s = weft_device_init(&u->device, (cudaStream_t)c->stream, u->scratch, weft_device_bytes(most, sources), most,
+                         sources);
+    if (s == WEFT_OK) s = weft_device_float_probe(&u->device, u->total);
+    weft_gpu_note(u, s);
+    weft_data_out(u, &flushed, u->total, sizeof flushed);
+    if (u->failed < 0)
+        return weft_refuse(d, u->failed, WEFT_TEXT("cuda (error of the runtime)"), 0, (uint64_t)u->device.error);
+    if (flushed.count)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormals are flushed to zero (nvcc -ftz)"), 0,
+                           flushed.count);
+    u->kernels = **kernels;
+    u->kernels.stream = 0;
+    u->kernels.gpu = u;
+    *kernels = &u->kernels;
+    return WEFT_OK;
+}
+
+/* What objects do about it, nothing without WEFT_CUDA. `d`: a descriptor. */
+#define WEFT_GPU_CHECK(d, detail) weft_cuda_check((d)->cuda, detail)
+#define WEFT_GPU_LEND(l, d) weft_cuda_lend((d)->cuda, l)
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size)
+#define WEFT_GPU_REPORT(report, l) (void)((report)->device_bytes = weft_layout_device_total(l))
+#define WEFT_GPU_INIT(u, d, l, kernels, detail) weft_gpu_init(u, (d)->cuda, l, kernels, detail)
+#define WEFT_GPU_USE(part, d, u) (void)((part).gpu = (d)->cuda ? (u) : NULL)
+#define WEFT_GPU_SETTLE(map)                                                                                           \
+    do {                                                                                                               \
+        if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
+    } while (0)
+#define WEFT_GPU_FAILED(g) weft_group_device(g)
+#define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
+#define WEFT_GPU_IN(map) (map).gpu
+#else
+#define WEFT_GPU_CHECK(d, detail) WEFT_OK
+#define WEFT_GPU_LEND(l, d) (void)0
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) (void)0
+#define WEFT_GPU_REPORT(report, l) (void)0
+#define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
+#define WEFT_GPU_USE(part, d, u) (void)0
+#define WEFT_GPU_SETTLE(map) (void)0
+#define WEFT_GPU_FAILED(g) WEFT_OK
+#define WEFT_GPU_OF(map) NULL
+#define WEFT_GPU_IN(map) NULL
+#define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_in(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_copy(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_swap(gpu, p, bytes, each) weft_swap(p, bytes, each)
+#endif
+
+#endif /* WEFT_DEVICE_IMPLEMENTATION */
+
 /* ---- src/weft/state.h: implementation -------------------------------------------------------- */
 #ifndef WEFT_STATE_IMPLEMENTATION
 #define WEFT_STATE_IMPLEMENTATION
@@ -4669,6 +4918,9 @@ typedef struct weft_blob {
     const unsigned char *from; /* reading */
     size_t at, capacity;
     int short_of; /* ran past the end */
+#ifdef WEFT_CUDA
+    weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
+#endif
 } weft_blob;
 
 WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
@@ -4698,10 +4950,10 @@ WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
     if (bytes && weft_blob_room(b, bytes)) {
         if (b->from) {
-            memcpy(data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_swap((unsigned char *)data, bytes, each);
+            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
+            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
         } else if (b->bytes) {
-            memcpy(b->bytes + b->at, data, bytes);
+            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
             if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
         }
     }

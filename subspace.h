@@ -192,6 +192,10 @@ typedef enum weft_status {
     WEFT_ERR_NONFINITE = -16,   /* NaN or infinity where the descriptor says that this rejects the round */
     WEFT_ERR_UNSUPPORTED = -17, /* legal, but not available in this configuration */
     WEFT_ERR_CAPACITY = -18     /* the buffer given is too small; detail.expected bytes are needed */
+#ifdef WEFT_CUDA
+    ,
+    WEFT_ERR_DEVICE = -19 /* the CUDA runtime gave an error: detail.got; the object's data may be wrong from now on */
+#endif
 } weft_status;
 
 /* The last error (or wish) of an object, as data. Ranks are WEFT_NO_RANK, strings NULL, where they do not apply. */
@@ -210,6 +214,9 @@ typedef struct weft_memory_entry {
     const char *name; /* static text */
     size_t offset;    /* from the aligned start of the object's memory */
     size_t bytes;
+#ifdef WEFT_CUDA
+    int on_device; /* 1: of its device memory */
+#endif
 } weft_memory_entry;
 
 #define WEFT_MEMORY_ENTRIES 32
@@ -221,6 +228,9 @@ typedef struct weft_memory_report {
     weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
     uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
     weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
+#ifdef WEFT_CUDA
+    size_t device_bytes; /* with a descriptor's `cuda`: device memory beside it */
+#endif
 } weft_memory_report;
 
 /* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
@@ -252,6 +262,9 @@ WEFT_INLINE const char *weft_strerror(weft_status status) {
     case WEFT_ERR_NONFINITE: return "a value is not finite";
     case WEFT_ERR_UNSUPPORTED: return "not available in this configuration";
     case WEFT_ERR_CAPACITY: return "the buffer given is too small";
+#ifdef WEFT_CUDA
+    case WEFT_ERR_DEVICE: return "the GPU or its runtime failed";
+#endif
     }
     return "unknown status";
 #endif
@@ -640,6 +653,30 @@ typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
 
 #endif /* WEFT_TRACE_API */
 
+/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_DEVICE_API
+#define WEFT_DEVICE_API
+
+#ifdef WEFT_CUDA
+/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
+ * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
+ * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
+ * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
+ *
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
+ * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
+ * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
+ * without a GPU, with which a job may be mixed. */
+typedef struct weft_cuda {
+    size_t struct_size; /* sizeof(weft_cuda) */
+    void *stream;       /* a cudaStream_t; NULL: the default stream */
+    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
+    size_t bytes;       /* of it; X_memory looks at neither */
+} weft_cuda;
+#endif
+
+#endif /* WEFT_DEVICE_API */
+
 /* ---- src/weft/group.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_GROUP_API
 #define WEFT_GROUP_API
@@ -692,6 +729,9 @@ typedef struct weft_collective_desc {
     uint64_t timeout_ns;
     weft_trace_fn trace;
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: tensors are host memory */
+#endif
 } weft_collective_desc;
 
 typedef struct weft_collective weft_collective;
@@ -1057,6 +1097,11 @@ typedef struct weft_layout {
     size_t offset;
     int overflow;
     weft_memory_report *report; /* may be NULL */
+#ifdef WEFT_CUDA
+    int apart; /* data has memory of its own, on a GPU */
+    unsigned char *device_base;
+    size_t device_offset;
+#endif
 } weft_layout;
 
 WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, size_t each) {
@@ -1075,6 +1120,24 @@ WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, s
     }
     return l->base ? (void *)(l->base + start) : NULL;
 }
+
+/* The same for what holds elements of tensors. */
+#ifdef WEFT_CUDA
+WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, size_t each) {
+    weft_layout there = *l;
+    void *p;
+    if (!l->apart) return weft_layout_take(l, name, count, each);
+    there.base = l->device_base;
+    there.offset = l->device_offset;
+    p = weft_layout_take(&there, name, count, each);
+    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
+    l->device_offset = there.offset;
+    l->overflow = there.overflow;
+    return p;
+}
+#else
+#define weft_layout_data weft_layout_take
+#endif
 
 /* The caller's memory may start anywhere; the slack for this is part of every size. */
 WEFT_FN unsigned char *weft_align_memory(void *memory) {
@@ -1228,6 +1291,9 @@ typedef struct weft_gradient_set {
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
+#ifdef WEFT_CUDA
+    struct weft_gpu *gpu; /* computes with data of its own memory; NULL: this table with the host's */
+#endif
     weft_isa isa;
     int stream;          /* for the kernels that ask */
     void (*fence)(void); /* after streaming, before another thread is told; NULL: not needed */
@@ -1318,9 +1384,14 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
 /* [0] keeps to the cache, [1] streams where the set can. */
+#ifdef WEFT_CUDA
+#define WEFT_SET_HEAD(isa, stream) NULL, isa, stream
+#else
+#define WEFT_SET_HEAD(isa, stream) isa, stream
+#endif
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
-    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
-                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};                 \
+    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{WEFT_SET_HEAD(isa, 0), fence, WEFT_KERNEL_SETS},   \
+                                                                   {WEFT_SET_HEAD(isa, 1), fence, WEFT_KERNEL_SETS}};  \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
         {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
 
@@ -1699,11 +1770,21 @@ WEFT_FN WEFT_NOINLINE void weft_work_parallel(const weft_work *j, const weft_poo
     }
 }
 
+#ifdef WEFT_CUDA
+WEFT_FN void weft_gpu_run(struct weft_gpu *u, const weft_work *j, weft_slot *total);
+#endif
+
 /* Runs the work; total holds WEFT_SLOTS slots. */
 WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot *total) {
     const size_t blocks = j->n / WEFT_BLOCK + (j->n % WEFT_BLOCK != 0);
     weft_slot slot[WEFT_SLOTS];
     size_t b;
+#ifdef WEFT_CUDA
+    if (j->kernels->gpu) {
+        weft_gpu_run(j->kernels->gpu, j, total);
+        return;
+    }
+#endif
     for (b = 0; b < j->sums; b++) total[b].sum = 0.0;
     if (j->counts) total[b].count = 0;
     if (pool && pool->parallel_for && blocks > WEFT_PIECE_BLOCKS) {
@@ -2667,6 +2748,177 @@ enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
 
 #endif /* WEFT_WIRE_IMPLEMENTATION */
 
+/* ---- src/weft/device.h: implementation ------------------------------------------------------- */
+#ifndef WEFT_DEVICE_IMPLEMENTATION
+#define WEFT_DEVICE_IMPLEMENTATION
+
+#ifdef WEFT_CUDA
+/* Of an object whose data is on a GPU. */
+typedef struct weft_gpu {
+    weft_device device;
+    weft_kernels kernels; /* the table for drivers.h: its gpu is this */
+    weft_slot *total;     /* device memory */
+    unsigned char *scratch;
+    weft_status failed; /* sticky */
+} weft_gpu;
+
+WEFT_FN void weft_gpu_note(weft_gpu *u, weft_status s) {
+    if (s < 0 && u->failed == WEFT_OK) u->failed = s == WEFT_ERR_UNSUPPORTED ? WEFT_ERR_DEVICE : s;
+}
+
+/* Everything that was enqueued is done. */
+WEFT_FN void weft_gpu_settle(weft_gpu *u) {
+    weft_gpu_note(u, weft_device_said(&u->device, cudaStreamSynchronize(u->device.stream)));
+}
+
+WEFT_FN void weft_gpu_run(weft_gpu *u, const weft_work *j, weft_slot *total) {
+    const size_t slots = j->sums + j->counts;
+    weft_gpu_note(u, weft_device_run(&u->device, j, slots ? u->total : NULL));
+    if (!slots) return;
+    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(total, u->total, slots * sizeof *total,
+                                                                  cudaMemcpyDeviceToHost, u->device.stream)));
+    weft_gpu_settle(u);
+    if (u->failed < 0) memset(total, 0, slots * sizeof *total); /* nobody looks at them: the object is broken */
+}
+
+/* Between host and device; done when it returns. */
+WEFT_FN void weft_gpu_move(weft_gpu *u, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+    if (!bytes) return;
+    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(to, from, bytes, kind, u->device.stream)));
+    weft_gpu_settle(u);
+}
+
+/* An object's data, to the host and from it. */
+WEFT_FN void weft_data_out(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (u)
+        weft_gpu_move(u, to, from, bytes, cudaMemcpyDeviceToHost);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
+
+WEFT_FN void weft_data_in(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (u)
+        weft_gpu_move(u, to, from, bytes, cudaMemcpyHostToDevice);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
+
+/* Within the object's data; enqueued. */
+WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (!u)
+        memcpy(to, from, bytes);
+    else if (bytes)
+        weft_gpu_note(u, weft_device_said(
+                             &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
+}
+
+/* What came from a machine of the other byte order, which is rare: by way of the host. */
+WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t each) {
+    unsigned char piece[4096];
+    if (!u) weft_swap(p, bytes, each);
+    while (u && bytes) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        weft_data_out(u, piece, p, n);
+        weft_swap(piece, n, each);
+        weft_data_in(u, p, piece, n);
+        p += n;
+        bytes -= n;
+    }
+}
+
+WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
+    if (c && c->struct_size != sizeof *c)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("cuda.struct_size"), sizeof *c, c->struct_size);
+    return WEFT_OK;
+}
+
+/* Data goes to the memory that was lent. */
+WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
+    l->apart = c != NULL;
+    l->device_base = c && c->memory ? weft_align_memory(c->memory) : NULL;
+}
+
+/* Room for the kernels, for tensors as large as those of the two lists, and sums over `size` workers. */
+WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size) {
+    size_t i, most = 1, bytes;
+    if (!l->apart) return;
+    for (i = 0; i < a->count; i++)
+        if (a->tensor[i].count > most) most = a->tensor[i].count;
+    for (i = 0; i < b->count; i++)
+        if (b->tensor[i].count > most) most = b->tensor[i].count;
+    bytes = weft_device_bytes(most, size);
+    if (!bytes) l->overflow = 1;
+    u->scratch = (unsigned char *)weft_layout_data(l, WEFT_TEXT("device work"), bytes, 1);
+    u->total = (weft_slot *)weft_layout_data(l, WEFT_TEXT("device results"), WEFT_SLOTS, sizeof(weft_slot));
+    u->device.blocks = most; /* until weft_gpu_init */
+    u->device.sources = size;
+}
+
+WEFT_FN size_t weft_layout_device_total(const weft_layout *l) {
+    size_t total = 0;
+    if (!l->apart || l->overflow || !weft_add_size(l->device_offset, WEFT_ALIGNMENT - 1, &total)) return 0;
+    return total;
+}
+
+/* Makes `*kernels` a table that computes there. */
+WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_layout *l, const weft_kernels **kernels,
+                                  weft_detail *d) {
+    const size_t most = u->device.blocks, sources = u->device.sources, need = weft_layout_device_total(l);
+    weft_slot flushed;
+    weft_status s;
+    if (!c) return WEFT_OK;
+    if (!c->memory || c->bytes < need)
+        return weft_refuse(d, WEFT_ERR_MEMORY, WEFT_TEXT("cuda.bytes"), need, c->memory ? c->bytes : 0);
+    s = weft_device_init(&u->device, (cudaStream_t)c->stream, u->scratch, weft_device_bytes(most, sources), most,
+                         sources);
+    if (s == WEFT_OK) s = weft_device_float_probe(&u->device, u->total);
+    weft_gpu_note(u, s);
+    weft_data_out(u, &flushed, u->total, sizeof flushed);
+    if (u->failed < 0)
+        return weft_refuse(d, u->failed, WEFT_TEXT("cuda (error of the runtime)"), 0, (uint64_t)u->device.error);
+    if (flushed.count)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormals are flushed to zero (nvcc -ftz)"), 0,
+                           flushed.count);
+    u->kernels = **kernels;
+    u->kernels.stream = 0;
+    u->kernels.gpu = u;
+    *kernels = &u->kernels;
+    return WEFT_OK;
+}
+
+/* What objects do about it, nothing without WEFT_CUDA. `d`: a descriptor. */
+#define WEFT_GPU_CHECK(d, detail) weft_cuda_check((d)->cuda, detail)
+#define WEFT_GPU_LEND(l, d) weft_cuda_lend((d)->cuda, l)
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size)
+#define WEFT_GPU_REPORT(report, l) (void)((report)->device_bytes = weft_layout_device_total(l))
+#define WEFT_GPU_INIT(u, d, l, kernels, detail) weft_gpu_init(u, (d)->cuda, l, kernels, detail)
+#define WEFT_GPU_USE(part, d, u) (void)((part).gpu = (d)->cuda ? (u) : NULL)
+#define WEFT_GPU_SETTLE(map)                                                                                           \
+    do {                                                                                                               \
+        if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
+    } while (0)
+#define WEFT_GPU_FAILED(g) weft_group_device(g)
+#define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
+#define WEFT_GPU_IN(map) (map).gpu
+#else
+#define WEFT_GPU_CHECK(d, detail) WEFT_OK
+#define WEFT_GPU_LEND(l, d) (void)0
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) (void)0
+#define WEFT_GPU_REPORT(report, l) (void)0
+#define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
+#define WEFT_GPU_USE(part, d, u) (void)0
+#define WEFT_GPU_SETTLE(map) (void)0
+#define WEFT_GPU_FAILED(g) WEFT_OK
+#define WEFT_GPU_OF(map) NULL
+#define WEFT_GPU_IN(map) NULL
+#define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_in(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_copy(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_swap(gpu, p, bytes, each) weft_swap(p, bytes, each)
+#endif
+
+#endif /* WEFT_DEVICE_IMPLEMENTATION */
+
 /* ---- src/weft/group.h: implementation -------------------------------------------------------- */
 #ifndef WEFT_GROUP_IMPLEMENTATION
 #define WEFT_GROUP_IMPLEMENTATION
@@ -2680,6 +2932,9 @@ typedef struct weft_map {
     const weft_tensor *tensor;
     size_t count;
     size_t *position; /* count + 1 */
+#ifdef WEFT_CUDA
+    weft_gpu *gpu; /* NULL: mirrors and tensors are host memory */
+#endif
 } weft_map;
 
 WEFT_FN size_t weft_map_bytes(const weft_map *m) {
@@ -2845,6 +3100,9 @@ struct weft_group {
     weft_traffic traffic;
     weft_trace_fn trace;
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+#endif
 };
 
 WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, uint32_t **member) {
@@ -2994,12 +3252,21 @@ WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s
     return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
 }
 
+#ifdef WEFT_CUDA
+/* Nothing that a GPU has failed to compute is told to anybody. */
+WEFT_FN weft_status weft_group_device(weft_group *g) {
+    if (!g->gpu || g->gpu->failed == WEFT_OK) return WEFT_OK;
+    return weft_group_break(g, g->gpu->failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu->device.error);
+}
+#endif
+
 /* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
 WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h, const void *data, uint32_t payload) {
     weft_peer *p = &g->peer[rank];
     weft_status s;
     size_t bytes;
     int i;
+    if ((s = WEFT_GPU_FAILED(g)) < 0) return s;
     for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
     if (i == WEFT_LETTERS) return WEFT_AGAIN;
     h->big_endian = weft_big_endian();
@@ -3067,7 +3334,7 @@ WEFT_FN size_t weft_range_pack(weft_range r, unsigned char *to) {
     unsigned char *p;
     size_t each, which, bytes, n = 0;
     while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
-        memcpy(to + n, p, bytes);
+        weft_data_out(WEFT_GPU_OF(r.map), to + n, p, bytes);
         n += bytes;
     }
     return n;
@@ -3077,8 +3344,8 @@ WEFT_FN void weft_range_unpack(weft_range r, const unsigned char *from, int swap
     unsigned char *p;
     size_t each, which, bytes, n = 0;
     while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
-        memcpy(p, from + n, bytes);
-        if (swap) weft_swap(p, bytes, each);
+        weft_data_in(WEFT_GPU_OF(r.map), p, from + n, bytes);
+        if (swap) weft_data_swap(WEFT_GPU_OF(r.map), p, bytes, each);
         n += bytes;
     }
 }
@@ -3098,7 +3365,8 @@ WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, i
                 if (f->request.bytes != f->piece_bytes)
                     return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("bulk length"), f->piece_bytes,
                                             f->request.bytes);
-                if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
+                if (g->peer[rank].swap)
+                    weft_data_swap(WEFT_GPU_OF(f->range.map), f->piece, f->piece_bytes, f->piece_each);
                 g->traffic.payload_received += f->piece_bytes;
                 g->traffic.messages_received++;
                 weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, f->piece_bytes);
@@ -3536,9 +3804,9 @@ WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tenso
     r->chunk = WEFT_CHUNK_BYTES;
     r->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
-    r->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction"),
+    r->mirror = (unsigned char *)weft_layout_data(l, WEFT_TEXT("reduction"),
                                                   weft_mirror_bytes(r->algorithm, bytes, size, &ok), 1);
-    r->spare = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction, a partner's copy (doubling)"),
+    r->spare = (unsigned char *)weft_layout_data(l, WEFT_TEXT("reduction, a partner's copy (doubling)"),
                                                  r->algorithm == WEFT_ALGORITHM_DOUBLING ? bytes : 0, 1);
     r->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants"), size, sizeof(uint32_t));
     r->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), size, sizeof(void *));
@@ -3940,6 +4208,7 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     r->nonfinite = r->unsound = 0;
     r->result = r->mirror; /* but where all is gathered */
     r->g->exchanging = 0;
+    WEFT_GPU_SETTLE(r->map); /* what is sent has been written, and what was in the mirror, used */
 }
 
 WEFT_FN weft_status weft_reduce_refused(weft_reduce *r) {
@@ -3965,6 +4234,7 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
+    if ((s = WEFT_GPU_FAILED(r->g)) < 0) return s;
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
         if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
@@ -3990,7 +4260,7 @@ WEFT_FN void weft_mirror_copy_out(const weft_reduce *r, const unsigned char *mir
     size_t each, which, bytes;
     while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0)
         if (each < 4) /* kernels would go through f32 */
-            memcpy(p, mirror + (at.at - bytes), bytes);
+            weft_data_copy(WEFT_GPU_IN(r->map), p, mirror + (at.at - bytes), bytes);
         else
             weft_run_copy(r->kernels, r->pool, WEFT_F32, bytes / 4, mirror + (at.at - bytes), p);
 }
@@ -4004,6 +4274,9 @@ struct weft_collective {
     weft_collective_desc desc;
     weft_group group;
     weft_reduce reduce;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+#endif
     weft_sync sync;
     int state, pending;          /* pending: an operation waits for the sync */
     uint64_t committed;          /* operations that are over */
@@ -4025,6 +4298,7 @@ WEFT_FN weft_status weft_collective_check(const weft_collective_desc *d, weft_de
         return weft_refuse(detail, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *d, d->struct_size);
     if ((s = weft_transport_check(d->transport, detail)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&d->tensors, 0, detail)) != WEFT_OK) return s;
+    if ((s = WEFT_GPU_CHECK(d, detail)) != WEFT_OK) return s;
     if (d->view && (s = weft_view_check(d->view, d->transport, detail)) != WEFT_OK) return s;
     if (d->channel >= WEFT_CHANNELS)
         return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, d->channel);
@@ -4045,6 +4319,7 @@ WEFT_FN weft_collective *weft_collective_lay_out(weft_layout *l, const weft_coll
     weft_group_layout(l, d->transport->size, &at->group.peer, &at->group.member);
     weft_sync_layout(l, d->transport->size, &at->sync.all);
     weft_reduce_layout(l, &at->reduce, &d->tensors, d->transport->size, d->algorithm);
+    WEFT_GPU_LAYOUT(l, &at->gpu, &d->tensors, &d->tensors, d->transport->size);
     return c;
 }
 
@@ -4059,6 +4334,7 @@ WEFT_FN size_t weft_collective_memory(const weft_collective_desc *d, weft_memory
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (weft_collective_check(d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, d);
         weft_collective_lay_out(&l, d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -4067,6 +4343,7 @@ WEFT_FN size_t weft_collective_memory(const weft_collective_desc *d, weft_memory
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -4113,6 +4390,7 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, d);
     c = weft_collective_lay_out(&l, d, NULL);
     c->desc = *d;
     weft_group_start(&c->group, d->transport, d->channel, d->view, d->timeout_ns, d->trace, d->trace_ctx);
@@ -4122,6 +4400,10 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     c->reduce.groups = 1;
     weft_map_init(&c->reduce.map, &d->tensors, c->reduce.map.position);
     c->reduce.kernels = weft_kernels_select(d->isa, weft_map_bytes(&c->reduce.map));
+    s = WEFT_GPU_INIT(&c->gpu, d, &l, &c->reduce.kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(c->group, d, &c->gpu);
+    WEFT_GPU_USE(c->reduce.map, d, &c->gpu);
     c->sync.name = weft_collective_field_names();
     c->sync.mine[0] = 0x434F4C4Cu; /* 'COLL' */
     c->sync.mine[1] = d->tensors.count;
@@ -4277,6 +4559,7 @@ WEFT_FN const weft_traffic *weft_collective_traffic(const weft_collective *c) {
     return &c->group.traffic;
 }
 
+/* The channel may be used again after a barrier of the host's own behind every worker's close. */
 WEFT_FN void weft_collective_close(weft_collective *c) {
     if (c->group.busy) return;
     weft_reduce_cancel(&c->reduce);
@@ -4299,6 +4582,9 @@ typedef struct weft_blob {
     const unsigned char *from; /* reading */
     size_t at, capacity;
     int short_of; /* ran past the end */
+#ifdef WEFT_CUDA
+    weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
+#endif
 } weft_blob;
 
 WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
@@ -4328,10 +4614,10 @@ WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
     if (bytes && weft_blob_room(b, bytes)) {
         if (b->from) {
-            memcpy(data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_swap((unsigned char *)data, bytes, each);
+            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
+            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
         } else if (b->bytes) {
-            memcpy(b->bytes + b->at, data, bytes);
+            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
             if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
         }
     }
