@@ -605,6 +605,30 @@ typedef struct weft_selftest {
 
 #endif /* WEFT_WIRE_API */
 
+/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_DEVICE_API
+#define WEFT_DEVICE_API
+
+#ifdef WEFT_CUDA
+/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
+ * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
+ * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
+ * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
+ *
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
+ * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
+ * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
+ * without a GPU, with which a job may be mixed. */
+typedef struct weft_cuda {
+    size_t struct_size; /* sizeof(weft_cuda) */
+    void *stream;       /* a cudaStream_t; NULL: the default stream */
+    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
+    size_t bytes;       /* of it; X_memory looks at neither */
+} weft_cuda;
+#endif
+
+#endif /* WEFT_DEVICE_API */
+
 /* ---- src/weft/trace.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_TRACE_API
 #define WEFT_TRACE_API
@@ -1560,30 +1584,6 @@ WEFT_INLINE uint64_t weft_graph_rounds(double gap, double factor) {
 
 #endif /* WEFT_GRAPH_API */
 
-/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
-#ifndef WEFT_DEVICE_API
-#define WEFT_DEVICE_API
-
-#ifdef WEFT_CUDA
-/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
- * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
- * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
- * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
- *
- * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
- * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
- * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
- * without a GPU, with which a job may be mixed. */
-typedef struct weft_cuda {
-    size_t struct_size; /* sizeof(weft_cuda) */
-    void *stream;       /* a cudaStream_t; NULL: the default stream */
-    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
-    size_t bytes;       /* of it; X_memory looks at neither */
-} weft_cuda;
-#endif
-
-#endif /* WEFT_DEVICE_API */
-
 /* ---- src/weft/state.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_STATE_API
 #define WEFT_STATE_API
@@ -1653,6 +1653,9 @@ typedef struct dsgd_aau_desc {
     uint64_t timeout_ns;  /* nothing moves for so long: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: params are host memory; else device memory: f32 or f64, and so on the wire */
+#endif
 } dsgd_aau_desc;
 
 #define DSGD_AAU_NO_GRACE UINT64_MAX /* a released worker does not wait */
@@ -3510,6 +3513,179 @@ enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
 
 #endif /* WEFT_WIRE_IMPLEMENTATION */
 
+/* ---- src/weft/device.h: implementation ------------------------------------------------------- */
+#ifndef WEFT_DEVICE_IMPLEMENTATION
+#define WEFT_DEVICE_IMPLEMENTATION
+
+#ifdef WEFT_CUDA
+/* Of an object whose data is on a GPU. */
+typedef struct weft_gpu {
+    weft_device device;
+    weft_kernels kernels; /* the table for drivers.h: its gpu is this */
+    weft_slot *total;     /* device memory */
+    unsigned char *scratch;
+    weft_status failed; /* sticky */
+} weft_gpu;
+
+WEFT_FN void weft_gpu_note(weft_gpu *u, weft_status s) {
+    if (s < 0 && u->failed == WEFT_OK) u->failed = s == WEFT_ERR_UNSUPPORTED ? WEFT_ERR_DEVICE : s;
+}
+
+/* Everything that was enqueued is done. */
+WEFT_FN void weft_gpu_settle(weft_gpu *u) {
+    weft_gpu_note(u, weft_device_said(&u->device, cudaStreamSynchronize(u->device.stream)));
+}
+
+WEFT_FN void weft_gpu_run(weft_gpu *u, const weft_work *j, weft_slot *total) {
+    const size_t slots = j->sums + j->counts;
+    weft_gpu_note(u, weft_device_run(&u->device, j, slots ? u->total : NULL));
+    if (!slots) return;
+    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(total, u->total, slots * sizeof *total,
+                                                                  cudaMemcpyDeviceToHost, u->device.stream)));
+    weft_gpu_settle(u);
+    if (u->failed < 0) memset(total, 0, slots * sizeof *total); /* nobody looks at them: the object is broken */
+}
+
+/* Between host and device; done when it returns. */
+WEFT_FN void weft_gpu_move(weft_gpu *u, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+    if (!bytes) return;
+    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(to, from, bytes, kind, u->device.stream)));
+    weft_gpu_settle(u);
+}
+
+/* An object's data, to the host and from it. */
+WEFT_FN void weft_data_out(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (u)
+        weft_gpu_move(u, to, from, bytes, cudaMemcpyDeviceToHost);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
+
+WEFT_FN void weft_data_in(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (u)
+        weft_gpu_move(u, to, from, bytes, cudaMemcpyHostToDevice);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
+
+/* Within the object's data; enqueued. */
+WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t bytes) {
+    if (!u)
+        memcpy(to, from, bytes);
+    else if (bytes)
+        weft_gpu_note(u, weft_device_said(
+                             &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
+}
+
+/* What came from a machine of the other byte order, which is rare: by way of the host. */
+WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t each) {
+    unsigned char piece[4096];
+    if (!u) weft_swap(p, bytes, each);
+    while (u && bytes) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        weft_data_out(u, piece, p, n);
+        weft_swap(piece, n, each);
+        weft_data_in(u, p, piece, n);
+        p += n;
+        bytes -= n;
+    }
+}
+
+WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
+    if (c && c->struct_size != sizeof *c)
+        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("cuda.struct_size"), sizeof *c, c->struct_size);
+    return WEFT_OK;
+}
+
+/* Data goes to the memory that was lent. */
+WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
+    l->apart = c != NULL;
+    l->device_base = c && c->memory ? weft_align_memory(c->memory) : NULL;
+}
+
+/* Room for the kernels, for tensors as large as those of the two lists, and sums over `size` workers. */
+WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size) {
+    size_t i, most = 1, bytes;
+    if (!l->apart) return;
+    for (i = 0; i < a->count; i++)
+        if (a->tensor[i].count > most) most = a->tensor[i].count;
+    for (i = 0; i < b->count; i++)
+        if (b->tensor[i].count > most) most = b->tensor[i].count;
+    bytes = weft_device_bytes(most, size);
+    if (!bytes) l->overflow = 1;
+    u->scratch = (unsigned char *)weft_layout_data(l, WEFT_TEXT("device work"), bytes, 1);
+    u->total = (weft_slot *)weft_layout_data(l, WEFT_TEXT("device results"), WEFT_SLOTS, sizeof(weft_slot));
+    u->device.blocks = most; /* until weft_gpu_init */
+    u->device.sources = size;
+}
+
+WEFT_FN size_t weft_layout_device_total(const weft_layout *l) {
+    size_t total = 0;
+    if (!l->apart || l->overflow || !weft_add_size(l->device_offset, WEFT_ALIGNMENT - 1, &total)) return 0;
+    return total;
+}
+
+/* Makes `*kernels` a table that computes there. */
+WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_layout *l, const weft_kernels **kernels,
+                                  weft_detail *d) {
+    const size_t most = u->device.blocks, sources = u->device.sources, need = weft_layout_device_total(l);
+    weft_slot flushed;
+    weft_status s;
+    if (!c) return WEFT_OK;
+    if (!c->memory || c->bytes < need)
+        return weft_refuse(d, WEFT_ERR_MEMORY, WEFT_TEXT("cuda.bytes"), need, c->memory ? c->bytes : 0);
+    s = weft_device_init(&u->device, (cudaStream_t)c->stream, u->scratch, weft_device_bytes(most, sources), most,
+                         sources);
+    if (s == WEFT_OK) s = weft_device_float_probe(&u->device, u->total);
+    weft_gpu_note(u, s);
+    weft_data_out(u, &flushed, u->total, sizeof flushed);
+    if (u->failed < 0)
+        return weft_refuse(d, u->failed, WEFT_TEXT("cuda (error of the runtime)"), 0, (uint64_t)u->device.error);
+    if (flushed.count)
+        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormals are flushed to zero (nvcc -ftz)"), 0,
+                           flushed.count);
+    u->kernels = **kernels;
+    u->kernels.stream = 0;
+    u->kernels.gpu = u;
+    *kernels = &u->kernels;
+    return WEFT_OK;
+}
+
+/* What objects do about it, nothing without WEFT_CUDA. `d`: a descriptor. */
+#define WEFT_GPU_CHECK(d, detail) weft_cuda_check((d)->cuda, detail)
+#define WEFT_GPU_LEND(l, d) weft_cuda_lend((d)->cuda, l)
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size)
+#define WEFT_GPU_REPORT(report, l) (void)((report)->device_bytes = weft_layout_device_total(l))
+#define WEFT_GPU_INIT(u, d, l, kernels, detail) weft_gpu_init(u, (d)->cuda, l, kernels, detail)
+#define WEFT_GPU_USE(part, d, u) (void)((part).gpu = (d)->cuda ? (u) : NULL)
+#define WEFT_GPU_SETTLE(map)                                                                                           \
+    do {                                                                                                               \
+        if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
+    } while (0)
+#define WEFT_GPU_FAILED(g) weft_group_device(g)
+#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+#define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
+#define WEFT_GPU_IN(map) (map).gpu
+#else
+#define WEFT_GPU_CHECK(d, detail) WEFT_OK
+#define WEFT_GPU_LEND(l, d) (void)0
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) (void)0
+#define WEFT_GPU_REPORT(report, l) (void)0
+#define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
+#define WEFT_GPU_USE(part, d, u) (void)0
+#define WEFT_GPU_SETTLE(map) (void)0
+#define WEFT_GPU_FAILED(g) WEFT_OK
+#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_OF(map) NULL
+#define WEFT_GPU_IN(map) NULL
+#define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_in(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_copy(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_swap(gpu, p, bytes, each) weft_swap(p, bytes, each)
+#endif
+
+#endif /* WEFT_DEVICE_IMPLEMENTATION */
+
 /* ---- src/weft/link.h: implementation --------------------------------------------------------- */
 #ifndef WEFT_LINK_IMPLEMENTATION
 #define WEFT_LINK_IMPLEMENTATION
@@ -3580,6 +3756,9 @@ typedef struct weft_links {
     weft_traffic traffic;
     weft_trace_fn trace;
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+#endif
 } weft_links;
 
 WEFT_FN WEFT_NOINLINE void weft_link_trace(const weft_links *n, weft_event_kind kind, uint32_t peer, uint64_t round,
@@ -3688,7 +3867,7 @@ WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h,
     size_t all;
     int i;
     for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
-    if (i == WEFT_LINK_LETTERS) return WEFT_AGAIN;
+    if (i == WEFT_LINK_LETTERS || WEFT_GPU_HAS_FAILED(n)) return WEFT_AGAIN;
     if (l->failing) return WEFT_OK;
     p = l->slot[i].bytes;
     if (h->kind == WEFT_LINK_LETTER) {
@@ -3886,8 +4065,7 @@ WEFT_FN void weft_link_receive(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         n->moved = n->progress = 1;
         if (s == WEFT_ERR_TRUNCATED) {
-            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length"), WEFT_CONTROL_BYTES,
-                            l->request.bytes);
+            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length"), WEFT_CONTROL_BYTES, l->request.bytes);
             return;
         }
         if (s < 0) {
@@ -3946,7 +4124,7 @@ WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
 WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
-    if (l->failing || l->state != WEFT_LINK_UP) return;
+    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_HAS_FAILED(n)) return;
     memset(&l->out, 0, sizeof l->out);
     s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
     n->moved = 1;
@@ -4404,177 +4582,6 @@ WEFT_FN weft_status weft_graph_doctor(const weft_graph *graph, const weft_mixing
 }
 
 #endif /* WEFT_GRAPH_IMPLEMENTATION */
-
-/* ---- src/weft/device.h: implementation ------------------------------------------------------- */
-#ifndef WEFT_DEVICE_IMPLEMENTATION
-#define WEFT_DEVICE_IMPLEMENTATION
-
-#ifdef WEFT_CUDA
-/* Of an object whose data is on a GPU. */
-typedef struct weft_gpu {
-    weft_device device;
-    weft_kernels kernels; /* the table for drivers.h: its gpu is this */
-    weft_slot *total;     /* device memory */
-    unsigned char *scratch;
-    weft_status failed; /* sticky */
-} weft_gpu;
-
-WEFT_FN void weft_gpu_note(weft_gpu *u, weft_status s) {
-    if (s < 0 && u->failed == WEFT_OK) u->failed = s == WEFT_ERR_UNSUPPORTED ? WEFT_ERR_DEVICE : s;
-}
-
-/* Everything that was enqueued is done. */
-WEFT_FN void weft_gpu_settle(weft_gpu *u) {
-    weft_gpu_note(u, weft_device_said(&u->device, cudaStreamSynchronize(u->device.stream)));
-}
-
-WEFT_FN void weft_gpu_run(weft_gpu *u, const weft_work *j, weft_slot *total) {
-    const size_t slots = j->sums + j->counts;
-    weft_gpu_note(u, weft_device_run(&u->device, j, slots ? u->total : NULL));
-    if (!slots) return;
-    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(total, u->total, slots * sizeof *total,
-                                                                  cudaMemcpyDeviceToHost, u->device.stream)));
-    weft_gpu_settle(u);
-    if (u->failed < 0) memset(total, 0, slots * sizeof *total); /* nobody looks at them: the object is broken */
-}
-
-/* Between host and device; done when it returns. */
-WEFT_FN void weft_gpu_move(weft_gpu *u, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
-    if (!bytes) return;
-    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(to, from, bytes, kind, u->device.stream)));
-    weft_gpu_settle(u);
-}
-
-/* An object's data, to the host and from it. */
-WEFT_FN void weft_data_out(weft_gpu *u, void *to, const void *from, size_t bytes) {
-    if (u)
-        weft_gpu_move(u, to, from, bytes, cudaMemcpyDeviceToHost);
-    else if (bytes)
-        memcpy(to, from, bytes);
-}
-
-WEFT_FN void weft_data_in(weft_gpu *u, void *to, const void *from, size_t bytes) {
-    if (u)
-        weft_gpu_move(u, to, from, bytes, cudaMemcpyHostToDevice);
-    else if (bytes)
-        memcpy(to, from, bytes);
-}
-
-/* Within the object's data; enqueued. */
-WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t bytes) {
-    if (!u)
-        memcpy(to, from, bytes);
-    else if (bytes)
-        weft_gpu_note(u, weft_device_said(
-                             &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
-}
-
-/* What came from a machine of the other byte order, which is rare: by way of the host. */
-WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t each) {
-    unsigned char piece[4096];
-    if (!u) weft_swap(p, bytes, each);
-    while (u && bytes) {
-        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
-        weft_data_out(u, piece, p, n);
-        weft_swap(piece, n, each);
-        weft_data_in(u, p, piece, n);
-        p += n;
-        bytes -= n;
-    }
-}
-
-WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
-    if (c && c->struct_size != sizeof *c)
-        return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("cuda.struct_size"), sizeof *c, c->struct_size);
-    return WEFT_OK;
-}
-
-/* Data goes to the memory that was lent. */
-WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
-    l->apart = c != NULL;
-    l->device_base = c && c->memory ? weft_align_memory(c->memory) : NULL;
-}
-
-/* Room for the kernels, for tensors as large as those of the two lists, and sums over `size` workers. */
-WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size) {
-    size_t i, most = 1, bytes;
-    if (!l->apart) return;
-    for (i = 0; i < a->count; i++)
-        if (a->tensor[i].count > most) most = a->tensor[i].count;
-    for (i = 0; i < b->count; i++)
-        if (b->tensor[i].count > most) most = b->tensor[i].count;
-    bytes = weft_device_bytes(most, size);
-    if (!bytes) l->overflow = 1;
-    u->scratch = (unsigned char *)weft_layout_data(l, WEFT_TEXT("device work"), bytes, 1);
-    u->total = (weft_slot *)weft_layout_data(l, WEFT_TEXT("device results"), WEFT_SLOTS, sizeof(weft_slot));
-    u->device.blocks = most; /* until weft_gpu_init */
-    u->device.sources = size;
-}
-
-WEFT_FN size_t weft_layout_device_total(const weft_layout *l) {
-    size_t total = 0;
-    if (!l->apart || l->overflow || !weft_add_size(l->device_offset, WEFT_ALIGNMENT - 1, &total)) return 0;
-    return total;
-}
-
-/* Makes `*kernels` a table that computes there. */
-WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_layout *l, const weft_kernels **kernels,
-                                  weft_detail *d) {
-    const size_t most = u->device.blocks, sources = u->device.sources, need = weft_layout_device_total(l);
-    weft_slot flushed;
-    weft_status s;
-    if (!c) return WEFT_OK;
-    if (!c->memory || c->bytes < need)
-        return weft_refuse(d, WEFT_ERR_MEMORY, WEFT_TEXT("cuda.bytes"), need, c->memory ? c->bytes : 0);
-    s = weft_device_init(&u->device, (cudaStream_t)c->stream, u->scratch, weft_device_bytes(most, sources), most,
-                         sources);
-    if (s == WEFT_OK) s = weft_device_float_probe(&u->device, u->total);
-    weft_gpu_note(u, s);
-    weft_data_out(u, &flushed, u->total, sizeof flushed);
-    if (u->failed < 0)
-        return weft_refuse(d, u->failed, WEFT_TEXT("cuda (error of the runtime)"), 0, (uint64_t)u->device.error);
-    if (flushed.count)
-        return weft_refuse(d, WEFT_ERR_FLOAT_ENV, WEFT_TEXT("subnormals are flushed to zero (nvcc -ftz)"), 0,
-                           flushed.count);
-    u->kernels = **kernels;
-    u->kernels.stream = 0;
-    u->kernels.gpu = u;
-    *kernels = &u->kernels;
-    return WEFT_OK;
-}
-
-/* What objects do about it, nothing without WEFT_CUDA. `d`: a descriptor. */
-#define WEFT_GPU_CHECK(d, detail) weft_cuda_check((d)->cuda, detail)
-#define WEFT_GPU_LEND(l, d) weft_cuda_lend((d)->cuda, l)
-#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size)
-#define WEFT_GPU_REPORT(report, l) (void)((report)->device_bytes = weft_layout_device_total(l))
-#define WEFT_GPU_INIT(u, d, l, kernels, detail) weft_gpu_init(u, (d)->cuda, l, kernels, detail)
-#define WEFT_GPU_USE(part, d, u) (void)((part).gpu = (d)->cuda ? (u) : NULL)
-#define WEFT_GPU_SETTLE(map)                                                                                           \
-    do {                                                                                                               \
-        if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
-    } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
-#define WEFT_GPU_IN(map) (map).gpu
-#else
-#define WEFT_GPU_CHECK(d, detail) WEFT_OK
-#define WEFT_GPU_LEND(l, d) (void)0
-#define WEFT_GPU_LAYOUT(l, u, a, b, size) (void)0
-#define WEFT_GPU_REPORT(report, l) (void)0
-#define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
-#define WEFT_GPU_USE(part, d, u) (void)0
-#define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_OF(map) NULL
-#define WEFT_GPU_IN(map) NULL
-#define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
-#define weft_data_in(gpu, to, from, bytes) memcpy(to, from, bytes)
-#define weft_data_copy(gpu, to, from, bytes) memcpy(to, from, bytes)
-#define weft_data_swap(gpu, p, bytes, each) weft_swap(p, bytes, each)
-#endif
-
-#endif /* WEFT_DEVICE_IMPLEMENTATION */
 
 /* ---- src/weft/state.h: implementation -------------------------------------------------------- */
 #ifndef WEFT_STATE_IMPLEMENTATION
@@ -5419,6 +5426,9 @@ struct dsgd_aau {
     dsgd_aau_core core;
     weft_links net;
     const weft_kernels *kernels;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+#endif
     dsgd_aau_due *due; /* one a slot */
     int busy, state, opened, loaded;
     weft_detail detail;
@@ -5498,7 +5508,7 @@ WEFT_FN uint64_t dsgd_aau_to_wire(const dsgd_aau *g, const weft_tensor *t, size_
     size_t m;
     if (dsgd_aau_wire_dtype(&g->desc, t->dtype) == t->dtype) {
         if (!out) return weft_run_count_nonfinite(g->kernels, g->desc.pool, t->dtype, n, x);
-        memcpy(out, x, n * weft_dtype_bytes(t->dtype));
+        weft_data_out(WEFT_GPU_OF(g->kernels), out, x, n * weft_dtype_bytes(t->dtype));
         return 0;
     }
     for (; n; n -= m, x += m * sizeof(float)) {
@@ -5524,7 +5534,7 @@ WEFT_FN void dsgd_aau_add(const dsgd_aau *g, const weft_tensor *t, unsigned char
     size_t m;
     if (wire == WEFT_F64 || wire == WEFT_F32) {
         if (first)
-            memcpy(sum, p, n * weft_dtype_bytes(wire));
+            weft_data_copy(WEFT_GPU_OF(g->kernels), sum, p, n * weft_dtype_bytes(wire));
         else
             weft_run_axpy(g->kernels, g->desc.pool, wire, n, 1.0, p, sum);
         return;
@@ -5569,6 +5579,7 @@ WEFT_FN void dsgd_aau_apply(dsgd_aau *g, int leaf, uint32_t d) {
     size_t i;
     for (i = 0; i < g->desc.params.count; i++)
         dsgd_aau_mix_tensor(g, &g->desc.params.tensor[i], g->sum + g->place[i], leaf, d);
+    WEFT_GPU_SETTLE(*g->kernels); /* the accumulator is received into next */
     g->stats.partners += leaf ? 1 : d;
     weft_link_trace(&g->net, WEFT_EVENT_COMMITTED, leaf ? g->net.link[g->by].rank : g->net.net->rank, g->averaged,
                     (uint64_t)d + 1);
@@ -5583,7 +5594,7 @@ WEFT_FN void dsgd_aau_take_over(dsgd_aau *g) {
         const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
         unsigned char *from = g->sum + g->place[i], *x = (unsigned char *)t->data;
         if (wire == t->dtype) {
-            if (t->count) memcpy(x, from, t->count * weft_dtype_bytes(wire));
+            if (t->count) weft_data_copy(WEFT_GPU_OF(g->kernels), x, from, t->count * weft_dtype_bytes(wire));
             continue;
         }
         for (n = t->count; n; n -= m, from += m * 2, x += m * sizeof(float)) {
@@ -5651,6 +5662,7 @@ WEFT_FN void dsgd_aau_ship(dsgd_aau *g) {
         if (dsgd_aau_promised(g, 1)) return; /* they are told first, and get it together with the others */
         g->shipping = 1;
         memset(&g->out, 0, sizeof g->out);
+        WEFT_GPU_SETTLE(*g->kernels); /* what is sent has been written */
     }
     if (!dsgd_aau_next_piece(g, &g->out, g->desc.piece_bytes)) {
         for (k = 0; k < g->net.count; k++) g->due[k].shipping = 0;
@@ -5703,12 +5715,13 @@ WEFT_FN int dsgd_aau_take_piece(dsgd_aau *g, unsigned char *p) {
     const weft_tensor *t = &g->desc.params.tensor[g->in.tensor];
     const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
     const size_t each = weft_dtype_bytes(wire);
-    if (g->due[g->in_slot].swap) weft_swap(p, g->in.n * each, each);
+    if (g->due[g->in_slot].swap) weft_data_swap(WEFT_GPU_OF(g->kernels), p, g->in.n * each, each);
     if (g->in_for == DSGD_AAU_DRAINING) return 1;
     if (weft_run_count_nonfinite(g->kernels, g->desc.pool, wire, g->in.n, p)) return 0;
     if (g->in_for == DSGD_AAU_SUMMING)
         dsgd_aau_add(g, t, g->sum + g->place[g->in.tensor] + g->in.at * dsgd_aau_sum_bytes(t->dtype), p, g->in.n,
                      g->core.summed == 0);
+    WEFT_GPU_SETTLE(*g->kernels); /* the next piece comes to the same place */
     return 1;
 }
 
@@ -5747,7 +5760,7 @@ WEFT_FN void dsgd_aau_fetch(dsgd_aau *g) {
         if (g->in_for == DSGD_AAU_KEEPING)
             into = g->sum + g->place[g->in.tensor] + g->in.at * (bytes / g->in.n); /* as it travels, side by side */
         if (dsgd_aau_is_inline(g)) {
-            memcpy(into, g->due[g->in_slot].data + g->inline_at, bytes);
+            weft_data_in(WEFT_GPU_OF(g->kernels), into, g->due[g->in_slot].data + g->inline_at, bytes);
             g->inline_at += bytes;
         } else {
             if (!g->net.link[g->in_slot].in_active) weft_link_fetch(&g->net, g->in_slot, into, bytes);
@@ -5925,9 +5938,10 @@ WEFT_FN weft_status dsgd_aau_on_letter(void *self, uint32_t slot, const weft_hea
     if ((kind == DSGD_AAU_READY || kind == DSGD_AAU_BUSY) && u->asked == 2) u->asked = 0; /* who steps has joined */
     switch (kind) {
     case DSGD_AAU_STATE: break;
-    case DSGD_AAU_SNAPSHOT: u->asked = 0; /* fall through */
+    case DSGD_AAU_SNAPSHOT:
     case DSGD_AAU_ACCEPT:
     case DSGD_AAU_COMMIT:
+        if (kind == DSGD_AAU_SNAPSHOT) u->asked = 0;
         u->announced = kind;
         u->id = h->piece;
         u->count = (uint32_t)h->round;
@@ -6159,6 +6173,10 @@ WEFT_FN weft_status dsgd_aau_deadline(dsgd_aau *g) {
 WEFT_FN weft_status dsgd_aau_drive(dsgd_aau *g) {
     uint32_t k;
     dsgd_aau_pump(g);
+#ifdef WEFT_CUDA
+    if (WEFT_GPU_HAS_FAILED(&g->net))
+        return dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
+#endif
     if (g->net.refused) {
         weft_status s = g->net.refused;
         g->detail = g->net.fault;
@@ -6200,6 +6218,16 @@ WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, ui
                            (uint64_t)in->initial);
     if ((uint64_t)in->wire > DSGD_AAU_WIRE_BF16)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.wire"), DSGD_AAU_WIRE_BF16, (uint64_t)in->wire);
+#ifdef WEFT_CUDA
+    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
+    if (in->cuda && in->wire != DSGD_AAU_WIRE_OWN)
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.wire (on a GPU)"), DSGD_AAU_WIRE_OWN,
+                           (uint64_t)in->wire);
+    for (most = 0; in->cuda && most < in->params.count; most++)
+        if (weft_dtype_bytes(in->params.tensor[most].dtype) < 4)
+            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
+                               (uint64_t)in->params.tensor[most].dtype);
+#endif
     out->isa = weft_isa_resolve(in->isa);
     out->fan = in->fan ? in->fan : 8;
     out->piece_bytes = in->piece_bytes ? in->piece_bytes : 262144;
@@ -6238,10 +6266,11 @@ WEFT_FN dsgd_aau *dsgd_aau_lay_out(weft_layout *l, const dsgd_aau_desc *d, dsgd_
     }
     if (most > d->piece_bytes) most = d->piece_bytes;
     g->wire_bytes = wire;
-    g->sum = (unsigned char *)weft_layout_take(l, WEFT_TEXT("accumulator"), degree ? at : 0, 1);
-    g->piece_in = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that comes"), degree ? most : 0, 1);
+    g->sum = (unsigned char *)weft_layout_data(l, WEFT_TEXT("accumulator"), degree ? at : 0, 1);
+    g->piece_in = (unsigned char *)weft_layout_data(l, WEFT_TEXT("a piece that comes"), degree ? most : 0, 1);
     g->piece_out = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that goes"),
                                                      degree && d->wire == DSGD_AAU_WIRE_BF16 ? most : 0, 1);
+    WEFT_GPU_LAYOUT(l, &g->gpu, &d->params, &d->params, 1);
     return made;
 }
 
@@ -6256,6 +6285,7 @@ DSGD_AAU_API size_t dsgd_aau_memory_abi(const dsgd_aau_desc *desc, weft_memory_r
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (dsgd_aau_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         dsgd_aau_lay_out(&l, &d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -6264,6 +6294,7 @@ DSGD_AAU_API size_t dsgd_aau_memory_abi(const dsgd_aau_desc *desc, weft_memory_r
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_LINK_REQUESTS;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -6318,6 +6349,7 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     g = dsgd_aau_lay_out(&l, &d, NULL);
     g->magic = DSGD_AAU_MAGIC;
     g->desc = d;
@@ -6341,6 +6373,9 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     memset(g->due, 0, g->net.count * sizeof *g->due);
     for (k = 0; k < g->net.count; k++) g->net.link[k].rank = g->core.neighbour[k];
     g->kernels = weft_kernels_select(d.isa, g->wire_bytes);
+    s = WEFT_GPU_INIT(&g->gpu, &d, &l, &g->kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(g->net, &d, &g->gpu);
     g->linger_at = g->patient_until = DSGD_AAU_NEVER;
     g->flush_at = d.coalesce_ns ? DSGD_AAU_NEVER : 0;
     dsgd_aau_fingerprint(g);

@@ -8,7 +8,9 @@
 #define WEFT_CUDA_RUNTIME "cuda_events.h"
 #endif
 #define GRAWA_IMPLEMENTATION
+#define DSGD_AAU_IMPLEMENTATION
 #include "../grawa.h"
+#include "../dsgd_aau.h"
 #include "transports/weft_sim.h"
 #include "transports/weft_staged.h"
 
@@ -111,6 +113,7 @@ struct worker {
     weft_staged staged;
     grawa *g;
     weft_collective *c;
+    dsgd_aau *a;
     std::vector<unsigned char> memory;
     weft_status s;
 };
@@ -136,6 +139,7 @@ struct job {
             x->rank = r;
             x->g = NULL;
             x->c = NULL;
+            x->a = NULL;
             x->gpu.open = false;
             x->params.open(count, dtype, on);
             x->grads.open(count, dtype, on);
@@ -153,6 +157,7 @@ struct job {
         for (uint32_t r = 0; r < size; r++) {
             if (w[r].g) grawa_close(w[r].g);
             if (w[r].c) weft_collective_close(w[r].c);
+            if (w[r].a) dsgd_aau_close(w[r].a);
             w[r].gpu.close();
             weft_staged_close(&w[r].staged);
             w[r].params.close();
@@ -308,7 +313,9 @@ static void begin(job *j, int v, unsigned far) {
     }
 }
 
+/* The descent of one worker; before a verb of the rule. */
 static void gradient(worker *x, uint64_t step) {
+    if (x->gpu.open) OK(cudaStreamSynchronize(x->gpu.stream)); /* what the last verb has enqueued */
     x->params.get();
     for (size_t t = 0; t < x->grads.view.size(); t++)
         for (size_t i = 0; i < x->grads.view[t].count; i++)
@@ -317,19 +324,23 @@ static void gradient(worker *x, uint64_t step) {
     x->grads.put();
 }
 
+static void descend(worker *x, uint64_t step) {
+    gradient(x, step);
+    for (size_t t = 0; t < x->params.view.size(); t++)
+        for (size_t i = 0; i < x->params.view[t].count; i++)
+            set(x->params.view[t], x->params.host[t].data(), i,
+                value(x->params.view[t], x->params.host[t].data(), i) -
+                    0.1 * value(x->grads.view[t], x->grads.host[t].data(), i));
+    x->params.put();
+}
+
 /* One step of each worker that lives, and what comes of it. */
 static void step(job *j, uint64_t number) {
     for (uint32_t r = 0; r < j->size; r++) {
         worker *x = &j->w[r];
         weft_tensors grads;
         if (!weft_sim_alive(&j->sim, r)) continue;
-        gradient(x, number);
-        for (size_t t = 0; t < x->params.view.size(); t++)
-            for (size_t i = 0; i < x->params.view[t].count; i++)
-                set(x->params.view[t], x->params.host[t].data(), i,
-                    value(x->params.view[t], x->params.host[t].data(), i) -
-                        0.1 * value(x->grads.view[t], x->grads.host[t].data(), i));
-        x->params.put();
+        descend(x, number);
         grads = x->grads.list();
         x->s = grawa_step(x->g, &grads);
     }
@@ -409,6 +420,86 @@ START_TEST(grawa_has_the_bits_of_workers_without) {
                                   (unsigned)i);
             }
         }
+}
+END_TEST
+
+/* ---- DSGD-AAU ---- */
+
+/* Of two workers each averaging is between both, whenever it comes; the second founds nothing, but takes over the
+ * first one's parameters, if `joins`. */
+static void meet(unsigned far, const std::vector<size_t> &count, weft_dtype dtype, bool joins,
+                 std::vector<std::vector<unsigned char>> *out) {
+    static job j;
+    static unsigned char room[WEFT_GRAPH_BYTES(2, 1)];
+    weft_graph chain;
+    OK(weft_graph_chain(&chain, 2, room, sizeof room));
+    j.open(2, far, count, dtype, 2048);
+    out->clear();
+    for (uint32_t r = 0; r < 2; r++) {
+        worker *x = &j.w[r];
+        dsgd_aau_desc d;
+        weft_memory_report report;
+        weft_detail why;
+        memset(&d, 0, sizeof d);
+        d.struct_size = sizeof d;
+        d.params = x->params.list();
+        d.transport = &x->net;
+        d.graph = &chain;
+        d.piece_bytes = 1024;
+        d.join = joins && r ? DSGD_AAU_JOIN : DSGD_AAU_FOUND;
+        if (d.join) {
+            for (std::vector<unsigned char> &t : x->params.host) std::fill(t.begin(), t.end(), 0);
+            x->params.put();
+        }
+        if (far >> r & 1u) {
+            x->gpu.lend(0);
+            d.cuda = &x->gpu.cuda;
+        }
+        x->memory.assign(dsgd_aau_memory(&d, &report), 0xA5);
+        if (far >> r & 1u) {
+            x->gpu.close();
+            x->gpu.lend(report.device_bytes);
+        }
+        OK(dsgd_aau_init_detail(&x->a, &d, x->memory.data(), x->memory.size(), &why));
+        x->s = dsgd_aau_start(x->a);
+    }
+    for (uint64_t s = 1; s <= STEPS; s++) {
+        descend(&j.w[0], s);
+        OK(j.w[0].s);
+        j.w[0].s = dsgd_aau_step(j.w[0].a);
+        for (int turns = 0; j.w[1].s == WEFT_AGAIN; turns++) { /* who averages gives its parameters away */
+            ck_assert_msg(turns < 20000, "nobody is let in");
+            weft_sim_next(&j.sim);
+            j.w[0].s = j.w[0].s == WEFT_OK ? dsgd_aau_step(j.w[0].a) : dsgd_aau_poll(j.w[0].a);
+            j.w[1].s = dsgd_aau_poll(j.w[1].a);
+        }
+        OK(j.w[1].s);
+        if (j.w[0].s == WEFT_OK) j.w[0].s = dsgd_aau_step(j.w[0].a);
+        descend(&j.w[1], s);
+        j.w[1].s = dsgd_aau_step(j.w[1].a);
+        j.finish([](worker *x) { return dsgd_aau_poll(x->a); });
+        for (uint32_t r = 0; r < 2; r++) OK(j.w[r].s);
+        keep(&j, far, out);
+    }
+    j.close();
+}
+
+START_TEST(aau_has_the_bits_of_workers_without) {
+    const std::vector<std::vector<size_t>> counts = {{5, 3}, {700, 0, 333}};
+    for (const std::vector<size_t> &count : counts)
+        for (int t = 0; t < 2; t++)
+            for (int joins = 0; joins < 2; joins++) {
+                std::vector<std::vector<unsigned char>> plain, mixed;
+                meet(0, count, t ? WEFT_F64 : WEFT_F32, joins != 0, &plain);
+                ck_assert(plain[plain.size() - 1] != plain[0]);
+                for (unsigned far = 1; far < 4; far++) {
+                    meet(far, count, t ? WEFT_F64 : WEFT_F32, joins != 0, &mixed);
+                    ck_assert_uint_eq(plain.size(), mixed.size());
+                    for (size_t i = 0; i < plain.size(); i++)
+                        ck_assert_msg(plain[i] == mixed[i], "type %d, joins %d, GPUs %x: what is kept %uth differs", t,
+                                      joins, far, (unsigned)i);
+                }
+            }
 }
 END_TEST
 
@@ -512,24 +603,29 @@ START_TEST(a_failing_gpu_is_an_error) {
 END_TEST
 #endif
 
+static void add(Suite *s, const char *name, const TTest *t, int first, int end) {
+    TCase *c = tcase_create(name);
+    tcase_set_timeout(c, 300);
+    tcase_add_loop_test(c, t, first, end);
+    suite_add_tcase(s, c);
+}
+
 int main(void) {
     Suite *s = suite_create("verbs");
-    TCase *t = tcase_create("verbs");
     SRunner *r;
     int devices = 0, failed;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || !devices) {
         printf("no GPU\n");
         return 77;
     }
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, sums_have_the_bits_of_those_without, 0, WEFT_ALGORITHM_DOUBLING + 1);
-    tcase_add_loop_test(t, grawa_has_the_bits_of_workers_without, 0, 6);
-    tcase_add_test(t, what_is_lent_is_checked);
-    tcase_add_test(t, a_loss_in_a_round_is_settled);
+    add(s, "sums", sums_have_the_bits_of_those_without, 0, WEFT_ALGORITHM_DOUBLING + 1);
+    add(s, "grawa", grawa_has_the_bits_of_workers_without, 0, 6);
+    add(s, "aau", aau_has_the_bits_of_workers_without, 0, 1);
+    add(s, "lent", what_is_lent_is_checked, 0, 1);
+    add(s, "losses", a_loss_in_a_round_is_settled, 0, 1);
 #ifndef __CUDACC__
-    tcase_add_loop_test(t, a_failing_gpu_is_an_error, 1, 7);
+    add(s, "failing", a_failing_gpu_is_an_error, 1, 7);
 #endif
-    suite_add_tcase(s, t);
     r = srunner_create(s);
 #ifdef __CUDACC__
     srunner_set_fork_status(r, CK_NOFORK); /* a context of the GPU does not live through a fork */
