@@ -615,6 +615,30 @@ typedef struct weft_selftest {
 
 #endif /* WEFT_WIRE_API */
 
+/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_DEVICE_API
+#define WEFT_DEVICE_API
+
+#ifdef WEFT_CUDA
+/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
+ * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
+ * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
+ * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
+ *
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
+ * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
+ * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
+ * without a GPU, with which a job may be mixed. */
+typedef struct weft_cuda {
+    size_t struct_size; /* sizeof(weft_cuda) */
+    void *stream;       /* a cudaStream_t; NULL: the default stream */
+    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
+    size_t bytes;       /* of it; X_memory looks at neither */
+} weft_cuda;
+#endif
+
+#endif /* WEFT_DEVICE_API */
+
 /* ---- src/weft/trace.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_TRACE_API
 #define WEFT_TRACE_API
@@ -652,30 +676,6 @@ typedef struct weft_event {
 typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
 
 #endif /* WEFT_TRACE_API */
-
-/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
-#ifndef WEFT_DEVICE_API
-#define WEFT_DEVICE_API
-
-#ifdef WEFT_CUDA
-/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
- * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
- * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
- * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
- *
- * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
- * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
- * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
- * without a GPU, with which a job may be mixed. */
-typedef struct weft_cuda {
-    size_t struct_size; /* sizeof(weft_cuda) */
-    void *stream;       /* a cudaStream_t; NULL: the default stream */
-    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
-    size_t bytes;       /* of it; X_memory looks at neither */
-} weft_cuda;
-#endif
-
-#endif /* WEFT_DEVICE_API */
 
 /* ---- src/weft/group.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_GROUP_API
@@ -828,6 +828,11 @@ typedef struct hpsgd_desc {
     uint64_t timeout_ns; /* no progress for so long while this worker has to wait: WEFT_ERR_TIMEOUT; 0: never */
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    /* NULL: params are host memory; else device memory of f32 or f64, payloads of the same; rounds go on whenever a verb
+     * is called, never on the pool */
+    const weft_cuda *cuda;
+#endif
 } hpsgd_desc;
 
 /* Counters since hpsgd_init (or as loaded). Of this worker's steps, `steps` = steps_merged + steps_lost + those in the
@@ -1943,144 +1948,6 @@ WEFT_FN uint64_t weft_run_hash(const weft_kernels *k, const weft_pool *pool, wef
 
 #endif /* WEFT_KERNELS_IMPLEMENTATION */
 
-/* ---- src/weft/replica.h: implementation ------------------------------------------------------ */
-#ifndef WEFT_REPLICA_IMPLEMENTATION
-#define WEFT_REPLICA_IMPLEMENTATION
-
-/* Of a replica's phase. Scalars are rounded to the element type before use. */
-typedef struct weft_phase {
-    double count;   /* divisor of the sum */
-    double carry;   /* of the phase that begins: x = w + carry * d */
-    double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
-    int again;      /* merge: put own, whose round is void, back */
-} weft_phase;
-
-/* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
- * stays as it is. `own` NULL: carried does not matter. out may be sum or own. Elements: left to right, as written. */
-typedef struct weft_replica_set {
-    /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
-    uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
-                       int stream);
-    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d */
-    void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
-    /* x = (w + carry * q) + (d - q): q is what was sent of d */
-    void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
-} weft_replica_set;
-
-typedef struct weft_replica_kernels {
-    const weft_kernels *core; /* of the same instruction set */
-    weft_replica_set f32, f64;
-} weft_replica_kernels;
-
-#define WEFT_REPLICA_SET(e)                                                                                            \
-    { WEFT_SET_NAME(e, replica_launch), WEFT_SET_NAME(e, replica_merge), WEFT_SET_NAME(e, replica_residual) }
-#define WEFT_REPLICA_TABLES(set, isa, fence)                                                                           \
-    static WEFT_UNUSED const weft_replica_kernels weft_replica_kernels_##set[2] = {                                    \
-        {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
-        {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
-
-#define WEFT_FAMILY WEFT_REPLICA_FAMILY
-#define WEFT_FAMILY_TABLES WEFT_REPLICA_TABLES
-#include HPSGD_HEADER
-
-/* As weft_kernels_select. */
-WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
-    const weft_kernels *core = weft_kernels_select(isa, bytes);
-    if (!core) return NULL;
-    WEFT_SELECT(weft_replica_kernels, core->isa, core->stream)
-}
-
-/* ---- a pass over a replica ---- */
-typedef struct weft_replica {
-    const weft_replica_kernels *kernels;
-    weft_phase phase;
-    weft_dtype dtype, payload; /* of x and w: f32 or f64; of sum, own and out: the same, or bf16 beside f32 */
-    int launch;                /* 0: merge */
-    const void *sum, *own;
-    void *w, *x, *out;
-} weft_replica;
-
-/* bf16 payloads go through f32 on the stack; what rounding takes from d stays in x. */
-WEFT_FN uint64_t weft_replica_bf16(const weft_replica *r, size_t at, size_t n) {
-    const weft_replica_set *k = &r->kernels->f32;
-    const weft_kernels *c = r->kernels->core;
-    const uint16_t *sum16 = (const uint16_t *)r->sum, *own16 = (const uint16_t *)r->own;
-    uint16_t *out = (uint16_t *)r->out;
-    float sum[WEFT_GROUP], own[WEFT_GROUP], d[WEFT_GROUP], *w = (float *)r->w, *x = (float *)r->x;
-    uint64_t bad = 0;
-    size_t m;
-    for (; n; n -= m, at += m) {
-        m = n < WEFT_GROUP ? n : WEFT_GROUP;
-        if (sum16) c->bf16_to_f32(m, sum16 + at, sum);
-        if (own16) c->bf16_to_f32(m, own16 + at, own);
-        if (!r->launch) {
-            k->merge(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at);
-            continue;
-        }
-        k->launch(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at, d, 0);
-        c->f32_to_bf16(m, d, out + at);
-        c->bf16_to_f32(m, out + at, own);
-        bad += c->f32.count_nonfinite(m, own);
-        k->residual(m, &r->phase, w + at, d, own, x + at);
-    }
-    return bad;
-}
-
-WEFT_FN uint64_t weft_replica_part(const weft_replica *r, size_t at, size_t n) {
-    const weft_replica_set *k = r->dtype == WEFT_F64 ? &r->kernels->f64 : &r->kernels->f32;
-    const size_t past = at * weft_dtype_bytes(r->dtype);
-    const void *sum = r->sum ? (const unsigned char *)r->sum + past : NULL;
-    const void *own = r->own ? (const unsigned char *)r->own + past : NULL;
-    unsigned char *w = (unsigned char *)r->w + past, *x = (unsigned char *)r->x + past;
-    if (r->payload == WEFT_BF16) return weft_replica_bf16(r, at, n);
-    if (r->launch)
-        return k->launch(n, &r->phase, sum, own, w, x, (unsigned char *)r->out + past,
-                         r->kernels->core->stream && r->out != r->sum && r->out != r->own);
-    k->merge(n, &r->phase, sum, own, w, x);
-    return 0;
-}
-
-#define WEFT_REPLICA_PIECE (WEFT_PIECE_BLOCKS * WEFT_BLOCK)
-enum { WEFT_REPLICA_WAVE = 64 }; /* pieces */
-
-typedef struct weft_replica_wave {
-    const weft_replica *replica;
-    size_t at, n;
-    uint64_t bad[WEFT_REPLICA_WAVE];
-} weft_replica_wave;
-
-WEFT_FN void weft_replica_piece(void *arg, size_t index) {
-    weft_replica_wave *v = (weft_replica_wave *)arg;
-    const weft_kernels *k = v->replica->kernels->core;
-    const size_t at = v->at + index * WEFT_REPLICA_PIECE, left = v->n - at;
-    v->bad[index] = weft_replica_part(v->replica, at, left < WEFT_REPLICA_PIECE ? left : WEFT_REPLICA_PIECE);
-    if (k->stream && k->fence) k->fence();
-}
-
-/* Over n elements; returns how many changes, as they are sent, are not finite (launch), or 0. */
-WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, size_t n) {
-    weft_replica_wave v;
-    uint64_t bad = 0;
-    size_t pieces, i;
-    v.replica = r;
-    v.n = n;
-    for (v.at = 0; v.at < n; v.at += pieces * WEFT_REPLICA_PIECE) {
-        pieces = (n - v.at - 1) / WEFT_REPLICA_PIECE + 1;
-        if (pieces > WEFT_REPLICA_WAVE) pieces = WEFT_REPLICA_WAVE;
-        weft_parallel_for(pool, pieces, weft_replica_piece, &v);
-        for (i = 0; i < pieces; i++) bad += v.bad[i];
-    }
-    return bad;
-}
-
-#ifdef WEFT_CUDA
-#define WEFT_DEVICE_REPLICA
-#include HPSGD_HEADER
-#undef WEFT_DEVICE_REPLICA
-#endif
-
-#endif /* WEFT_REPLICA_IMPLEMENTATION */
-
 /* ---- src/weft/transport.h: implementation ---------------------------------------------------- */
 #ifndef WEFT_TRANSPORT_IMPLEMENTATION
 #define WEFT_TRANSPORT_IMPLEMENTATION
@@ -2894,6 +2761,14 @@ WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t byte
                              &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
 }
 
+/* All bytes 0; enqueued. */
+WEFT_FN void weft_data_zero(weft_gpu *u, void *p, size_t bytes) {
+    if (!u)
+        memset(p, 0, bytes);
+    else if (bytes)
+        weft_gpu_note(u, weft_device_said(&u->device, cudaMemsetAsync(p, 0, bytes, u->device.stream)));
+}
+
 /* What came from a machine of the other byte order, which is rare: by way of the host. */
 WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t each) {
     unsigned char piece[4096];
@@ -2911,6 +2786,16 @@ WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t 
 WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     if (c && c->struct_size != sizeof *c)
         return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("cuda.struct_size"), sizeof *c, c->struct_size);
+    return WEFT_OK;
+}
+
+/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
+WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
+    size_t i;
+    for (i = 0; i < t->count; i++)
+        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
+            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
+                               (uint64_t)t->tensor[i].dtype);
     return WEFT_OK;
 }
 
@@ -2998,10 +2883,158 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
 #define weft_data_in(gpu, to, from, bytes) memcpy(to, from, bytes)
 #define weft_data_copy(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_zero(gpu, p, bytes) memset(p, 0, bytes)
 #define weft_data_swap(gpu, p, bytes, each) weft_swap(p, bytes, each)
 #endif
 
 #endif /* WEFT_DEVICE_IMPLEMENTATION */
+
+/* ---- src/weft/replica.h: implementation ------------------------------------------------------ */
+#ifndef WEFT_REPLICA_IMPLEMENTATION
+#define WEFT_REPLICA_IMPLEMENTATION
+
+/* Of a replica's phase. Scalars are rounded to the element type before use. */
+typedef struct weft_phase {
+    double count;   /* divisor of the sum */
+    double carry;   /* of the phase that begins: x = w + carry * d */
+    double carried; /* of the phase that ends: it began at a = w + carried * own; without own at w */
+    int again;      /* merge: put own, whose round is void, back */
+} weft_phase;
+
+/* Replicas x of a global model w that are trained while their changes are summed up over the workers. `sum` NULL: w
+ * stays as it is. `own` NULL: carried does not matter. out may be sum or own. Elements: left to right, as written. */
+typedef struct weft_replica_set {
+    /* d = x - a; w = w + sum / count; x = w + carry * d (carry 0: w); out = d. Returns how many d are not finite. */
+    uint64_t (*launch)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x, void *out,
+                       int stream);
+    /* d = x - a; again: d = d + own; w = w + sum / count; x = w + d */
+    void (*merge)(size_t n, const weft_phase *o, const void *sum, const void *own, void *w, void *x);
+    /* x = (w + carry * q) + (d - q): q is what was sent of d */
+    void (*residual)(size_t n, const weft_phase *o, const void *w, const void *d, const void *q, void *x);
+} weft_replica_set;
+
+typedef struct weft_replica_kernels {
+    const weft_kernels *core; /* of the same instruction set */
+    weft_replica_set f32, f64;
+} weft_replica_kernels;
+
+#define WEFT_REPLICA_SET(e)                                                                                            \
+    { WEFT_SET_NAME(e, replica_launch), WEFT_SET_NAME(e, replica_merge), WEFT_SET_NAME(e, replica_residual) }
+#define WEFT_REPLICA_TABLES(set, isa, fence)                                                                           \
+    static WEFT_UNUSED const weft_replica_kernels weft_replica_kernels_##set[2] = {                                    \
+        {&weft_kernels_##set[0], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)},                                        \
+        {&weft_kernels_##set[1], WEFT_REPLICA_SET(f32), WEFT_REPLICA_SET(f64)}};
+
+#define WEFT_FAMILY WEFT_REPLICA_FAMILY
+#define WEFT_FAMILY_TABLES WEFT_REPLICA_TABLES
+#include HPSGD_HEADER
+
+/* As weft_kernels_select. */
+WEFT_FN const weft_replica_kernels *weft_replica_kernels_select(weft_isa isa, size_t bytes) {
+    const weft_kernels *core = weft_kernels_select(isa, bytes);
+    if (!core) return NULL;
+    WEFT_SELECT(weft_replica_kernels, core->isa, core->stream)
+}
+
+/* ---- a pass over a replica ---- */
+typedef struct weft_replica {
+    const weft_replica_kernels *kernels;
+    weft_phase phase;
+    weft_dtype dtype, payload; /* of x and w: f32 or f64; of sum, own and out: the same, or bf16 beside f32 */
+    int launch;                /* 0: merge */
+    const void *sum, *own;
+    void *w, *x, *out;
+} weft_replica;
+
+/* bf16 payloads go through f32 on the stack; what rounding takes from d stays in x. */
+WEFT_FN uint64_t weft_replica_bf16(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = &r->kernels->f32;
+    const weft_kernels *c = r->kernels->core;
+    const uint16_t *sum16 = (const uint16_t *)r->sum, *own16 = (const uint16_t *)r->own;
+    uint16_t *out = (uint16_t *)r->out;
+    float sum[WEFT_GROUP], own[WEFT_GROUP], d[WEFT_GROUP], *w = (float *)r->w, *x = (float *)r->x;
+    uint64_t bad = 0;
+    size_t m;
+    for (; n; n -= m, at += m) {
+        m = n < WEFT_GROUP ? n : WEFT_GROUP;
+        if (sum16) c->bf16_to_f32(m, sum16 + at, sum);
+        if (own16) c->bf16_to_f32(m, own16 + at, own);
+        if (!r->launch) {
+            k->merge(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at);
+            continue;
+        }
+        k->launch(m, &r->phase, sum16 ? sum : NULL, own16 ? own : NULL, w + at, x + at, d, 0);
+        c->f32_to_bf16(m, d, out + at);
+        c->bf16_to_f32(m, out + at, own);
+        bad += c->f32.count_nonfinite(m, own);
+        k->residual(m, &r->phase, w + at, d, own, x + at);
+    }
+    return bad;
+}
+
+WEFT_FN uint64_t weft_replica_part(const weft_replica *r, size_t at, size_t n) {
+    const weft_replica_set *k = r->dtype == WEFT_F64 ? &r->kernels->f64 : &r->kernels->f32;
+    const size_t past = at * weft_dtype_bytes(r->dtype);
+    const void *sum = r->sum ? (const unsigned char *)r->sum + past : NULL;
+    const void *own = r->own ? (const unsigned char *)r->own + past : NULL;
+    unsigned char *w = (unsigned char *)r->w + past, *x = (unsigned char *)r->x + past;
+    if (r->payload == WEFT_BF16) return weft_replica_bf16(r, at, n);
+    if (r->launch)
+        return k->launch(n, &r->phase, sum, own, w, x, (unsigned char *)r->out + past,
+                         r->kernels->core->stream && r->out != r->sum && r->out != r->own);
+    k->merge(n, &r->phase, sum, own, w, x);
+    return 0;
+}
+
+#define WEFT_REPLICA_PIECE (WEFT_PIECE_BLOCKS * WEFT_BLOCK)
+enum { WEFT_REPLICA_WAVE = 64 }; /* pieces */
+
+typedef struct weft_replica_wave {
+    const weft_replica *replica;
+    size_t at, n;
+    uint64_t bad[WEFT_REPLICA_WAVE];
+} weft_replica_wave;
+
+WEFT_FN void weft_replica_piece(void *arg, size_t index) {
+    weft_replica_wave *v = (weft_replica_wave *)arg;
+    const weft_kernels *k = v->replica->kernels->core;
+    const size_t at = v->at + index * WEFT_REPLICA_PIECE, left = v->n - at;
+    v->bad[index] = weft_replica_part(v->replica, at, left < WEFT_REPLICA_PIECE ? left : WEFT_REPLICA_PIECE);
+    if (k->stream && k->fence) k->fence();
+}
+
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_REPLICA
+#include HPSGD_HEADER
+#undef WEFT_DEVICE_REPLICA
+#endif
+
+/* Over n elements; returns how many changes, as they are sent, are not finite (launch), or 0. */
+WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, size_t n) {
+    weft_replica_wave v;
+    uint64_t bad = 0;
+    size_t pieces, i;
+#ifdef WEFT_CUDA
+    weft_gpu *gpu = r->kernels->core->gpu;
+    if (gpu) {
+        weft_slot total;
+        weft_gpu_note(gpu, weft_device_replica(&gpu->device, r, n, gpu->total));
+        weft_data_out(gpu, &total, gpu->total, sizeof total);
+        return gpu->failed < 0 ? 0 : total.count;
+    }
+#endif
+    v.replica = r;
+    v.n = n;
+    for (v.at = 0; v.at < n; v.at += pieces * WEFT_REPLICA_PIECE) {
+        pieces = (n - v.at - 1) / WEFT_REPLICA_PIECE + 1;
+        if (pieces > WEFT_REPLICA_WAVE) pieces = WEFT_REPLICA_WAVE;
+        weft_parallel_for(pool, pieces, weft_replica_piece, &v);
+        for (i = 0; i < pieces; i++) bad += v.bad[i];
+    }
+    return bad;
+}
+
+#endif /* WEFT_REPLICA_IMPLEMENTATION */
 
 /* ---- src/weft/group.h: implementation -------------------------------------------------------- */
 #ifndef WEFT_GROUP_IMPLEMENTATION
@@ -4794,6 +4827,10 @@ struct hpsgd {
     weft_sync sync;
     weft_reduce reduce; /* of one slab of the payload */
     const weft_replica_kernels *kernels;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+    weft_replica_kernels on_gpu;
+#endif
     weft_detail detail;
     int busy;
     int beside; /* rounds are handed to the pool */
@@ -4891,6 +4928,13 @@ WEFT_FN weft_status hpsgd_check(const hpsgd_desc *in, size_t desc_size, uint32_t
     if ((s = weft_transport_check(in->transport, d)) != WEFT_OK ||
         (s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK)
         return s;
+#ifdef WEFT_CUDA
+    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
+    if (in->cuda && in->payload != HPSGD_PAYLOAD_FULL)
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.payload (on a GPU)"), HPSGD_PAYLOAD_FULL,
+                           (uint64_t)in->payload);
+    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
+#endif
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
     if (in->channel >= WEFT_CHANNELS)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
@@ -4970,8 +5014,9 @@ WEFT_FN hpsgd *hpsgd_lay_out(weft_layout *l, const hpsgd_desc *d, hpsgd *tmp) {
     h->work = (weft_tensor *)weft_layout_take(l, WEFT_TEXT("lists of tensors"), d->params.count, 3 * sizeof *h->work);
     h->map.position = (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors, in three mirrors"),
                                                  d->params.count + 1, 3 * sizeof(size_t));
-    h->w = (unsigned char *)weft_layout_take(l, WEFT_TEXT("global model"), model, 1);
-    h->sent = (unsigned char *)weft_layout_take(l, WEFT_TEXT("payload"), payload, 1);
+    h->w = (unsigned char *)weft_layout_data(l, WEFT_TEXT("global model"), model, 1);
+    h->sent = (unsigned char *)weft_layout_data(l, WEFT_TEXT("payload"), payload, 1);
+    WEFT_GPU_LAYOUT(l, &h->gpu, &d->params, &slab, size);
     h->records = (unsigned char *)weft_layout_take(l, WEFT_TEXT("records of all workers"), size, HPSGD_RECORD_BYTES);
     h->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 1);
     h->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round, and members"), size,
@@ -4990,6 +5035,7 @@ HPSGD_API size_t hpsgd_memory_abi(const hpsgd_desc *desc, weft_memory_report *re
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (hpsgd_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         hpsgd_lay_out(&l, &d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -4998,6 +5044,7 @@ HPSGD_API size_t hpsgd_memory_abi(const hpsgd_desc *desc, weft_memory_report *re
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -5171,6 +5218,7 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     h = hpsgd_lay_out(&l, &d, NULL);
     h->magic = HPSGD_MAGIC;
     h->desc = d;
@@ -5191,8 +5239,6 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     list.tensor = h->payload;
     weft_map_init(&h->payload_map, &list, h->payload_map.position);
     for (i = 0; i < d.params.count; i++) h->payload[i].data = h->sent + h->payload_map.position[i];
-    memset(h->sent, 0, weft_map_bytes(&h->payload_map));
-    memset(h->w, 0, weft_map_bytes(&h->map));
     weft_group_start(&h->group, d.transport, d.channel, desc->view, d.timeout_ns, d.trace, d.trace_ctx);
     h->reduce.g = &h->group;
     h->reduce.pool = d.pool;
@@ -5201,6 +5247,18 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     h->kernels = weft_replica_kernels_select(d.isa, weft_map_bytes(&h->map));
     h->reduce.kernels = h->kernels->core;
     h->beside = HPSGD_ATOMICS && d.pool && d.pool->submit && !d.polling;
+#ifdef WEFT_CUDA
+    if ((s = weft_gpu_init(&h->gpu, d.cuda, &l, &h->reduce.kernels, say)) != WEFT_OK) return s;
+    if (d.cuda) { /* on another thread another GPU may be current */
+        h->on_gpu = *h->kernels;
+        h->on_gpu.core = h->reduce.kernels;
+        h->kernels = &h->on_gpu;
+        h->beside = 0;
+        h->group.gpu = h->map.gpu = h->payload_map.gpu = h->reduce.map.gpu = &h->gpu;
+    }
+#endif
+    weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
+    weft_data_zero(WEFT_GPU_IN(h->map), h->w, weft_map_bytes(&h->map));
     h->detail = weft_detail_none();
     hpsgd_fingerprint(h);
     hpsgd_begin_afresh(h);
@@ -5452,7 +5510,8 @@ WEFT_FN void hpsgd_launch(hpsgd *h, int merging) {
         /* where W itself is not finite a drain has no other end */
         if (h->desc.guard == HPSGD_GUARD_SKIP || ((h->draining || h->leaving) && !h->flying)) {
             for (i = 0; i < h->desc.params.count; i++)
-                memset(h->payload[i].data, 0, h->payload[i].count * weft_dtype_bytes(h->payload[i].dtype));
+                weft_data_zero(WEFT_GPU_IN(h->map), h->payload[i].data,
+                               h->payload[i].count * weft_dtype_bytes(h->payload[i].dtype));
             h->stats.steps_lost += h->flying;
             h->flying = h->unsound = 0;
             hpsgd_copy(h, 0);
@@ -5608,6 +5667,7 @@ WEFT_FN void hpsgd_begin_copy(hpsgd *h, uint32_t root) {
     weft_group *g = &h->group;
     weft_range out = weft_range_map(&h->map, NULL, h->w, 0, 0, weft_map_bytes(&h->map)), in = out;
     uint32_t i;
+    WEFT_GPU_SETTLE(h->map); /* W has been written */
     h->torn = hpsgd_takes_over(h, g->net->rank, root);
     if (g->net->rank != root && !h->torn) return;
     hpsgd_phase(h, HPSGD_COPYING, WEFT_TEXT("copying the global model"));
@@ -5881,7 +5941,8 @@ HPSGD_API weft_status hpsgd_model(hpsgd *h, const weft_tensors *into) {
                                             (uint64_t)work.tensor[i].dtype, (uint64_t)into->tensor[i].dtype));
     for (i = 0; i < work.count; i++)
         if (work.tensor[i].count)
-            memcpy(into->tensor[i].data, hpsgd_w(h, i), work.tensor[i].count * weft_dtype_bytes(work.tensor[i].dtype));
+            weft_data_copy(WEFT_GPU_IN(h->map), into->tensor[i].data, hpsgd_w(h, i),
+                           work.tensor[i].count * weft_dtype_bytes(work.tensor[i].dtype));
     return hpsgd_exit(h, WEFT_OK);
 }
 
@@ -5959,6 +6020,7 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
     counters[n++] = &h->stats.drains;
     for (i = 0; i < n; i++) weft_blob_u64(b, counters[i]);
     weft_blob_double(b, &h->carried);
+    WEFT_GPU_USE(*b, &h->desc, &h->gpu);
     for (i = 0; i < h->desc.params.count; i++) {
         size_t each = weft_dtype_bytes(h->work[i].dtype);
         weft_blob_raw(b, hpsgd_w(h, i), h->work[i].count * each, each);
@@ -6053,7 +6115,7 @@ HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
     h->desc = keep;
     h->left_over = 0;
     hpsgd_begin_afresh(h);
-    memset(h->sent, 0, weft_map_bytes(&h->payload_map));
+    weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
     return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
 }
 

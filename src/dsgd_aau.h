@@ -1847,10 +1847,7 @@ WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, ui
     if (in->cuda && in->wire != DSGD_AAU_WIRE_OWN)
         return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.wire (on a GPU)"), DSGD_AAU_WIRE_OWN,
                            (uint64_t)in->wire);
-    for (most = 0; in->cuda && most < in->params.count; most++)
-        if (weft_dtype_bytes(in->params.tensor[most].dtype) < 4)
-            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
-                               (uint64_t)in->params.tensor[most].dtype);
+    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
 #endif
     out->isa = weft_isa_resolve(in->isa);
     out->fan = in->fan ? in->fan : 8;

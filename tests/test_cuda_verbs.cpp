@@ -9,8 +9,10 @@
 #endif
 #define GRAWA_IMPLEMENTATION
 #define DSGD_AAU_IMPLEMENTATION
+#define HPSGD_IMPLEMENTATION
 #include "../grawa.h"
 #include "../dsgd_aau.h"
+#include "../hpsgd.h"
 #include "transports/weft_sim.h"
 #include "transports/weft_staged.h"
 
@@ -114,6 +116,7 @@ struct worker {
     grawa *g;
     weft_collective *c;
     dsgd_aau *a;
+    hpsgd *h;
     std::vector<unsigned char> memory;
     weft_status s;
 };
@@ -140,6 +143,7 @@ struct job {
             x->g = NULL;
             x->c = NULL;
             x->a = NULL;
+            x->h = NULL;
             x->gpu.open = false;
             x->params.open(count, dtype, on);
             x->grads.open(count, dtype, on);
@@ -158,6 +162,7 @@ struct job {
             if (w[r].g) grawa_close(w[r].g);
             if (w[r].c) weft_collective_close(w[r].c);
             if (w[r].a) dsgd_aau_close(w[r].a);
+            if (w[r].h) hpsgd_close(w[r].h);
             w[r].gpu.close();
             weft_staged_close(&w[r].staged);
             w[r].params.close();
@@ -503,6 +508,101 @@ START_TEST(aau_has_the_bits_of_workers_without) {
 }
 END_TEST
 
+/* ---- HPSGD ---- */
+
+/* Rounds beside training at fixed steps, with a part of the own change carried on; blocking; and summed in place. Worker
+ * n - 1 begins with other parameters and takes over those of the first. What is kept: parameters and the global model
+ * after every step, and the blobs at the end. */
+static void replicate(int v, unsigned far, const std::vector<size_t> &count, weft_dtype dtype,
+                      std::vector<std::vector<unsigned char>> *out) {
+    static job j;
+    j.open(3, far, count, dtype, 2048);
+    out->clear();
+    for (uint32_t r = 0; r < 3; r++) {
+        worker *x = &j.w[r];
+        hpsgd_desc d;
+        weft_memory_report report;
+        weft_detail why;
+        memset(&d, 0, sizeof d);
+        d.struct_size = sizeof d;
+        d.params = x->params.list();
+        d.transport = &x->net;
+        d.timeout_ns = 1000000000;
+        d.check_replicas = 1;
+        d.initial = HPSGD_INITIAL_COPY;
+        d.mode = v == 1 ? HPSGD_BLOCKING : HPSGD_FIXED;
+        d.max_steps = v == 1 ? 0 : 2;
+        d.carry = v == 0 ? 0.5 : 0.0;
+        if (v == 2) d.keep_delta = WEFT_ZERO;
+        if (r == 2) {
+            for (std::vector<unsigned char> &t : x->params.host) std::fill(t.begin(), t.end(), 0);
+            x->params.put();
+        }
+        if (far >> r & 1u) {
+            x->gpu.lend(0);
+            d.cuda = &x->gpu.cuda;
+        }
+        x->memory.assign(hpsgd_memory(&d, &report), 0xA5);
+        if (far >> r & 1u) {
+            x->gpu.close();
+            x->gpu.lend(report.device_bytes);
+        }
+        OK(hpsgd_init_detail(&x->h, &d, x->memory.data(), x->memory.size(), &why));
+        x->s = hpsgd_start(x->h);
+    }
+    j.finish([](worker *x) { return hpsgd_poll(x->h); });
+    for (uint64_t s = 1; s <= STEPS; s++) {
+        for (uint32_t r = 0; r < 3; r++) {
+            OK(j.w[r].s);
+            descend(&j.w[r], s);
+            j.w[r].s = hpsgd_step(j.w[r].h);
+        }
+        j.finish([](worker *x) { return hpsgd_poll(x->h); });
+        keep(&j, far, out);
+        for (uint32_t r = 0; r < 3; r++) {
+            const weft_tensors into = j.w[r].grads.list();
+            OK(hpsgd_model(j.w[r].h, &into));
+            if (far >> r & 1u) OK(cudaStreamSynchronize(j.w[r].gpu.stream));
+            j.w[r].grads.get();
+            for (const std::vector<unsigned char> &t : j.w[r].grads.host) out->push_back(t);
+        }
+    }
+    for (uint32_t r = 0; r < 3; r++) j.w[r].s = hpsgd_drain(j.w[r].h);
+    j.finish([](worker *x) { return hpsgd_poll(x->h); });
+    for (uint32_t r = 0; r < 3; r++) {
+        hpsgd_stats_t stats;
+        std::vector<unsigned char> blob;
+        size_t bytes = 0;
+        OK(j.w[r].s);
+        hpsgd_stats(j.w[r].h, &stats);
+        ck_assert_uint_ge(stats.rounds, 3);
+        ck_assert_uint_eq(stats.steps_merged, STEPS);
+        OK(hpsgd_save(j.w[r].h, NULL, 0, &bytes));
+        blob.resize(bytes);
+        OK(hpsgd_save(j.w[r].h, blob.data(), bytes, &bytes));
+        out->push_back(blob);
+    }
+    keep(&j, far, out);
+    j.close();
+}
+
+START_TEST(hpsgd_has_the_bits_of_workers_without) {
+    const std::vector<std::vector<size_t>> counts = {{5, 3}, {700, 0, 3333}};
+    for (const std::vector<size_t> &count : counts)
+        for (int t = 0; t < 2; t++) {
+            std::vector<std::vector<unsigned char>> plain, mixed;
+            replicate(_i, 0, count, t ? WEFT_F64 : WEFT_F32, &plain);
+            for (unsigned far = 1; far < 8; far++) {
+                replicate(_i, far, count, t ? WEFT_F64 : WEFT_F32, &mixed);
+                ck_assert_uint_eq(plain.size(), mixed.size());
+                for (size_t i = 0; i < plain.size(); i++)
+                    ck_assert_msg(plain[i] == mixed[i], "type %d, GPUs %x: what is kept %uth differs", t, far,
+                                  (unsigned)i);
+            }
+        }
+}
+END_TEST
+
 /* ---- what goes wrong ---- */
 
 /* Memory that is too small, and a descriptor of another size, are refused with both values; nothing is made. */
@@ -621,6 +721,7 @@ int main(void) {
     add(s, "sums", sums_have_the_bits_of_those_without, 0, WEFT_ALGORITHM_DOUBLING + 1);
     add(s, "grawa", grawa_has_the_bits_of_workers_without, 0, 6);
     add(s, "aau", aau_has_the_bits_of_workers_without, 0, 1);
+    add(s, "hpsgd", hpsgd_has_the_bits_of_workers_without, 0, 3);
     add(s, "lent", what_is_lent_is_checked, 0, 1);
     add(s, "losses", a_loss_in_a_round_is_settled, 0, 1);
 #ifndef __CUDACC__

@@ -86,6 +86,14 @@ WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t byte
                              &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
 }
 
+/* All bytes 0; enqueued. */
+WEFT_FN void weft_data_zero(weft_gpu *u, void *p, size_t bytes) {
+    if (!u)
+        memset(p, 0, bytes);
+    else if (bytes)
+        weft_gpu_note(u, weft_device_said(&u->device, cudaMemsetAsync(p, 0, bytes, u->device.stream)));
+}
+
 /* What came from a machine of the other byte order, which is rare: by way of the host. */
 WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t each) {
     unsigned char piece[4096];
@@ -103,6 +111,16 @@ WEFT_FN void weft_data_swap(weft_gpu *u, unsigned char *p, size_t bytes, size_t 
 WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     if (c && c->struct_size != sizeof *c)
         return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("cuda.struct_size"), sizeof *c, c->struct_size);
+    return WEFT_OK;
+}
+
+/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
+WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
+    size_t i;
+    for (i = 0; i < t->count; i++)
+        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
+            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
+                               (uint64_t)t->tensor[i].dtype);
     return WEFT_OK;
 }
 
@@ -190,5 +208,6 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
 #define weft_data_in(gpu, to, from, bytes) memcpy(to, from, bytes)
 #define weft_data_copy(gpu, to, from, bytes) memcpy(to, from, bytes)
+#define weft_data_zero(gpu, p, bytes) memset(p, 0, bytes)
 #define weft_data_swap(gpu, p, bytes, each) weft_swap(p, bytes, each)
 #endif
