@@ -93,7 +93,7 @@ UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx $(BUILD)/te
 # aligned for 64-byte vectors, which they are not
 ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernels_fma.c,$(UNIT_SRC)))
 # device kernels on the CPU: fibers switch stacks by jumps, which hardened C libraries take for an attack
-CUDA_TESTS := $(BUILD)/test/test_cuda $(BUILD)/asan/test_cuda
+CUDA_TESTS := $(foreach d,test asan,$(BUILD)/$(d)/test_cuda $(BUILD)/$(d)/test_cuda_verbs)
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
@@ -216,11 +216,11 @@ $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(SCALAR) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
-$(BUILD)/test/test_cuda: tests/test_cuda.cpp Makefile
+$(filter $(BUILD)/test/%,$(CUDA_TESTS)): $(BUILD)/test/%: tests/%.cpp Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CXX) -x c++ $(CUDA_TEST_FLAGS) $(CFLAGS) $(DEP) $< -x none $(LDFLAGS) $(CHECK) $(LIBS) -o $@
 
-$(BUILD)/asan/test_cuda: tests/test_cuda.cpp Makefile
+$(filter $(BUILD)/asan/%,$(CUDA_TESTS)): $(BUILD)/asan/%: tests/%.cpp Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CXX) -x c++ $(CUDA_TEST_FLAGS) $(ASAN) $(DEP) $< -x none $(LDFLAGS) $(CHECK) $(LIBS) -o $@
 
@@ -284,12 +284,15 @@ $(CUDA_UNITS): $(BUILD)/cuda/%.o: $(HEADERS) Makefile
 	'$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) -I. -c $(BUILD)/cuda/$*.cu -o $@
 
 # For the GPU of this machine; status 77 if there is none.
-cuda-test:
+CUDA_GPU := $(BUILD)/cuda/test_cuda $(BUILD)/cuda/test_cuda_verbs
+cuda-test: $(if $(NVCC),$(CUDA_GPU))
 	@$(if $(NVCC),,echo 'cuda-test: no nvcc'; exit 1)
-	@mkdir -p $(BUILD)/cuda
-	'$(NVCC)' -std=c++17 -O2 $(NVCC_FLAGS) $(INC) -Itests -x cu tests/test_cuda.cpp \
-	    $(filter-out -pthread,$(CHECK)) -Xcompiler -pthread -o $(BUILD)/cuda/test_cuda
-	$(BUILD)/cuda/test_cuda
+	@for t in $(CUDA_GPU); do $$t || exit; done
+
+$(CUDA_GPU): $(BUILD)/cuda/%: tests/%.cpp $(HEADERS) Makefile
+	@mkdir -p $(@D)
+	'$(NVCC)' -std=c++17 -O2 $(NVCC_FLAGS) $(INC) -Itests -x cu $< \
+	    $(filter-out -pthread,$(CHECK)) -Xcompiler -pthread -o $@
 
 deps:
 	@tests/deps

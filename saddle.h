@@ -3946,16 +3946,20 @@ WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->device_base = c && c->memory ? weft_align_memory(c->memory) : NULL;
 }
 
-/* Room for the kernels, for tensors as large as those of the two lists, and sums over `size` workers. */
-WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size) {
+/* Room for the kernels, for tensors as large as those of the two lists, sums over `size` workers, and blocks of so many
+ * elements that WEFT_BLOCK has `smaller` of them. */
+WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size,
+                             size_t smaller) {
     size_t i, most = 1, bytes;
     if (!l->apart) return;
     for (i = 0; i < a->count; i++)
         if (a->tensor[i].count > most) most = a->tensor[i].count;
     for (i = 0; i < b->count; i++)
         if (b->tensor[i].count > most) most = b->tensor[i].count;
-    bytes = weft_device_bytes(most, size);
-    if (!bytes) l->overflow = 1;
+    if (!weft_mul_size(most, smaller, &most) || (bytes = weft_device_bytes(most, size)) == 0) {
+        l->overflow = 1;
+        return;
+    }
     u->scratch = (unsigned char *)weft_layout_data(l, WEFT_TEXT("device work"), bytes, 1);
     u->total = (weft_slot *)weft_layout_data(l, WEFT_TEXT("device results"), WEFT_SLOTS, sizeof(weft_slot));
     u->device.blocks = most; /* until weft_gpu_init */
@@ -3997,7 +4001,7 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 /* What objects do about it, nothing without WEFT_CUDA. `d`: a descriptor. */
 #define WEFT_GPU_CHECK(d, detail) weft_cuda_check((d)->cuda, detail)
 #define WEFT_GPU_LEND(l, d) weft_cuda_lend((d)->cuda, l)
-#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size)
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size, 1)
 #define WEFT_GPU_REPORT(report, l) (void)((report)->device_bytes = weft_layout_device_total(l))
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) weft_gpu_init(u, (d)->cuda, l, kernels, detail)
 #define WEFT_GPU_USE(part, d, u) (void)((part).gpu = (d)->cuda ? (u) : NULL)

@@ -615,6 +615,30 @@ typedef struct weft_selftest {
 
 #endif /* WEFT_WIRE_API */
 
+/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
+#ifndef WEFT_DEVICE_API
+#define WEFT_DEVICE_API
+
+#ifdef WEFT_CUDA
+/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
+ * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
+ * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
+ * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
+ *
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
+ * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
+ * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
+ * without a GPU, with which a job may be mixed. */
+typedef struct weft_cuda {
+    size_t struct_size; /* sizeof(weft_cuda) */
+    void *stream;       /* a cudaStream_t; NULL: the default stream */
+    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
+    size_t bytes;       /* of it; X_memory looks at neither */
+} weft_cuda;
+#endif
+
+#endif /* WEFT_DEVICE_API */
+
 /* ---- src/weft/trace.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_TRACE_API
 #define WEFT_TRACE_API
@@ -652,30 +676,6 @@ typedef struct weft_event {
 typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
 
 #endif /* WEFT_TRACE_API */
-
-/* ---- src/weft/device.h: API ------------------------------------------------------------------ */
-#ifndef WEFT_DEVICE_API
-#define WEFT_DEVICE_API
-
-#ifdef WEFT_CUDA
-/* The host's GPU, for a descriptor's field `cuda`. All data is then device memory of the GPU that is current whenever a
- * verb is called: the tensors of the descriptor, gradients given to verbs, and what the object holds between rounds,
- * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
- * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
- *
- * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
- * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
- * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
- * without a GPU, with which a job may be mixed. */
-typedef struct weft_cuda {
-    size_t struct_size; /* sizeof(weft_cuda) */
-    void *stream;       /* a cudaStream_t; NULL: the default stream */
-    void *memory;       /* device memory, at least X_memory's report.device_bytes; stays lent until X_close */
-    size_t bytes;       /* of it; X_memory looks at neither */
-} weft_cuda;
-#endif
-
-#endif /* WEFT_DEVICE_API */
 
 /* ---- src/weft/group.h: API ------------------------------------------------------------------- */
 #ifndef WEFT_GROUP_API
@@ -840,6 +840,9 @@ typedef struct subspace_desc {
     uint64_t timeout_ns; /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: gradients are host memory; else device memory, over the wire (PLAN_EXCHANGE) */
+#endif
 } subspace_desc;
 
 /* Counters since subspace_init (or as loaded). */
@@ -2856,16 +2859,20 @@ WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->device_base = c && c->memory ? weft_align_memory(c->memory) : NULL;
 }
 
-/* Room for the kernels, for tensors as large as those of the two lists, and sums over `size` workers. */
-WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size) {
+/* Room for the kernels, for tensors as large as those of the two lists, sums over `size` workers, and blocks of so many
+ * elements that WEFT_BLOCK has `smaller` of them. */
+WEFT_FN void weft_gpu_layout(weft_layout *l, weft_gpu *u, const weft_tensors *a, const weft_tensors *b, uint32_t size,
+                             size_t smaller) {
     size_t i, most = 1, bytes;
     if (!l->apart) return;
     for (i = 0; i < a->count; i++)
         if (a->tensor[i].count > most) most = a->tensor[i].count;
     for (i = 0; i < b->count; i++)
         if (b->tensor[i].count > most) most = b->tensor[i].count;
-    bytes = weft_device_bytes(most, size);
-    if (!bytes) l->overflow = 1;
+    if (!weft_mul_size(most, smaller, &most) || (bytes = weft_device_bytes(most, size)) == 0) {
+        l->overflow = 1;
+        return;
+    }
     u->scratch = (unsigned char *)weft_layout_data(l, WEFT_TEXT("device work"), bytes, 1);
     u->total = (weft_slot *)weft_layout_data(l, WEFT_TEXT("device results"), WEFT_SLOTS, sizeof(weft_slot));
     u->device.blocks = most; /* until weft_gpu_init */
@@ -2907,7 +2914,7 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 /* What objects do about it, nothing without WEFT_CUDA. `d`: a descriptor. */
 #define WEFT_GPU_CHECK(d, detail) weft_cuda_check((d)->cuda, detail)
 #define WEFT_GPU_LEND(l, d) weft_cuda_lend((d)->cuda, l)
-#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size)
+#define WEFT_GPU_LAYOUT(l, u, a, b, size) weft_gpu_layout(l, u, a, b, size, 1)
 #define WEFT_GPU_REPORT(report, l) (void)((report)->device_bytes = weft_layout_device_total(l))
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) weft_gpu_init(u, (d)->cuda, l, kernels, detail)
 #define WEFT_GPU_USE(part, d, u) (void)((part).gpu = (d)->cuda ? (u) : NULL)
@@ -4721,11 +4728,15 @@ struct subspace {
     weft_map map;
     const weft_wide_kernels *wide;
     const weft_kernels *kernels, *mixing; /* mixing: for the pass that writes the aggregate */
-    int joined, cut;                      /* has been in an agreed view; a new view has cut a round short */
-    int wanting;                          /* a round was abandoned: its gradients must be submitted again */
-    int shared;                           /* over the transport by way of shared memory */
-    int moving;                           /* in place by way of messages: others' pieces stand in the gradients */
-    int lost;                             /* the gradients are in pieces */
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+    weft_slot *gpu_numbers, *gpu_row; /* of a run, one row a participant: on the device, and here */
+#endif
+    int joined, cut; /* has been in an agreed view; a new view has cut a round short */
+    int wanting;     /* a round was abandoned: its gradients must be submitted again */
+    int shared;      /* over the transport by way of shared memory */
+    int moving;      /* in place by way of messages: others' pieces stand in the gradients */
+    int lost;        /* the gradients are in pieces */
     int state, then;
     uint64_t round, settled, have; /* as in the sync: last one over, its id, id of the one whose result is here */
     uint64_t averaged;             /* id of the last one committed: the average over steps is of that moment */
@@ -4786,6 +4797,7 @@ WEFT_FN weft_status subspace_check(const subspace_desc *in, size_t desc_size, ui
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.transport (or desc.here, no view)"), 1, 0);
     if (in->transport && (s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&in->gradients, 0, d)) != WEFT_OK) return s;
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     if (in->gradients.count >= UINT32_MAX)
         return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("gradients.count"), UINT32_MAX - 1, in->gradients.count);
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
@@ -4804,6 +4816,14 @@ WEFT_FN weft_status subspace_check(const subspace_desc *in, size_t desc_size, ui
         return s;
     if (in->plan == SUBSPACE_PLAN_DEFAULT)
         out->plan = !in->transport || in->transport->shared ? SUBSPACE_PLAN_SHARED : SUBSPACE_PLAN_EXCHANGE;
+#ifdef WEFT_CUDA
+    if (in->cuda && in->transport) {
+        if (in->plan == SUBSPACE_PLAN_SHARED)
+            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.plan (on a GPU)"), SUBSPACE_PLAN_EXCHANGE,
+                               SUBSPACE_PLAN_SHARED);
+        out->plan = SUBSPACE_PLAN_EXCHANGE;
+    }
+#endif
     if (in->plan == SUBSPACE_PLAN_SHARED && in->transport && !in->transport->shared)
         return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("transport.shared (for desc.plan)"), 1, 0);
     if (in->in_place && in->guard == SUBSPACE_GUARD_REJECT && out->plan == SUBSPACE_PLAN_EXCHANGE)
@@ -4871,7 +4891,7 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
     a->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), d->gradients.count + 1, sizeof(size_t));
     a->chunk = (subspace_chunk *)weft_layout_take(l, WEFT_TEXT("chunks"), chunks, sizeof(subspace_chunk));
-    a->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces, then the aggregate"), mirror, 1);
+    a->mirror = (unsigned char *)weft_layout_data(l, WEFT_TEXT("pieces, then the aggregate"), mirror, 1);
     a->theirs =
         (subspace **)weft_layout_take(l, WEFT_TEXT("where the others are"), a->shared ? size : 0, sizeof(subspace *));
     a->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
@@ -4891,6 +4911,13 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
     a->slot_count = (uint32_t *)weft_layout_take(l, WEFT_TEXT("number of slots"), d->groups, sizeof(uint32_t));
     a->room = (double *)weft_layout_take(l, WEFT_TEXT("numbers of blocks"), d->pool ? SUBSPACE_WAVE_BLOCKS * 2 : 2,
                                          rows * sizeof(double));
+#ifdef WEFT_CUDA
+    weft_gpu_layout(l, &a->gpu, &d->gradients, &d->gradients, rows, WEFT_BLOCK / SUBSPACE_BLOCK);
+    a->gpu_numbers = (weft_slot *)weft_layout_data(l, WEFT_TEXT("numbers of a run"), d->cuda ? rows : 0,
+                                                   WEFT_SLOTS * sizeof(weft_slot));
+    a->gpu_row = (weft_slot *)weft_layout_take(l, WEFT_TEXT("numbers of a run, here"), d->cuda ? rows : 0,
+                                               WEFT_SLOTS * sizeof(weft_slot));
+#endif
     if (!ok) l->overflow = 1;
     return made;
 }
@@ -4906,6 +4933,7 @@ SUBSPACE_API size_t subspace_memory_abi(const subspace_desc *desc, weft_memory_r
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (subspace_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         subspace_lay_out(&l, &d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -4914,6 +4942,7 @@ SUBSPACE_API size_t subspace_memory_abi(const subspace_desc *desc, weft_memory_r
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -5023,6 +5052,7 @@ SUBSPACE_API weft_status subspace_init_abi(subspace **out, const subspace_desc *
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     a = subspace_lay_out(&l, &d, NULL);
     a->magic = SUBSPACE_MAGIC;
     a->desc = d;
@@ -5047,7 +5077,12 @@ SUBSPACE_API weft_status subspace_init_abi(subspace **out, const subspace_desc *
     a->group.owner = a;
     weft_map_init(&a->map, &a->desc.gradients, a->map.position);
     /* what is received passes the cache on its way, and what is summed is in it */
-    a->kernels = a->mixing = weft_kernels_select(d.isa, 0);
+    a->kernels = weft_kernels_select(d.isa, 0);
+    s = WEFT_GPU_INIT(&a->gpu, &d, &l, &a->kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(a->group, &d, &a->gpu);
+    WEFT_GPU_USE(a->map, &d, &a->gpu);
+    a->mixing = a->kernels;
     a->wide = weft_wide_kernels_select(d.isa, 0);
     subspace_fingerprint(a);
     subspace_begin_afresh(a);
@@ -5185,6 +5220,34 @@ WEFT_FN void subspace_job_piece(void *arg, size_t index) {
     if (j->out && j->a->mixing->stream) j->a->mixing->fence();
 }
 
+#ifdef WEFT_CUDA
+/* Its numbers, on the device. */
+WEFT_FN void subspace_run_on_gpu(subspace *a, weft_dtype t, size_t n, double *numbers) {
+    const size_t bytes = a->count * WEFT_SLOTS * sizeof(weft_slot);
+    uint32_t i;
+    memset(a->gpu_row, 0, bytes);
+    for (i = 0; i < a->count; i++) {
+        a->gpu_row[i * WEFT_SLOTS].sum = numbers[i];
+        a->gpu_row[i * WEFT_SLOTS + 1].sum = numbers[a->count + i];
+    }
+    weft_data_in(&a->gpu, a->gpu_numbers, a->gpu_row, bytes);
+    weft_gpu_note(&a->gpu, weft_device_numbers(&a->gpu.device, t, n, a->count, a->factor, a->x, a->gpu_numbers));
+    weft_data_out(&a->gpu, a->gpu_row, a->gpu_numbers, bytes);
+    for (i = 0; a->gpu.failed == WEFT_OK && i < a->count; i++) {
+        numbers[i] = a->gpu_row[i * WEFT_SLOTS].sum;
+        numbers[a->count + i] = a->gpu_row[i * WEFT_SLOTS + 1].sum;
+    }
+}
+
+/* The aggregate of a run, on the device. */
+WEFT_FN uint64_t subspace_mix_on_gpu(subspace *a, weft_dtype t, size_t n, unsigned char *out) {
+    weft_slot total;
+    weft_gpu_note(&a->gpu, weft_device_sum_wide(&a->gpu.device, t, n, a->count, a->factor, a->x, out, a->gpu.total));
+    weft_data_out(&a->gpu, &total, a->gpu.total, sizeof total);
+    return a->gpu.failed < 0 ? 0 : total.count;
+}
+#endif
+
 /* A run: n elements of one tensor, x[i] where participant i has them. With out NULL adds its numbers to `numbers`
  * (count dots, then count squares), block by block in order; else writes the aggregate there. */
 WEFT_FN void subspace_run(subspace *a, weft_dtype t, size_t n, unsigned char *out, double *numbers) {
@@ -5194,6 +5257,12 @@ WEFT_FN void subspace_run(subspace *a, weft_dtype t, size_t n, unsigned char *ou
     subspace_job j;
     size_t b;
     uint32_t i;
+#ifdef WEFT_CUDA
+    if (a->map.gpu) {
+        subspace_run_on_gpu(a, t, n, numbers);
+        return;
+    }
+#endif
     j.a = a;
     j.dtype = t;
     j.n = n;
@@ -5215,6 +5284,9 @@ WEFT_FN uint64_t subspace_mix_run(subspace *a, weft_dtype t, size_t n, size_t gr
     const double most = t == WEFT_F64 ? 1e308 : t == WEFT_F16 ? 65000.0 : 3e38;
     double bound = 0.0;
     uint32_t i, sources = 0;
+#ifdef WEFT_CUDA
+    if (a->map.gpu) return subspace_mix_on_gpu(a, t, n, out);
+#endif
     for (i = 0; i < a->count; i++) {
         const double f = a->factor[i];
         if (f == 0.0) continue;
@@ -5625,6 +5697,7 @@ WEFT_FN void subspace_begin_scatter(subspace *a, subspace_chunk *c) {
         subspace_begin_word(a, ++a->step, c->submission);
         return;
     }
+    WEFT_GPU_SETTLE(a->map); /* what is sent has been written, and what was in the mirror, used */
     lo = subspace_shard(c, a->self);
     hi = subspace_shard(c, a->self + 1);
     weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
@@ -5643,7 +5716,7 @@ WEFT_FN void subspace_bring_home(subspace *a, const subspace_chunk *c) {
         size_t at = i * c->unit, end = at + length, part;
         for (; i != a->self && at < end; at += part) {
             part = at < fits && fits < end ? fits - at : end - at;
-            memcpy(subspace_home(a, c, at), a->mirror + c->slot + at, part);
+            weft_data_copy(WEFT_GPU_IN(a->map), subspace_home(a, c, at), a->mirror + c->slot + at, part);
         }
     }
 }
@@ -5659,6 +5732,7 @@ WEFT_FN void subspace_begin_gather(subspace *a, const subspace_chunk *c) {
         subspace_begin_word(a, ++a->step, a->nonfinite != 0);
         return;
     }
+    WEFT_GPU_SETTLE(a->map); /* the aggregate has been formed, and the pieces are where they belong */
     weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
     for (i = 0; i < a->count; i++) {
         weft_range out = weft_range_map(&a->map, t, mirror, c->lo, lo, hi);
@@ -5858,7 +5932,7 @@ WEFT_FN void subspace_commit(subspace *a) {
             weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, subspace_shard(c, shard),
                                            subspace_shard(c, shard + 1));
             while ((bytes = weft_range_next(&at, SIZE_MAX, &to, &each, &which)) != 0)
-                memcpy(to, mirror + c->slot + (at.at - bytes - c->lo), bytes);
+                weft_data_copy(WEFT_GPU_IN(a->map), to, mirror + c->slot + (at.at - bytes - c->lo), bytes);
         }
     }
     a->round++;
@@ -6234,7 +6308,7 @@ SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradi
     subspace_forget(a);
     a->count = n;
     a->set = gradients;
-    a->mixing = weft_kernels_select(a->desc.isa, weft_map_bytes(&a->map));
+    if (!WEFT_GPU_IN(a->map)) a->mixing = weft_kernels_select(a->desc.isa, weft_map_bytes(&a->map));
     subspace_append_tensors(a, 0, a->desc.gradients.count);
     for (i = 0; i < a->chunks; i++) subspace_cut_shards(a, &a->chunk[i]);
     s = subspace_combine_all(a, out);
@@ -8648,6 +8722,8 @@ WEFT_FN weft_status weft_device_hash(weft_device *v, weft_dtype t, size_t n, uin
  * s = the sum of f_j x_j in f64. Formed as on the CPU: four participants or fewer by way of their products with each
  * other, block by block; more by way of s. One launch for each participant, which reads all of them. */
 
+#define WEFT_DEVICE_COLUMNS ((size_t)1024) /* a block, as subspace.h has them */
+
 /* One lane's sums: of four or fewer, participant `mine` with each; else x * s, x * x. */
 template <typename T>
 WEFT_DEVICE void weft_device_numbers_lane(const weft_device_job &j, size_t at, size_t n, unsigned lane, double *sum) {
@@ -8680,10 +8756,10 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_number
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
     for (;;) {
-        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
+        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_DEVICE_COLUMNS;
         double sum[4] = {0.0, 0.0, 0.0, 0.0}, own = 0.0;
         if (piece >= pieces) break;
-        if (at < j.n) weft_device_numbers_lane<T>(j, at, j.n - at < WEFT_BLOCK ? j.n - at : WEFT_BLOCK, lane, sum);
+        if (at < j.n) weft_device_numbers_lane<T>(j, at, j.n - at < WEFT_DEVICE_COLUMNS ? j.n - at : WEFT_DEVICE_COLUMNS, lane, sum);
         WEFT_UNROLL for (unsigned k = 0; k < 4; k++) sum[k] = weft_device_tree(sum[k]);
         if (j.few) {
             double dot = 0.0;
@@ -8723,7 +8799,7 @@ WEFT_FN weft_status weft_device_numbers(weft_device *v, weft_dtype t, size_t n, 
     d.n = n;
     d.sums = 2;
     d.own = *v;
-    d.blocks = (n - 1) / WEFT_BLOCK + 1;
+    d.blocks = (n - 1) / WEFT_DEVICE_COLUMNS + 1;
     if (d.blocks > v->blocks) return WEFT_ERR_CAPACITY;
     d.wide = d.go_on = 1;
     d.few = count <= 4;

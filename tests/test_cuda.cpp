@@ -166,13 +166,14 @@ static void *scratch;
 static weft_slot *on_device, *pinned;
 
 static void setup(void) {
-    const size_t bytes = weft_device_bytes(MOST, MOST_SOURCES);
+    const size_t bytes = weft_device_bytes(WEFT_BLOCK / WEFT_DEVICE_COLUMNS * MOST, MOST_SOURCES);
     cudaStream_t s;
     K = weft_kernels_select(WEFT_ISA_SERIAL, 0);
     G = weft_gradient_kernels_select(WEFT_ISA_SERIAL, 0);
     OK(cudaStreamCreate(&s));
     OK(cudaMalloc(&scratch, bytes + 8));
-    OK(weft_device_init(&V, s, (unsigned char *)scratch + 8, bytes, MOST, MOST_SOURCES));
+    OK(weft_device_init(&V, s, (unsigned char *)scratch + 8, bytes, WEFT_BLOCK / WEFT_DEVICE_COLUMNS * MOST,
+                        MOST_SOURCES));
     OK(cudaMalloc((void **)&on_device, WEFT_SLOTS * sizeof *on_device));
     OK(cudaMallocHost((void **)&pinned, WEFT_SLOTS * sizeof *pinned));
 }
@@ -446,16 +447,16 @@ START_TEST(wide_sums) {
 }
 END_TEST
 
-/* What subspace.h does to a block of 4,096 columns, by the serial kernels. */
+/* What subspace.h does to a block of 1,024 columns, by the serial kernels. */
 static void numbers_of(weft_dtype t, size_t n, size_t count, const double *f, std::vector<array> &x, double *numbers) {
     const weft_wide_kernels *wide = weft_wide_kernels_select(WEFT_ISA_SERIAL, 0);
     const weft_wide_set *k = t == WEFT_F64 ? &wide->f64 : &wide->f32;
     const size_t each = weft_dtype_bytes(t);
-    std::vector<std::vector<float>> room(count, std::vector<float>(4096));
-    for (size_t at = 0; at < n; at += 4096) {
-        const size_t m = n - at < 4096 ? n - at : 4096;
+    std::vector<std::vector<float>> room(count, std::vector<float>(WEFT_DEVICE_COLUMNS));
+    for (size_t at = 0; at < n; at += WEFT_DEVICE_COLUMNS) {
+        const size_t m = n - at < WEFT_DEVICE_COLUMNS ? n - at : WEFT_DEVICE_COLUMNS;
         std::vector<const void *> p(count);
-        std::vector<double> out(2 * count), s(4096);
+        std::vector<double> out(2 * count), s(WEFT_DEVICE_COLUMNS);
         std::vector<size_t> who;
         double lanes[160];
         for (size_t i = 0; i < count; i++) {

@@ -10,9 +10,11 @@
 #define GRAWA_IMPLEMENTATION
 #define DSGD_AAU_IMPLEMENTATION
 #define HPSGD_IMPLEMENTATION
+#define SUBSPACE_IMPLEMENTATION
 #include "../grawa.h"
 #include "../dsgd_aau.h"
 #include "../hpsgd.h"
+#include "../subspace.h"
 #include "transports/weft_sim.h"
 #include "transports/weft_staged.h"
 
@@ -21,7 +23,7 @@
 
 #define OK(call) ck_assert_int_eq((int)(call), 0)
 
-enum { MOST = 4, STEPS = 9 };
+enum { MOST = 5, STEPS = 9 };
 
 /* Tensors of one worker, wherever they are; the host works on `host`. */
 struct tensors {
@@ -82,7 +84,7 @@ static void set(const weft_tensor &t, unsigned char *p, size_t i, double v) {
 
 /* In [-1, 1). */
 static double noise(uint64_t a, uint64_t b, uint64_t c) {
-    return (double)(weft_mix(a * 1000003 + b * 101 + c) >> 12) * 0x1p-51 - 1.0;
+    return (double)(weft_mix(a * 1000003 + b * 101 + c) >> 12) * (1.0 / 2251799813685248.0) - 1.0;
 }
 
 struct device {
@@ -117,6 +119,7 @@ struct worker {
     weft_collective *c;
     dsgd_aau *a;
     hpsgd *h;
+    subspace *b;
     std::vector<unsigned char> memory;
     weft_status s;
 };
@@ -144,6 +147,7 @@ struct job {
             x->c = NULL;
             x->a = NULL;
             x->h = NULL;
+            x->b = NULL;
             x->gpu.open = false;
             x->params.open(count, dtype, on);
             x->grads.open(count, dtype, on);
@@ -163,6 +167,7 @@ struct job {
             if (w[r].c) weft_collective_close(w[r].c);
             if (w[r].a) dsgd_aau_close(w[r].a);
             if (w[r].h) hpsgd_close(w[r].h);
+            if (w[r].b) subspace_close(w[r].b);
             w[r].gpu.close();
             weft_staged_close(&w[r].staged);
             w[r].params.close();
@@ -192,7 +197,7 @@ struct job {
 static void sum(uint32_t n, unsigned far, const std::vector<size_t> &count, weft_dtype dtype, weft_algorithm a,
                 weft_operation op, std::vector<std::vector<unsigned char>> *out, uint64_t *staged) {
     static job j;
-    const double weight[MOST] = {0.5, -2.0, 1.0 / 3.0, 0.0};
+    const double weight[MOST] = {0.5, -2.0, 1.0 / 3.0, 0.0, 1.0};
     j.open(n, far, count, dtype, 4096);
     for (uint32_t r = 0; r < n; r++) {
         worker *x = &j.w[r];
@@ -248,12 +253,12 @@ START_TEST(sums_have_the_bits_of_those_without) {
     for (const std::vector<size_t> &count : counts)
         for (int t = 0; t < 4; t++)
             for (int o = 0; o < (a == WEFT_ALGORITHM_AUTO ? 4 : 1); o++)
-                for (uint32_t n = 2; n <= MOST; n++) {
+                for (uint32_t n = 2; n <= 4; n++) {
                     std::vector<std::vector<unsigned char>> plain, mixed;
                     uint64_t staged = 0;
                     sum(n, 0, count, types[t], a, ops[o], &plain, &staged);
                     ck_assert_uint_eq(staged, 0);
-                    for (unsigned far = 1; far < 1u << n; far += n < MOST ? 1 : 5) {
+                    for (unsigned far = 1; far < 1u << n; far += n < 4 ? 1 : 5) {
                         sum(n, far, count, types[t], a, ops[o], &mixed, &staged);
                         ck_assert_uint_eq(plain.size(), mixed.size());
                         for (size_t i = 0; i < plain.size(); i++)
@@ -603,6 +608,79 @@ START_TEST(hpsgd_has_the_bits_of_workers_without) {
 }
 END_TEST
 
+/* ---- AdaCons ---- */
+
+/* The aggregates of some rounds: by group and with momentum, not in place and in place, and the plain mean; of three
+ * workers, and of five, whose numbers are formed in another way. */
+static void aggregate(int v, uint32_t n, unsigned far, const std::vector<size_t> &count, weft_dtype dtype,
+                      std::vector<std::vector<unsigned char>> *out) {
+    static job j;
+    const uint32_t group_of[3] = {0, 1, 0};
+    j.open(n, far, count, dtype, 2048);
+    out->clear();
+    for (uint32_t r = 0; r < n; r++) {
+        worker *x = &j.w[r];
+        subspace_desc d;
+        weft_memory_report report;
+        weft_detail why;
+        memset(&d, 0, sizeof d);
+        d.struct_size = sizeof d;
+        d.gradients = x->grads.list();
+        d.transport = &x->net;
+        d.timeout_ns = 1000000000;
+        d.momentum = 0.9;
+        d.in_place = v == 1;
+        if (v == 2) d.rule = SUBSPACE_MEAN;
+        if (v == 0) {
+            d.groups = 2;
+            d.group_of_tensor = group_of;
+        }
+        if (far >> r & 1u) {
+            x->gpu.lend(0);
+            d.cuda = &x->gpu.cuda;
+        }
+        x->memory.assign(subspace_memory(&d, &report), 0xA5);
+        if (far >> r & 1u) {
+            x->gpu.close();
+            x->gpu.lend(report.device_bytes);
+        }
+        OK(subspace_init_detail(&x->b, &d, x->memory.data(), x->memory.size(), &why));
+    }
+    for (uint64_t s = 1; s <= 3; s++) {
+        for (uint32_t r = 0; r < n; r++) {
+            gradient(&j.w[r], s);
+            j.w[r].s = subspace_submit(j.w[r].b, 0, count.size());
+        }
+        j.finish([](worker *x) { return subspace_poll(x->b); });
+        for (uint32_t r = 0; r < n; r++) {
+            OK(j.w[r].s);
+            if (far >> r & 1u) OK(cudaStreamSynchronize(j.w[r].gpu.stream));
+            j.w[r].grads.get();
+            for (const std::vector<unsigned char> &t : j.w[r].grads.host) out->push_back(t);
+        }
+    }
+    j.close();
+}
+
+START_TEST(subspace_has_the_bits_of_workers_without) {
+    static const weft_dtype types[] = {WEFT_F32, WEFT_F64, WEFT_BF16, WEFT_F16};
+    const std::vector<std::vector<size_t>> counts = {{5, 3, 2}, {700, 33, 9333}};
+    for (const std::vector<size_t> &count : counts)
+        for (int t = 0; t < 4; t++)
+            for (uint32_t n = 3; n <= 5; n += 2) {
+                std::vector<std::vector<unsigned char>> plain, mixed;
+                aggregate(_i, n, 0, count, types[t], &plain);
+                for (unsigned far = 1; far < 1u << n; far += n == 3 ? 2 : 6) {
+                    aggregate(_i, n, far, count, types[t], &mixed);
+                    ck_assert_uint_eq(plain.size(), mixed.size());
+                    for (size_t i = 0; i < plain.size(); i++)
+                        ck_assert_msg(plain[i] == mixed[i], "type %d, %u workers, GPUs %x: what is kept %uth differs",
+                                      t, (unsigned)n, far, (unsigned)i);
+                }
+            }
+}
+END_TEST
+
 /* ---- what goes wrong ---- */
 
 /* Memory that is too small, and a descriptor of another size, are refused with both values; nothing is made. */
@@ -722,6 +800,7 @@ int main(void) {
     add(s, "grawa", grawa_has_the_bits_of_workers_without, 0, 6);
     add(s, "aau", aau_has_the_bits_of_workers_without, 0, 1);
     add(s, "hpsgd", hpsgd_has_the_bits_of_workers_without, 0, 3);
+    add(s, "subspace", subspace_has_the_bits_of_workers_without, 0, 3);
     add(s, "lent", what_is_lent_is_checked, 0, 1);
     add(s, "losses", a_loss_in_a_round_is_settled, 0, 1);
 #ifndef __CUDACC__

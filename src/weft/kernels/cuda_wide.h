@@ -3,6 +3,8 @@
  * s = the sum of f_j x_j in f64. Formed as on the CPU: four participants or fewer by way of their products with each
  * other, block by block; more by way of s. One launch for each participant, which reads all of them. */
 
+#define WEFT_DEVICE_COLUMNS ((size_t)1024) /* a block, as subspace.h has them */
+
 /* One lane's sums: of four or fewer, participant `mine` with each; else x * s, x * x. */
 template <typename T>
 WEFT_DEVICE void weft_device_numbers_lane(const weft_device_job &j, size_t at, size_t n, unsigned lane, double *sum) {
@@ -35,10 +37,10 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_number
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
     for (;;) {
-        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_BLOCK;
+        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_DEVICE_COLUMNS;
         double sum[4] = {0.0, 0.0, 0.0, 0.0}, own = 0.0;
         if (piece >= pieces) break;
-        if (at < j.n) weft_device_numbers_lane<T>(j, at, j.n - at < WEFT_BLOCK ? j.n - at : WEFT_BLOCK, lane, sum);
+        if (at < j.n) weft_device_numbers_lane<T>(j, at, j.n - at < WEFT_DEVICE_COLUMNS ? j.n - at : WEFT_DEVICE_COLUMNS, lane, sum);
         WEFT_UNROLL for (unsigned k = 0; k < 4; k++) sum[k] = weft_device_tree(sum[k]);
         if (j.few) {
             double dot = 0.0;
@@ -78,7 +80,7 @@ WEFT_FN weft_status weft_device_numbers(weft_device *v, weft_dtype t, size_t n, 
     d.n = n;
     d.sums = 2;
     d.own = *v;
-    d.blocks = (n - 1) / WEFT_BLOCK + 1;
+    d.blocks = (n - 1) / WEFT_DEVICE_COLUMNS + 1;
     if (d.blocks > v->blocks) return WEFT_ERR_CAPACITY;
     d.wide = d.go_on = 1;
     d.few = count <= 4;
