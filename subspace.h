@@ -5732,7 +5732,6 @@ WEFT_FN void subspace_begin_gather(subspace *a, const subspace_chunk *c) {
         subspace_begin_word(a, ++a->step, a->nonfinite != 0);
         return;
     }
-    WEFT_GPU_SETTLE(a->map); /* the aggregate has been formed, and the pieces are where they belong */
     weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
     for (i = 0; i < a->count; i++) {
         weft_range out = weft_range_map(&a->map, t, mirror, c->lo, lo, hi);

@@ -816,7 +816,7 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
         h->on_gpu.core = h->reduce.kernels;
         h->kernels = &h->on_gpu;
         h->beside = 0;
-        h->group.gpu = h->map.gpu = h->payload_map.gpu = h->reduce.map.gpu = &h->gpu;
+        h->group.gpu = h->map.gpu = h->reduce.map.gpu = &h->gpu;
     }
 #endif
     weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
