@@ -1133,24 +1133,6 @@ WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, s
     return l->base ? (void *)(l->base + start) : NULL;
 }
 
-/* The same for what holds elements of tensors. */
-#ifdef WEFT_CUDA
-WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, size_t each) {
-    weft_layout there = *l;
-    void *p;
-    if (!l->apart) return weft_layout_take(l, name, count, each);
-    there.base = l->device_base;
-    there.offset = l->device_offset;
-    p = weft_layout_take(&there, name, count, each);
-    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
-    l->device_offset = there.offset;
-    l->overflow = there.overflow;
-    return p;
-}
-#else
-#define weft_layout_data weft_layout_take
-#endif
-
 /* The caller's memory may start anywhere; the slack for this is part of every size. */
 WEFT_FN unsigned char *weft_align_memory(void *memory) {
     unsigned char *p = (unsigned char *)memory;
@@ -2713,6 +2695,20 @@ enum { WEFT_IN_NONE = 0, WEFT_IN_POSTED = 1, WEFT_IN_HELD = 2 };
 #define WEFT_DEVICE_IMPLEMENTATION
 
 #ifdef WEFT_CUDA
+/* As weft_layout_take, of what holds elements of tensors. */
+WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, size_t each) {
+    weft_layout there = *l;
+    void *p;
+    if (!l->apart) return weft_layout_take(l, name, count, each);
+    there.base = l->device_base;
+    there.offset = l->device_offset;
+    p = weft_layout_take(&there, name, count, each);
+    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
+    l->device_offset = there.offset;
+    l->overflow = there.overflow;
+    return p;
+}
+
 /* Of an object whose data is on a GPU. */
 typedef struct weft_gpu {
     weft_device device;
@@ -2884,6 +2880,7 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
+#define weft_layout_data weft_layout_take
 #define WEFT_GPU_CHECK(d, detail) WEFT_OK
 #define WEFT_GPU_LEND(l, d) (void)0
 #define WEFT_GPU_LAYOUT(l, u, a, b, size) (void)0

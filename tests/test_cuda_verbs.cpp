@@ -32,6 +32,19 @@ static cudaError_t wait_for(cudaStream_t s) {
 #endif
 }
 
+/* Of many cases each run has some: those with one seed every third, with the address sanitizer every sixth; with three
+ * seeds all are run. Without a seed: all of them. */
+static bool mine(void) {
+    static unsigned number;
+    const char *seed = getenv("CUSHIM_SEED");
+#ifdef __SANITIZE_ADDRESS__
+    const unsigned of = 6;
+#else
+    const unsigned of = seed ? 3 : 1;
+#endif
+    return (number++ + (seed ? (unsigned)atoi(seed) : 0)) % of == 0;
+}
+
 enum { MOST = 5, STEPS = 9 };
 
 /* Tensors of one worker, wherever they are; the host works on `host`. */
@@ -265,9 +278,12 @@ START_TEST(sums_have_the_bits_of_those_without) {
                 for (uint32_t n = 2; n <= 4; n++) {
                     std::vector<std::vector<unsigned char>> plain, mixed;
                     uint64_t staged = 0;
+                    bool ran = false;
                     sum(n, 0, count, types[t], a, ops[o], &plain, &staged);
                     ck_assert_uint_eq(staged, 0);
                     for (unsigned far = 1; far < 1u << n; far += n < 4 ? 1 : 5) {
+                        if (!mine()) continue;
+                        ran = true;
                         sum(n, far, count, types[t], a, ops[o], &mixed, &staged);
                         ck_assert_uint_eq(plain.size(), mixed.size());
                         for (size_t i = 0; i < plain.size(); i++)
@@ -275,7 +291,7 @@ START_TEST(sums_have_the_bits_of_those_without) {
                                           "type %d, operation %d, %u workers, GPUs %x: tensor %u differs", t, o,
                                           (unsigned)n, far, (unsigned)i);
                     }
-                    if (count[0] == 3000) ck_assert_uint_gt(staged, 0);
+                    if (count[0] == 3000 && ran) ck_assert_uint_gt(staged, 0);
                 }
 }
 END_TEST
@@ -432,6 +448,7 @@ START_TEST(grawa_has_the_bits_of_workers_without) {
             const bool again = t % 2 == 0;
             train(_i, 3, 0, count, types[t], again, &plain);
             for (unsigned far = 1; far < 8; far += 1 + (t > 0)) {
+                if (!mine()) continue;
                 train(_i, 3, far, count, types[t], again, &mixed);
                 ck_assert_uint_eq(plain.size(), mixed.size());
                 for (size_t i = 0; i < plain.size(); i++)
@@ -512,6 +529,7 @@ START_TEST(aau_has_the_bits_of_workers_without) {
                 meet(0, count, t ? WEFT_F64 : WEFT_F32, joins != 0, &plain);
                 ck_assert(plain[plain.size() - 1] != plain[0]);
                 for (unsigned far = 1; far < 4; far++) {
+                    if (!mine()) continue;
                     meet(far, count, t ? WEFT_F64 : WEFT_F32, joins != 0, &mixed);
                     ck_assert_uint_eq(plain.size(), mixed.size());
                     for (size_t i = 0; i < plain.size(); i++)
@@ -607,6 +625,7 @@ START_TEST(hpsgd_has_the_bits_of_workers_without) {
             std::vector<std::vector<unsigned char>> plain, mixed;
             replicate(_i, 0, count, t ? WEFT_F64 : WEFT_F32, &plain);
             for (unsigned far = 1; far < 8; far++) {
+                if (!mine()) continue;
                 replicate(_i, far, count, t ? WEFT_F64 : WEFT_F32, &mixed);
                 ck_assert_uint_eq(plain.size(), mixed.size());
                 for (size_t i = 0; i < plain.size(); i++)
@@ -680,6 +699,7 @@ START_TEST(subspace_has_the_bits_of_workers_without) {
                 std::vector<std::vector<unsigned char>> plain, mixed;
                 aggregate(_i, n, 0, count, types[t], &plain);
                 for (unsigned far = 1; far < 1u << n; far += n == 3 ? 2 : 6) {
+                    if (!mine()) continue;
                     aggregate(_i, n, far, count, types[t], &mixed);
                     ck_assert_uint_eq(plain.size(), mixed.size());
                     for (size_t i = 0; i < plain.size(); i++)

@@ -243,24 +243,6 @@ WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, s
     return l->base ? (void *)(l->base + start) : NULL;
 }
 
-/* The same for what holds elements of tensors. */
-#ifdef WEFT_CUDA
-WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, size_t each) {
-    weft_layout there = *l;
-    void *p;
-    if (!l->apart) return weft_layout_take(l, name, count, each);
-    there.base = l->device_base;
-    there.offset = l->device_offset;
-    p = weft_layout_take(&there, name, count, each);
-    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
-    l->device_offset = there.offset;
-    l->overflow = there.overflow;
-    return p;
-}
-#else
-#define weft_layout_data weft_layout_take
-#endif
-
 /* The caller's memory may start anywhere; the slack for this is part of every size. */
 WEFT_FN unsigned char *weft_align_memory(void *memory) {
     unsigned char *p = (unsigned char *)memory;
