@@ -151,7 +151,11 @@
 #define WEFT_VERSION 100
 
 /* What X_init compares with the unit that implements it: the version, and what the two compilers must agree on. */
+#ifdef WEFT_CUDA /* descriptors have one field more */
+#define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t) + 1u)
+#else
 #define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t))
+#endif
 
 #if defined __GNUC__ || defined __clang__
 #define WEFT_UNUSED __attribute__((unused))
@@ -222,11 +226,9 @@ typedef struct weft_detail {
 /* One named buffer of an object. */
 typedef struct weft_memory_entry {
     const char *name; /* static text */
-    size_t offset;    /* from the aligned start of the object's memory */
+    size_t offset;    /* from the aligned start of the object's memory, or of its device memory */
     size_t bytes;
-#ifdef WEFT_CUDA
-    int on_device; /* 1: of its device memory */
-#endif
+    int on_device; /* 1: of its device memory (WEFT_CUDA) */
 } weft_memory_entry;
 
 #define WEFT_MEMORY_ENTRIES 32
@@ -238,9 +240,7 @@ typedef struct weft_memory_report {
     weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
     uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
     weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
-#ifdef WEFT_CUDA
-    size_t device_bytes; /* with a descriptor's `cuda`: device memory beside it */
-#endif
+    size_t device_bytes;        /* with a descriptor's `cuda` (WEFT_CUDA): device memory beside it */
 } weft_memory_report;
 
 /* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
@@ -673,10 +673,15 @@ typedef void (*weft_trace_fn)(void *ctx, const weft_event *event);
  * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
  * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
  *
- * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
- * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
- * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
- * without a GPU, with which a job may be mixed. */
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream, and so for the
+ * host's work on it, where it needs a number (norms, hashes, whether a sum is finite) or the transport is to read or
+ * write data; other work it only enqueues. What is written into the host's tensors is there for whatever is enqueued on
+ * `stream` after the verb. The bits are those of workers without a GPU, with which a job may be mixed (subspace.h: with
+ * SUBSPACE_PLAN_EXCHANGE on all). With host_collectives the transport's all_reduce must take device memory, too.
+ *
+ * WEFT_ERR_DEVICE is for good: nothing more is sent, parameters may be wrong. Close the object, and let the others know
+ * that this worker is lost. WEFT_CUDA must be defined wherever the header is included, not only where it is
+ * implemented. */
 typedef struct weft_cuda {
     size_t struct_size; /* sizeof(weft_cuda) */
     void *stream;       /* a cudaStream_t; NULL: the default stream */
@@ -3833,7 +3838,8 @@ WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, s
     there.base = l->device_base;
     there.offset = l->device_offset;
     p = weft_layout_take(&there, name, count, each);
-    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
+    if (l->report && l->report->count && l->report->entry[l->report->count - 1].name == name)
+        l->report->entry[l->report->count - 1].on_device = 1;
     l->device_offset = there.offset;
     l->overflow = there.overflow;
     return p;

@@ -141,7 +141,11 @@
 #define WEFT_VERSION 100
 
 /* What X_init compares with the unit that implements it: the version, and what the two compilers must agree on. */
+#ifdef WEFT_CUDA /* descriptors have one field more */
+#define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t) + 1u)
+#else
 #define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t))
+#endif
 
 #if defined __GNUC__ || defined __clang__
 #define WEFT_UNUSED __attribute__((unused))
@@ -212,11 +216,9 @@ typedef struct weft_detail {
 /* One named buffer of an object. */
 typedef struct weft_memory_entry {
     const char *name; /* static text */
-    size_t offset;    /* from the aligned start of the object's memory */
+    size_t offset;    /* from the aligned start of the object's memory, or of its device memory */
     size_t bytes;
-#ifdef WEFT_CUDA
-    int on_device; /* 1: of its device memory */
-#endif
+    int on_device; /* 1: of its device memory (WEFT_CUDA) */
 } weft_memory_entry;
 
 #define WEFT_MEMORY_ENTRIES 32
@@ -228,9 +230,7 @@ typedef struct weft_memory_report {
     weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
     uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
     weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
-#ifdef WEFT_CUDA
-    size_t device_bytes; /* with a descriptor's `cuda`: device memory beside it */
-#endif
+    size_t device_bytes;        /* with a descriptor's `cuda` (WEFT_CUDA): device memory beside it */
 } weft_memory_report;
 
 /* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
@@ -625,10 +625,15 @@ typedef struct weft_selftest {
  * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
  * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
  *
- * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
- * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
- * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
- * without a GPU, with which a job may be mixed. */
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream, and so for the
+ * host's work on it, where it needs a number (norms, hashes, whether a sum is finite) or the transport is to read or
+ * write data; other work it only enqueues. What is written into the host's tensors is there for whatever is enqueued on
+ * `stream` after the verb. The bits are those of workers without a GPU, with which a job may be mixed (subspace.h: with
+ * SUBSPACE_PLAN_EXCHANGE on all). With host_collectives the transport's all_reduce must take device memory, too.
+ *
+ * WEFT_ERR_DEVICE is for good: nothing more is sent, parameters may be wrong. Close the object, and let the others know
+ * that this worker is lost. WEFT_CUDA must be defined wherever the header is included, not only where it is
+ * implemented. */
 typedef struct weft_cuda {
     size_t struct_size; /* sizeof(weft_cuda) */
     void *stream;       /* a cudaStream_t; NULL: the default stream */
@@ -2746,7 +2751,8 @@ WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, s
     there.base = l->device_base;
     there.offset = l->device_offset;
     p = weft_layout_take(&there, name, count, each);
-    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
+    if (l->report && l->report->count && l->report->entry[l->report->count - 1].name == name)
+        l->report->entry[l->report->count - 1].on_device = 1;
     l->device_offset = there.offset;
     l->overflow = there.overflow;
     return p;
@@ -4516,6 +4522,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
+    if (s >= 0 && WEFT_GPU_FAILED(g) < 0) s = g->failed;
     g->busy = 0;
     return s;
 }
@@ -6113,7 +6120,9 @@ WEFT_FN weft_status subspace_enter(subspace *a, uint32_t states) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status subspace_exit(subspace *a, weft_status s) {
+    const weft_status device = WEFT_GPU_FAILED(&a->group);
     a->group.busy = 0;
+    if (device < 0 && s >= 0) s = device;
     if (s > 0) a->group.detail.status = s;
     return s;
 }
@@ -8752,10 +8761,12 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_number
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
     for (;;) {
-        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_DEVICE_COLUMNS;
+        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine;
+        const size_t at = b * WEFT_DEVICE_COLUMNS, left = at < j.n ? j.n - at : 0;
         double sum[4] = {0.0, 0.0, 0.0, 0.0}, own = 0.0;
         if (piece >= pieces) break;
-        if (at < j.n) weft_device_numbers_lane<T>(j, at, j.n - at < WEFT_DEVICE_COLUMNS ? j.n - at : WEFT_DEVICE_COLUMNS, lane, sum);
+        if (left)
+            weft_device_numbers_lane<T>(j, at, left < WEFT_DEVICE_COLUMNS ? left : WEFT_DEVICE_COLUMNS, lane, sum);
         WEFT_UNROLL for (unsigned k = 0; k < 4; k++) sum[k] = weft_device_tree(sum[k]);
         if (j.few) {
             double dot = 0.0;

@@ -746,6 +746,7 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->next_period = d.period_steps;
     g->next_proximal = d.proximal;
     grawa_look_at_start(g);
+    if ((s = WEFT_GPU_FAILED(&g->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, g->group.detail.got);
     *out = g;
     return WEFT_OK;
 }
@@ -1531,7 +1532,9 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status grawa_exit(grawa *g, weft_status s) {
+    const weft_status device = WEFT_GPU_FAILED(&g->group);
     g->group.busy = 0;
+    if (device < 0 && s >= 0) s = device;
     if (s > 0) g->group.detail.status = s;
     return s;
 }

@@ -203,8 +203,8 @@ typedef struct hpsgd_desc {
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    /* NULL: params are host memory; else device memory of f32 or f64, payloads of the same; rounds go on whenever a verb
-     * is called, never on the pool */
+    /* NULL: params are host memory; else device memory of f32 or f64, payloads of the same; rounds go on whenever a
+     * verb is called, never on the pool */
     const weft_cuda *cuda;
 #endif
 } hpsgd_desc;
@@ -824,6 +824,7 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     h->detail = weft_detail_none();
     hpsgd_fingerprint(h);
     hpsgd_begin_afresh(h);
+    if ((s = WEFT_GPU_FAILED(&h->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
     *out = h;
     return WEFT_OK;
 }
@@ -1362,7 +1363,12 @@ WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
+    const weft_status device = WEFT_GPU_FAILED(&h->group);
     h->busy = 0;
+    if (device < 0 && s >= 0) {
+        h->detail = h->group.detail;
+        s = device;
+    }
     if (s != WEFT_OK && h->detail.status == WEFT_OK) h->detail.status = s;
     return s;
 }

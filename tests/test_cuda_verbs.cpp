@@ -787,6 +787,49 @@ START_TEST(a_loss_in_a_round_is_settled) {
 END_TEST
 
 #ifndef __CUDACC__
+/* Also where nobody is told anything: a worker that is alone, and one that saves. */
+START_TEST(a_failing_gpu_is_an_error_alone) {
+    static job j;
+    hpsgd_desc d;
+    weft_memory_report report;
+    std::vector<unsigned char> blob;
+    size_t bytes = 0;
+    worker *x = &j.w[0];
+    j.open(1, 1, {700, 33}, WEFT_F32, 2048);
+    begin(&j, 3, 1);
+    OK(grawa_save(x->g, NULL, 0, &bytes));
+    blob.resize(bytes);
+    OK(grawa_save(x->g, blob.data(), bytes, &bytes));
+    cushim::luck() = 1;
+    ck_assert_int_eq(grawa_save(x->g, blob.data(), bytes, &bytes), WEFT_ERR_DEVICE);
+    ck_assert_uint_eq(grawa_detail(x->g)->got, cudaErrorLaunchFailure);
+    cushim::luck() = -1;
+    grawa_close(x->g);
+    x->g = NULL;
+    x->gpu.close();
+    memset(&d, 0, sizeof d);
+    d.struct_size = sizeof d;
+    d.params = x->params.list();
+    d.transport = &x->net;
+    x->gpu.lend(0);
+    d.cuda = &x->gpu.cuda;
+    x->memory.assign(hpsgd_memory(&d, &report), 0xA5);
+    x->gpu.close();
+    x->gpu.lend(report.device_bytes);
+    cushim::luck() = 1;
+    ck_assert_int_eq(hpsgd_init(&x->h, &d, x->memory.data(), x->memory.size()), WEFT_ERR_DEVICE);
+    ck_assert_ptr_null(x->h);
+    cushim::luck() = -1;
+    OK(hpsgd_init(&x->h, &d, x->memory.data(), x->memory.size()));
+    descend(x, 1);
+    cushim::luck() = 1;
+    ck_assert_int_eq(hpsgd_step(x->h), WEFT_ERR_DEVICE);
+    ck_assert_int_eq(hpsgd_poll(x->h), WEFT_ERR_DEVICE);
+    cushim::luck() = -1;
+    j.close();
+}
+END_TEST
+
 /* From the _i-th synchronisation of a round on the runtime fails: the verb says so, with its error, and goes on saying
  * so; no round is committed with what was computed after that. */
 START_TEST(a_failing_gpu_is_an_error) {
@@ -835,6 +878,7 @@ int main(void) {
     add(r, "losses", a_loss_in_a_round_is_settled, 0, 1);
 #ifndef __CUDACC__
     add(r, "failing", a_failing_gpu_is_an_error, 1, 7);
+    add(r, "alone", a_failing_gpu_is_an_error_alone, 0, 1);
 #endif
 #ifdef __CUDACC__
     srunner_set_fork_status(r, CK_NOFORK); /* a context of the GPU does not live through a fork */

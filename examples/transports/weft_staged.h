@@ -14,8 +14,9 @@
  * `piece` bytes at most (0: 4 MiB; net.max_message_bytes), so that there are some. Messages from and to host memory are
  * handed on as they are, in their turn. Workers with and without this may be mixed: on the network nothing is different.
  *
- * Pinned memory is taken when it is first needed, kept, and given back by close: about one piece for each request under
- * way. Copies run on a stream of their own; what is given to send must have been computed (the library sees to it). One
+ * Pinned memory is taken when it is first needed, kept, and given back by close: up to twice what is under way, but
+ * workers that send larger pieces than this one's (who have no such limit in their transport: set max_message_bytes there)
+ * make it receive as much. Copies run on a stream of their own; what is given to send must have been computed (the library sees to it). One
  * object is one thread's.
  *
  * Include this file after one of the weft headers; link with -lcudart. */
@@ -62,6 +63,7 @@ typedef struct weft_staged {
     cudaStream_t stream;
     weft_staged_op *free, *first, *last; /* first, last: the queue */
     unsigned out;                        /* receives that are copied to the GPU */
+    int news;                            /* the queue has moved on: whoever waits should look */
     size_t pinned;                       /* bytes */
     uint64_t staged;                     /* messages that were copied, so far */
     char why[160];                       /* of the last failure */
@@ -83,9 +85,11 @@ WEFT_INLINE int weft_staged_is_far(const void *p) {
     return a.type == cudaMemoryTypeDevice;
 }
 
-/* An op with a buffer of `room` bytes, if any are wanted. */
-WEFT_INLINE weft_staged_op *weft_staged_take(weft_staged *t, size_t room) {
+/* An op with a buffer of `bytes` bytes or more, if any are wanted: of few sizes, so that they serve each other. */
+WEFT_INLINE weft_staged_op *weft_staged_take(weft_staged *t, size_t bytes) {
     weft_staged_op **at = &t->free, *op;
+    size_t room = bytes ? 4096 : 0;
+    while (room && room < bytes) room = room <= SIZE_MAX / 2 ? 2 * room : bytes;
     while (*at && ((*at)->room < room || ((*at)->room != 0) != (room != 0))) at = &(*at)->next;
     op = *at;
     if (op) {
@@ -125,7 +129,10 @@ WEFT_INLINE int weft_staged_copy(weft_staged *t, weft_staged_op *op, void *to, c
 /* WEFT_AGAIN: it runs. */
 WEFT_INLINE weft_status weft_staged_copied(weft_staged *t, const weft_staged_op *op) {
     const cudaError_t e = cudaEventQuery(op->over);
-    if (e == cudaErrorNotReady) return WEFT_AGAIN;
+    if (e == cudaErrorNotReady) {
+        (void)cudaGetLastError(); /* it is no error, and not for others to find */
+        return WEFT_AGAIN;
+    }
     return weft_staged_cuda(t, "a copy", e) ? WEFT_OK : WEFT_ERR_TRANSPORT;
 }
 
@@ -142,6 +149,7 @@ WEFT_INLINE void weft_staged_pump(weft_staged *t) {
         if (!t->first) t->last = NULL;
         op->state = WEFT_STAGED_AWAY;
         op->failed = s;
+        t->news = 1;
     }
 }
 
@@ -244,6 +252,10 @@ WEFT_INLINE uint64_t weft_staged_now(void *ctx) {
 WEFT_INLINE void weft_staged_wait(void *ctx, uint64_t until_ns) {
     weft_staged *t = (weft_staged *)ctx;
     weft_staged_pump(t);
+    if (t->news) {
+        t->news = 0;
+        return;
+    }
     if (t->first || t->out) {
         const uint64_t soon = t->messages.now ? weft_staged_now(t) + WEFT_STAGED_LOOK_NS : 0;
         if (soon < until_ns) until_ns = soon;

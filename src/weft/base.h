@@ -8,7 +8,11 @@
 #define WEFT_VERSION 100
 
 /* What X_init compares with the unit that implements it: the version, and what the two compilers must agree on. */
+#ifdef WEFT_CUDA /* descriptors have one field more */
+#define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t) + 1u)
+#else
 #define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t))
+#endif
 
 #if defined __GNUC__ || defined __clang__
 #define WEFT_UNUSED __attribute__((unused))
@@ -79,11 +83,9 @@ typedef struct weft_detail {
 /* One named buffer of an object. */
 typedef struct weft_memory_entry {
     const char *name; /* static text */
-    size_t offset;    /* from the aligned start of the object's memory */
+    size_t offset;    /* from the aligned start of the object's memory, or of its device memory */
     size_t bytes;
-#ifdef WEFT_CUDA
-    int on_device; /* 1: of its device memory */
-#endif
+    int on_device; /* 1: of its device memory (WEFT_CUDA) */
 } weft_memory_entry;
 
 #define WEFT_MEMORY_ENTRIES 32
@@ -95,9 +97,7 @@ typedef struct weft_memory_report {
     weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
     uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
     weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
-#ifdef WEFT_CUDA
-    size_t device_bytes; /* with a descriptor's `cuda`: device memory beside it */
-#endif
+    size_t device_bytes;        /* with a descriptor's `cuda` (WEFT_CUDA): device memory beside it */
 } weft_memory_report;
 
 /* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */

@@ -919,6 +919,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
+    if (s >= 0 && WEFT_GPU_FAILED(g) < 0) s = g->failed;
     g->busy = 0;
     return s;
 }

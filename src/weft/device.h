@@ -13,10 +13,15 @@
  * which is in `memory`. Pointers handed to the transport are device memory, too, so it must take them (CUDA-aware MPI,
  * weft_nccl.h's collectives, or weft_staged.h around any other transport); letters are host memory as ever.
  *
- * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream where it needs a
- * number (norms, and whether a sum is finite) or hands data to the transport; the others only enqueue. What is written
- * into the host's tensors is there for whatever is enqueued on `stream` after the verb. The bits are those of workers
- * without a GPU, with which a job may be mixed. */
+ * Work is enqueued on `stream`, behind what the host has enqueued there. A verb waits for the stream, and so for the
+ * host's work on it, where it needs a number (norms, hashes, whether a sum is finite) or the transport is to read or
+ * write data; other work it only enqueues. What is written into the host's tensors is there for whatever is enqueued on
+ * `stream` after the verb. The bits are those of workers without a GPU, with which a job may be mixed (subspace.h: with
+ * SUBSPACE_PLAN_EXCHANGE on all). With host_collectives the transport's all_reduce must take device memory, too.
+ *
+ * WEFT_ERR_DEVICE is for good: nothing more is sent, parameters may be wrong. Close the object, and let the others know
+ * that this worker is lost. WEFT_CUDA must be defined wherever the header is included, not only where it is
+ * implemented. */
 typedef struct weft_cuda {
     size_t struct_size; /* sizeof(weft_cuda) */
     void *stream;       /* a cudaStream_t; NULL: the default stream */
@@ -35,7 +40,8 @@ WEFT_FN void *weft_layout_data(weft_layout *l, const char *name, size_t count, s
     there.base = l->device_base;
     there.offset = l->device_offset;
     p = weft_layout_take(&there, name, count, each);
-    if (l->report && l->report->count) l->report->entry[l->report->count - 1].on_device = 1;
+    if (l->report && l->report->count && l->report->entry[l->report->count - 1].name == name)
+        l->report->entry[l->report->count - 1].on_device = 1;
     l->device_offset = there.offset;
     l->overflow = there.overflow;
     return p;

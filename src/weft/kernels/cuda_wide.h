@@ -37,10 +37,12 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_number
     const size_t pieces = (j.blocks - 1) / WEFT_DEVICE_PIECE + 1;
     const weft_device_word epoch = ((const volatile weft_device_state *)j.own.state)->epoch;
     for (;;) {
-        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine, at = b * WEFT_DEVICE_COLUMNS;
+        const size_t piece = weft_device_take(j.own.state), b = piece * WEFT_DEVICE_PIECE + mine;
+        const size_t at = b * WEFT_DEVICE_COLUMNS, left = at < j.n ? j.n - at : 0;
         double sum[4] = {0.0, 0.0, 0.0, 0.0}, own = 0.0;
         if (piece >= pieces) break;
-        if (at < j.n) weft_device_numbers_lane<T>(j, at, j.n - at < WEFT_DEVICE_COLUMNS ? j.n - at : WEFT_DEVICE_COLUMNS, lane, sum);
+        if (left)
+            weft_device_numbers_lane<T>(j, at, left < WEFT_DEVICE_COLUMNS ? left : WEFT_DEVICE_COLUMNS, lane, sum);
         WEFT_UNROLL for (unsigned k = 0; k < 4; k++) sum[k] = weft_device_tree(sum[k]);
         if (j.few) {
             double dot = 0.0;
