@@ -847,6 +847,11 @@ START_TEST(a_failing_gpu_is_an_error) {
     ck_assert_uint_eq(grawa_detail(j.w[0].g)->got, cudaErrorLaunchFailure);
     grawa_stats(j.w[0].g, &stats);
     ck_assert_uint_eq(stats.rounds, 0);
+    for (int turns = 0; turns < 200; turns++) { /* and nobody hears of it */
+        weft_sim_next(&j.sim);
+        (void)grawa_poll(j.w[0].g);
+        ck_assert_int_eq(grawa_poll(j.w[1].g), WEFT_AGAIN);
+    }
     cushim::luck() = -1;
     j.close();
 }
