@@ -40,13 +40,24 @@ ZLIB_LIBS = $(call once,ZLIB_LIBS,$(shell pkg-config --libs zlib 2>/dev/null))
 CHECK = $(call once,CHECK,$(shell pkg-config --cflags --libs check 2>/dev/null || echo -lcheck))
 CJSON = $(call once,CJSON,$(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson))
 
+# CUDA's compiler, if there; what it compiles for, and as PTX for what comes
+NVCC ?= $(shell command -v nvcc 2>/dev/null || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+NVCC_FLAGS ?= -gencode arch=compute_75,code=sm_75 -gencode arch=compute_80,code=sm_80 \
+              -gencode arch=compute_90,code=sm_90 -gencode 'arch=compute_100,code=[sm_100,compute_100]'
+# nvcc drops the comments that say where a case falls through
+NVCC_STRICT := -std=c++17 -O2 -Werror all-warnings \
+               -Xcompiler -Wall,-Wextra,-Wshadow,-Wdouble-promotion,-Wno-implicit-fallthrough
+
 # Programs a user runs are built for this machine; tests for any.
 EXAMPLE_FLAGS = -std=gnu11 -O3 $(NATIVE) -g $(WARN) $(INC)
 TEST_FLAGS = -std=gnu11 $(WARN) $(INC) -Itests
 LIBS := -lm -pthread
+CUDA_TEST_FLAGS = -std=c++11 $(filter-out -Wstrict-prototypes,$(WARN)) $(INC) -Itests -DWEFT_NO_SIMD \
+                  -ffp-contract=off -U_FORTIFY_SOURCE
 
 # Sanitizers are gcc's, the fuzzer is clang's, whatever CC is.
 SAN_CC ?= $(shell command -v gcc 2>/dev/null || echo $(CC))
+SAN_CXX ?= $(shell command -v g++ 2>/dev/null || echo $(CXX))
 FUZZ_CC ?= clang
 ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
@@ -81,6 +92,8 @@ UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx $(BUILD)/te
 # test_kernels_fma is test_kernels at -O3, where gcc (bug 110027) takes the address sanitizer's own stack frames to be
 # aligned for 64-byte vectors, which they are not
 ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernels_fma.c,$(UNIT_SRC)))
+# device kernels on the CPU: fibers switch stacks by jumps, which hardened C libraries take for an attack
+CUDA_TESTS := $(foreach d,test asan,$(BUILD)/$(d)/test_cuda $(BUILD)/$(d)/test_cuda_verbs)
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
@@ -89,7 +102,7 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
-        tsan-programs fuzz-programs golden-programs mutants cross bench bench-kernels bench-collectives bench-subspace \
+        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test mutants cross bench bench-kernels bench-collectives bench-subspace \
         bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
         deps install uninstall clean
 
@@ -98,11 +111,12 @@ help:
 	@echo
 	@echo 'make demo            build build/train and train on generated data; writes build/demo.svg  (a C compiler only)'
 	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), hello_*'
-	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, mutants'
+	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
 	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
+	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
 	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
@@ -202,6 +216,14 @@ $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(SCALAR) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
+$(filter $(BUILD)/test/%,$(CUDA_TESTS)): $(BUILD)/test/%: tests/%.cpp Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(CXX) -x c++ $(CUDA_TEST_FLAGS) $(CFLAGS) $(DEP) $< -x none $(LDFLAGS) $(CHECK) $(LIBS) -o $@
+
+$(filter $(BUILD)/asan/%,$(CUDA_TESTS)): $(BUILD)/asan/%: tests/%.cpp Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(SAN_CXX) -x c++ $(CUDA_TEST_FLAGS) $(ASAN) $(DEP) $< -x none $(LDFLAGS) $(CHECK) $(LIBS) -o $@
+
 $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(SCALAR) $(TSAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
@@ -221,11 +243,13 @@ asan-programs: $(ASAN_UNIT)
 tsan-programs: $(TSAN_UNIT)
 fuzz-programs: $(FUZZ)
 golden-programs: $(GOLDEN)
+cuda-programs: $(CUDA_TESTS)
 
 # ---- running the tests -----------------------------------------------------------------------------------------------
 
 RUN = CC='$(CC)' CXX='$(CXX)' SAN_CC='$(SAN_CC)' FUZZ_CC='$(FUZZ_CC)' BUILD='$(BUILD)' MAKE='$(MAKE)' \
       UNIT='$(UNIT) $(UNIT_AGAIN)' ASAN_UNIT='$(ASAN_UNIT)' TSAN_UNIT='$(TSAN_UNIT)' FUZZ='$(FUZZ)' GOLDEN='$(GOLDEN)' \
+      CUDA_TESTS='$(CUDA_TESTS)' NVCC='$(NVCC)' \
       EXAMPLES='$(EXAMPLES)' HEADERS='$(HEADERS)' tests/run
 
 # `make -j2 deps test` must not start before the tools are there
@@ -245,6 +269,30 @@ mutants:
 
 cross:
 	+@$(RUN) cross
+
+# One unit for each header, and one with all of them.
+CUDA_UNITS := $(HEADERS:%.h=$(BUILD)/cuda/%.o) $(BUILD)/cuda/all.o
+cuda: $(if $(NVCC),$(CUDA_UNITS))
+	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS)) units by $(NVCC)',echo 'cuda: skipped, no nvcc')
+
+$(CUDA_UNITS): $(BUILD)/cuda/%.o: $(HEADERS) Makefile
+	@mkdir -p $(@D)
+	@for h in $(if $(filter all,$*),$(HEADERS),$*.h); do \
+	    printf '#define WEFT_CUDA\n#define %s_IMPLEMENTATION\n#include "%s"\n' \
+	        "$$(echo $${h%.h} | tr a-z A-Z)" $$h; \
+	done > $(BUILD)/cuda/$*.cu
+	'$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) -I. -c $(BUILD)/cuda/$*.cu -o $@
+
+# For the GPU of this machine; status 77 if there is none.
+CUDA_GPU := $(BUILD)/cuda/test_cuda $(BUILD)/cuda/test_cuda_verbs
+cuda-test: $(if $(NVCC),$(CUDA_GPU))
+	@$(if $(NVCC),,echo 'cuda-test: no nvcc'; exit 1)
+	@for t in $(CUDA_GPU); do $$t || exit; done
+
+$(CUDA_GPU): $(BUILD)/cuda/%: tests/%.cpp $(HEADERS) Makefile
+	@mkdir -p $(@D)
+	'$(NVCC)' -std=c++17 -O2 $(NVCC_FLAGS) $(INC) -Itests -x cu $< \
+	    $(filter-out -pthread,$(CHECK)) -Xcompiler -pthread -o $@
 
 deps:
 	@tests/deps

@@ -110,6 +110,7 @@
 #include "weft/transport.h"
 #include "weft/selftest.h"
 #include "weft/wire.h"
+#include "weft/device.h"
 #include "weft/trace.h"
 #include "weft/link.h"
 #include "weft/graph.h"
@@ -170,6 +171,9 @@ typedef struct dsgd_aau_desc {
     uint64_t timeout_ns;  /* nothing moves for so long: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: params are host memory; else device memory: f32 or f64, and so on the wire */
+#endif
 } dsgd_aau_desc;
 
 #define DSGD_AAU_NO_GRACE UINT64_MAX /* a released worker does not wait */
@@ -1046,6 +1050,9 @@ struct dsgd_aau {
     dsgd_aau_core core;
     weft_links net;
     const weft_kernels *kernels;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+#endif
     dsgd_aau_due *due; /* one a slot */
     int busy, state, opened, loaded;
     weft_detail detail;
@@ -1125,7 +1132,7 @@ WEFT_FN uint64_t dsgd_aau_to_wire(const dsgd_aau *g, const weft_tensor *t, size_
     size_t m;
     if (dsgd_aau_wire_dtype(&g->desc, t->dtype) == t->dtype) {
         if (!out) return weft_run_count_nonfinite(g->kernels, g->desc.pool, t->dtype, n, x);
-        memcpy(out, x, n * weft_dtype_bytes(t->dtype));
+        weft_data_out(WEFT_GPU_OF(g->kernels), out, x, n * weft_dtype_bytes(t->dtype));
         return 0;
     }
     for (; n; n -= m, x += m * sizeof(float)) {
@@ -1151,7 +1158,7 @@ WEFT_FN void dsgd_aau_add(const dsgd_aau *g, const weft_tensor *t, unsigned char
     size_t m;
     if (wire == WEFT_F64 || wire == WEFT_F32) {
         if (first)
-            memcpy(sum, p, n * weft_dtype_bytes(wire));
+            weft_data_copy(WEFT_GPU_OF(g->kernels), sum, p, n * weft_dtype_bytes(wire));
         else
             weft_run_axpy(g->kernels, g->desc.pool, wire, n, 1.0, p, sum);
         return;
@@ -1196,6 +1203,7 @@ WEFT_FN void dsgd_aau_apply(dsgd_aau *g, int leaf, uint32_t d) {
     size_t i;
     for (i = 0; i < g->desc.params.count; i++)
         dsgd_aau_mix_tensor(g, &g->desc.params.tensor[i], g->sum + g->place[i], leaf, d);
+    WEFT_GPU_SETTLE(*g->kernels); /* the accumulator is received into next */
     g->stats.partners += leaf ? 1 : d;
     weft_link_trace(&g->net, WEFT_EVENT_COMMITTED, leaf ? g->net.link[g->by].rank : g->net.net->rank, g->averaged,
                     (uint64_t)d + 1);
@@ -1210,7 +1218,7 @@ WEFT_FN void dsgd_aau_take_over(dsgd_aau *g) {
         const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
         unsigned char *from = g->sum + g->place[i], *x = (unsigned char *)t->data;
         if (wire == t->dtype) {
-            if (t->count) memcpy(x, from, t->count * weft_dtype_bytes(wire));
+            if (t->count) weft_data_copy(WEFT_GPU_OF(g->kernels), x, from, t->count * weft_dtype_bytes(wire));
             continue;
         }
         for (n = t->count; n; n -= m, from += m * 2, x += m * sizeof(float)) {
@@ -1278,6 +1286,7 @@ WEFT_FN void dsgd_aau_ship(dsgd_aau *g) {
         if (dsgd_aau_promised(g, 1)) return; /* they are told first, and get it together with the others */
         g->shipping = 1;
         memset(&g->out, 0, sizeof g->out);
+        WEFT_GPU_SETTLE(*g->kernels); /* what is sent has been written */
     }
     if (!dsgd_aau_next_piece(g, &g->out, g->desc.piece_bytes)) {
         for (k = 0; k < g->net.count; k++) g->due[k].shipping = 0;
@@ -1330,12 +1339,13 @@ WEFT_FN int dsgd_aau_take_piece(dsgd_aau *g, unsigned char *p) {
     const weft_tensor *t = &g->desc.params.tensor[g->in.tensor];
     const weft_dtype wire = dsgd_aau_wire_dtype(&g->desc, t->dtype);
     const size_t each = weft_dtype_bytes(wire);
-    if (g->due[g->in_slot].swap) weft_swap(p, g->in.n * each, each);
+    if (g->due[g->in_slot].swap) weft_data_swap(WEFT_GPU_OF(g->kernels), p, g->in.n * each, each);
     if (g->in_for == DSGD_AAU_DRAINING) return 1;
     if (weft_run_count_nonfinite(g->kernels, g->desc.pool, wire, g->in.n, p)) return 0;
     if (g->in_for == DSGD_AAU_SUMMING)
         dsgd_aau_add(g, t, g->sum + g->place[g->in.tensor] + g->in.at * dsgd_aau_sum_bytes(t->dtype), p, g->in.n,
                      g->core.summed == 0);
+    WEFT_GPU_SETTLE(*g->kernels); /* the next piece comes to the same place */
     return 1;
 }
 
@@ -1374,7 +1384,7 @@ WEFT_FN void dsgd_aau_fetch(dsgd_aau *g) {
         if (g->in_for == DSGD_AAU_KEEPING)
             into = g->sum + g->place[g->in.tensor] + g->in.at * (bytes / g->in.n); /* as it travels, side by side */
         if (dsgd_aau_is_inline(g)) {
-            memcpy(into, g->due[g->in_slot].data + g->inline_at, bytes);
+            weft_data_in(WEFT_GPU_OF(g->kernels), into, g->due[g->in_slot].data + g->inline_at, bytes);
             g->inline_at += bytes;
         } else {
             if (!g->net.link[g->in_slot].in_active) weft_link_fetch(&g->net, g->in_slot, into, bytes);
@@ -1552,9 +1562,10 @@ WEFT_FN weft_status dsgd_aau_on_letter(void *self, uint32_t slot, const weft_hea
     if ((kind == DSGD_AAU_READY || kind == DSGD_AAU_BUSY) && u->asked == 2) u->asked = 0; /* who steps has joined */
     switch (kind) {
     case DSGD_AAU_STATE: break;
-    case DSGD_AAU_SNAPSHOT: u->asked = 0; /* fall through */
+    case DSGD_AAU_SNAPSHOT:
     case DSGD_AAU_ACCEPT:
     case DSGD_AAU_COMMIT:
+        if (kind == DSGD_AAU_SNAPSHOT) u->asked = 0;
         u->announced = kind;
         u->id = h->piece;
         u->count = (uint32_t)h->round;
@@ -1827,6 +1838,13 @@ WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, ui
                            (uint64_t)in->initial);
     if ((uint64_t)in->wire > DSGD_AAU_WIRE_BF16)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.wire"), DSGD_AAU_WIRE_BF16, (uint64_t)in->wire);
+#ifdef WEFT_CUDA
+    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
+    if (in->cuda && in->wire != DSGD_AAU_WIRE_OWN)
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.wire (on a GPU)"), DSGD_AAU_WIRE_OWN,
+                           (uint64_t)in->wire);
+    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
+#endif
     out->isa = weft_isa_resolve(in->isa);
     out->fan = in->fan ? in->fan : 8;
     out->piece_bytes = in->piece_bytes ? in->piece_bytes : 262144;
@@ -1865,10 +1883,11 @@ WEFT_FN dsgd_aau *dsgd_aau_lay_out(weft_layout *l, const dsgd_aau_desc *d, dsgd_
     }
     if (most > d->piece_bytes) most = d->piece_bytes;
     g->wire_bytes = wire;
-    g->sum = (unsigned char *)weft_layout_take(l, WEFT_TEXT("accumulator"), degree ? at : 0, 1);
-    g->piece_in = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that comes"), degree ? most : 0, 1);
+    g->sum = (unsigned char *)weft_layout_data(l, WEFT_TEXT("accumulator"), degree ? at : 0, 1);
+    g->piece_in = (unsigned char *)weft_layout_data(l, WEFT_TEXT("a piece that comes"), degree ? most : 0, 1);
     g->piece_out = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that goes"),
                                                      degree && d->wire == DSGD_AAU_WIRE_BF16 ? most : 0, 1);
+    WEFT_GPU_LAYOUT(l, &g->gpu, &d->params, &d->params, 1);
     return made;
 }
 
@@ -1883,6 +1902,7 @@ DSGD_AAU_API size_t dsgd_aau_memory_abi(const dsgd_aau_desc *desc, weft_memory_r
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (dsgd_aau_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         dsgd_aau_lay_out(&l, &d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -1891,6 +1911,7 @@ DSGD_AAU_API size_t dsgd_aau_memory_abi(const dsgd_aau_desc *desc, weft_memory_r
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_LINK_REQUESTS;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -1945,6 +1966,7 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     g = dsgd_aau_lay_out(&l, &d, NULL);
     g->magic = DSGD_AAU_MAGIC;
     g->desc = d;
@@ -1968,11 +1990,18 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     memset(g->due, 0, g->net.count * sizeof *g->due);
     for (k = 0; k < g->net.count; k++) g->net.link[k].rank = g->core.neighbour[k];
     g->kernels = weft_kernels_select(d.isa, g->wire_bytes);
+    s = WEFT_GPU_INIT(&g->gpu, &d, &l, &g->kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(g->net, &d, &g->gpu);
     g->linger_at = g->patient_until = DSGD_AAU_NEVER;
     g->flush_at = d.coalesce_ns ? DSGD_AAU_NEVER : 0;
     dsgd_aau_fingerprint(g);
     dsgd_aau_look_at_start(g);
     dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
+#ifdef WEFT_CUDA
+    if (WEFT_GPU_HAS_FAILED(&g->net))
+        return weft_refuse(say, g->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
+#endif
     *out = g;
     return WEFT_OK;
 }
@@ -1992,6 +2021,10 @@ WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
 
 WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
     g->busy = 0;
+#ifdef WEFT_CUDA
+    if (s >= 0 && WEFT_GPU_HAS_FAILED(&g->net))
+        s = dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
+#endif
     if (s > 0) g->detail.status = s;
     return s;
 }

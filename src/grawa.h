@@ -124,6 +124,7 @@
 #include "weft/transport.h"
 #include "weft/selftest.h"
 #include "weft/wire.h"
+#include "weft/device.h"
 #include "weft/trace.h"
 #include "weft/group.h"
 #include "weft/collective.h"
@@ -217,6 +218,9 @@ typedef struct grawa_desc {
     uint64_t partial_deadline_ns;
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: tensors are host memory; else they, and what verbs are given, are device memory */
+#endif
 } grawa_desc;
 
 /* Counters since grawa_init (or as loaded). */
@@ -379,6 +383,9 @@ struct grawa {
     weft_reduce reduce;  /* of the parameters */
     weft_reduce buffers; /* of the buffers */
     const weft_kernels *kernels;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+#endif
     int joined;           /* has been in an agreed view */
     int state, then, cut; /* cut: a new view has cut a round short */
     /* progress */
@@ -457,6 +464,7 @@ WEFT_FN weft_status grawa_check(const grawa_desc *in, size_t desc_size, uint32_t
     if ((s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&in->buffers, 0, d)) != WEFT_OK) return s;
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
     if (in->channel >= WEFT_CHANNELS)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
@@ -536,7 +544,8 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     g->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round"), size, sizeof(uint32_t));
     bytes = weft_mirror_bytes(g->reduce.algorithm, weft_map_measure(&d->params, &ok), size, &ok);
     g->anchor_memory =
-        (unsigned char *)weft_layout_take(l, WEFT_TEXT("anchor (proximal pull)"), d->proximal > 0 ? bytes : 0, 1);
+        (unsigned char *)weft_layout_data(l, WEFT_TEXT("anchor (proximal pull)"), d->proximal > 0 ? bytes : 0, 1);
+    WEFT_GPU_LAYOUT(l, &g->gpu, &d->params, &d->buffers, size);
     if (!ok) l->overflow = 1;
     return made;
 }
@@ -551,6 +560,7 @@ GRAWA_API size_t grawa_memory_abi(const grawa_desc *desc, weft_memory_report *re
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (grawa_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         grawa_lay_out(&l, &d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -559,6 +569,7 @@ GRAWA_API size_t grawa_memory_abi(const grawa_desc *desc, weft_memory_report *re
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -657,7 +668,9 @@ WEFT_FN void grawa_anchor_here(grawa *g) {
     g->anchor = g->anchor_memory;
     for (i = 0; i < g->desc.params.count; i++) {
         const weft_tensor *t = &g->desc.params.tensor[i];
-        if (t->count) memcpy(g->anchor + g->reduce.map.position[i], t->data, t->count * weft_dtype_bytes(t->dtype));
+        if (t->count)
+            weft_data_copy(WEFT_GPU_IN(g->reduce.map), g->anchor + g->reduce.map.position[i], t->data,
+                           t->count * weft_dtype_bytes(t->dtype));
     }
 }
 
@@ -688,6 +701,7 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     g = grawa_lay_out(&l, &d, NULL);
     g->magic = GRAWA_MAGIC;
     g->desc = d;
@@ -721,12 +735,18 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     weft_map_init(&g->reduce.map, &g->desc.params, g->reduce.map.position);
     weft_map_init(&g->buffers.map, &g->desc.buffers, g->buffers.map.position);
     g->kernels = weft_kernels_select(d.isa, weft_map_bytes(&g->reduce.map));
+    s = WEFT_GPU_INIT(&g->gpu, &d, &l, &g->kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(g->group, &d, &g->gpu);
+    WEFT_GPU_USE(g->reduce.map, &d, &g->gpu);
+    WEFT_GPU_USE(g->buffers.map, &d, &g->gpu);
     g->reduce.kernels = g->buffers.kernels = g->kernels;
     grawa_fingerprint(g);
     grawa_begin_afresh(g);
     g->next_period = d.period_steps;
     g->next_proximal = d.proximal;
     grawa_look_at_start(g);
+    if ((s = WEFT_GPU_FAILED(&g->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, g->group.detail.got);
     *out = g;
     return WEFT_OK;
 }
@@ -1512,7 +1532,9 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status grawa_exit(grawa *g, weft_status s) {
+    const weft_status device = WEFT_GPU_FAILED(&g->group);
     g->group.busy = 0;
+    if (device < 0 && s >= 0) s = device;
     if (s > 0) g->group.detail.status = s;
     return s;
 }
@@ -1735,6 +1757,7 @@ WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
     weft_blob_double(b, &g->grad_scale);
     for (i = 0; i < 3 * g->groups; i++) weft_blob_double(b, &g->norm[i]); /* norm, ema, decay */
     for (i = 0; i < g->group.net->size * g->groups; i++) weft_blob_double(b, &g->beta[i]);
+    WEFT_GPU_USE(*b, &g->desc, &g->gpu);
     for (i = 0; g->anchor && i < g->desc.params.count; i++) {
         const weft_tensor *t = &g->desc.params.tensor[i];
         size_t each = weft_dtype_bytes(t->dtype);

@@ -116,10 +116,11 @@
 #include "weft/tensor.h"
 #include "weft/kernels.h"
 #include "weft/pool.h"
-#include "weft/replica.h"
 #include "weft/transport.h"
 #include "weft/selftest.h"
 #include "weft/wire.h"
+#include "weft/device.h"
+#include "weft/replica.h"
 #include "weft/trace.h"
 #include "weft/group.h"
 #include "weft/collective.h"
@@ -201,6 +202,11 @@ typedef struct hpsgd_desc {
     uint64_t timeout_ns; /* no progress for so long while this worker has to wait: WEFT_ERR_TIMEOUT; 0: never */
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    /* NULL: params are host memory; else device memory of f32 or f64, payloads of the same; rounds go on whenever a
+     * verb is called, never on the pool */
+    const weft_cuda *cuda;
+#endif
 } hpsgd_desc;
 
 /* Counters since hpsgd_init (or as loaded). Of this worker's steps, `steps` = steps_merged + steps_lost + those in the
@@ -383,6 +389,10 @@ struct hpsgd {
     weft_sync sync;
     weft_reduce reduce; /* of one slab of the payload */
     const weft_replica_kernels *kernels;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+    weft_replica_kernels on_gpu;
+#endif
     weft_detail detail;
     int busy;
     int beside; /* rounds are handed to the pool */
@@ -480,6 +490,13 @@ WEFT_FN weft_status hpsgd_check(const hpsgd_desc *in, size_t desc_size, uint32_t
     if ((s = weft_transport_check(in->transport, d)) != WEFT_OK ||
         (s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK)
         return s;
+#ifdef WEFT_CUDA
+    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
+    if (in->cuda && in->payload != HPSGD_PAYLOAD_FULL)
+        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.payload (on a GPU)"), HPSGD_PAYLOAD_FULL,
+                           (uint64_t)in->payload);
+    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
+#endif
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
     if (in->channel >= WEFT_CHANNELS)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
@@ -559,8 +576,9 @@ WEFT_FN hpsgd *hpsgd_lay_out(weft_layout *l, const hpsgd_desc *d, hpsgd *tmp) {
     h->work = (weft_tensor *)weft_layout_take(l, WEFT_TEXT("lists of tensors"), d->params.count, 3 * sizeof *h->work);
     h->map.position = (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors, in three mirrors"),
                                                  d->params.count + 1, 3 * sizeof(size_t));
-    h->w = (unsigned char *)weft_layout_take(l, WEFT_TEXT("global model"), model, 1);
-    h->sent = (unsigned char *)weft_layout_take(l, WEFT_TEXT("payload"), payload, 1);
+    h->w = (unsigned char *)weft_layout_data(l, WEFT_TEXT("global model"), model, 1);
+    h->sent = (unsigned char *)weft_layout_data(l, WEFT_TEXT("payload"), payload, 1);
+    WEFT_GPU_LAYOUT(l, &h->gpu, &d->params, &slab, size);
     h->records = (unsigned char *)weft_layout_take(l, WEFT_TEXT("records of all workers"), size, HPSGD_RECORD_BYTES);
     h->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 1);
     h->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round, and members"), size,
@@ -579,6 +597,7 @@ HPSGD_API size_t hpsgd_memory_abi(const hpsgd_desc *desc, weft_memory_report *re
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (hpsgd_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         hpsgd_lay_out(&l, &d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -587,6 +606,7 @@ HPSGD_API size_t hpsgd_memory_abi(const hpsgd_desc *desc, weft_memory_report *re
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -760,6 +780,7 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     h = hpsgd_lay_out(&l, &d, NULL);
     h->magic = HPSGD_MAGIC;
     h->desc = d;
@@ -780,8 +801,6 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     list.tensor = h->payload;
     weft_map_init(&h->payload_map, &list, h->payload_map.position);
     for (i = 0; i < d.params.count; i++) h->payload[i].data = h->sent + h->payload_map.position[i];
-    memset(h->sent, 0, weft_map_bytes(&h->payload_map));
-    memset(h->w, 0, weft_map_bytes(&h->map));
     weft_group_start(&h->group, d.transport, d.channel, desc->view, d.timeout_ns, d.trace, d.trace_ctx);
     h->reduce.g = &h->group;
     h->reduce.pool = d.pool;
@@ -790,9 +809,22 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     h->kernels = weft_replica_kernels_select(d.isa, weft_map_bytes(&h->map));
     h->reduce.kernels = h->kernels->core;
     h->beside = HPSGD_ATOMICS && d.pool && d.pool->submit && !d.polling;
+#ifdef WEFT_CUDA
+    if ((s = weft_gpu_init(&h->gpu, d.cuda, &l, &h->reduce.kernels, say)) != WEFT_OK) return s;
+    if (d.cuda) { /* on another thread another GPU may be current */
+        h->on_gpu = *h->kernels;
+        h->on_gpu.core = h->reduce.kernels;
+        h->kernels = &h->on_gpu;
+        h->beside = 0;
+        h->group.gpu = h->map.gpu = h->reduce.map.gpu = &h->gpu;
+    }
+#endif
+    weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
+    weft_data_zero(WEFT_GPU_IN(h->map), h->w, weft_map_bytes(&h->map));
     h->detail = weft_detail_none();
     hpsgd_fingerprint(h);
     hpsgd_begin_afresh(h);
+    if ((s = WEFT_GPU_FAILED(&h->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
     *out = h;
     return WEFT_OK;
 }
@@ -1041,7 +1073,8 @@ WEFT_FN void hpsgd_launch(hpsgd *h, int merging) {
         /* where W itself is not finite a drain has no other end */
         if (h->desc.guard == HPSGD_GUARD_SKIP || ((h->draining || h->leaving) && !h->flying)) {
             for (i = 0; i < h->desc.params.count; i++)
-                memset(h->payload[i].data, 0, h->payload[i].count * weft_dtype_bytes(h->payload[i].dtype));
+                weft_data_zero(WEFT_GPU_IN(h->map), h->payload[i].data,
+                               h->payload[i].count * weft_dtype_bytes(h->payload[i].dtype));
             h->stats.steps_lost += h->flying;
             h->flying = h->unsound = 0;
             hpsgd_copy(h, 0);
@@ -1197,6 +1230,7 @@ WEFT_FN void hpsgd_begin_copy(hpsgd *h, uint32_t root) {
     weft_group *g = &h->group;
     weft_range out = weft_range_map(&h->map, NULL, h->w, 0, 0, weft_map_bytes(&h->map)), in = out;
     uint32_t i;
+    WEFT_GPU_SETTLE(h->map); /* W has been written */
     h->torn = hpsgd_takes_over(h, g->net->rank, root);
     if (g->net->rank != root && !h->torn) return;
     hpsgd_phase(h, HPSGD_COPYING, WEFT_TEXT("copying the global model"));
@@ -1329,7 +1363,12 @@ WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
+    const weft_status device = WEFT_GPU_FAILED(&h->group);
     h->busy = 0;
+    if (device < 0 && s >= 0) {
+        h->detail = h->group.detail;
+        s = device;
+    }
     if (s != WEFT_OK && h->detail.status == WEFT_OK) h->detail.status = s;
     return s;
 }
@@ -1470,7 +1509,8 @@ HPSGD_API weft_status hpsgd_model(hpsgd *h, const weft_tensors *into) {
                                             (uint64_t)work.tensor[i].dtype, (uint64_t)into->tensor[i].dtype));
     for (i = 0; i < work.count; i++)
         if (work.tensor[i].count)
-            memcpy(into->tensor[i].data, hpsgd_w(h, i), work.tensor[i].count * weft_dtype_bytes(work.tensor[i].dtype));
+            weft_data_copy(WEFT_GPU_IN(h->map), into->tensor[i].data, hpsgd_w(h, i),
+                           work.tensor[i].count * weft_dtype_bytes(work.tensor[i].dtype));
     return hpsgd_exit(h, WEFT_OK);
 }
 
@@ -1548,6 +1588,7 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
     counters[n++] = &h->stats.drains;
     for (i = 0; i < n; i++) weft_blob_u64(b, counters[i]);
     weft_blob_double(b, &h->carried);
+    WEFT_GPU_USE(*b, &h->desc, &h->gpu);
     for (i = 0; i < h->desc.params.count; i++) {
         size_t each = weft_dtype_bytes(h->work[i].dtype);
         weft_blob_raw(b, hpsgd_w(h, i), h->work[i].count * each, each);
@@ -1642,7 +1683,7 @@ HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
     h->desc = keep;
     h->left_over = 0;
     hpsgd_begin_afresh(h);
-    memset(h->sent, 0, weft_map_bytes(&h->payload_map));
+    weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
     return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
 }
 

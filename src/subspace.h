@@ -120,6 +120,7 @@
 #include "weft/transport.h"
 #include "weft/selftest.h"
 #include "weft/wire.h"
+#include "weft/device.h"
 #include "weft/trace.h"
 #include "weft/group.h"
 #include "weft/collective.h"
@@ -213,6 +214,9 @@ typedef struct subspace_desc {
     uint64_t timeout_ns; /* no progress for so long in a round: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: gradients are host memory; else device memory, over the wire (PLAN_EXCHANGE) */
+#endif
 } subspace_desc;
 
 /* Counters since subspace_init (or as loaded). */
@@ -377,11 +381,15 @@ struct subspace {
     weft_map map;
     const weft_wide_kernels *wide;
     const weft_kernels *kernels, *mixing; /* mixing: for the pass that writes the aggregate */
-    int joined, cut;                      /* has been in an agreed view; a new view has cut a round short */
-    int wanting;                          /* a round was abandoned: its gradients must be submitted again */
-    int shared;                           /* over the transport by way of shared memory */
-    int moving;                           /* in place by way of messages: others' pieces stand in the gradients */
-    int lost;                             /* the gradients are in pieces */
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+    weft_slot *gpu_numbers, *gpu_row; /* of a run, one row a participant: on the device, and here */
+#endif
+    int joined, cut; /* has been in an agreed view; a new view has cut a round short */
+    int wanting;     /* a round was abandoned: its gradients must be submitted again */
+    int shared;      /* over the transport by way of shared memory */
+    int moving;      /* in place by way of messages: others' pieces stand in the gradients */
+    int lost;        /* the gradients are in pieces */
     int state, then;
     uint64_t round, settled, have; /* as in the sync: last one over, its id, id of the one whose result is here */
     uint64_t averaged;             /* id of the last one committed: the average over steps is of that moment */
@@ -442,6 +450,7 @@ WEFT_FN weft_status subspace_check(const subspace_desc *in, size_t desc_size, ui
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.transport (or desc.here, no view)"), 1, 0);
     if (in->transport && (s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&in->gradients, 0, d)) != WEFT_OK) return s;
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     if (in->gradients.count >= UINT32_MAX)
         return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("gradients.count"), UINT32_MAX - 1, in->gradients.count);
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
@@ -460,6 +469,14 @@ WEFT_FN weft_status subspace_check(const subspace_desc *in, size_t desc_size, ui
         return s;
     if (in->plan == SUBSPACE_PLAN_DEFAULT)
         out->plan = !in->transport || in->transport->shared ? SUBSPACE_PLAN_SHARED : SUBSPACE_PLAN_EXCHANGE;
+#ifdef WEFT_CUDA
+    if (in->cuda && in->transport) {
+        if (in->plan == SUBSPACE_PLAN_SHARED)
+            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.plan (on a GPU)"), SUBSPACE_PLAN_EXCHANGE,
+                               SUBSPACE_PLAN_SHARED);
+        out->plan = SUBSPACE_PLAN_EXCHANGE;
+    }
+#endif
     if (in->plan == SUBSPACE_PLAN_SHARED && in->transport && !in->transport->shared)
         return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("transport.shared (for desc.plan)"), 1, 0);
     if (in->in_place && in->guard == SUBSPACE_GUARD_REJECT && out->plan == SUBSPACE_PLAN_EXCHANGE)
@@ -527,7 +544,7 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
     a->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), d->gradients.count + 1, sizeof(size_t));
     a->chunk = (subspace_chunk *)weft_layout_take(l, WEFT_TEXT("chunks"), chunks, sizeof(subspace_chunk));
-    a->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("pieces, then the aggregate"), mirror, 1);
+    a->mirror = (unsigned char *)weft_layout_data(l, WEFT_TEXT("pieces, then the aggregate"), mirror, 1);
     a->theirs =
         (subspace **)weft_layout_take(l, WEFT_TEXT("where the others are"), a->shared ? size : 0, sizeof(subspace *));
     a->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
@@ -547,6 +564,13 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
     a->slot_count = (uint32_t *)weft_layout_take(l, WEFT_TEXT("number of slots"), d->groups, sizeof(uint32_t));
     a->room = (double *)weft_layout_take(l, WEFT_TEXT("numbers of blocks"), d->pool ? SUBSPACE_WAVE_BLOCKS * 2 : 2,
                                          rows * sizeof(double));
+#ifdef WEFT_CUDA
+    weft_gpu_layout(l, &a->gpu, &d->gradients, &d->gradients, rows, WEFT_BLOCK / SUBSPACE_BLOCK);
+    a->gpu_numbers = (weft_slot *)weft_layout_data(l, WEFT_TEXT("numbers of a run"), d->cuda ? rows : 0,
+                                                   WEFT_SLOTS * sizeof(weft_slot));
+    a->gpu_row = (weft_slot *)weft_layout_take(l, WEFT_TEXT("numbers of a run, here"), d->cuda ? rows : 0,
+                                               WEFT_SLOTS * sizeof(weft_slot));
+#endif
     if (!ok) l->overflow = 1;
     return made;
 }
@@ -562,6 +586,7 @@ SUBSPACE_API size_t subspace_memory_abi(const subspace_desc *desc, weft_memory_r
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (subspace_check(desc, desc_size, abi, &d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         subspace_lay_out(&l, &d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -570,6 +595,7 @@ SUBSPACE_API size_t subspace_memory_abi(const subspace_desc *desc, weft_memory_r
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -679,6 +705,7 @@ SUBSPACE_API weft_status subspace_init_abi(subspace **out, const subspace_desc *
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     a = subspace_lay_out(&l, &d, NULL);
     a->magic = SUBSPACE_MAGIC;
     a->desc = d;
@@ -703,7 +730,12 @@ SUBSPACE_API weft_status subspace_init_abi(subspace **out, const subspace_desc *
     a->group.owner = a;
     weft_map_init(&a->map, &a->desc.gradients, a->map.position);
     /* what is received passes the cache on its way, and what is summed is in it */
-    a->kernels = a->mixing = weft_kernels_select(d.isa, 0);
+    a->kernels = weft_kernels_select(d.isa, 0);
+    s = WEFT_GPU_INIT(&a->gpu, &d, &l, &a->kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(a->group, &d, &a->gpu);
+    WEFT_GPU_USE(a->map, &d, &a->gpu);
+    a->mixing = a->kernels;
     a->wide = weft_wide_kernels_select(d.isa, 0);
     subspace_fingerprint(a);
     subspace_begin_afresh(a);
@@ -841,6 +873,34 @@ WEFT_FN void subspace_job_piece(void *arg, size_t index) {
     if (j->out && j->a->mixing->stream) j->a->mixing->fence();
 }
 
+#ifdef WEFT_CUDA
+/* Its numbers, on the device. */
+WEFT_FN void subspace_run_on_gpu(subspace *a, weft_dtype t, size_t n, double *numbers) {
+    const size_t bytes = a->count * WEFT_SLOTS * sizeof(weft_slot);
+    uint32_t i;
+    memset(a->gpu_row, 0, bytes);
+    for (i = 0; i < a->count; i++) {
+        a->gpu_row[i * WEFT_SLOTS].sum = numbers[i];
+        a->gpu_row[i * WEFT_SLOTS + 1].sum = numbers[a->count + i];
+    }
+    weft_data_in(&a->gpu, a->gpu_numbers, a->gpu_row, bytes);
+    weft_gpu_note(&a->gpu, weft_device_numbers(&a->gpu.device, t, n, a->count, a->factor, a->x, a->gpu_numbers));
+    weft_data_out(&a->gpu, a->gpu_row, a->gpu_numbers, bytes);
+    for (i = 0; a->gpu.failed == WEFT_OK && i < a->count; i++) {
+        numbers[i] = a->gpu_row[i * WEFT_SLOTS].sum;
+        numbers[a->count + i] = a->gpu_row[i * WEFT_SLOTS + 1].sum;
+    }
+}
+
+/* The aggregate of a run, on the device. */
+WEFT_FN uint64_t subspace_mix_on_gpu(subspace *a, weft_dtype t, size_t n, unsigned char *out) {
+    weft_slot total;
+    weft_gpu_note(&a->gpu, weft_device_sum_wide(&a->gpu.device, t, n, a->count, a->factor, a->x, out, a->gpu.total));
+    weft_data_out(&a->gpu, &total, a->gpu.total, sizeof total);
+    return a->gpu.failed < 0 ? 0 : total.count;
+}
+#endif
+
 /* A run: n elements of one tensor, x[i] where participant i has them. With out NULL adds its numbers to `numbers`
  * (count dots, then count squares), block by block in order; else writes the aggregate there. */
 WEFT_FN void subspace_run(subspace *a, weft_dtype t, size_t n, unsigned char *out, double *numbers) {
@@ -850,6 +910,12 @@ WEFT_FN void subspace_run(subspace *a, weft_dtype t, size_t n, unsigned char *ou
     subspace_job j;
     size_t b;
     uint32_t i;
+#ifdef WEFT_CUDA
+    if (a->map.gpu) {
+        subspace_run_on_gpu(a, t, n, numbers);
+        return;
+    }
+#endif
     j.a = a;
     j.dtype = t;
     j.n = n;
@@ -871,6 +937,9 @@ WEFT_FN uint64_t subspace_mix_run(subspace *a, weft_dtype t, size_t n, size_t gr
     const double most = t == WEFT_F64 ? 1e308 : t == WEFT_F16 ? 65000.0 : 3e38;
     double bound = 0.0;
     uint32_t i, sources = 0;
+#ifdef WEFT_CUDA
+    if (a->map.gpu) return subspace_mix_on_gpu(a, t, n, out);
+#endif
     for (i = 0; i < a->count; i++) {
         const double f = a->factor[i];
         if (f == 0.0) continue;
@@ -1281,6 +1350,7 @@ WEFT_FN void subspace_begin_scatter(subspace *a, subspace_chunk *c) {
         subspace_begin_word(a, ++a->step, c->submission);
         return;
     }
+    WEFT_GPU_SETTLE(a->map); /* what is sent has been written, and what was in the mirror, used */
     lo = subspace_shard(c, a->self);
     hi = subspace_shard(c, a->self + 1);
     weft_group_begin(&a->group, WEFT_KIND_EXCHANGE, a->round + 1, ++a->step);
@@ -1299,7 +1369,7 @@ WEFT_FN void subspace_bring_home(subspace *a, const subspace_chunk *c) {
         size_t at = i * c->unit, end = at + length, part;
         for (; i != a->self && at < end; at += part) {
             part = at < fits && fits < end ? fits - at : end - at;
-            memcpy(subspace_home(a, c, at), a->mirror + c->slot + at, part);
+            weft_data_copy(WEFT_GPU_IN(a->map), subspace_home(a, c, at), a->mirror + c->slot + at, part);
         }
     }
 }
@@ -1514,7 +1584,7 @@ WEFT_FN void subspace_commit(subspace *a) {
             weft_range at = weft_range_map(&a->map, a->desc.gradients.tensor, NULL, 0, subspace_shard(c, shard),
                                            subspace_shard(c, shard + 1));
             while ((bytes = weft_range_next(&at, SIZE_MAX, &to, &each, &which)) != 0)
-                memcpy(to, mirror + c->slot + (at.at - bytes - c->lo), bytes);
+                weft_data_copy(WEFT_GPU_IN(a->map), to, mirror + c->slot + (at.at - bytes - c->lo), bytes);
         }
     }
     a->round++;
@@ -1699,7 +1769,9 @@ WEFT_FN weft_status subspace_enter(subspace *a, uint32_t states) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status subspace_exit(subspace *a, weft_status s) {
+    const weft_status device = WEFT_GPU_FAILED(&a->group);
     a->group.busy = 0;
+    if (device < 0 && s >= 0) s = device;
     if (s > 0) a->group.detail.status = s;
     return s;
 }
@@ -1890,7 +1962,7 @@ SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradi
     subspace_forget(a);
     a->count = n;
     a->set = gradients;
-    a->mixing = weft_kernels_select(a->desc.isa, weft_map_bytes(&a->map));
+    if (!WEFT_GPU_IN(a->map)) a->mixing = weft_kernels_select(a->desc.isa, weft_map_bytes(&a->map));
     subspace_append_tensors(a, 0, a->desc.gradients.count);
     for (i = 0; i < a->chunks; i++) subspace_cut_shards(a, &a->chunk[i]);
     s = subspace_combine_all(a, out);

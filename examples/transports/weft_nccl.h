@@ -20,9 +20,10 @@
  * cancel, and one that waits for its other half holds up all that is behind it on its stream: none of them can stand
  * for the contract's send and recv. So messages go over `messages`, which net hands on as they are.
  *
- * What weft lacks for tensors on a GPU: an object's memory, and the non-finite count and copies made there, are the
- * processor's. So tensors of objects must be where it reaches them: main or managed memory. Those who call
- * net.all_reduce themselves may use any.
+ * Tensors of objects may be device memory where the descriptor has a `cuda` (WEFT_CUDA): `messages` must then take device
+ * memory, too, or have weft_staged.h around it. Without, an object's memory, and the non-finite count and copies made
+ * there, are the processor's: tensors must be main or managed memory. Those who call net.all_reduce themselves may use
+ * any.
  *
  * A sum cannot be taken back alone: a cancel of one under way ends the communicator (ncclCommAbort), as does a failure.
  * The other ranks then see an error, or wait until they cancel, too; further sums are WEFT_ERR_TRANSPORT. Messages go

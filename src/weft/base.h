@@ -8,7 +8,11 @@
 #define WEFT_VERSION 100
 
 /* What X_init compares with the unit that implements it: the version, and what the two compilers must agree on. */
+#ifdef WEFT_CUDA /* descriptors have one field more */
+#define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t) + 1u)
+#else
 #define WEFT_ABI ((uint32_t)WEFT_VERSION * 16u + (uint32_t)sizeof(size_t))
+#endif
 
 #if defined __GNUC__ || defined __clang__
 #define WEFT_UNUSED __attribute__((unused))
@@ -59,6 +63,10 @@ typedef enum weft_status {
     WEFT_ERR_NONFINITE = -16,   /* NaN or infinity where the descriptor says that this rejects the round */
     WEFT_ERR_UNSUPPORTED = -17, /* legal, but not available in this configuration */
     WEFT_ERR_CAPACITY = -18     /* the buffer given is too small; detail.expected bytes are needed */
+#ifdef WEFT_CUDA
+    ,
+    WEFT_ERR_DEVICE = -19 /* the CUDA runtime gave an error: detail.got; the object's data may be wrong from now on */
+#endif
 } weft_status;
 
 /* The last error (or wish) of an object, as data. Ranks are WEFT_NO_RANK, strings NULL, where they do not apply. */
@@ -75,8 +83,9 @@ typedef struct weft_detail {
 /* One named buffer of an object. */
 typedef struct weft_memory_entry {
     const char *name; /* static text */
-    size_t offset;    /* from the aligned start of the object's memory */
+    size_t offset;    /* from the aligned start of the object's memory, or of its device memory */
     size_t bytes;
+    int on_device; /* 1: of its device memory (WEFT_CUDA) */
 } weft_memory_entry;
 
 #define WEFT_MEMORY_ENTRIES 32
@@ -88,6 +97,7 @@ typedef struct weft_memory_report {
     weft_memory_entry entry[WEFT_MEMORY_ENTRIES];
     uint32_t requests_per_peer; /* most transport requests outstanding towards one peer at a time */
     weft_detail detail;         /* detail.status is WEFT_OK, or why there is no size */
+    size_t device_bytes;        /* with a descriptor's `cuda` (WEFT_CUDA): device memory beside it */
 } weft_memory_report;
 
 /* English for a status; never NULL. With WEFT_NO_STRINGS: the empty string. */
@@ -119,6 +129,9 @@ WEFT_INLINE const char *weft_strerror(weft_status status) {
     case WEFT_ERR_NONFINITE: return "a value is not finite";
     case WEFT_ERR_UNSUPPORTED: return "not available in this configuration";
     case WEFT_ERR_CAPACITY: return "the buffer given is too small";
+#ifdef WEFT_CUDA
+    case WEFT_ERR_DEVICE: return "the GPU or its runtime failed";
+#endif
     }
     return "unknown status";
 #endif
@@ -206,6 +219,11 @@ typedef struct weft_layout {
     size_t offset;
     int overflow;
     weft_memory_report *report; /* may be NULL */
+#ifdef WEFT_CUDA
+    int apart; /* data has memory of its own, on a GPU */
+    unsigned char *device_base;
+    size_t device_offset;
+#endif
 } weft_layout;
 
 WEFT_FN void *weft_layout_take(weft_layout *l, const char *name, size_t count, size_t each) {

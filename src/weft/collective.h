@@ -43,6 +43,9 @@ typedef struct weft_collective_desc {
     uint64_t timeout_ns;
     weft_trace_fn trace;
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: tensors are host memory */
+#endif
 } weft_collective_desc;
 
 typedef struct weft_collective weft_collective;
@@ -229,9 +232,9 @@ WEFT_FN void weft_reduce_layout(weft_layout *l, weft_reduce *r, const weft_tenso
     r->chunk = WEFT_CHUNK_BYTES;
     r->map.position =
         (size_t *)weft_layout_take(l, WEFT_TEXT("positions of the tensors"), t->count + 1, sizeof(size_t));
-    r->mirror = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction"),
+    r->mirror = (unsigned char *)weft_layout_data(l, WEFT_TEXT("reduction"),
                                                   weft_mirror_bytes(r->algorithm, bytes, size, &ok), 1);
-    r->spare = (unsigned char *)weft_layout_take(l, WEFT_TEXT("reduction, a partner's copy (doubling)"),
+    r->spare = (unsigned char *)weft_layout_data(l, WEFT_TEXT("reduction, a partner's copy (doubling)"),
                                                  r->algorithm == WEFT_ALGORITHM_DOUBLING ? bytes : 0, 1);
     r->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants"), size, sizeof(uint32_t));
     r->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), size, sizeof(void *));
@@ -633,6 +636,7 @@ WEFT_FN void weft_reduce_begin(weft_reduce *r, weft_operation op, const weft_ten
     r->nonfinite = r->unsound = 0;
     r->result = r->mirror; /* but where all is gathered */
     r->g->exchanging = 0;
+    WEFT_GPU_SETTLE(r->map); /* what is sent has been written, and what was in the mirror, used */
 }
 
 WEFT_FN weft_status weft_reduce_refused(weft_reduce *r) {
@@ -658,6 +662,7 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
+    if ((s = WEFT_GPU_FAILED(r->g)) < 0) return s;
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
         if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
@@ -683,7 +688,7 @@ WEFT_FN void weft_mirror_copy_out(const weft_reduce *r, const unsigned char *mir
     size_t each, which, bytes;
     while ((bytes = weft_range_next(&at, SIZE_MAX, &p, &each, &which)) != 0)
         if (each < 4) /* kernels would go through f32 */
-            memcpy(p, mirror + (at.at - bytes), bytes);
+            weft_data_copy(WEFT_GPU_IN(r->map), p, mirror + (at.at - bytes), bytes);
         else
             weft_run_copy(r->kernels, r->pool, WEFT_F32, bytes / 4, mirror + (at.at - bytes), p);
 }
@@ -697,6 +702,9 @@ struct weft_collective {
     weft_collective_desc desc;
     weft_group group;
     weft_reduce reduce;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+#endif
     weft_sync sync;
     int state, pending;          /* pending: an operation waits for the sync */
     uint64_t committed;          /* operations that are over */
@@ -718,6 +726,7 @@ WEFT_FN weft_status weft_collective_check(const weft_collective_desc *d, weft_de
         return weft_refuse(detail, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *d, d->struct_size);
     if ((s = weft_transport_check(d->transport, detail)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&d->tensors, 0, detail)) != WEFT_OK) return s;
+    if ((s = WEFT_GPU_CHECK(d, detail)) != WEFT_OK) return s;
     if (d->view && (s = weft_view_check(d->view, d->transport, detail)) != WEFT_OK) return s;
     if (d->channel >= WEFT_CHANNELS)
         return weft_refuse(detail, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, d->channel);
@@ -738,6 +747,7 @@ WEFT_FN weft_collective *weft_collective_lay_out(weft_layout *l, const weft_coll
     weft_group_layout(l, d->transport->size, &at->group.peer, &at->group.member);
     weft_sync_layout(l, d->transport->size, &at->sync.all);
     weft_reduce_layout(l, &at->reduce, &d->tensors, d->transport->size, d->algorithm);
+    WEFT_GPU_LAYOUT(l, &at->gpu, &d->tensors, &d->tensors, d->transport->size);
     return c;
 }
 
@@ -752,6 +762,7 @@ WEFT_FN size_t weft_collective_memory(const weft_collective_desc *d, weft_memory
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (weft_collective_check(d, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, d);
         weft_collective_lay_out(&l, d, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -760,6 +771,7 @@ WEFT_FN size_t weft_collective_memory(const weft_collective_desc *d, weft_memory
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_REQUESTS_PER_PEER;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -806,6 +818,7 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, d);
     c = weft_collective_lay_out(&l, d, NULL);
     c->desc = *d;
     weft_group_start(&c->group, d->transport, d->channel, d->view, d->timeout_ns, d->trace, d->trace_ctx);
@@ -815,6 +828,10 @@ WEFT_FN weft_status weft_collective_init(weft_collective **out, const weft_colle
     c->reduce.groups = 1;
     weft_map_init(&c->reduce.map, &d->tensors, c->reduce.map.position);
     c->reduce.kernels = weft_kernels_select(d->isa, weft_map_bytes(&c->reduce.map));
+    s = WEFT_GPU_INIT(&c->gpu, d, &l, &c->reduce.kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(c->group, d, &c->gpu);
+    WEFT_GPU_USE(c->reduce.map, d, &c->gpu);
     c->sync.name = weft_collective_field_names();
     c->sync.mine[0] = 0x434F4C4Cu; /* 'COLL' */
     c->sync.mine[1] = d->tensors.count;
@@ -902,6 +919,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
+    if (s >= 0 && WEFT_GPU_FAILED(g) < 0) s = g->failed;
     g->busy = 0;
     return s;
 }

@@ -6,6 +6,9 @@
 #pragma STDC FP_CONTRACT OFF
 #pragma clang fp contract(off)
 #elif defined __GNUC__
+#ifdef __NVCC__ /* which hands the option on, but warns; nor does it see that (void) is meant */
+#pragma nv_diag_suppress 1675, 550
+#endif
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off")
 #elif defined _MSC_VER

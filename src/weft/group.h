@@ -5,6 +5,7 @@
 #include "tensor.h"
 #include "transport.h"
 #include "wire.h"
+#include "device.h"
 #include "trace.h"
 /*==== API ====*/
 
@@ -27,6 +28,9 @@ typedef struct weft_map {
     const weft_tensor *tensor;
     size_t count;
     size_t *position; /* count + 1 */
+#ifdef WEFT_CUDA
+    weft_gpu *gpu; /* NULL: mirrors and tensors are host memory */
+#endif
 } weft_map;
 
 WEFT_FN size_t weft_map_bytes(const weft_map *m) {
@@ -192,6 +196,9 @@ struct weft_group {
     weft_traffic traffic;
     weft_trace_fn trace;
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+#endif
 };
 
 WEFT_FN void weft_group_layout(weft_layout *l, uint32_t size, weft_peer **peer, uint32_t **member) {
@@ -341,12 +348,21 @@ WEFT_FN weft_status weft_group_error(weft_group *g, uint32_t rank, weft_status s
     return weft_group_break(g, WEFT_ERR_TRANSPORT, rank, WEFT_TEXT("status of a callback"), 0, weft_status_value(s));
 }
 
+#ifdef WEFT_CUDA
+/* Nothing that a GPU has failed to compute is told to anybody. */
+WEFT_FN weft_status weft_group_device(weft_group *g) {
+    if (!g->gpu || g->gpu->failed == WEFT_OK) return WEFT_OK;
+    return weft_group_break(g, g->gpu->failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu->device.error);
+}
+#endif
+
 /* Sends a control message if a slot is free; WEFT_AGAIN if not. `payload` bytes are copied from `data`. */
 WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h, const void *data, uint32_t payload) {
     weft_peer *p = &g->peer[rank];
     weft_status s;
     size_t bytes;
     int i;
+    if ((s = WEFT_GPU_FAILED(g)) < 0) return s;
     for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
     if (i == WEFT_LETTERS) return WEFT_AGAIN;
     h->big_endian = weft_big_endian();
@@ -414,7 +430,7 @@ WEFT_FN size_t weft_range_pack(weft_range r, unsigned char *to) {
     unsigned char *p;
     size_t each, which, bytes, n = 0;
     while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
-        memcpy(to + n, p, bytes);
+        weft_data_out(WEFT_GPU_OF(r.map), to + n, p, bytes);
         n += bytes;
     }
     return n;
@@ -424,8 +440,8 @@ WEFT_FN void weft_range_unpack(weft_range r, const unsigned char *from, int swap
     unsigned char *p;
     size_t each, which, bytes, n = 0;
     while ((bytes = weft_range_next(&r, SIZE_MAX, &p, &each, &which)) != 0) {
-        memcpy(p, from + n, bytes);
-        if (swap) weft_swap(p, bytes, each);
+        weft_data_in(WEFT_GPU_OF(r.map), p, from + n, bytes);
+        if (swap) weft_data_swap(WEFT_GPU_OF(r.map), p, bytes, each);
         n += bytes;
     }
 }
@@ -445,7 +461,8 @@ WEFT_FN weft_status weft_flow_bulk(weft_group *g, uint32_t rank, weft_flow *f, i
                 if (f->request.bytes != f->piece_bytes)
                     return weft_group_break(g, WEFT_ERR_PROTOCOL, rank, WEFT_TEXT("bulk length"), f->piece_bytes,
                                             f->request.bytes);
-                if (g->peer[rank].swap) weft_swap(f->piece, f->piece_bytes, f->piece_each);
+                if (g->peer[rank].swap)
+                    weft_data_swap(WEFT_GPU_OF(f->range.map), f->piece, f->piece_bytes, f->piece_each);
                 g->traffic.payload_received += f->piece_bytes;
                 g->traffic.messages_received++;
                 weft_group_trace(g, WEFT_EVENT_RECEIVED, rank, g->phase_round, f->piece_bytes);

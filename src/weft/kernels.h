@@ -112,6 +112,9 @@ typedef struct weft_gradient_set {
 
 /* All kernels of one instruction set. `f32` and `f64` compute; the 16-bit types have only conversions. */
 typedef struct weft_kernels {
+#ifdef WEFT_CUDA
+    struct weft_gpu *gpu; /* computes with data of its own memory; NULL: this table with the host's */
+#endif
     weft_isa isa;
     int stream;          /* for the kernels that ask */
     void (*fence)(void); /* after streaming, before another thread is told; NULL: not needed */
@@ -202,9 +205,14 @@ WEFT_FN unsigned weft_f64_nonfinite(double v) {
     }
 #define WEFT_GRADIENT_SETS WEFT_GRADIENT_SET(f32), WEFT_GRADIENT_SET(f64)
 /* [0] keeps to the cache, [1] streams where the set can. */
+#ifdef WEFT_CUDA
+#define WEFT_SET_HEAD(isa, stream) NULL, isa, stream
+#else
+#define WEFT_SET_HEAD(isa, stream) isa, stream
+#endif
 #define WEFT_SET_TABLES(set, isa, fence)                                                                               \
-    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{isa, 0, fence, WEFT_KERNEL_SETS},                  \
-                                                                   {isa, 1, fence, WEFT_KERNEL_SETS}};                 \
+    static WEFT_UNUSED const weft_kernels weft_kernels_##set[2] = {{WEFT_SET_HEAD(isa, 0), fence, WEFT_KERNEL_SETS},   \
+                                                                   {WEFT_SET_HEAD(isa, 1), fence, WEFT_KERNEL_SETS}};  \
     static WEFT_UNUSED const weft_gradient_kernels weft_gradient_kernels_##set[2] = {                                  \
         {&weft_kernels_##set[0], WEFT_GRADIENT_SETS}, {&weft_kernels_##set[1], WEFT_GRADIENT_SETS}};
 
@@ -226,3 +234,8 @@ WEFT_FN void weft_x86_fence(void) {
 #include "kernels/sets.h"
 #include "kernels/dispatch.h"
 #include "kernels/drivers.h"
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_PART
+#include "kernels/cuda.h"
+#undef WEFT_DEVICE_PART
+#endif

@@ -2,6 +2,7 @@
  * link.h: links to the neighbours in a graph, each for itself: opened by a handshake, lost and opened again without the
  * others; control messages, and bulk data a piece at a time. */
 #include "base.h"
+#include "device.h"
 #include "transport.h"
 #include "wire.h"
 #include "trace.h"
@@ -82,6 +83,9 @@ typedef struct weft_links {
     weft_traffic traffic;
     weft_trace_fn trace;
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+#endif
 } weft_links;
 
 WEFT_FN WEFT_NOINLINE void weft_link_trace(const weft_links *n, weft_event_kind kind, uint32_t peer, uint64_t round,
@@ -190,7 +194,7 @@ WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h,
     size_t all;
     int i;
     for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
-    if (i == WEFT_LINK_LETTERS) return WEFT_AGAIN;
+    if (i == WEFT_LINK_LETTERS || WEFT_GPU_HAS_FAILED(n)) return WEFT_AGAIN;
     if (l->failing) return WEFT_OK;
     p = l->slot[i].bytes;
     if (h->kind == WEFT_LINK_LETTER) {
@@ -388,8 +392,7 @@ WEFT_FN void weft_link_receive(weft_links *n, uint32_t slot) {
         l->in = WEFT_IN_NONE;
         n->moved = n->progress = 1;
         if (s == WEFT_ERR_TRUNCATED) {
-            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length"), WEFT_CONTROL_BYTES,
-                            l->request.bytes);
+            weft_link_fault(n, slot, WEFT_ERR_PROTOCOL, WEFT_TEXT("length"), WEFT_CONTROL_BYTES, l->request.bytes);
             return;
         }
         if (s < 0) {
@@ -448,7 +451,7 @@ WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
 WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
-    if (l->failing || l->state != WEFT_LINK_UP) return;
+    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_HAS_FAILED(n)) return;
     memset(&l->out, 0, sizeof l->out);
     s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
     n->moved = 1;

@@ -5,6 +5,7 @@
 #include "tensor.h"
 #include "pool.h"
 #include "kernels.h"
+#include "device.h"
 /*==== API ====*/
 /*==== IMPLEMENTATION ====*/
 
@@ -118,11 +119,26 @@ WEFT_FN void weft_replica_piece(void *arg, size_t index) {
     if (k->stream && k->fence) k->fence();
 }
 
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_REPLICA
+#include "kernels/cuda_replica.h"
+#undef WEFT_DEVICE_REPLICA
+#endif
+
 /* Over n elements; returns how many changes, as they are sent, are not finite (launch), or 0. */
 WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, size_t n) {
     weft_replica_wave v;
     uint64_t bad = 0;
     size_t pieces, i;
+#ifdef WEFT_CUDA
+    weft_gpu *gpu = r->kernels->core->gpu;
+    if (gpu) {
+        weft_slot total;
+        weft_gpu_note(gpu, weft_device_replica(&gpu->device, r, n, gpu->total));
+        weft_data_out(gpu, &total, gpu->total, sizeof total);
+        return gpu->failed < 0 ? 0 : total.count;
+    }
+#endif
     v.replica = r;
     v.n = n;
     for (v.at = 0; v.at < n; v.at += pieces * WEFT_REPLICA_PIECE) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * state.h: saved state, one versioned, checksummed, endian-neutral blob. */
 #include "base.h"
+#include "device.h"
 #include "tensor.h"
 #include "wire.h"
 /*==== API ====*/
@@ -23,6 +24,9 @@ typedef struct weft_blob {
     const unsigned char *from; /* reading */
     size_t at, capacity;
     int short_of; /* ran past the end */
+#ifdef WEFT_CUDA
+    weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
+#endif
 } weft_blob;
 
 WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
@@ -52,10 +56,10 @@ WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
     if (bytes && weft_blob_room(b, bytes)) {
         if (b->from) {
-            memcpy(data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_swap((unsigned char *)data, bytes, each);
+            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
+            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
         } else if (b->bytes) {
-            memcpy(b->bytes + b->at, data, bytes);
+            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
             if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
         }
     }

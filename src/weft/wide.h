@@ -44,3 +44,9 @@ WEFT_FN const weft_wide_kernels *weft_wide_kernels_select(weft_isa isa, size_t b
     if (!core) return NULL;
     WEFT_SELECT(weft_wide_kernels, core->isa, core->stream)
 }
+
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_WIDE
+#include "kernels/cuda_wide.h"
+#undef WEFT_DEVICE_WIDE
+#endif

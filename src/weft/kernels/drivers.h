@@ -240,11 +240,21 @@ WEFT_FN WEFT_NOINLINE void weft_work_parallel(const weft_work *j, const weft_poo
     }
 }
 
+#ifdef WEFT_CUDA
+WEFT_FN void weft_gpu_run(struct weft_gpu *u, const weft_work *j, weft_slot *total);
+#endif
+
 /* Runs the work; total holds WEFT_SLOTS slots. */
 WEFT_FN void weft_work_run(const weft_work *j, const weft_pool *pool, weft_slot *total) {
     const size_t blocks = j->n / WEFT_BLOCK + (j->n % WEFT_BLOCK != 0);
     weft_slot slot[WEFT_SLOTS];
     size_t b;
+#ifdef WEFT_CUDA
+    if (j->kernels->gpu) {
+        weft_gpu_run(j->kernels->gpu, j, total);
+        return;
+    }
+#endif
     for (b = 0; b < j->sums; b++) total[b].sum = 0.0;
     if (j->counts) total[b].count = 0;
     if (pool && pool->parallel_for && blocks > WEFT_PIECE_BLOCKS) {

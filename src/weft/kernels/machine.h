@@ -14,3 +14,15 @@
 #define WEFT_HAVE_WASM
 #endif
 #endif
+
+/* WEFT_CUDA adds kernels for the host's GPU. Tests name a runtime of their own. */
+#if defined WEFT_CUDA && !defined WEFT_CUDA_KNOWN
+#define WEFT_CUDA_KNOWN
+#ifndef WEFT_CUDA_RUNTIME
+#ifndef __CUDACC__
+#error "WEFT_CUDA: the implementation must be in a .cu file, for nvcc"
+#endif
+#define WEFT_CUDA_RUNTIME <cuda_runtime.h>
+#endif
+#include WEFT_CUDA_RUNTIME
+#endif

@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: MIT
+ * cuda_shim.h: as much of CUDA as the device kernels use, on the CPU, for tests. Not fast, not complete, and meaner than
+ * a GPU where it may be:
+ * - Every CUDA thread is a fiber. Which one runs next is drawn wherever they meet others: at barriers, in warps, and at
+ *   atomics. A few blocks of threads live at the same time, in drawn order, so that blocks really meet.
+ * - Streams only remember what they are given until the host synchronises.
+ * - Device memory cannot be touched by the host outside of kernels and copies, is poisoned when allocated, and ends at
+ *   a page that nobody may touch. Shared memory is poisoned, too.
+ * - A barrier, or an exchange within a warp, that not all threads come to ends the kernel: cudaErrorLaunchFailure.
+ * CUSHIM_SEED in the environment draws other orders; the same seed gives the same run. What it cannot show: stores that
+ * other blocks see late or out of order. */
+#ifndef WEFT_TESTS_CUDA_SHIM_H
+#define WEFT_TESTS_CUDA_SHIM_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <algorithm>
+#include <functional>
+#include <vector>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+typedef enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorLaunchFailure = 719
+} cudaError_t;
+typedef enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice
+} cudaMemcpyKind;
+typedef enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 } cudaDeviceAttr;
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+
+namespace cushim {
+
+enum { WARP = 32, MOST_THREADS = 1024, STACK = 64 << 10, SHARED = 48 << 10, PAGE = 4096, POISON = 0xFF };
+
+/* ---- seeded choice ---- */
+inline uint64_t &state() {
+    static uint64_t s = getenv("CUSHIM_SEED") ? strtoull(getenv("CUSHIM_SEED"), NULL, 0) : 1;
+    return s;
+}
+inline size_t below(size_t n) {
+    uint64_t z = state() += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return (size_t)((z ^ z >> 31) % n);
+}
+
+/* ---- memory ---- */
+struct allocation {
+    unsigned char *base;
+    size_t bytes; /* whole pages, without the one that nobody may touch */
+};
+inline std::vector<allocation> &memory() {
+    static std::vector<allocation> m;
+    return m;
+}
+inline void open_memory(bool open) {
+    for (const allocation &a : memory()) mprotect(a.base, a.bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+/* All n bytes at p: 1 in one piece of device memory, 0 outside of it, -1 across an edge. */
+inline int where(const void *p, size_t n) {
+    const unsigned char *c = (const unsigned char *)p;
+    for (const allocation &a : memory())
+        if (c + n > a.base && c < a.base + a.bytes + PAGE) return c >= a.base && c + n <= a.base + a.bytes ? 1 : -1;
+    return 0;
+}
+
+/* ---- fibers ---- */
+struct block;
+struct fiber {
+    ucontext_t context;
+    block *home;
+    unsigned thread;
+    const char *site; /* what it waits at, and how: NULL, 'b' or 'w' */
+    char waits;
+    uint64_t value[WARP]; /* what a warp exchanged */
+    jmp_buf here;
+    bool begun;
+    void *fake; /* the address sanitizer's */
+};
+struct warp {
+    unsigned arrived, mask;
+    const char *site;
+    uint64_t value[WARP];
+};
+struct block {
+    dim3 index;
+    std::vector<fiber> fibers;
+    std::vector<warp> warps;
+    unsigned alive, waiting;
+    unsigned char *shared;
+};
+struct machine {
+    ucontext_t context, fresh;
+    fiber *now;
+    std::vector<fiber *> ready;
+    std::vector<unsigned char *> stacks;
+    jmp_buf here;
+    const std::function<void()> *body;
+    dim3 grid, threads;
+    const char *fault;
+    void *fake;
+    const void *bottom;
+    size_t bytes;
+};
+inline machine &m() {
+    static machine one;
+    return one;
+}
+
+/* swapcontext asks the kernel each time, so that it is only used to begin, or where the sanitizer must be told. */
+#ifdef __SANITIZE_ADDRESS__
+inline void enter(fiber *f) {
+    __sanitizer_start_switch_fiber(&m().fake, f->context.uc_stack.ss_sp, STACK);
+    swapcontext(&m().context, &f->context);
+    __sanitizer_finish_switch_fiber(m().fake, NULL, NULL);
+}
+inline void leave(bool over = false) {
+    fiber *f = m().now;
+    __sanitizer_start_switch_fiber(over ? NULL : &f->fake, m().bottom, m().bytes);
+    swapcontext(&f->context, &m().context);
+    __sanitizer_finish_switch_fiber(f->fake, NULL, NULL);
+}
+#else
+inline __attribute__((noinline)) void enter(fiber *f) {
+    if (_setjmp(m().here)) return;
+    if (f->begun) _longjmp(f->here, 1);
+    f->begun = true;
+    setcontext(&f->context);
+}
+inline __attribute__((noinline)) void leave(bool = false) {
+    if (!_setjmp(m().now->here)) _longjmp(m().here, 1);
+}
+#endif
+inline void yield() {
+    if (below(4)) return; /* often enough */
+    m().ready.push_back(m().now);
+    leave();
+}
+inline void stop(const char *what) {
+    if (!m().fault) m().fault = what;
+    m().now->waits = 'x';
+    leave();
+}
+
+inline void release(block *b) {
+    b->waiting = 0;
+    for (fiber &f : b->fibers)
+        if (f.waits == 'b') {
+            f.waits = 0;
+            m().ready.push_back(&f);
+        }
+}
+inline void barrier(const char *site) {
+    fiber *f = m().now;
+    block *b = f->home;
+    for (const fiber &o : b->fibers)
+        if (o.waits == 'b' && o.site != site) return stop("threads of a block wait at different barriers");
+    if (b->alive != b->fibers.size()) return stop("a barrier that not all threads of the block come to");
+    f->waits = 'b';
+    f->site = site;
+    if (++b->waiting == b->alive) release(b);
+    leave();
+}
+/* All lanes of the mask hand in a value and get all values. */
+inline const uint64_t *exchange(const char *site, unsigned mask, uint64_t value) {
+    fiber *f = m().now;
+    const unsigned lane = f->thread % WARP;
+    warp &w = f->home->warps[f->thread / WARP];
+    if (!(mask >> lane & 1u)) {
+        stop("a thread that its own mask does not name");
+        return f->value;
+    }
+    if (w.arrived && (w.mask != mask || w.site != site)) {
+        stop("threads of a warp exchange in different places");
+        return f->value;
+    }
+    w.mask = mask;
+    w.site = site;
+    w.arrived |= 1u << lane;
+    w.value[lane] = value;
+    f->waits = 'w';
+    if (w.arrived == mask) {
+        fiber *first = &f->home->fibers[f->thread - lane];
+        w.arrived = 0;
+        for (unsigned i = 0; i < WARP; i++)
+            if (mask >> i & 1u) {
+                memcpy(first[i].value, w.value, sizeof w.value);
+                first[i].waits = 0;
+                m().ready.push_back(&first[i]);
+            }
+    }
+    leave();
+    return f->value;
+}
+
+inline void fiber_main() {
+    fiber *f = m().now;
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(NULL, &m().bottom, &m().bytes);
+#endif
+    (*m().body)();
+    f->home->alive--;
+    if (f->home->waiting) m().fault = "a barrier that not all threads of the block come to";
+    f->waits = 'd';
+    leave(true);
+}
+
+inline void start(block *b, dim3 index, unsigned char *shared, unsigned char *const *stacks) {
+    const unsigned n = m().threads.x;
+    b->index = index;
+    b->fibers.assign(n, fiber());
+    b->warps.assign((n + WARP - 1) / WARP, warp());
+    b->alive = n;
+    b->waiting = 0;
+    b->shared = shared;
+    memset(shared, POISON, SHARED);
+    for (unsigned i = 0; i < n; i++) {
+        fiber *f = &b->fibers[i];
+        f->home = b;
+        f->thread = i;
+        f->context = m().fresh;
+        f->context.uc_stack.ss_sp = stacks[i];
+        f->context.uc_stack.ss_size = STACK;
+        makecontext(&f->context, fiber_main, 0);
+        m().ready.push_back(f);
+    }
+}
+
+/* All blocks of a launch, up to four of them beside each other. */
+inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void()> &body) {
+    const size_t most = 1 + below(4);
+    std::vector<unsigned> order(grid);
+    std::vector<block> blocks(std::min<size_t>(most, grid));
+    std::vector<unsigned char> shared(blocks.size() * SHARED);
+    volatile size_t begun = 0, over = 0; /* the compiler sees that somebody may jump */
+    for (unsigned i = 0; i < grid; i++) order[i] = i;
+    for (unsigned i = grid; i > 1; i--) std::swap(order[i - 1], order[below(i)]);
+    while (m().stacks.size() < blocks.size() * threads)
+        m().stacks.push_back((unsigned char *)mmap(NULL, STACK, PROT_READ | PROT_WRITE,
+                                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    m().ready.clear();
+    getcontext(&m().fresh);
+    m().body = &body;
+    m().grid = dim3(grid);
+    m().threads = dim3(threads);
+    m().fault = NULL;
+    for (block &b : blocks) b.alive = 0;
+    while (over < grid && !m().fault) {
+        for (size_t i = 0; i < blocks.size(); i++)
+            if (!blocks[i].alive && begun < grid) {
+                start(&blocks[i], dim3(order[begun]), &shared[i * SHARED], &m().stacks[i * threads]);
+                begun = begun + 1;
+            }
+        if (m().ready.empty()) {
+            m().fault = "threads wait for others that never come";
+            break;
+        }
+        const size_t at = below(m().ready.size());
+        fiber *f = m().ready[at];
+        m().ready[at] = m().ready.back();
+        m().ready.pop_back();
+        m().now = f;
+        enter(f);
+        if (f->waits == 'd' && !f->home->alive) over = over + 1;
+    }
+    if (m().fault) fprintf(stderr, "cuda_shim: %s\n", m().fault);
+    return m().fault ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+/* ---- streams ---- */
+struct stream {
+    std::vector<std::function<cudaError_t()>> waiting;
+};
+inline std::vector<stream *> &streams() {
+    static stream first; /* the one without a name */
+    static std::vector<stream *> all(1, &first);
+    return all;
+}
+inline stream *of(stream *s) {
+    return s ? s : streams()[0];
+}
+inline cudaError_t drain(stream *s) {
+    cudaError_t e = cudaSuccess;
+    std::vector<std::function<cudaError_t()>> now;
+    now.swap(of(s)->waiting);
+    if (now.empty()) return e;
+    open_memory(true);
+    for (const std::function<cudaError_t()> &f : now)
+        if (e == cudaSuccess) e = f();
+    open_memory(false);
+    return e;
+}
+
+template <typename J>
+inline cudaError_t launch(void (*kernel)(const J), unsigned grid, unsigned threads, size_t shared, stream *s,
+                          const J &job) {
+    if (!grid || !threads || threads > MOST_THREADS || shared > SHARED) return cudaErrorInvalidConfiguration;
+    of(s)->waiting.push_back([=]() { return run(grid, threads, [=]() { kernel(job); }); });
+    return cudaSuccess;
+}
+
+template <typename T> inline uint64_t word_of(T v) {
+    uint64_t w = 0;
+    memcpy(&w, &v, sizeof v);
+    return w;
+}
+template <typename T> inline T value_of(uint64_t w) {
+    T v;
+    memcpy(&v, &w, sizeof v);
+    return v;
+}
+/* lane `to` of those in groups of `width`; who asks beyond its group gets its own */
+template <typename T> inline T shuffle(const char *site, unsigned mask, T v, int to, int width, bool down) {
+    const unsigned lane = m().now->thread % WARP, group = lane / (unsigned)width * (unsigned)width;
+    const unsigned at = lane - group;
+    unsigned from = down ? at + (unsigned)to : (unsigned)to % (unsigned)width;
+    const uint64_t *all = exchange(site, mask, word_of(v));
+    from = group + (from < (unsigned)width ? from : at);
+    if (!(mask >> from & 1u)) stop("a value from a thread that the mask does not name");
+    return value_of<T>(all[from]);
+}
+inline unsigned ballot(const char *site, unsigned mask, int predicate) {
+    const uint64_t *all = exchange(site, mask, predicate != 0);
+    unsigned bits = 0;
+    for (unsigned i = 0; i < WARP; i++)
+        if ((mask >> i & 1u) && all[i]) bits |= 1u << i;
+    return bits;
+}
+} // namespace cushim
+
+typedef cushim::stream *cudaStream_t;
+
+struct alignas(8) uint2 {
+    unsigned x, y;
+} __attribute__((may_alias));
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+} __attribute__((may_alias));
+template <typename T> inline void __stwb(T *p, T v) {
+    *p = v;
+}
+
+/* ---- what kernels see ---- */
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(n)
+#define WEFT_SHARED(type, name) type *const name = (type *)(void *)cushim::m().now->home->shared
+#define WEFT_LAUNCH(error, kernel, grid, block, shared, stream, job)                                                   \
+    ((error) = cushim::launch(kernel, grid, block, shared, stream, job))
+#define threadIdx dim3(cushim::m().now->thread, 0, 0)
+#define blockIdx (cushim::m().now->home->index)
+#define blockDim (cushim::m().threads)
+#define gridDim (cushim::m().grid)
+#define CUSHIM_TEXT_(line) __FILE__ ":" #line
+#define CUSHIM_TEXT(line) CUSHIM_TEXT_(line)
+#define CUSHIM_SITE CUSHIM_TEXT(__LINE__)
+#define __syncthreads() cushim::barrier(CUSHIM_SITE)
+#define __syncwarp() (void)cushim::exchange(CUSHIM_SITE, 0xFFFFFFFFu, 0)
+#define __shfl_sync(mask, v, from) cushim::shuffle(CUSHIM_SITE, mask, v, from, 32, false)
+#define __shfl_down_sync(mask, v, ...)                                                                                 \
+    cushim::shuffle(CUSHIM_SITE, mask, v, cushim_first(__VA_ARGS__), cushim_second(__VA_ARGS__), true)
+#define __ballot_sync(mask, predicate) cushim::ballot(CUSHIM_SITE, mask, predicate)
+inline int cushim_first(unsigned a, int = 32) {
+    return (int)a;
+}
+inline int cushim_second(unsigned, int b = 32) {
+    return b;
+}
+
+inline void __threadfence() {
+    cushim::yield();
+}
+template <typename T> inline T atomicAdd(T *p, T v) {
+    cushim::yield();
+    const T was = *p;
+    *p = was + v;
+    cushim::yield();
+    return was;
+}
+template <typename T> inline T atomicExch(T *p, T v) {
+    cushim::yield();
+    const T was = *p;
+    *p = v;
+    cushim::yield();
+    return was;
+}
+template <typename T> inline T atomicCAS(T *p, T expected, T v) {
+    cushim::yield();
+    const T was = *p;
+    if (was == expected) *p = v;
+    cushim::yield();
+    return was;
+}
+
+/* to be compiled without contraction */
+inline float __fadd_rn(float a, float b) {
+    return a + b;
+}
+inline float __fsub_rn(float a, float b) {
+    return a - b;
+}
+inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+inline float __fdiv_rn(float a, float b) {
+    return a / b;
+}
+inline double __dadd_rn(double a, double b) {
+    return a + b;
+}
+inline double __dsub_rn(double a, double b) {
+    return a - b;
+}
+inline double __dmul_rn(double a, double b) {
+    return a * b;
+}
+inline double __ddiv_rn(double a, double b) {
+    return a / b;
+}
+inline double __fma_rn(double a, double b, double c) {
+    return fma(a, b, c);
+}
+inline unsigned __float_as_uint(float v) {
+    return (unsigned)cushim::word_of(v);
+}
+inline float __uint_as_float(unsigned v) {
+    return cushim::value_of<float>(v);
+}
+inline long long __double_as_longlong(double v) {
+    return (long long)cushim::word_of(v);
+}
+inline int __ffs(int v) {
+    return __builtin_ffs(v);
+}
+
+/* ---- what the host sees ---- */
+inline cudaError_t cudaMalloc(void **p, size_t bytes) {
+    const size_t whole = (bytes + cushim::PAGE) / cushim::PAGE * cushim::PAGE;
+    unsigned char *base =
+        (unsigned char *)mmap(NULL, whole + cushim::PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) return cudaErrorMemoryAllocation;
+    memset(base, cushim::POISON, whole);
+    mprotect(base, whole + cushim::PAGE, PROT_NONE);
+    cushim::allocation a = {base, whole};
+    cushim::memory().push_back(a);
+    *p = base + (whole - bytes) / 256 * 256; /* what follows is out of bounds soon */
+    return cudaSuccess;
+}
+inline cudaError_t cudaFree(void *p) {
+    std::vector<cushim::allocation> &all = cushim::memory();
+    for (size_t i = 0; i < all.size(); i++)
+        if ((unsigned char *)p >= all[i].base && (unsigned char *)p < all[i].base + all[i].bytes) {
+            munmap(all[i].base, all[i].bytes + cushim::PAGE);
+            all.erase(all.begin() + (ptrdiff_t)i);
+            return cudaSuccess;
+        }
+    return p ? cudaErrorInvalidValue : cudaSuccess;
+}
+/* Pinned memory is the host's as well: poisoned, no more. */
+inline cudaError_t cudaMallocHost(void **p, size_t bytes) {
+    *p = malloc(bytes ? bytes : 1);
+    if (!*p) return cudaErrorMemoryAllocation;
+    memset(*p, cushim::POISON, bytes);
+    return cudaSuccess;
+}
+inline cudaError_t cudaFreeHost(void *p) {
+    free(p);
+    return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind, cudaStream_t s) {
+    if (!n) return cudaSuccess;
+    const int to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    const int from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    if (cushim::where(to, n) != to_device || cushim::where(from, n) != from_device) return cudaErrorInvalidValue;
+    cushim::of(s)->waiting.push_back([=]() {
+        memcpy(to, from, n);
+        return cudaSuccess;
+    });
+    return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void *p, int value, size_t n, cudaStream_t s) {
+    if (cushim::where(p, n) < 0) return cudaErrorInvalidValue;
+    cushim::of(s)->waiting.push_back([=]() {
+        memset(p, value, n);
+        return cudaSuccess;
+    });
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamCreate(cudaStream_t *s) {
+    cushim::streams().push_back(*s = new cushim::stream);
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+    return cushim::drain(s);
+}
+inline cudaError_t cudaDeviceSynchronize() {
+    cudaError_t e = cudaSuccess;
+    for (size_t i = cushim::below(cushim::streams().size()), n = 0; n < cushim::streams().size(); n++, i++) {
+        const cudaError_t own = cushim::drain(cushim::streams()[i % cushim::streams().size()]);
+        if (e == cudaSuccess) e = own;
+    }
+    return e;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    const cudaError_t e = cushim::drain(s);
+    std::vector<cudaStream_t> &all = cushim::streams();
+    all.erase(std::find(all.begin(), all.end(), s));
+    delete s;
+    return e;
+}
+inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKind kind) {
+    const cudaError_t e = cudaMemcpyAsync(to, from, n, kind, NULL), waited = cudaDeviceSynchronize();
+    return e == cudaSuccess ? waited : e;
+}
+inline cudaError_t cudaGetDevice(int *device) {
+    *device = 0;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceCount(int *n) {
+    *n = 1;
+    return cudaSuccess;
+}
+/* One processor: eight blocks of 256 threads at most, so that each has to go on to a second piece. */
+inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int) {
+    *value = 1;
+    return cudaSuccess;
+}
+inline cudaError_t cudaGetLastError() {
+    return cudaSuccess;
+}
+inline const char *cudaGetErrorString(cudaError_t e) {
+    return e == cudaSuccess ? "no error" : "an error of the shim";
+}
+
+#endif
