@@ -2733,21 +2733,28 @@ WEFT_FN void weft_gpu_settle(weft_gpu *u) {
     weft_gpu_note(u, weft_device_said(&u->device, cudaStreamSynchronize(u->device.stream)));
 }
 
-WEFT_FN void weft_gpu_run(weft_gpu *u, const weft_work *j, weft_slot *total) {
-    const size_t slots = j->sums + j->counts;
-    weft_gpu_note(u, weft_device_run(&u->device, j, slots ? u->total : NULL));
-    if (!slots) return;
-    weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(total, u->total, slots * sizeof *total,
-                                                                  cudaMemcpyDeviceToHost, u->device.stream)));
-    weft_gpu_settle(u);
-    if (u->failed < 0) memset(total, 0, slots * sizeof *total); /* nobody looks at them: the object is broken */
-}
-
 /* Between host and device; done when it returns. */
 WEFT_FN void weft_gpu_move(weft_gpu *u, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
     if (!bytes) return;
     weft_gpu_note(u, weft_device_said(&u->device, cudaMemcpyAsync(to, from, bytes, kind, u->device.stream)));
     weft_gpu_settle(u);
+}
+
+/* What work with the status `s` of being enqueued has left in `total`. After a failure zeros: nobody looks at them, the
+ * object is broken. */
+WEFT_FN void weft_gpu_fetch(weft_gpu *u, weft_status s, weft_slot *total, size_t slots) {
+    weft_gpu_note(u, s);
+    weft_gpu_move(u, total, u->total, slots * sizeof *total, cudaMemcpyDeviceToHost);
+    if (u->failed < 0) memset(total, 0, slots * sizeof *total);
+}
+
+WEFT_FN void weft_gpu_run(weft_gpu *u, const weft_work *j, weft_slot *total) {
+    const size_t slots = j->sums + j->counts;
+    const weft_status s = weft_device_run(&u->device, j, slots ? u->total : NULL);
+    if (slots)
+        weft_gpu_fetch(u, s, total, slots);
+    else
+        weft_gpu_note(u, s);
 }
 
 /* An object's data, to the host and from it. */
@@ -2856,8 +2863,7 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     s = weft_device_init(&u->device, (cudaStream_t)c->stream, u->scratch, weft_device_bytes(most, sources), most,
                          sources);
     if (s == WEFT_OK) s = weft_device_float_probe(&u->device, u->total);
-    weft_gpu_note(u, s);
-    weft_data_out(u, &flushed, u->total, sizeof flushed);
+    weft_gpu_fetch(u, s, &flushed, 1);
     if (u->failed < 0)
         return weft_refuse(d, u->failed, WEFT_TEXT("cuda (error of the runtime)"), 0, (uint64_t)u->device.error);
     if (flushed.count)

@@ -895,9 +895,9 @@ WEFT_FN void subspace_run_on_gpu(subspace *a, weft_dtype t, size_t n, double *nu
 /* The aggregate of a run, on the device. */
 WEFT_FN uint64_t subspace_mix_on_gpu(subspace *a, weft_dtype t, size_t n, unsigned char *out) {
     weft_slot total;
-    weft_gpu_note(&a->gpu, weft_device_sum_wide(&a->gpu.device, t, n, a->count, a->factor, a->x, out, a->gpu.total));
-    weft_data_out(&a->gpu, &total, a->gpu.total, sizeof total);
-    return a->gpu.failed < 0 ? 0 : total.count;
+    weft_gpu_fetch(&a->gpu, weft_device_sum_wide(&a->gpu.device, t, n, a->count, a->factor, a->x, out, a->gpu.total),
+                   &total, 1);
+    return total.count;
 }
 #endif
 

@@ -134,9 +134,8 @@ WEFT_FN uint64_t weft_run_replica(const weft_replica *r, const weft_pool *pool, 
     weft_gpu *gpu = r->kernels->core->gpu;
     if (gpu) {
         weft_slot total;
-        weft_gpu_note(gpu, weft_device_replica(&gpu->device, r, n, gpu->total));
-        weft_data_out(gpu, &total, gpu->total, sizeof total);
-        return gpu->failed < 0 ? 0 : total.count;
+        weft_gpu_fetch(gpu, weft_device_replica(&gpu->device, r, n, gpu->total), &total, 1);
+        return total.count;
     }
 #endif
     v.replica = r;
