@@ -146,6 +146,23 @@ struct worker {
     weft_status s;
 };
 
+/* Memory for an object, here and, if `far`, on the device. `memory`: X_memory of the descriptor. */
+template <typename D, typename M> static void provide(worker *x, D *d, bool far, M memory) {
+    weft_memory_report report;
+    if (far) {
+        x->gpu.lend(0);
+        d->cuda = &x->gpu.cuda;
+    }
+    x->memory.assign(memory(d, &report), 0xA5);
+    if (!far) {
+        ck_assert_uint_eq(report.device_bytes, 0);
+        return;
+    }
+    ck_assert_uint_gt(report.device_bytes, 0);
+    x->gpu.close();
+    x->gpu.lend(report.device_bytes);
+}
+
 struct job {
     weft_sim sim;
     uint32_t size;
@@ -224,7 +241,6 @@ static void sum(uint32_t n, unsigned far, const std::vector<size_t> &count, weft
     for (uint32_t r = 0; r < n; r++) {
         worker *x = &j.w[r];
         weft_collective_desc d;
-        weft_memory_report report;
         weft_detail why;
         for (size_t t = 0; t < count.size(); t++)
             for (size_t i = 0; i < count[t]; i++)
@@ -236,17 +252,7 @@ static void sum(uint32_t n, unsigned far, const std::vector<size_t> &count, weft
         d.transport = &x->net;
         d.algorithm = a;
         d.timeout_ns = 1000000000;
-        if (far >> r & 1u) {
-            x->gpu.lend(0);
-            d.cuda = &x->gpu.cuda;
-            x->memory.resize(weft_collective_memory(&d, &report));
-            ck_assert_uint_gt(report.device_bytes, 0);
-            x->gpu.close();
-            x->gpu.lend(report.device_bytes);
-        } else {
-            x->memory.resize(weft_collective_memory(&d, &report));
-            ck_assert_uint_eq(report.device_bytes, 0);
-        }
+        provide(x, &d, far >> r & 1u, weft_collective_memory);
         OK(weft_collective_init(&x->c, &d, x->memory.data(), x->memory.size(), &why));
         x->c->reduce.chunk = 1024;
     }
@@ -331,19 +337,10 @@ static void begin(job *j, int v, unsigned far) {
     for (uint32_t r = 0; r < j->size; r++) {
         worker *x = &j->w[r];
         grawa_desc d = kind_of(v);
-        weft_memory_report report;
         weft_detail why;
         d.params = x->params.list();
         d.transport = &x->net;
-        if (far >> r & 1u) {
-            x->gpu.lend(0);
-            d.cuda = &x->gpu.cuda;
-        }
-        x->memory.assign(grawa_memory(&d, &report), 0xA5);
-        if (far >> r & 1u) {
-            x->gpu.close();
-            x->gpu.lend(report.device_bytes);
-        }
+        provide(x, &d, far >> r & 1u, [](const grawa_desc *q, weft_memory_report *m) { return grawa_memory(q, m); });
         OK(grawa_init_detail(&x->g, &d, x->memory.data(), x->memory.size(), &why));
     }
 }
@@ -474,7 +471,6 @@ static void meet(unsigned far, const std::vector<size_t> &count, weft_dtype dtyp
     for (uint32_t r = 0; r < 2; r++) {
         worker *x = &j.w[r];
         dsgd_aau_desc d;
-        weft_memory_report report;
         weft_detail why;
         memset(&d, 0, sizeof d);
         d.struct_size = sizeof d;
@@ -487,15 +483,8 @@ static void meet(unsigned far, const std::vector<size_t> &count, weft_dtype dtyp
             for (std::vector<unsigned char> &t : x->params.host) std::fill(t.begin(), t.end(), 0);
             x->params.put();
         }
-        if (far >> r & 1u) {
-            x->gpu.lend(0);
-            d.cuda = &x->gpu.cuda;
-        }
-        x->memory.assign(dsgd_aau_memory(&d, &report), 0xA5);
-        if (far >> r & 1u) {
-            x->gpu.close();
-            x->gpu.lend(report.device_bytes);
-        }
+        provide(x, &d, far >> r & 1u,
+                [](const dsgd_aau_desc *q, weft_memory_report *m) { return dsgd_aau_memory(q, m); });
         OK(dsgd_aau_init_detail(&x->a, &d, x->memory.data(), x->memory.size(), &why));
         x->s = dsgd_aau_start(x->a);
     }
@@ -553,7 +542,6 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, wef
     for (uint32_t r = 0; r < 3; r++) {
         worker *x = &j.w[r];
         hpsgd_desc d;
-        weft_memory_report report;
         weft_detail why;
         memset(&d, 0, sizeof d);
         d.struct_size = sizeof d;
@@ -570,15 +558,7 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, wef
             for (std::vector<unsigned char> &t : x->params.host) std::fill(t.begin(), t.end(), 0);
             x->params.put();
         }
-        if (far >> r & 1u) {
-            x->gpu.lend(0);
-            d.cuda = &x->gpu.cuda;
-        }
-        x->memory.assign(hpsgd_memory(&d, &report), 0xA5);
-        if (far >> r & 1u) {
-            x->gpu.close();
-            x->gpu.lend(report.device_bytes);
-        }
+        provide(x, &d, far >> r & 1u, [](const hpsgd_desc *q, weft_memory_report *m) { return hpsgd_memory(q, m); });
         OK(hpsgd_init_detail(&x->h, &d, x->memory.data(), x->memory.size(), &why));
         x->s = hpsgd_start(x->h);
     }
@@ -649,7 +629,6 @@ static void aggregate(int v, uint32_t n, unsigned far, const std::vector<size_t>
     for (uint32_t r = 0; r < n; r++) {
         worker *x = &j.w[r];
         subspace_desc d;
-        weft_memory_report report;
         weft_detail why;
         memset(&d, 0, sizeof d);
         d.struct_size = sizeof d;
@@ -663,15 +642,8 @@ static void aggregate(int v, uint32_t n, unsigned far, const std::vector<size_t>
             d.groups = 2;
             d.group_of_tensor = group_of;
         }
-        if (far >> r & 1u) {
-            x->gpu.lend(0);
-            d.cuda = &x->gpu.cuda;
-        }
-        x->memory.assign(subspace_memory(&d, &report), 0xA5);
-        if (far >> r & 1u) {
-            x->gpu.close();
-            x->gpu.lend(report.device_bytes);
-        }
+        provide(x, &d, far >> r & 1u,
+                [](const subspace_desc *q, weft_memory_report *m) { return subspace_memory(q, m); });
         OK(subspace_init_detail(&x->b, &d, x->memory.data(), x->memory.size(), &why));
     }
     for (uint64_t s = 1; s <= 3; s++) {
@@ -791,7 +763,6 @@ END_TEST
 START_TEST(a_failing_gpu_is_an_error_alone) {
     static job j;
     hpsgd_desc d;
-    weft_memory_report report;
     std::vector<unsigned char> blob;
     size_t bytes = 0;
     worker *x = &j.w[0];
@@ -811,11 +782,7 @@ START_TEST(a_failing_gpu_is_an_error_alone) {
     d.struct_size = sizeof d;
     d.params = x->params.list();
     d.transport = &x->net;
-    x->gpu.lend(0);
-    d.cuda = &x->gpu.cuda;
-    x->memory.assign(hpsgd_memory(&d, &report), 0xA5);
-    x->gpu.close();
-    x->gpu.lend(report.device_bytes);
+    provide(x, &d, true, [](const hpsgd_desc *q, weft_memory_report *m) { return hpsgd_memory(q, m); });
     cushim::luck() = 1;
     ck_assert_int_eq(hpsgd_init(&x->h, &d, x->memory.data(), x->memory.size()), WEFT_ERR_DEVICE);
     ck_assert_ptr_null(x->h);
