@@ -93,7 +93,8 @@ UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx $(BUILD)/te
 # aligned for 64-byte vectors, which they are not
 ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernels_fma.c,$(UNIT_SRC)))
 # device kernels on the CPU: fibers switch stacks by jumps, which hardened C libraries take for an attack
-CUDA_TESTS := $(foreach d,test asan,$(BUILD)/$(d)/test_cuda $(BUILD)/$(d)/test_cuda_verbs)
+CUDA_SRC := $(wildcard tests/test_cuda*.cpp)
+CUDA_TESTS := $(foreach d,test asan,$(CUDA_SRC:tests/%.cpp=$(BUILD)/$(d)/%))
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
@@ -284,7 +285,7 @@ $(CUDA_UNITS): $(BUILD)/cuda/%.o: $(HEADERS) Makefile
 	'$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) -I. -c $(BUILD)/cuda/$*.cu -o $@
 
 # For the GPU of this machine; status 77 if there is none.
-CUDA_GPU := $(BUILD)/cuda/test_cuda $(BUILD)/cuda/test_cuda_verbs
+CUDA_GPU := $(CUDA_SRC:tests/%.cpp=$(BUILD)/cuda/%)
 cuda-test: $(if $(NVCC),$(CUDA_GPU))
 	@$(if $(NVCC),,echo 'cuda-test: no nvcc'; exit 1)
 	@for t in $(CUDA_GPU); do $$t || exit; done

@@ -2710,7 +2710,8 @@ typedef struct weft_gpu {
     weft_kernels kernels; /* the table for drivers.h: its gpu is this */
     weft_slot *total;     /* device memory */
     unsigned char *scratch;
-    weft_status failed; /* sticky */
+    unsigned char *codec; /* device memory for kernels/cuda_codec.h; NULL: it is not needed */
+    weft_status failed;   /* sticky */
 } weft_gpu;
 
 WEFT_FN void weft_gpu_note(weft_gpu *u, weft_status s) {
@@ -2768,6 +2769,11 @@ WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t byte
     else if (bytes)
         weft_gpu_note(u, weft_device_said(
                              &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
+}
+
+/* Two places of the object's data change what they hold, `bytes` bytes of numbers; enqueued. */
+WEFT_FN void weft_gpu_exchange(weft_gpu *u, void *a, void *b, size_t bytes) {
+    weft_gpu_note(u, weft_device_exchange(&u->device, a, b, bytes));
 }
 
 /* All bytes 0; enqueued. */
@@ -8015,6 +8021,17 @@ static __global__ void weft_device_note(const weft_device_job j) {
     if (threadIdx.x < j.sources) j.own.table[j.first + threadIdx.x] = j.source[threadIdx.x];
 }
 
+/* Two arrays change places: n words. */
+static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_swap(const weft_device_job j) {
+    unsigned *const a = (unsigned *)j.array[0], *const b = (unsigned *)j.array[1];
+    const size_t threads = (size_t)gridDim.x * WEFT_DEVICE_THREADS;
+    for (size_t i = (size_t)blockIdx.x * WEFT_DEVICE_THREADS + threadIdx.x; i < j.n; i += threads) {
+        const unsigned hold = a[i];
+        a[i] = b[i];
+        b[i] = hold;
+    }
+}
+
 /* The total is the number of subnormal results that were flushed. */
 static __global__ void weft_device_probe(const weft_device_job j) {
     const float tiny = (float)j.a, small = (float)j.b;
@@ -8084,6 +8101,16 @@ WEFT_FN weft_status weft_device_launch(weft_device *v, void (*kernel)(const J), 
     WEFT_LAUNCH(e, kernel, grid, WEFT_DEVICE_THREADS, sizeof(weft_device_word) * (WEFT_DEVICE_THREADS / 32), v->stream,
                 *job);
     return weft_device_said(v, e);
+}
+
+/* Two arrays change places: a multiple of four bytes, aligned to as many. */
+WEFT_FN weft_status weft_device_exchange(weft_device *v, void *a, void *b, size_t bytes) {
+    weft_device_job d;
+    memset(&d, 0, sizeof d);
+    d.array[0] = a;
+    d.array[1] = b;
+    d.n = bytes / 4;
+    return d.n ? weft_device_launch(v, weft_device_swap, weft_device_grid(d.n, 0), &d) : WEFT_OK;
 }
 
 /* As weft_float_probe, of the device: total->count is 0 once the stream has come here, or the kernels were compiled to

@@ -245,6 +245,10 @@ typedef struct saddle_desc {
     uint64_t timeout_ns;  /* nothing moves for so long: WEFT_ERR_TIMEOUT, polling may go on; 0: never */
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
+#ifdef WEFT_CUDA
+    const weft_cuda *cuda; /* NULL: params are host memory. Else they, what is wanted, and `uniform`'s numbers are device
+                            * memory */
+#endif
 } saddle_desc;
 
 /* A gradient that is wanted. Both lists have the shapes and types of the parameters. */
@@ -447,6 +451,10 @@ struct saddle {
     int timing;
     const weft_codec_kernels *codecs;
     const weft_kernels *kernels;
+#ifdef WEFT_CUDA
+    weft_gpu gpu;
+    weft_codec_kernels on_gpu; /* codecs, of its table */
+#endif
     const uint32_t *neighbour;
     weft_codec gradient_codec;
     weft_detail detail;
@@ -527,6 +535,12 @@ WEFT_FN void saddle_swap(const saddle *x, unsigned char *buffer) {
         const weft_tensor *t = &x->desc.params.tensor[i];
         const size_t bytes = t->count * weft_dtype_bytes(t->dtype);
         unsigned char *a = (unsigned char *)t->data, *b = (unsigned char *)saddle_at(x, buffer, i);
+#ifdef WEFT_CUDA
+        if (x->kernels->gpu) {
+            weft_gpu_exchange(x->kernels->gpu, a, b, bytes);
+            continue;
+        }
+#endif
         for (at = 0; at < bytes; at += m) {
             m = bytes - at < sizeof hold ? bytes - at : sizeof hold;
             memcpy(hold, a + at, m);
@@ -626,10 +640,6 @@ WEFT_FN weft_status saddle_decode(const saddle *x, const saddle_cursor *c, const
     const weft_tensor *t = &x->desc.params.tensor[c->tensor];
     return weft_codec_decode_chunk(x->codecs, codec, t->dtype, t->count, c->at, c->n, from, bytes, add, weight,
                                    saddle_at(x, out, c->tensor), d);
-}
-
-WEFT_FN const weft_kernel_set *saddle_set(const saddle *x, const saddle_cursor *c) {
-    return x->desc.params.tensor[c->tensor].dtype == WEFT_F64 ? &x->kernels->f64 : &x->kernels->f32;
 }
 
 /* The first element of a piece. */
@@ -829,6 +839,7 @@ WEFT_FN size_t saddle_capacity(const saddle *x, int model, const saddle_cursor *
 WEFT_FN int saddle_fetch(saddle *x, uint32_t k, int model, const saddle_cursor *c) {
     weft_link *l = &x->net.link[k];
     if (!l->in_active) {
+        WEFT_GPU_SETTLE(*x->kernels); /* the last one has been read */
         weft_link_fetch(&x->net, k, x->edge[k].piece, saddle_capacity(x, model, c));
         l->in_shorter = 1;
         if (!l->in_active) return 0; /* the link is down */
@@ -892,7 +903,7 @@ WEFT_FN int saddle_code_gradient(saddle *x, uint32_t slot) {
             saddle_decode(x, &c, &x->gradient_codec, to, bytes, 0, 1.0, x->gradient, &why);
             continue;
         }
-        if (to == x->out) memcpy(e->store + e->stored, to, bytes);
+        if (to == x->out) weft_data_copy(WEFT_GPU_OF(x->kernels), e->store + e->stored, to, bytes);
         e->length[c.index] = bytes;
         if (x->desc.share < 1)
             saddle_decode(x, &c, &x->gradient_codec, to, bytes, 1, (1 - x->desc.share) * e->weight, x->sum, &why);
@@ -1137,7 +1148,7 @@ WEFT_FN int saddle_take_model(saddle *x, uint32_t k) {
         return 0;
     }
     if (!x->cross || copies) return 1;
-    if (e->piece_bytes) memcpy(e->store + e->stored, e->piece, e->piece_bytes);
+    if (e->piece_bytes) weft_data_copy(WEFT_GPU_OF(x->kernels), e->store + e->stored, e->piece, e->piece_bytes);
     e->length[c->index] = e->piece_bytes;
     e->stored += e->piece_bytes;
     return 1;
@@ -1152,20 +1163,22 @@ WEFT_FN void saddle_take_models(saddle *x) {
     double given = 0;
     size_t n = 0;
     uint32_t k;
-    if (!copies) memset(saddle_piece_at(x, x->gradient, c), 0, c->n * weft_dtype_bytes(t->dtype));
+    if (!copies)
+        weft_data_zero(WEFT_GPU_OF(x->kernels), saddle_piece_at(x, x->gradient, c), c->n * weft_dtype_bytes(t->dtype));
     for (k = 0; k < x->net.count; k++) {
         saddle_edge *e = &x->edge[k];
         if (!e->in || !e->here || !saddle_take_model(x, k)) continue;
         e->here = 0;
         given += e->weight;
         if (!copies) continue;
-        x->source[n] = saddle_at(x, e->copy, c->tensor);
+        x->source[n] = saddle_piece_at(x, e->copy, c);
         x->weight[n++] = e->weight;
     }
     if (copies) {
-        x->source[n] = saddle_at(x, x->kept, c->tensor);
+        x->source[n] = saddle_piece_at(x, x->kept, c);
         x->weight[n++] = -given;
-        saddle_set(x, c)->weighted_sum(c->at, c->n, n, x->weight, x->source, saddle_at(x, x->gradient, c->tensor), 0);
+        weft_run_weighted_sum(x->kernels, x->desc.pool, t->dtype, c->n, n, x->weight, x->source,
+                              saddle_piece_at(x, x->gradient, c));
     } else {
         saddle_decode(x, c, &x->desc.codec, x->out, x->out_bytes, 1, -given, x->gradient, &why);
     }
@@ -1272,6 +1285,7 @@ WEFT_FN void saddle_begin_gradients(saddle *x) {
     memset(&x->cursor, 0, sizeof x->cursor);
     saddle_next_piece(x, 0, &x->cursor);
     x->coded = 0;
+    WEFT_GPU_SETTLE(*x->kernels); /* what is stored has been written */
     saddle_phase(x, SADDLE_GRADIENTS, WEFT_TEXT("exchanging gradients"));
 }
 
@@ -1301,7 +1315,8 @@ WEFT_FN void saddle_gradients(saddle *x) {
         }
         if (x->short_) {
             unsigned char *piece = saddle_piece_at(x, x->sum, c);
-            saddle_set(x, c)->scale(c->n, saddle_undo(x, 1), piece, piece, 0);
+            weft_run_scale(x->kernels, x->desc.pool, x->desc.params.tensor[c->tensor].dtype, c->n, saddle_undo(x, 1),
+                           piece, piece);
         }
         for (k = 0; k < x->net.count; k++) x->edge[k].here = 0;
     }
@@ -1489,6 +1504,7 @@ WEFT_FN weft_status saddle_check(const saddle_desc *in, size_t desc_size, uint32
     if (in->struct_size != sizeof *in)
         return weft_refuse(d, WEFT_ERR_ABI, WEFT_TEXT("desc.struct_size"), sizeof *in, in->struct_size);
     *out = *in;
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     if ((s = weft_transport_check(in->transport, d)) != WEFT_OK) return s;
     if ((s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK) return s;
     if ((s = weft_graph_check(in->graph, in->transport->size, d)) != WEFT_OK) return s;
@@ -1552,7 +1568,7 @@ WEFT_FN size_t saddle_measure(const saddle_desc *d, const weft_codec *c, int mod
 
 /* NULL: there is none, or this only measures. */
 WEFT_FN WEFT_NOINLINE unsigned char *saddle_take(weft_layout *l, const char *name, size_t count, size_t each) {
-    return count ? (unsigned char *)weft_layout_take(l, name, count, each) : NULL;
+    return count ? (unsigned char *)weft_layout_data(l, name, count, each) : NULL;
 }
 
 WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_codec *gradient, saddle *tmp) {
@@ -1610,11 +1626,16 @@ WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_
     x->whole = saddle_take(l, WEFT_TEXT("a piece of a whole copy that goes"), degree && copies, longest);
     pieces = saddle_take(l, WEFT_TEXT("pieces that come"), degree, longest);
     stores = saddle_take(l, WEFT_TEXT("coded messages"), store ? degree : 0, store);
-    lengths = (size_t *)(void *)saddle_take(l, WEFT_TEXT("lengths of their pieces"), cross ? degree : 0,
-                                            models * sizeof(size_t));
+    lengths = cross ? (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), degree,
+                                                 models * sizeof(size_t))
+                    : NULL;
     neighbours = saddle_take(l, WEFT_TEXT("public copies of neighbours"), copies ? degree : 0, model);
     residuals = saddle_take(l, WEFT_TEXT("residuals of gradients, one a neighbour"),
                             cross && d->gradient_feedback ? degree : 0, model);
+    WEFT_GPU_LAYOUT(l, &x->gpu, &d->params, &d->params, degree + 1);
+#ifdef WEFT_CUDA
+    weft_gpu_codec_layout(l, &x->gpu, &d->params);
+#endif
     if (!made) return NULL;
     memset(x->edge, 0, degree * sizeof *x->edge);
     for (k = 0; k < degree; k++) {
@@ -1625,7 +1646,6 @@ WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_
         if (neighbours) e->copy = neighbours + k * model;
         if (residuals) e->kept = residuals + k * model;
     }
-    if (neighbours) memset(neighbours, 0, degree * model);
     return made;
 }
 
@@ -1641,6 +1661,7 @@ SADDLE_API size_t saddle_memory_abi(const saddle_desc *desc, weft_memory_report 
     if (report) memset(report, 0, sizeof *report);
     l.report = report;
     if (saddle_check(desc, desc_size, abi, &d, &gradient, &detail) == WEFT_OK) {
+        WEFT_GPU_LEND(&l, &d);
         saddle_lay_out(&l, &d, &gradient, &tmp);
         total = weft_layout_total(&l);
         if (!total) weft_refuse(&detail, WEFT_ERR_OVERFLOW, WEFT_TEXT("memory"), SIZE_MAX, 0);
@@ -1649,6 +1670,7 @@ SADDLE_API size_t saddle_memory_abi(const saddle_desc *desc, weft_memory_report 
         report->detail = detail;
         report->total_bytes = total;
         report->requests_per_peer = WEFT_LINK_REQUESTS;
+        WEFT_GPU_REPORT(report, &l);
     }
     return total;
 }
@@ -1713,6 +1735,7 @@ SADDLE_API weft_status saddle_init_abi(saddle **out, const saddle_desc *desc, vo
     if ((s = weft_float_probe(say)) != WEFT_OK) return s;
     memset(&l, 0, sizeof l);
     l.base = weft_align_memory(memory);
+    WEFT_GPU_LEND(&l, &d);
     x = saddle_lay_out(&l, &d, &gradient, NULL);
     x->magic = SADDLE_MAGIC;
     x->desc = d;
@@ -1738,12 +1761,26 @@ SADDLE_API weft_status saddle_init_abi(saddle **out, const saddle_desc *desc, vo
     for (k = 0; k < x->net.count; k++) x->net.link[k].rank = x->neighbour[k];
     x->kernels = weft_kernels_select(d.isa, weft_tensors_elements(&d.params) * sizeof(float));
     x->codecs = weft_codec_kernels_select(d.isa, 0);
+    s = WEFT_GPU_INIT(&x->gpu, &d, &l, &x->kernels, say);
+    if (s != WEFT_OK) return s;
+    WEFT_GPU_USE(x->net, &d, &x->gpu);
+#ifdef WEFT_CUDA
+    x->on_gpu = *x->codecs;
+    x->on_gpu.core = x->kernels;
+    x->codecs = &x->on_gpu;
+#endif
     x->cross = saddle_is_cross(&d);
     x->sends_gradients = x->cross && d.share > 0;
     x->rate = d.learning_rate;
     saddle_fingerprint(x);
     saddle_begin_afresh(x);
+    for (k = 0; k < x->net.count; k++)
+        if (x->edge[k].copy) saddle_zero(x, x->edge[k].copy);
     saddle_phase(x, SADDLE_IDLE, WEFT_TEXT("between steps"));
+#ifdef WEFT_CUDA
+    if (WEFT_GPU_HAS_FAILED(&x->net))
+        return weft_refuse(say, x->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)x->gpu.device.error);
+#endif
     *out = x;
     return WEFT_OK;
 }
@@ -1769,6 +1806,10 @@ WEFT_FN weft_status saddle_enter(saddle *x, uint32_t states) {
 
 WEFT_FN WEFT_NOINLINE weft_status saddle_exit(saddle *x, weft_status s) {
     x->busy = 0;
+#ifdef WEFT_CUDA
+    if (WEFT_GPU_HAS_FAILED(&x->net)) /* whatever else came of it */
+        return saddle_fail(x, x->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)x->gpu.device.error);
+#endif
     if (s > 0) x->detail.status = s;
     return s;
 }
@@ -1975,6 +2016,7 @@ SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t
     if (capacity < need)
         return saddle_exit(x, saddle_fail(x, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
     memset(&b, 0, sizeof b);
+    WEFT_GPU_USE(b, &x->desc, &x->gpu);
     b.bytes = (unsigned char *)buf;
     b.capacity = need;
     b.at = WEFT_BLOB_HEAD;
@@ -1994,6 +2036,7 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
     s = weft_blob_check((const unsigned char *)buf, bytes, saddle_blob_bytes(x), saddle_blob_fingerprint(x), &why);
     if (s != WEFT_OK) return saddle_exit(x, saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got));
     memset(&b, 0, sizeof b);
+    WEFT_GPU_USE(b, &x->desc, &x->gpu);
     b.from = (const unsigned char *)buf;
     b.capacity = bytes - WEFT_BLOB_TAIL;
     b.at = WEFT_BLOB_HEAD;

@@ -450,8 +450,14 @@ inline float __uint_as_float(unsigned v) {
 inline long long __double_as_longlong(double v) {
     return (long long)cushim::word_of(v);
 }
+inline double __longlong_as_double(long long v) {
+    return cushim::value_of<double>((uint64_t)v);
+}
 inline int __ffs(int v) {
     return __builtin_ffs(v);
+}
+inline int __popc(unsigned v) {
+    return __builtin_popcount(v);
 }
 
 /* ---- what the host sees ---- */

@@ -664,6 +664,12 @@ WEFT_FN void weft_codec_read(const weft_codec_kernels *k, weft_codec_reader *r, 
         for (i = m; i-- > 0;) q->d[i] = (double)q->f[i]; /* downwards: in place */
 }
 
+#ifdef WEFT_CUDA
+#define WEFT_DEVICE_CODEC
+#include "kernels/cuda_codec.h"
+#undef WEFT_DEVICE_CODEC
+#endif
+
 /* ---- what must be known of the whole tensor ---- */
 
 /* The lowest bit of v, which has one. */
@@ -809,6 +815,12 @@ WEFT_FN void weft_codec_cut(const weft_codec_kernels *k, const weft_codec_job *j
     const size_t rank = weft_codec_sent(j->codec, j->count), blocks = j->count / WEFT_GROUP;
     uint64_t low = 0, high = infinity;
     weft_codec_place p;
+#ifdef WEFT_CUDA
+    if (k->core->gpu) {
+        weft_gpu_codec_cut(k->core->gpu, j, scale);
+        return;
+    }
+#endif
     if (blocks >= 8 * WEFT_CODEC_SAMPLE) {
         const size_t stride = blocks / WEFT_CODEC_SAMPLE;
         const double sample = (double)(blocks / stride * WEFT_GROUP);
@@ -828,6 +840,9 @@ WEFT_FN double weft_codec_sum(const weft_codec_kernels *k, const weft_codec_job 
     double lanes[WEFT_LANES_OF_A_BLOCK], total = 0;
     WEFT_CODEC_SCRATCH t;
     size_t at, m, i;
+#ifdef WEFT_CUDA
+    if (k->core->gpu) return weft_gpu_codec_sum(k->core->gpu, j, squares, nonfinite);
+#endif
     memset(lanes, 0, sizeof lanes);
     for (at = 0; at < j->count;) {
         m = j->count - at < WEFT_GROUP ? j->count - at : WEFT_GROUP;
@@ -1062,6 +1077,12 @@ WEFT_FN weft_status weft_codec_encode(const weft_codec_kernels *k, const weft_co
     if (capacity < need) return weft_refuse(d, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, capacity);
     if (count == 0) return WEFT_OK;
     if (!message) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("message"), need, 0);
+#ifdef WEFT_CUDA
+    if (k->core->gpu) {
+        weft_gpu_codec_encode(k->core->gpu, j, scale, first, count, p, need, bytes, nonfinite);
+        return WEFT_OK;
+    }
+#endif
     memset(&r, 0, sizeof r);
     r.codec = j->codec;
     r.dtype = j->dtype;
@@ -1142,6 +1163,9 @@ WEFT_FN int weft_codec_topk_at_once(const weft_codec_kernels *k, const weft_code
     WEFT_CODEC_SCRATCH t;
     weft_codec_scale floor_;
     uint64_t bad = 0;
+#ifdef WEFT_CUDA
+    if (k->core->gpu) return 0;
+#endif
     if (j->codec->kind != WEFT_CODEC_TOPK || j->dtype == WEFT_F64 || blocks < 8 * WEFT_CODEC_SAMPLE) return 0;
     stride = blocks / (blocks / 64 < WEFT_CODEC_SAMPLE       ? WEFT_CODEC_SAMPLE
                        : blocks / 64 < 8 * WEFT_CODEC_SAMPLE ? blocks / 64
@@ -1210,6 +1234,7 @@ WEFT_FN weft_status weft_codec_message_check(const weft_codec_kernels *k, weft_c
     const int wide = r->dtype == WEFT_F64;
     const size_t each = wide ? 8 : 4, need = weft_codec_bytes(c, r->dtype, n, r->count);
     const unsigned char *p = r->p;
+    unsigned char head[12];
     size_t i, expected = need;
     int finite = 1;
     if (r->count == 0)
@@ -1218,40 +1243,49 @@ WEFT_FN weft_status weft_codec_message_check(const weft_codec_kernels *k, weft_c
         if (r->bytes > need || r->bytes % (4 + each) || (r->count == n && r->bytes != need))
             return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("message length"), need, r->bytes);
         r->pairs = r->bytes / (4 + each);
+    } else {
+        if (c->kind == WEFT_CODEC_SIGN) {
+            if (r->bytes < each + 4)
+                return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("message length"), need, r->bytes);
+            weft_data_out(WEFT_GPU_OF(k->core), head, p, each + 4);
+            if (weft_get32(head + each) > 1)
+                return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("zeros"), 1, weft_get32(head + each));
+            r->zeros = weft_get32(head + each) == 1;
+            if (!r->zeros) expected -= (r->count + 7) / 8;
+        }
+        if (r->bytes != expected)
+            return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("message length"), expected, r->bytes);
+    }
+    if (c->kind == WEFT_CODEC_SIGN || c->kind == WEFT_CODEC_QSGD) {
+        const double s = c->kind == WEFT_CODEC_QSGD ? (double)((UINT32_C(1) << c->bits) - 1u) : 1.0;
+        weft_data_out(WEFT_GPU_OF(k->core), head, p, each);
+        r->step = weft_codec_get(head, each);
+        finite = r->step >= 0 && weft_codec_fits(r->step, s, wide);
+#ifdef WEFT_CUDA
+    } else if (k->core->gpu) {
+        uint32_t index = 0;
+        const int astray = weft_gpu_codec_inspect(k->core->gpu, r, &finite, &index);
+        if (astray) return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("index"), r->count, index);
+#endif
+    } else if (c->kind == WEFT_CODEC_TOPK) {
         for (i = 0; i < r->pairs; i++) {
             const uint32_t index = weft_get32(p + i * (4 + each));
             if (index >= r->count || (i && index <= weft_get32(p + (i - 1) * (4 + each))))
                 return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("index"), r->count, index);
         }
         finite = weft_codec_all_finite(p + 4, r->pairs, each, 4 + each);
-    } else {
-        if (c->kind == WEFT_CODEC_SIGN) {
-            if (r->bytes < each + 4)
-                return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("message length"), need, r->bytes);
-            if (weft_get32(p + each) > 1)
-                return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("zeros"), 1, weft_get32(p + each));
-            r->zeros = weft_get32(p + each) == 1;
-            if (!r->zeros) expected -= (r->count + 7) / 8;
+    } else if (c->kind == WEFT_CODEC_Q8 || c->kind == WEFT_CODEC_Q4) {
+        const size_t stride = weft_codec_quantised_bytes(c->kind, WEFT_CODEC_BLOCK);
+        for (i = 0; i < r->count; i += WEFT_CODEC_BLOCK) {
+            const float step = weft_bits_f32(weft_get32(p + i / WEFT_CODEC_BLOCK * stride));
+            if (!(step >= 0 && (double)step <= WEFT_CODEC_F32_MAX / 128.0)) finite = 0;
         }
-        if (r->bytes != expected)
-            return weft_refuse(d, WEFT_ERR_PROTOCOL, WEFT_TEXT("message length"), expected, r->bytes);
-        if (c->kind == WEFT_CODEC_IDENTITY || c->kind == WEFT_CODEC_BF16 || c->kind == WEFT_CODEC_F16) {
-            WEFT_CODEC_SCRATCH q;
-            for (i = 0; i < r->count && finite; i += WEFT_CODEC_BLOCK) {
-                const size_t m = r->count - i < WEFT_CODEC_BLOCK ? r->count - i : WEFT_CODEC_BLOCK;
-                weft_codec_read(k, r, i, m, &q);
-                finite = (wide ? k->core->f64.count_nonfinite : k->core->f32.count_nonfinite)(m, &q) == 0;
-            }
-        } else if (c->kind == WEFT_CODEC_SIGN || c->kind == WEFT_CODEC_QSGD) {
-            const double s = c->kind == WEFT_CODEC_QSGD ? (double)((UINT32_C(1) << c->bits) - 1u) : 1.0;
-            r->step = weft_codec_get(p, each);
-            finite = r->step >= 0 && weft_codec_fits(r->step, s, wide);
-        } else {
-            const size_t stride = weft_codec_quantised_bytes(c->kind, WEFT_CODEC_BLOCK);
-            for (i = 0; i < r->count; i += WEFT_CODEC_BLOCK) {
-                const float step = weft_bits_f32(weft_get32(p + i / WEFT_CODEC_BLOCK * stride));
-                if (!(step >= 0 && (double)step <= WEFT_CODEC_F32_MAX / 128.0)) finite = 0;
-            }
+    } else {
+        WEFT_CODEC_SCRATCH q;
+        for (i = 0; i < r->count && finite; i += WEFT_CODEC_BLOCK) {
+            const size_t m = r->count - i < WEFT_CODEC_BLOCK ? r->count - i : WEFT_CODEC_BLOCK;
+            weft_codec_read(k, r, i, m, &q);
+            finite = (wide ? k->core->f64.count_nonfinite : k->core->f32.count_nonfinite)(m, &q) == 0;
         }
     }
     return finite ? WEFT_OK : weft_refuse(d, WEFT_ERR_NONFINITE, WEFT_TEXT("message"), 0, 1);
@@ -1296,6 +1330,12 @@ WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const w
     r.bytes = bytes;
     r.p = (const unsigned char *)message;
     if (weft_codec_message_check(k, &r, n, d) != WEFT_OK) return d->status;
+#ifdef WEFT_CUDA
+    if (k->core->gpu) {
+        if (count) weft_gpu_codec_decode(k->core->gpu, &r, first, add, weight, out);
+        return WEFT_OK;
+    }
+#endif
     if (c->kind == WEFT_CODEC_TOPK && add) { /* only what was sent */
         if (narrow)
             weft_codec_add_narrow_pairs(k, dtype, r.p, r.p + bytes, weight, (uint16_t *)out + first);

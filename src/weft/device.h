@@ -53,7 +53,8 @@ typedef struct weft_gpu {
     weft_kernels kernels; /* the table for drivers.h: its gpu is this */
     weft_slot *total;     /* device memory */
     unsigned char *scratch;
-    weft_status failed; /* sticky */
+    unsigned char *codec; /* device memory for kernels/cuda_codec.h; NULL: it is not needed */
+    weft_status failed;   /* sticky */
 } weft_gpu;
 
 WEFT_FN void weft_gpu_note(weft_gpu *u, weft_status s) {
@@ -111,6 +112,11 @@ WEFT_FN void weft_data_copy(weft_gpu *u, void *to, const void *from, size_t byte
     else if (bytes)
         weft_gpu_note(u, weft_device_said(
                              &u->device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, u->device.stream)));
+}
+
+/* Two places of the object's data change what they hold, `bytes` bytes of numbers; enqueued. */
+WEFT_FN void weft_gpu_exchange(weft_gpu *u, void *a, void *b, size_t bytes) {
+    weft_gpu_note(u, weft_device_exchange(&u->device, a, b, bytes));
 }
 
 /* All bytes 0; enqueued. */
