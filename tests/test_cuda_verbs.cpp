@@ -11,10 +11,12 @@
 #define DSGD_AAU_IMPLEMENTATION
 #define HPSGD_IMPLEMENTATION
 #define SUBSPACE_IMPLEMENTATION
+#define SADDLE_IMPLEMENTATION
 #include "../grawa.h"
 #include "../dsgd_aau.h"
 #include "../hpsgd.h"
 #include "../subspace.h"
+#include "../saddle.h"
 #include "transports/weft_sim.h"
 #include "transports/weft_staged.h"
 
@@ -142,6 +144,7 @@ struct worker {
     dsgd_aau *a;
     hpsgd *h;
     subspace *b;
+    saddle *x;
     std::vector<unsigned char> memory;
     weft_status s;
 };
@@ -187,6 +190,7 @@ struct job {
             x->a = NULL;
             x->h = NULL;
             x->b = NULL;
+            x->x = NULL;
             x->gpu.open = false;
             x->params.open(count, dtype, on);
             x->grads.open(count, dtype, on);
@@ -207,6 +211,7 @@ struct job {
             if (w[r].a) dsgd_aau_close(w[r].a);
             if (w[r].h) hpsgd_close(w[r].h);
             if (w[r].b) subspace_close(w[r].b);
+            if (w[r].x) saddle_close(w[r].x);
             w[r].gpu.close();
             weft_staged_close(&w[r].staged);
             w[r].params.close();
@@ -682,6 +687,179 @@ START_TEST(subspace_has_the_bits_of_workers_without) {
 }
 END_TEST
 
+/* ---- SADDLe ---- */
+
+/* The rule, with every codec in one place or another: their copies and residuals, cross-gradients, own gradients that
+ * are coded, gradients in place, and both orders. */
+static saddle_desc saddle_kind(int v) {
+    static const weft_codec sign = weft_codec_sign(), q4 = weft_codec_q4(), f16 = weft_codec_f16();
+    saddle_desc d;
+    memset(&d, 0, sizeof d);
+    d.struct_size = sizeof d;
+    d.learning_rate = 0.1;
+    d.piece_bytes = 4096;
+    d.codec = weft_codec_q8();
+    switch (v) {
+    case 1:
+        d.variant = SADDLE_N;
+        d.codec = weft_codec_topk(0.6);
+        d.gradient_codec = &sign;
+        d.share = 0.5;
+        d.compress_self = 1;
+        break;
+    case 2:
+        d.variant = SADDLE_NGC;
+        d.codec = sign;
+        d.feedback = SADDLE_FEEDBACK;
+        d.gradient_codec = &q4;
+        d.in_place = 1;
+        d.weight_decay = 0.01;
+        break;
+    case 3:
+        d.variant = SADDLE_DSGDM;
+        d.codec = weft_codec_bf16();
+        d.feedback = SADDLE_NO_FEEDBACK;
+        d.order = SADDLE_CTA;
+        d.nesterov = 1;
+        break;
+    case 4:
+        d.variant = SADDLE_QGM;
+        d.codec = weft_codec_qsgd(5, 1);
+        d.order = SADDLE_CTA;
+        break;
+    case 5:
+        d.variant = SADDLE_N;
+        d.codec = weft_codec_identity();
+        d.gradient_codec = &f16;
+        d.in_place = 1;
+        d.guard = SADDLE_GUARD_ZERO;
+        break;
+    default: break;
+    }
+    return d;
+}
+
+/* The gradient that is wanted, wherever it is wanted. `spoil`: one that is not finite. */
+static void give(worker *x, const saddle_want *w, uint64_t step, bool spoil) {
+    if (x->gpu.open) OK(wait_for(x->gpu.stream)); /* what the verb has enqueued */
+    for (size_t t = 0; t < w->at.count; t++) {
+        const weft_tensor &at = w->at.tensor[t], &into = w->into.tensor[t];
+        std::vector<unsigned char> here(at.count * weft_dtype_bytes(at.dtype) + 1), there(here);
+        if (x->gpu.open)
+            OK(cudaMemcpy(here.data(), at.data, here.size() - 1, cudaMemcpyDeviceToHost));
+        else
+            memcpy(here.data(), at.data, here.size() - 1);
+        for (size_t i = 0; i < at.count; i++)
+            set(into, there.data(), i,
+                value(at, here.data(), i) * 0.5 + noise(x->rank + 1, step, w->evaluation * 100000 + i + 1000 * t));
+        if (spoil && at.count) set(into, there.data(), 0, (double)NAN);
+        if (x->gpu.open)
+            OK(cudaMemcpy(into.data, there.data(), there.size() - 1, cudaMemcpyHostToDevice));
+        else
+            memcpy(into.data, there.data(), there.size() - 1);
+    }
+}
+
+static void open_saddle(job *j, uint32_t r, int v, unsigned far, const weft_graph *g) {
+    worker *x = &j->w[r];
+    saddle_desc d = saddle_kind(v);
+    weft_detail why;
+    d.params = x->params.list();
+    d.transport = &x->net;
+    d.graph = g;
+    provide(x, &d, far >> r & 1u, [](const saddle_desc *q, weft_memory_report *m) { return saddle_memory(q, m); });
+    OK(saddle_init_detail(&x->x, &d, x->memory.data(), x->memory.size(), &why));
+}
+
+/* A step of all; after it the blobs of all are kept, and parameters. */
+static void saddle_steps(job *j, int v, unsigned far, uint64_t from, uint64_t to,
+                         std::vector<std::vector<unsigned char>> *out) {
+    for (uint64_t s = from; s <= to; s++) {
+        for (uint32_t r = 0; r < j->size; r++) j->w[r].s = WEFT_AGAIN;
+        j->finish([s, v](worker *x) {
+            saddle_want want;
+            const weft_status is = saddle_next(x->x, &want);
+            if (is == WEFT_WANT_GRADIENT) give(x, &want, s, v == 5 && s == 3 && x->rank == 1);
+            return is;
+        });
+        for (uint32_t r = 0; r < j->size; r++) {
+            std::vector<unsigned char> blob;
+            size_t bytes = 0;
+            OK(j->w[r].s);
+            OK(saddle_save(j->w[r].x, NULL, 0, &bytes));
+            blob.resize(bytes);
+            OK(saddle_save(j->w[r].x, blob.data(), bytes, &bytes));
+            out->push_back(blob);
+        }
+        keep(j, far, out);
+    }
+}
+
+/* A ring of four. In the middle the link of the first two is made anew, which then send their copies whole; then all
+ * are made anew from what they saved. */
+static void decentralised(int v, unsigned far, const std::vector<size_t> &count, weft_dtype dtype,
+                          std::vector<std::vector<unsigned char>> *out) {
+    static job j;
+    static unsigned char room[WEFT_GRAPH_BYTES(4, 4)];
+    weft_graph ring;
+    OK(weft_graph_ring(&ring, 4, room, sizeof room));
+    j.open(4, far, count, dtype, 4096);
+    out->clear();
+    for (uint32_t r = 0; r < 4; r++) open_saddle(&j, r, v, far, &ring);
+    saddle_steps(&j, v, far, 1, 4, out);
+    OK(saddle_peer_lost(j.w[0].x, 1));
+    OK(saddle_peer_lost(j.w[1].x, 0));
+    for (int up = 0; up < 2; up++) {
+        for (int turns = 0; turns < 300; turns++) {
+            weft_sim_next(&j.sim);
+            for (uint32_t r = 0; r < 4; r++) ck_assert_int_ge(saddle_poll(j.w[r].x), 0);
+        }
+        if (up) break;
+        OK(saddle_peer_up(j.w[0].x, 1));
+        OK(saddle_peer_up(j.w[1].x, 0));
+    }
+    ck_assert_int_eq(saddle_link(j.w[0].x, 1), WEFT_LINK_UP);
+    saddle_steps(&j, v, far, 5, 7, out);
+    for (uint32_t r = 0; r < 4; r++) {
+        saddle_stats_t stats;
+        saddle_stats(j.w[r].x, &stats);
+        ck_assert_uint_eq(stats.exchanges, 14);                       /* the link's ends have taken part in all steps */
+        ck_assert_uint_eq(stats.nonfinite, v == 5 && r == 1 ? 3 : 0); /* at three places */
+        saddle_close(j.w[r].x);
+        j.w[r].x = NULL;
+        j.w[r].gpu.close();
+    }
+    for (int turns = 0; turns < 300; turns++) weft_sim_next(&j.sim);
+    if (saddle_kind(v).codec.kind == WEFT_CODEC_IDENTITY) { /* (else neighbours would not have each other's copies) */
+        const size_t last = out->size() - 4 - 4 * count.size();
+        for (uint32_t r = 0; r < 4; r++) {
+            const std::vector<unsigned char> &blob = (*out)[last + r];
+            open_saddle(&j, r, v, far, &ring);
+            OK(saddle_load(j.w[r].x, blob.data(), blob.size()));
+        }
+        saddle_steps(&j, v, far, 8, 9, out);
+    }
+    j.close();
+}
+
+START_TEST(saddle_has_the_bits_of_workers_without) {
+    const std::vector<std::vector<size_t>> counts = {{5, 0, 3}, {700, 33, 3000}};
+    for (const std::vector<size_t> &count : counts)
+        for (int t = 0; t < 2; t++) {
+            std::vector<std::vector<unsigned char>> plain, mixed;
+            decentralised(_i, 0, count, t ? WEFT_F64 : WEFT_F32, &plain);
+            for (unsigned far = 1; far < 16; far += count[0] == 5 ? 2 : 7) {
+                if (!mine()) continue;
+                decentralised(_i, far, count, t ? WEFT_F64 : WEFT_F32, &mixed);
+                ck_assert_uint_eq(plain.size(), mixed.size());
+                for (size_t i = 0; i < plain.size(); i++)
+                    ck_assert_msg(plain[i] == mixed[i], "type %d, GPUs %x: what is kept %uth differs", t, far,
+                                  (unsigned)i);
+            }
+        }
+}
+END_TEST
+
 /* ---- what goes wrong ---- */
 
 /* Memory that is too small, and a descriptor of another size, are refused with both values; nothing is made. */
@@ -825,6 +1003,46 @@ START_TEST(a_failing_gpu_is_an_error) {
 END_TEST
 #endif
 
+#ifndef __CUDACC__
+/* Likewise of a worker with neighbours: it says so, for good, and they hear nothing more. */
+START_TEST(a_failing_gpu_is_an_error_to_saddle) {
+    static job j;
+    static unsigned char room[WEFT_GRAPH_BYTES(2, 1)];
+    std::vector<std::vector<unsigned char>> out;
+    weft_graph chain;
+    saddle_want want;
+    saddle_stats_t before, after;
+    OK(weft_graph_chain(&chain, 2, room, sizeof room));
+    j.open(2, 1, {700, 33}, WEFT_F32, 4096);
+    for (uint32_t r = 0; r < 2; r++) open_saddle(&j, r, 1, 1, &chain);
+    saddle_steps(&j, 1, 1, 1, 2, &out);
+    saddle_stats(j.w[1].x, &before);
+    cushim::luck() = _i;
+    for (uint32_t r = 0; r < 2; r++) j.w[r].s = WEFT_AGAIN;
+    j.finish([](worker *x) {
+        saddle_want w;
+        const weft_status is = saddle_next(x->x, &w);
+        if (is == WEFT_WANT_GRADIENT) give(x, &w, 3, false);
+        return is;
+    });
+    ck_assert_int_eq(cushim::luck(), 0); /* it has failed */
+    ck_assert_int_eq(j.w[0].s, WEFT_ERR_DEVICE);
+    ck_assert_uint_eq(saddle_detail(j.w[0].x)->got, cudaErrorLaunchFailure);
+    ck_assert_int_eq(saddle_poll(j.w[0].x), WEFT_ERR_DEVICE);
+    for (int turns = 0; turns < 300; turns++) {
+        weft_sim_next(&j.sim);
+        (void)saddle_next(j.w[0].x, &want);
+        ck_assert_int_ge(saddle_poll(j.w[1].x), 0);
+    }
+    saddle_stats(j.w[1].x, &after);
+    ck_assert_uint_eq(after.steps, before.steps);
+    ck_assert_uint_eq(after.faults, 0);
+    cushim::luck() = -1;
+    j.close();
+}
+END_TEST
+#endif
+
 static void add(SRunner *r, const char *name, const TTest *t, int first, int end) {
     Suite *s = suite_create(name);
     TCase *c = tcase_create(name);
@@ -846,10 +1064,12 @@ int main(void) {
     add(r, "aau", aau_has_the_bits_of_workers_without, 0, 1);
     add(r, "hpsgd", hpsgd_has_the_bits_of_workers_without, 0, 3);
     add(r, "subspace", subspace_has_the_bits_of_workers_without, 0, 3);
+    add(r, "saddle", saddle_has_the_bits_of_workers_without, 0, 6);
     add(r, "lent", what_is_lent_is_checked, 0, 1);
     add(r, "losses", a_loss_in_a_round_is_settled, 0, 1);
 #ifndef __CUDACC__
     add(r, "failing", a_failing_gpu_is_an_error, 1, 7);
+    add(r, "neighbours", a_failing_gpu_is_an_error_to_saddle, 1, 14);
     add(r, "alone", a_failing_gpu_is_an_error_alone, 0, 1);
 #endif
 #ifdef __CUDACC__
