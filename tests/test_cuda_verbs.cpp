@@ -734,6 +734,10 @@ static saddle_desc saddle_kind(int v) {
         d.in_place = 1;
         d.guard = SADDLE_GUARD_ZERO;
         break;
+    case 6:
+        d.variant = SADDLE_NGC;
+        d.codec = weft_codec_topk(0.6);
+        break;
     default: break;
     }
     return d;
@@ -1064,7 +1068,7 @@ int main(void) {
     add(r, "aau", aau_has_the_bits_of_workers_without, 0, 1);
     add(r, "hpsgd", hpsgd_has_the_bits_of_workers_without, 0, 3);
     add(r, "subspace", subspace_has_the_bits_of_workers_without, 0, 3);
-    add(r, "saddle", saddle_has_the_bits_of_workers_without, 0, 6);
+    add(r, "saddle", saddle_has_the_bits_of_workers_without, 0, 7);
     add(r, "lent", what_is_lent_is_checked, 0, 1);
     add(r, "losses", a_loss_in_a_round_is_settled, 0, 1);
 #ifndef __CUDACC__
