@@ -52,7 +52,7 @@ NVCC_STRICT := -std=c++17 -O2 -Werror all-warnings \
 EXAMPLE_FLAGS = -std=gnu11 -O3 $(NATIVE) -g $(WARN) $(INC)
 TEST_FLAGS = -std=gnu11 $(WARN) $(INC) -Itests
 LIBS := -lm -pthread
-CUDA_TEST_FLAGS = -std=c++11 $(filter-out -Wstrict-prototypes,$(WARN)) $(INC) -Itests -DWEFT_NO_SIMD \
+CUDA_TEST_FLAGS = -std=c++11 $(filter-out -Wstrict-prototypes,$(WARN)) $(INC) -Ibench -Itests -DWEFT_NO_SIMD \
                   -ffp-contract=off -U_FORTIFY_SOURCE
 
 # Sanitizers are gcc's, the fuzzer is clang's, whatever CC is.
@@ -93,7 +93,7 @@ UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx $(BUILD)/te
 # aligned for 64-byte vectors, which they are not
 ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernels_fma.c,$(UNIT_SRC)))
 # device kernels on the CPU: fibers switch stacks by jumps, which hardened C libraries take for an attack
-CUDA_TESTS := $(foreach d,test asan,$(BUILD)/$(d)/test_cuda $(BUILD)/$(d)/test_cuda_verbs)
+CUDA_TESTS := $(foreach d,test asan,$(patsubst %,$(BUILD)/$(d)/%,test_cuda test_cuda_verbs test_cuda_bench))
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
@@ -102,7 +102,7 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
-        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test mutants cross bench bench-kernels bench-collectives bench-subspace \
+        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench mutants cross bench bench-kernels bench-collectives bench-subspace \
         bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
         deps install uninstall clean
 
@@ -117,6 +117,7 @@ help:
 	@echo 'make mutants         the deliberate faults only'
 	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
 	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
+	@echo 'make cuda-bench      on a GPU: device kernels against its copies, into build/bench/cuda.md (BENCH_ARGS as below)'
 	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
@@ -270,10 +271,11 @@ mutants:
 cross:
 	+@$(RUN) cross
 
-# One unit for each header, and one with all of them.
+# One unit for each header, and one with all of them; the benchmark.
 CUDA_UNITS := $(HEADERS:%.h=$(BUILD)/cuda/%.o) $(BUILD)/cuda/all.o
-cuda: $(if $(NVCC),$(CUDA_UNITS))
-	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS)) units by $(NVCC)',echo 'cuda: skipped, no nvcc')
+CUDA_BENCH := $(BUILD)/cuda/bench.o
+cuda: $(if $(NVCC),$(CUDA_UNITS) $(CUDA_BENCH))
+	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS) $(CUDA_BENCH)) units by $(NVCC)',echo 'cuda: skipped, no nvcc')
 
 $(CUDA_UNITS): $(BUILD)/cuda/%.o: $(HEADERS) Makefile
 	@mkdir -p $(@D)
@@ -293,6 +295,18 @@ $(CUDA_GPU): $(BUILD)/cuda/%: tests/%.cpp $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	'$(NVCC)' -std=c++17 -O2 $(NVCC_FLAGS) $(INC) -Itests -x cu $< \
 	    $(filter-out -pthread,$(CHECK)) -Xcompiler -pthread -o $@
+
+$(CUDA_BENCH): bench/cuda/main.cpp $(HEADERS) Makefile
+	@mkdir -p $(@D)
+	'$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) -I. -Iexamples -Ibench -MMD -MP -MF $@.d -MT $@ -x cu -c $< -o $@
+
+$(BUILD)/bench-cuda: $(CUDA_BENCH)
+	'$(NVCC)' $< -o $@
+
+cuda-bench: $(if $(NVCC),$(BUILD)/bench-cuda)
+	@$(if $(NVCC),,echo 'cuda-bench: no nvcc'; exit 1)
+	@mkdir -p $(BUILD)/bench
+	$(BUILD)/bench-cuda $(if $(BENCH_ARGS),$(BENCH_ARGS),--json $(BUILD)/bench/cuda.jsonl)
 
 deps:
 	@tests/deps
