@@ -52,7 +52,7 @@ NVCC_STRICT := -std=c++17 -O2 -Werror all-warnings \
 EXAMPLE_FLAGS = -std=gnu11 -O3 $(NATIVE) -g $(WARN) $(INC)
 TEST_FLAGS = -std=gnu11 $(WARN) $(INC) -Itests
 LIBS := -lm -pthread
-CUDA_TEST_FLAGS = -std=c++11 $(filter-out -Wstrict-prototypes,$(WARN)) $(INC) -Itests -DWEFT_NO_SIMD \
+CUDA_TEST_FLAGS = -std=c++11 $(filter-out -Wstrict-prototypes,$(WARN)) $(INC) -Ibench -Itests -DWEFT_NO_SIMD \
                   -ffp-contract=off -U_FORTIFY_SOURCE
 
 # Sanitizers are gcc's, the fuzzer is clang's, whatever CC is.
@@ -103,7 +103,7 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
-        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test mutants cross bench bench-kernels bench-collectives bench-subspace \
+        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench mutants cross bench bench-kernels bench-collectives bench-subspace \
         bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
         deps install uninstall clean
 
@@ -118,6 +118,7 @@ help:
 	@echo 'make mutants         the deliberate faults only'
 	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
 	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
+	@echo 'make cuda-bench      on a GPU: device kernels against its copies, into build/bench/cuda.md (BENCH_ARGS as below)'
 	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
@@ -271,10 +272,11 @@ mutants:
 cross:
 	+@$(RUN) cross
 
-# One unit for each header, and one with all of them.
+# One unit for each header, and one with all of them; the benchmark.
 CUDA_UNITS := $(HEADERS:%.h=$(BUILD)/cuda/%.o) $(BUILD)/cuda/all.o
-cuda: $(if $(NVCC),$(CUDA_UNITS))
-	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS)) units by $(NVCC)',echo 'cuda: skipped, no nvcc')
+CUDA_BENCH := $(BUILD)/cuda/bench.o
+cuda: $(if $(NVCC),$(CUDA_UNITS) $(CUDA_BENCH))
+	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS) $(CUDA_BENCH)) units by $(NVCC)',echo 'cuda: skipped, no nvcc')
 
 $(CUDA_UNITS): $(BUILD)/cuda/%.o: $(HEADERS) Makefile
 	@mkdir -p $(@D)
@@ -285,7 +287,7 @@ $(CUDA_UNITS): $(BUILD)/cuda/%.o: $(HEADERS) Makefile
 	'$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) -I. -c $(BUILD)/cuda/$*.cu -o $@
 
 # For the GPU of this machine; status 77 if there is none.
-CUDA_GPU := $(CUDA_SRC:tests/%.cpp=$(BUILD)/cuda/%)
+CUDA_GPU := $(patsubst tests/%.cpp,$(BUILD)/cuda/%,$(filter-out tests/test_cuda_bench.cpp,$(CUDA_SRC)))
 cuda-test: $(if $(NVCC),$(CUDA_GPU))
 	@$(if $(NVCC),,echo 'cuda-test: no nvcc'; exit 1)
 	@for t in $(CUDA_GPU); do $$t || exit; done
@@ -294,6 +296,18 @@ $(CUDA_GPU): $(BUILD)/cuda/%: tests/%.cpp $(HEADERS) Makefile
 	@mkdir -p $(@D)
 	'$(NVCC)' -std=c++17 -O2 $(NVCC_FLAGS) $(INC) -Itests -x cu $< \
 	    $(filter-out -pthread,$(CHECK)) -Xcompiler -pthread -o $@
+
+$(CUDA_BENCH): bench/cuda/main.cpp $(HEADERS) Makefile
+	@mkdir -p $(@D)
+	'$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) -I. -Iexamples -Ibench -MMD -MP -MF $@.d -MT $@ -x cu -c $< -o $@
+
+$(BUILD)/bench-cuda: $(CUDA_BENCH)
+	'$(NVCC)' $< -o $@
+
+cuda-bench: $(if $(NVCC),$(BUILD)/bench-cuda)
+	@$(if $(NVCC),,echo 'cuda-bench: no nvcc'; exit 1)
+	@mkdir -p $(BUILD)/bench
+	$(BUILD)/bench-cuda $(if $(BENCH_ARGS),$(BENCH_ARGS),--json $(BUILD)/bench/cuda.jsonl)
 
 deps:
 	@tests/deps

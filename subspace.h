@@ -8646,112 +8646,6 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
                               weft_device_grid(d.n - d.packets * elements, d.packets), &d);
 }
 
-/* ---- the drivers of drivers.h on device pointers ----
- *
- * The same names and arguments, but for `total`, where what they yield goes: sums in the order of the CPU's results,
- * then counts. */
-WEFT_FN weft_status weft_device_copy(weft_device *v, weft_dtype t, size_t n, const void *x, void *y) {
-    const weft_work j = weft_work_make(NULL, WEFT_OP_COPY, t, n, x, y, 1, 2);
-    return weft_device_run(v, &j, NULL);
-}
-
-WEFT_FN weft_status weft_device_scale(weft_device *v, weft_dtype t, size_t n, double a, const void *x, void *y) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_SCALE, t, n, x, y, 1, 2);
-    j.a = a;
-    return weft_device_run(v, &j, NULL);
-}
-
-WEFT_FN weft_status weft_device_axpy(weft_device *v, weft_dtype t, size_t n, double a, const void *x, void *y) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_AXPY, t, n, x, y, 3, 2);
-    j.a = a;
-    return weft_device_run(v, &j, NULL);
-}
-
-WEFT_FN weft_status weft_device_pull(weft_device *v, weft_dtype t, size_t n, double l, const void *c, void *x) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_PULL, t, n, c, x, 3, 2);
-    j.a = l;
-    return weft_device_run(v, &j, NULL);
-}
-
-WEFT_FN weft_status weft_device_sam_perturb(weft_device *v, weft_dtype t, size_t n, double a, const void *g, void *x,
-                                            void *backup) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_PERTURB, t, n, g, x, 3, 6);
-    j.array[2] = backup;
-    j.a = a;
-    return weft_device_run(v, &j, NULL);
-}
-
-WEFT_FN weft_status weft_device_sam_restore(weft_device *v, weft_dtype t, size_t n, const void *backup, void *x) {
-    return weft_device_copy(v, t, n, backup, x);
-}
-
-WEFT_FN weft_status weft_device_weighted_sum(weft_device *v, weft_dtype t, size_t n, size_t sources, const double *w,
-                                             const void *const *x, void *out, weft_slot *total) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
-    j.counts = 1;
-    j.sources = sources;
-    j.w = w;
-    j.source = x;
-    return weft_device_run(v, &j, total);
-}
-
-/* As subspace.h mixes gradients: w and the sum in f64, the result rounded once; a source of weight 0 is not read. */
-WEFT_FN weft_status weft_device_sum_wide(weft_device *v, weft_dtype t, size_t n, size_t sources, const double *w,
-                                         const void *const *x, void *out, weft_slot *total) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
-    j.counts = 1;
-    j.sources = sources;
-    j.w = w;
-    j.source = x;
-    j.a = 1.0; /* says so */
-    return weft_device_run(v, &j, total);
-}
-
-WEFT_FN weft_status weft_device_dot(weft_device *v, weft_dtype t, size_t n, const void *x, const void *y,
-                                    weft_slot *total) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_DOT, t, n, x, y, 3, 0);
-    j.sums = 1;
-    return weft_device_run(v, &j, total);
-}
-
-WEFT_FN weft_status weft_device_sqnorm(weft_device *v, weft_dtype t, size_t n, const void *x, weft_slot *total) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_SQNORM, t, n, x, NULL, 1, 0);
-    j.sums = 1;
-    return weft_device_run(v, &j, total);
-}
-
-WEFT_FN weft_status weft_device_dots(weft_device *v, weft_dtype t, size_t n, const void *x, const void *y,
-                                     weft_slot *total) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_DOTS, t, n, x, y, 3, 0);
-    j.sums = 3;
-    return weft_device_run(v, &j, total);
-}
-
-WEFT_FN weft_status weft_device_sgd(weft_device *v, weft_dtype t, size_t n, const weft_sgd *o, const void *g, void *m,
-                                    void *x, weft_slot *total) {
-    const int plain = t == WEFT_F64 ? o->momentum == 0 : (float)o->momentum == 0;
-    weft_work j = weft_work_make(NULL, WEFT_OP_SGD, t, n, g, m, plain ? 5 : o->first ? 5 : 7, plain ? 4 : 6);
-    j.array[2] = x;
-    j.sums = j.counts = 1;
-    j.sgd = o;
-    return weft_device_run(v, &j, total);
-}
-
-WEFT_FN weft_status weft_device_count_nonfinite(weft_device *v, weft_dtype t, size_t n, const void *x,
-                                                weft_slot *total) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_COUNT, t, n, x, NULL, 1, 0);
-    j.counts = 1;
-    return weft_device_run(v, &j, total);
-}
-
-WEFT_FN weft_status weft_device_hash(weft_device *v, weft_dtype t, size_t n, uint64_t first, const void *x,
-                                     weft_slot *total) {
-    weft_work j = weft_work_make(NULL, WEFT_OP_HASH, t, n, x, NULL, 1, 0);
-    j.counts = 1;
-    j.first = first;
-    return weft_device_run(v, &j, total);
-}
-
 #else /* WEFT_DEVICE_WIDE */
 
 /* ---- src/weft/kernels/cuda_wide.h: section --------------------------------------------------- */
@@ -8853,6 +8747,18 @@ WEFT_FN weft_status weft_device_numbers(weft_device *v, weft_dtype t, size_t n, 
         d.first++; /* of those that are looked at */
     }
     return s;
+}
+
+/* As subspace.h mixes gradients: w and the sum in f64, the result rounded once; a source of weight 0 is not read. */
+WEFT_FN weft_status weft_device_sum_wide(weft_device *v, weft_dtype t, size_t n, size_t sources, const double *w,
+                                         const void *const *x, void *out, weft_slot *total) {
+    weft_work j = weft_work_make(NULL, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
+    j.counts = 1;
+    j.sources = sources;
+    j.w = w;
+    j.source = x;
+    j.a = 1.0; /* says so */
+    return weft_device_run(v, &j, total);
 }
 
 #endif

@@ -196,14 +196,6 @@ static size_t line_up(const struct row_kind *r, turn *turns) {
     return n;
 }
 
-static void json_stats(json *j, const char *key, stats s, double scale) {
-    json_begin(j, key, '{');
-    json_number(j, "q1", s.q1 * scale);
-    json_number(j, "median", s.median * scale);
-    json_number(j, "q3", s.q3 * scale);
-    json_end(j, '}');
-}
-
 static void run_row(const settings *s, const struct row_kind *r, arrays *a, report *out, const machine *m, table *t,
                     double *ms) {
     static turn turns[MOST_TURNS];

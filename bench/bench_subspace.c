@@ -403,14 +403,6 @@ static double floor_of(const row *r, who w) {
     return reads_twice(w) ? (2 * n + 1) / (n + 1) : 1;
 }
 
-static void json_stats(json *j, const char *key, stats s, double scale) {
-    json_begin(j, key, '{');
-    json_number(j, "q1", s.q1 * scale);
-    json_number(j, "median", s.median * scale);
-    json_number(j, "q3", s.q3 * scale);
-    json_end(j, '}');
-}
-
 static void write_row(const row *r, table *t, json *j, const machine *m) {
     json_line_begin(j);
     json_text(j, "bench", "subspace");

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * stats.h: median and quartiles. */
+ * stats.h: median and quartiles, also as a field of a row. */
 #ifndef BENCH_STATS_H
 #define BENCH_STATS_H
+
+#include "json.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -49,6 +51,14 @@ static inline stats stats_of_ratios(const double *a, const double *b, size_t n) 
     s = stats_of(ratio, n);
     free(ratio);
     return s;
+}
+
+static inline void json_stats(json *j, const char *key, stats s, double scale) {
+    json_begin(j, key, '{');
+    json_number(j, "q1", s.q1 * scale);
+    json_number(j, "median", s.median * scale);
+    json_number(j, "q3", s.q3 * scale);
+    json_end(j, '}');
 }
 
 #endif

@@ -85,7 +85,12 @@ static double value(weft_dtype t, int kind) {
 
 static const weft_kernels *K;
 static const weft_gradient_kernels *G;
-static weft_device V; /* the device under test */
+/* The device under test, and the tables by which verbs come to it. */
+static weft_gpu U;
+static weft_device &V = U.device;
+static const weft_kernels &D = U.kernels;
+static weft_gradient_kernels DG;
+static weft_replica_kernels DR;
 
 /* Bits of element i as u64; all NaN are one. */
 static uint64_t bits_at(const void *p, weft_dtype t, size_t i) {
@@ -172,14 +177,23 @@ static void setup(void) {
     G = weft_gradient_kernels_select(WEFT_ISA_SERIAL, 0);
     OK(cudaStreamCreate(&s));
     OK(cudaMalloc(&scratch, bytes + 8));
+    memset(&U, 0, sizeof U);
     OK(weft_device_init(&V, s, (unsigned char *)scratch + 8, bytes, WEFT_BLOCK / WEFT_DEVICE_COLUMNS * MOST,
                         MOST_SOURCES));
     OK(cudaMalloc((void **)&on_device, WEFT_SLOTS * sizeof *on_device));
     OK(cudaMallocHost((void **)&pinned, WEFT_SLOTS * sizeof *pinned));
+    U.total = on_device;
+    U.kernels = *K;
+    U.kernels.gpu = &U;
+    DG = *G;
+    DG.core = &D;
+    DR = *weft_replica_kernels_select(WEFT_ISA_SERIAL, 0);
+    DR.core = &D;
 }
 
 static void teardown(void) {
     OK(cudaStreamSynchronize(V.stream));
+    OK(U.failed);
     OK(cudaFree(scratch));
     OK(cudaFree(on_device));
     OK(cudaFreeHost(pinned));
@@ -196,6 +210,47 @@ static void fetch(weft_slot *from, weft_slot *total) {
         memcpy(total, pinned, WEFT_SLOTS * sizeof *total);
     else
         OK(cudaMemcpy(total, from, WEFT_SLOTS * sizeof *total, cudaMemcpyDeviceToHost));
+}
+
+/* ---- works that are only enqueued ---- */
+
+/* What writes nothing. */
+static weft_work work_of(weft_op op, weft_dtype t, size_t n, const void *x, const void *y, uint64_t first = 0) {
+    weft_work j = weft_work_make(NULL, op, t, n, x, y, y ? 3 : 1, 0);
+    j.sums = op == WEFT_OP_DOTS ? 3 : op == WEFT_OP_DOT || op == WEFT_OP_SQNORM;
+    j.counts = !j.sums;
+    j.first = first;
+    return j;
+}
+
+/* v: NULL without momentum. */
+static weft_work work_sgd(weft_dtype t, size_t n, const weft_sgd *o, const void *g, const void *v, void *x) {
+    weft_work j = weft_work_make(NULL, WEFT_OP_SGD, t, n, g, v, v && !o->first ? 7 : 5, v ? 6 : 4);
+    j.array[2] = x;
+    j.sums = j.counts = 1;
+    j.sgd = o;
+    return j;
+}
+
+static weft_work work_weighted(weft_dtype t, size_t n, size_t k, const double *w, const void *const *x, void *out) {
+    weft_work j = weft_work_make(NULL, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
+    j.counts = 1;
+    j.sources = k;
+    j.w = w;
+    j.source = x;
+    return j;
+}
+
+static weft_status enqueue(const weft_work &j, weft_slot *total) {
+    return weft_device_run(&V, &j, total);
+}
+
+/* One time in two this way, to pinned memory, which the verbs' way does not know. */
+static bool aside(const weft_work &j, weft_slot *got) {
+    if (below(2)) return false;
+    OK(enqueue(j, pinned));
+    fetch(pinned, got);
+    return true;
 }
 
 static void check_sum(const char *what, weft_dtype t, size_t n, double got, double want) {
@@ -245,48 +300,48 @@ static void one_case(weft_op op, weft_dtype t, size_t n, const size_t *off, int 
     array &v = same ? x : y;
     const double a = op == WEFT_OP_PULL && below(2) ? below(1000) / 999.0 : scalar();
     const uint64_t first = draw() >> 20;
-    weft_slot got[WEFT_SLOTS], *to = total_to();
+    weft_slot got[WEFT_SLOTS];
     weft_sgd o;
     memset(got, 0, sizeof got);
     switch (op) {
     case WEFT_OP_COPY:
-        OK(weft_device_copy(&V, t, n, x.d(), v.d()));
+        weft_run_copy(&D, NULL, t, n, x.d(), v.d());
         weft_run_copy(K, NULL, t, n, x.h(), v.h());
         break;
     case WEFT_OP_SCALE:
-        OK(weft_device_scale(&V, t, n, a, x.d(), v.d()));
+        weft_run_scale(&D, NULL, t, n, a, x.d(), v.d());
         weft_run_scale(K, NULL, t, n, a, x.h(), v.h());
         break;
     case WEFT_OP_AXPY:
-        OK(weft_device_axpy(&V, t, n, a, x.d(), v.d()));
+        weft_run_axpy(&D, NULL, t, n, a, x.d(), v.d());
         weft_run_axpy(K, NULL, t, n, a, x.h(), v.h());
         break;
     case WEFT_OP_PULL:
-        OK(weft_device_pull(&V, t, n, a, x.d(), v.d()));
+        weft_run_pull(&D, NULL, t, n, a, x.d(), v.d());
         weft_run_pull(K, NULL, t, n, a, x.h(), v.h());
         break;
     case WEFT_OP_PERTURB:
-        OK(weft_device_sam_perturb(&V, t, n, a, x.d(), y.d(), z.d()));
+        weft_run_sam_perturb(&DG, NULL, t, n, a, x.d(), y.d(), z.d());
         weft_run_sam_perturb(G, NULL, t, n, a, x.h(), y.h(), z.h());
         if (below(2)) {
-            OK(weft_device_sam_restore(&V, t, n, z.d(), y.d()));
+            weft_run_sam_restore(&D, NULL, t, n, z.d(), y.d());
             weft_run_sam_restore(K, NULL, t, n, z.h(), y.h());
         }
         break;
     case WEFT_OP_DOT:
-        OK(weft_device_dot(&V, t, n, x.d(), v.d(), to));
-        fetch(to, got);
+        if (!aside(work_of(op, t, n, x.d(), v.d()), got)) got[0].sum = weft_run_dot(&DG, NULL, t, n, x.d(), v.d());
         check_sum("dot", t, n, got[0].sum, weft_run_dot(G, NULL, t, n, x.h(), v.h()));
         break;
     case WEFT_OP_SQNORM:
-        OK(weft_device_sqnorm(&V, t, n, x.d(), to));
-        fetch(to, got);
+        if (!aside(work_of(op, t, n, x.d(), NULL), got)) got[0].sum = weft_run_sqnorm(&D, NULL, t, n, x.d());
         check_sum("sqnorm", t, n, got[0].sum, weft_run_sqnorm(K, NULL, t, n, x.h()));
         break;
     case WEFT_OP_DOTS: {
         const weft_dots want = weft_run_dots(G, NULL, t, n, x.h(), v.h());
-        OK(weft_device_dots(&V, t, n, x.d(), v.d(), to));
-        fetch(to, got);
+        if (!aside(work_of(op, t, n, x.d(), v.d()), got)) {
+            const weft_dots all = weft_run_dots(&DG, NULL, t, n, x.d(), v.d());
+            got[0].sum = all.xy, got[1].sum = all.xx, got[2].sum = all.yy;
+        }
         check_sum("dots xy", t, n, got[0].sum, want.xy);
         check_sum("dots xx", t, n, got[1].sum, want.xx);
         check_sum("dots yy", t, n, got[2].sum, want.yy);
@@ -300,25 +355,28 @@ static void one_case(weft_op op, weft_dtype t, size_t n, const size_t *off, int 
         o.nesterov = (int)below(2);
         o.first = (int)below(3) == 0;
         const int plain = t == WEFT_F64 ? o.momentum == 0 : (float)o.momentum == 0;
-        OK(weft_device_sgd(&V, t, n, &o, x.d(), plain ? NULL : y.d(), z.d(), to));
+        void *const velocity = plain ? NULL : y.d();
+        if (!aside(work_sgd(t, n, &o, x.d(), velocity, z.d()), got)) {
+            const weft_grad_stats all = weft_run_sgd(&DG, NULL, t, n, &o, x.d(), velocity, z.d());
+            got[0].sum = all.squared_norm, got[1].count = all.nonfinite;
+        }
         const weft_grad_stats want = weft_run_sgd(G, NULL, t, n, &o, x.h(), plain ? NULL : y.h(), z.h());
-        fetch(to, got);
         check_sum("sgd", t, n, got[0].sum, want.squared_norm);
         check_count("sgd", t, n, got[1].count, want.nonfinite);
         break;
     }
     case WEFT_OP_COUNT:
-        OK(weft_device_count_nonfinite(&V, t, n, x.d(), to));
-        fetch(to, got);
+        if (!aside(work_of(op, t, n, x.d(), NULL), got)) got[0].count = weft_run_count_nonfinite(&D, NULL, t, n, x.d());
         check_count("count", t, n, got[0].count, weft_run_count_nonfinite(K, NULL, t, n, x.h()));
         break;
     case WEFT_OP_HASH:
-        OK(weft_device_hash(&V, t, n, first, x.d(), to));
-        fetch(to, got);
+        if (!aside(work_of(op, t, n, x.d(), NULL, first), got))
+            got[0].count = weft_run_hash(&D, NULL, t, n, first, x.d());
         check_count("hash", t, n, got[0].count, weft_run_hash(K, NULL, t, n, first, x.h()));
         break;
     default: break;
     }
+    OK(U.failed);
     {
         static const char *const name[] = {"copy", "scale",  "axpy", "pull", "perturb", "weighted sum",
                                            "dot",  "sqnorm", "dots", "sgd",  "count",   "hash"};
@@ -359,9 +417,9 @@ START_TEST(weighted_sums) {
             const int kind = round < KINDS ? (int)round : (int)below(KINDS);
             array out = array_make(t, n, off[0], kind);
             std::vector<array> x;
-            std::vector<double> w(k + 1), kept;
+            std::vector<double> w(k + 1);
             std::vector<const void *> host(k + 1), device(k + 1);
-            weft_slot got[WEFT_SLOTS], *to = total_to();
+            weft_slot got[WEFT_SLOTS];
             for (s = 0; s < k; s++) {
                 w[s] = round == 8 && s % 40 ? 0.0 : round == 7 ? 0.5 : ws[below(10)];
                 x.push_back(array_make(t, n, below(3) ? off[0] : off[1 + s % 2], kind));
@@ -371,12 +429,16 @@ START_TEST(weighted_sums) {
                 if ((t == WEFT_F64 ? w[s] : (double)(float)w[s]) == 0 && below(2)) host[s] = device[s] = NULL;
             }
             array &into = k && below(2) ? x[below(k)] : out; /* one of the sources */
-            kept = w;
-            OK(weft_device_weighted_sum(&V, t, n, k, w.data(), device.data(), into.d(), to));
+            const unsigned way = (unsigned)below(5);         /* the verbs'; only enqueued; without the count */
+            const uint64_t want = weft_run_weighted_sum(K, NULL, t, n, k, w.data(), host.data(), into.h());
+            got[0].count = want;
+            if (way < 2)
+                got[0].count = weft_run_weighted_sum(&D, NULL, t, n, k, w.data(), device.data(), into.d());
+            else
+                OK(enqueue(work_weighted(t, n, k, w.data(), device.data(), into.d()), way < 4 ? pinned : NULL));
             for (s = 0; s < k; s++) w[s] = 77.0, device[s] = NULL; /* the lists are not kept */
-            fetch(to, got);
-            check_count("weighted sum", t, n, got[0].count,
-                        weft_run_weighted_sum(K, NULL, t, n, k, kept.data(), host.data(), into.h()));
+            if (way == 2 || way == 3) fetch(pinned, got);
+            check_count("weighted sum", t, n, got[0].count, want);
             check_array("weighted sum", out);
             for (s = 0; s < k; s++) check_array("weighted sum, source", x[s]);
             array_free(out);
@@ -549,7 +611,7 @@ START_TEST(replicas) {
             array out = array_make(payload, n, off[1], kind);
             array &into = round % 5 == 0 ? sum : round % 5 == 1 ? own : out;
             const int has_sum = below(3) != 0, has_own = (int)below(2);
-            weft_slot got[WEFT_SLOTS], *to = below(4) ? total_to() : NULL;
+            weft_slot got[WEFT_SLOTS], *to = below(4) ? pinned : NULL;
             weft_replica r, d;
             memset(&r, 0, sizeof r);
             r.kernels = weft_replica_kernels_select(WEFT_ISA_SERIAL, 0);
@@ -564,15 +626,19 @@ START_TEST(replicas) {
             r.own = has_own ? own.h() : NULL;
             r.w = w.h(), r.x = x.h(), r.out = into.h();
             d = r;
-            d.kernels = NULL;
+            d.kernels = &DR;
             d.sum = has_sum ? sum.d() : NULL;
             d.own = has_own ? own.d() : NULL;
             d.w = w.d(), d.x = x.d(), d.out = into.d();
-            OK(weft_device_replica(&V, &d, n, to));
             const uint64_t bad = weft_run_replica(&r, NULL, n);
-            if (to) {
-                fetch(to, got);
-                check_count("replica", t, n, got[0].count, bad);
+            if (below(2))
+                check_count("replica", t, n, weft_run_replica(&d, NULL, n), bad);
+            else {
+                OK(weft_device_replica(&V, &d, n, to));
+                if (to) {
+                    fetch(to, got);
+                    check_count("replica", t, n, got[0].count, bad);
+                }
             }
             check_array("replica: w", w);
             check_array("replica: x", x);
@@ -597,7 +663,6 @@ START_TEST(sixteen_bit_types) {
     for (round = 0; round < 3; round++) {
         array x = array_make(t, 65536, round, ANY), y = array_make(t, 65536, round, ANY);
         const void *host[2], *device[2];
-        weft_slot got[WEFT_SLOTS];
         for (i = 0; i < 65536; i++) {
             const uint16_t v = (uint16_t)i, near = (uint16_t)(i + (round ? below(3) : 1));
             memcpy((unsigned char *)x.h() + 2 * i, &v, 2);
@@ -606,16 +671,14 @@ START_TEST(sixteen_bit_types) {
         upload(x);
         upload(y);
         host[0] = x.h(), host[1] = y.h(), device[0] = x.d(), device[1] = y.d();
-        OK(weft_device_hash(&V, t, 65536, 0, x.d(), on_device));
-        fetch(on_device, got);
-        check_count("hash", t, 65536, got[0].count, weft_run_hash(K, NULL, t, 65536, 0, x.h()));
-        OK(weft_device_weighted_sum(&V, t, 65536, 2, half, device, y.d(), on_device));
-        fetch(on_device, got);
-        check_count("mean", t, 65536, got[0].count, weft_run_weighted_sum(K, NULL, t, 65536, 2, half, host, y.h()));
+        check_count("hash", t, 65536, weft_run_hash(&D, NULL, t, 65536, 0, x.d()),
+                    weft_run_hash(K, NULL, t, 65536, 0, x.h()));
+        check_count("mean", t, 65536, weft_run_weighted_sum(&D, NULL, t, 65536, 2, half, device, y.d()),
+                    weft_run_weighted_sum(K, NULL, t, 65536, 2, half, host, y.h()));
         check_array("mean", y);
         for (i = 0; i < 8; i++) {
             const double a = i < 4 ? 1.0 / (double)(4u << i) : 1.0 + below(1000) / 999.0;
-            OK(weft_device_scale(&V, t, 65536, a, x.d(), y.d()));
+            weft_run_scale(&D, NULL, t, 65536, a, x.d(), y.d());
             weft_run_scale(K, NULL, t, 65536, a, x.h(), y.h());
             check_array("scale", y);
         }
@@ -639,10 +702,10 @@ START_TEST(many_pieces) {
     ck_assert_uint_le(n, MOST);
     OK(cudaMalloc((void **)&total, sizeof got));
     /* one after the other, nobody waits between them */
-    OK(weft_device_dots(&V, t, n, x.d(), y.d(), total));
-    OK(weft_device_sqnorm(&V, t, 65536 + 1, x.d(), total + WEFT_SLOTS));
-    OK(weft_device_sgd(&V, t, n, &o, x.d(), y.d(), z.d(), total + 2 * WEFT_SLOTS));
-    OK(weft_device_dot(&V, t, n, z.d(), y.d(), total + 3 * WEFT_SLOTS));
+    OK(enqueue(work_of(WEFT_OP_DOTS, t, n, x.d(), y.d()), total));
+    OK(enqueue(work_of(WEFT_OP_SQNORM, t, 65536 + 1, x.d(), NULL), total + WEFT_SLOTS));
+    OK(enqueue(work_sgd(t, n, &o, x.d(), y.d(), z.d()), total + 2 * WEFT_SLOTS));
+    OK(enqueue(work_of(WEFT_OP_DOT, t, n, z.d(), y.d()), total + 3 * WEFT_SLOTS));
     OK(cudaStreamSynchronize(V.stream));
     OK(cudaMemcpy(got, total, sizeof got, cudaMemcpyDeviceToHost));
     const weft_dots d = weft_run_dots(G, NULL, t, n, x.h(), y.h());
@@ -658,7 +721,7 @@ START_TEST(many_pieces) {
     check_array("model", z);
     /* counts of many blocks, and zeros left for the next one */
     for (i = 0; i < 3; i++) {
-        OK(weft_device_hash(&V, t, n, i, x.d(), pinned));
+        OK(enqueue(work_of(WEFT_OP_HASH, t, n, x.d(), NULL, i), pinned));
         fetch(pinned, got[0]);
         check_count("hash", t, n, got[0][0].count, weft_run_hash(K, NULL, t, n, i, x.h()));
     }
@@ -681,10 +744,10 @@ START_TEST(launches_in_a_row) {
     for (i = 0; i < N; i++) {
         weft_slot *const to = total + i * WEFT_SLOTS;
         switch (i % 4) {
-        case 0: OK(weft_device_sgd(&V, WEFT_F32, 20000 - i, &o, x.d(), NULL, y.d(), to)); break;
-        case 1: OK(weft_device_count_nonfinite(&V, WEFT_F32, 20000 - i, x.d(), to)); break;
-        case 2: OK(weft_device_sqnorm(&V, WEFT_F32, 500 * i, y.d(), to)); break;
-        default: OK(weft_device_sgd(&V, WEFT_F32, 0, &o, x.d(), NULL, y.d(), to)); break;
+        case 0: OK(enqueue(work_sgd(WEFT_F32, 20000 - i, &o, x.d(), NULL, y.d()), to)); break;
+        case 1: OK(enqueue(work_of(WEFT_OP_COUNT, WEFT_F32, 20000 - i, x.d(), NULL), to)); break;
+        case 2: OK(enqueue(work_of(WEFT_OP_SQNORM, WEFT_F32, 500 * i, y.d(), NULL), to)); break;
+        default: OK(enqueue(work_sgd(WEFT_F32, 0, &o, x.d(), NULL, y.d()), to)); break;
         }
     }
     OK(cudaStreamSynchronize(V.stream));
@@ -729,9 +792,9 @@ START_TEST(contended) {
     OK(cudaMalloc((void **)&total, sizeof got));
     for (i = 0; i < N; i++)
         if (i % 2)
-            OK(weft_device_sqnorm(&V, WEFT_F32, n - 4096 * i, y.d(), total + i * WEFT_SLOTS));
+            OK(enqueue(work_of(WEFT_OP_SQNORM, WEFT_F32, n - 4096 * i, y.d(), NULL), total + i * WEFT_SLOTS));
         else
-            OK(weft_device_sgd(&V, WEFT_BF16, n - 4096 * i, &o, x.d(), NULL, z.d(), total + i * WEFT_SLOTS));
+            OK(enqueue(work_sgd(WEFT_BF16, n - 4096 * i, &o, x.d(), NULL, z.d()), total + i * WEFT_SLOTS));
     OK(cudaStreamSynchronize(V.stream));
     OK(cudaMemcpy(got, total, sizeof got, cudaMemcpyDeviceToHost));
     for (i = 0; i < N; i++)
@@ -751,13 +814,30 @@ START_TEST(contended) {
 END_TEST
 
 /* ---- the host's side ---- */
+
+/* A device that fails is broken for good, and the results are zeros. */
+static void broken(weft_gpu *u, weft_status how, double sum, uint64_t count) {
+    ck_assert_int_eq(u->failed, how);
+    ck_assert(sum == 0.0);
+    ck_assert_uint_eq(count, 0);
+}
+
 START_TEST(what_is_refused) {
-    weft_device v;
+    weft_gpu u;
+    weft_device &v = u.device;
     const size_t bytes = weft_device_bytes(10000, 40);
     double w[41];
     const void *x[41];
     array a = array_make(WEFT_F32, 12289, 0, USUAL);
+    const weft_work most = work_of(WEFT_OP_SQNORM, WEFT_F32, 12288, a.d(), NULL);
+    const weft_work more = work_of(WEFT_OP_SQNORM, WEFT_F32, 12289, a.d(), NULL);
+    const weft_work count = work_of(WEFT_OP_COUNT, WEFT_F32, 12289, a.d(), NULL);
+    const weft_work sum = work_weighted(WEFT_F32, 10, 41, w, x, a.d());
     size_t i;
+    memset(&u, 0, sizeof u);
+    u.total = on_device;
+    u.kernels = *K;
+    u.kernels.gpu = &u;
     ck_assert_uint_gt(bytes, 0);
     ck_assert_uint_eq(weft_device_bytes(SIZE_MAX, SIZE_MAX), 0);
     ck_assert_int_eq(weft_device_init(&v, V.stream, scratch, SIZE_MAX, SIZE_MAX, SIZE_MAX), WEFT_ERR_OVERFLOW);
@@ -765,19 +845,33 @@ START_TEST(what_is_refused) {
     ck_assert_int_eq(weft_device_init(&v, V.stream, scratch, bytes - 1, 10000, 40), WEFT_ERR_MEMORY);
     OK(weft_device_init(&v, V.stream, scratch, bytes, 10000, 40));
     /* as many blocks as 10,000 elements have, and not one more */
-    OK(weft_device_sqnorm(&v, WEFT_F32, 12288, a.d(), on_device));
-    ck_assert_int_eq(weft_device_sqnorm(&v, WEFT_F32, 12289, a.d(), on_device), WEFT_ERR_CAPACITY);
-    OK(weft_device_count_nonfinite(&v, WEFT_F32, 12289, a.d(), on_device));
+    OK(weft_device_run(&v, &most, on_device));
+    ck_assert_int_eq(weft_device_run(&v, &most, NULL), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(weft_device_run(&v, &more, on_device), WEFT_ERR_CAPACITY);
+    OK(weft_device_run(&v, &count, on_device));
+    ck_assert_int_eq(weft_device_run(&v, &count, NULL), WEFT_ERR_ARGUMENT);
     for (i = 0; i < 41; i++) w[i] = 1.0, x[i] = a.d();
-    ck_assert_int_eq(weft_device_weighted_sum(&v, WEFT_F32, 10, 41, w, x, a.d(), on_device), WEFT_ERR_CAPACITY);
+    ck_assert_int_eq(weft_device_run(&v, &sum, on_device), WEFT_ERR_CAPACITY);
+    broken(&u, WEFT_ERR_CAPACITY, 0.0, weft_run_weighted_sum(&u.kernels, NULL, WEFT_F32, 10, 41, w, x, a.d()));
+    u.failed = WEFT_OK;
     w[7] = 0.0;
-    OK(weft_device_weighted_sum(&v, WEFT_F32, 10, 41, w, x, a.d(), on_device));
+    OK(weft_device_run(&v, &sum, on_device)); /* once: what is refused leaves the model as it is */
+    for (i = 0; i < 41; i++) x[i] = a.h();
+    ck_assert_uint_eq(weft_run_weighted_sum(K, NULL, WEFT_F32, 10, 41, w, x, a.h()), 0);
+    broken(&u, WEFT_ERR_CAPACITY, weft_run_sqnorm(&u.kernels, NULL, WEFT_F32, 12289, a.d()), 0);
+    broken(&u, WEFT_ERR_CAPACITY, weft_run_sqnorm(&u.kernels, NULL, WEFT_F32, 12288, a.d()), 0); /* sticky */
+    u.failed = WEFT_OK;
+    check_sum("sqnorm", WEFT_F32, 12288, weft_run_sqnorm(&u.kernels, NULL, WEFT_F32, 12288, a.d()),
+              weft_run_sqnorm(K, NULL, WEFT_F32, 12288, a.h()));
+    OK(u.failed);
     /* the runtime's own errors are handed on */
     v.grid = 0;
-    ck_assert_int_eq(weft_device_scale(&v, WEFT_F32, 10, 2.0, a.d(), a.d()), WEFT_ERR_UNSUPPORTED);
+    ck_assert_int_eq(weft_device_run(&v, &count, on_device), WEFT_ERR_UNSUPPORTED);
     ck_assert_int_eq(v.error, cudaErrorInvalidConfiguration);
     cudaGetLastError();
-    OK(cudaStreamSynchronize(V.stream));
+    broken(&u, WEFT_ERR_DEVICE, 0.0, weft_run_count_nonfinite(&u.kernels, NULL, WEFT_F32, 10, a.d()));
+    cudaGetLastError();
+    check_array("refused", a);
     array_free(a);
 }
 END_TEST
@@ -936,7 +1030,7 @@ START_TEST(shim_waits_for_the_host) {
     array x = array_make(WEFT_F32, 5000, 0, USUAL);
     const double want = weft_run_sqnorm(K, NULL, WEFT_F32, 5000, x.h());
     pinned[0].count = UINT64_MAX;
-    OK(weft_device_sqnorm(&V, WEFT_F32, 5000, x.d(), pinned));
+    OK(enqueue(work_of(WEFT_OP_SQNORM, WEFT_F32, 5000, x.d(), NULL), pinned));
     ck_assert(pinned[0].count == UINT64_MAX);
     OK(cudaStreamSynchronize(V.stream));
     check_sum("sqnorm", WEFT_F32, 5000, pinned[0].sum, want);

@@ -279,14 +279,6 @@ static double bus(const row *r, who c) {
     return 2.0 * (r->ranks - 1) / r->ranks * (double)r->bytes / r->c[c].time.median / 1e9;
 }
 
-static void json_stats(json *j, const char *key, stats s, double scale) {
-    json_begin(j, key, '{');
-    json_number(j, "q1", s.q1 * scale);
-    json_number(j, "median", s.median * scale);
-    json_number(j, "q3", s.q3 * scale);
-    json_end(j, '}');
-}
-
 static void write_row(report *out, const machine *m, const row *r) {
     json *j = &out->rows;
     int i, k;

@@ -403,14 +403,6 @@ static void run_row(outcome *o, kernel_id k, arrays *a, const settings *s) {
 
 /* ---- reporting ---- */
 
-static void json_stats(json *j, const char *key, stats s, double scale) {
-    json_begin(j, key, '{');
-    json_number(j, "q1", s.q1 * scale);
-    json_number(j, "median", s.median * scale);
-    json_number(j, "q3", s.q3 * scale);
-    json_end(j, '}');
-}
-
 static void write_row(report *r, const machine *m, kernel_id k, const arrays *a, const outcome *o) {
     json *j = &r->rows;
     size_t i;

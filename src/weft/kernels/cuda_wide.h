@@ -97,3 +97,15 @@ WEFT_FN weft_status weft_device_numbers(weft_device *v, weft_dtype t, size_t n, 
     }
     return s;
 }
+
+/* As subspace.h mixes gradients: w and the sum in f64, the result rounded once; a source of weight 0 is not read. */
+WEFT_FN weft_status weft_device_sum_wide(weft_device *v, weft_dtype t, size_t n, size_t sources, const double *w,
+                                         const void *const *x, void *out, weft_slot *total) {
+    weft_work j = weft_work_make(NULL, WEFT_OP_WEIGHTED_SUM, t, n, out, NULL, 0, 0);
+    j.counts = 1;
+    j.sources = sources;
+    j.w = w;
+    j.source = x;
+    j.a = 1.0; /* says so */
+    return weft_device_run(v, &j, total);
+}
