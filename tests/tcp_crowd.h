@@ -19,7 +19,36 @@ static weft_transport net[MOST];
 static uint32_t workers;
 static const char *folder; /* of certificates; NULL: plaintext */
 
-/* Ports that nobody listens at: below those that the system gives to whoever connects, elsewhere for each process. */
+/* The address of worker `rank`. Each process has a loopback address of its own, so that no other one takes a port that
+ * this one has found; on a system that has only one all share it. */
+static struct sockaddr_in address_of(uint32_t rank) {
+    static uint32_t own;
+    struct sockaddr_in a;
+    memset(&a, 0, sizeof a);
+    a.sin_family = AF_INET;
+    if (!own) {
+        const int fd = socket(AF_INET, SOCK_STREAM, 0);
+        own = 0x7F400000u | ((uint32_t)getpid() & 0x3FFFFFu);
+        a.sin_addr.s_addr = htonl(own);
+        if (bind(fd, (struct sockaddr *)(void *)&a, sizeof a) != 0) own = INADDR_LOOPBACK;
+        close(fd);
+    }
+    a.sin_addr.s_addr = htonl(own);
+    a.sin_port = htons((uint16_t)port[rank]);
+    return a;
+}
+
+/* As messages have it: "127.64.3.9:10001". */
+static const char *name_of(uint32_t rank) {
+    static char name[32];
+    const struct sockaddr_in a = address_of(rank);
+    const uint32_t at = ntohl(a.sin_addr.s_addr);
+    sprintf(name, "%u.%u.%u.%u:%u", (unsigned)(at >> 24), (unsigned)(at >> 16 & 255u), (unsigned)(at >> 8 & 255u),
+            (unsigned)(at & 255u), (unsigned)ntohs(a.sin_port));
+    return name;
+}
+
+/* Ports that nobody listens at: below those that the system gives to whoever connects. */
 static void find_ports(uint32_t n) {
     static unsigned next;
     int fd[MOST];
@@ -27,15 +56,12 @@ static void find_ports(uint32_t n) {
     list[0] = 0;
     for (i = 0; i < n; i++) {
         struct sockaddr_in a;
-        memset(&a, 0, sizeof a);
-        a.sin_family = AF_INET;
-        a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         fd[i] = socket(AF_INET, SOCK_STREAM, 0);
         do {
             port[i] = 10000 + ((unsigned)getpid() * 61 + next++) % 20000;
-            a.sin_port = htons((uint16_t)port[i]);
+            a = address_of(i);
         } while (bind(fd[i], (struct sockaddr *)(void *)&a, sizeof a) != 0 && next < 20000);
-        sprintf(list + strlen(list), "127.0.0.1:%u\n", port[i]);
+        sprintf(list + strlen(list), "%s\n", name_of(i));
     }
     for (i = 0; i < n; i++) close(fd[i]);
 }
@@ -112,13 +138,9 @@ static void fill(unsigned char *p, size_t n, unsigned seed) {
 }
 
 static int dial(uint32_t rank) {
-    struct sockaddr_in a;
+    const struct sockaddr_in a = address_of(rank);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    memset(&a, 0, sizeof a);
-    a.sin_family = AF_INET;
-    a.sin_port = htons((uint16_t)port[rank]);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    ck_assert_int_eq(connect(fd, (struct sockaddr *)(void *)&a, sizeof a), 0);
+    ck_assert_int_eq(connect(fd, (const struct sockaddr *)(const void *)&a, sizeof a), 0);
     return fd;
 }
 

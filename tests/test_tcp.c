@@ -249,7 +249,7 @@ START_TEST(errors_say_what_they_mean) {
     find_ports(2);
     workers = 1;
     start(0, 0, 0);
-    sprintf(text, "127.0.0.1:%u", port[0]);
+    sprintf(text, "%s", name_of(0));
     { /* somebody else listens there */
         weft_tcp other;
         weft_transport unused;
@@ -259,7 +259,7 @@ START_TEST(errors_say_what_they_mean) {
     }
     tcp[0].options.connect_ns = 1;
     ck_assert_int_eq(weft_tcp_join(&tcp[0]), WEFT_ERR_TIMEOUT);
-    sprintf(text, "worker 1 (127.0.0.1:%u): it has not connected", port[1]);
+    sprintf(text, "worker 1 (%s): it has not connected", name_of(1));
     if (!strstr(tcp[0].why, text)) ck_abort_msg("%s", tcp[0].why);
     close_all();
 }

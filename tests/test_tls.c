@@ -610,10 +610,7 @@ START_TEST(servers) {
     weft_tcp_link *l;
     find_ports(3);
     workers = 3;
-    memset(&a, 0, sizeof a);
-    a.sin_family = AF_INET;
-    a.sin_port = htons((uint16_t)port[0]);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    a = address_of(0);
     setsockopt(at, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     ck_assert_int_eq(bind(at, (struct sockaddr *)(void *)&a, sizeof a), 0);
     ck_assert_int_eq(listen(at, 1), 0);
@@ -680,7 +677,7 @@ static void try_and_give_up(const char *why1, const char *refusal0) {
     check_words(tcp[1].why, why1);
     ck_assert_int_eq(weft_tcp_join(&tcp[0]), WEFT_ERR_TIMEOUT);
     check_words(tcp[0].why, refusal0);
-    check_words(tcp[0].why, "worker 1 (127.0.0.1:");
+    check_words(tcp[0].why, name_of(1));
     close_all();
 }
 
@@ -714,10 +711,7 @@ START_TEST(turned_away) {
     weft_tcp_link *l;
     find_ports(2);
     workers = 2;
-    memset(&a, 0, sizeof a);
-    a.sin_family = AF_INET;
-    a.sin_port = htons((uint16_t)port[0]);
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    a = address_of(0);
     ck_assert_int_eq(bind(at, (struct sockaddr *)(void *)&a, bytes), 0);
     ck_assert_int_eq(listen(at, 1), 0);
     start(1, 0, 0);
