@@ -246,8 +246,7 @@ typedef struct saddle_desc {
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_cuda *cuda; /* NULL: params are host memory. Else they, what is wanted, and `uniform`'s numbers are device
-                            * memory */
+    const weft_cuda *cuda; /* NULL: params are host memory; else they, what is wanted and `uniform` are device memory */
 #endif
 } saddle_desc;
 
@@ -839,7 +838,7 @@ WEFT_FN size_t saddle_capacity(const saddle *x, int model, const saddle_cursor *
 WEFT_FN int saddle_fetch(saddle *x, uint32_t k, int model, const saddle_cursor *c) {
     weft_link *l = &x->net.link[k];
     if (!l->in_active) {
-        WEFT_GPU_SETTLE(*x->kernels); /* the last one has been read */
+        WEFT_GPU_SETTLE(*x->kernels); /* the last one has been read, and what is sent next has been written */
         weft_link_fetch(&x->net, k, x->edge[k].piece, saddle_capacity(x, model, c));
         l->in_shorter = 1;
         if (!l->in_active) return 0; /* the link is down */
@@ -1285,7 +1284,6 @@ WEFT_FN void saddle_begin_gradients(saddle *x) {
     memset(&x->cursor, 0, sizeof x->cursor);
     saddle_next_piece(x, 0, &x->cursor);
     x->coded = 0;
-    WEFT_GPU_SETTLE(*x->kernels); /* what is stored has been written */
     saddle_phase(x, SADDLE_GRADIENTS, WEFT_TEXT("exchanging gradients"));
 }
 

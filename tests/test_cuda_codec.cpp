@@ -283,6 +283,10 @@ START_TEST(hostile_messages) {
         case 2: message.h()[below(had)] ^= (unsigned char)(1u << below(8)); break;
         default: { /* an index twice, or out of bounds */
             const size_t pairs = had / (4 + weft_codec_value_bytes(t)), i = 1 + below(pairs + 1);
+            if ((c->kind == WEFT_CODEC_Q8 || c->kind == WEFT_CODEC_Q4) && n > WEFT_CODEC_BLOCK) /* or the last step */
+                weft_put32(message.h() +
+                               (n - 1) / WEFT_CODEC_BLOCK * weft_codec_quantised_bytes(c->kind, WEFT_CODEC_BLOCK),
+                           below(2) ? 0xBF800000u : 0x7F000000u);
             if (c->kind == WEFT_CODEC_TOPK && i < pairs)
                 weft_put32(message.h() + i * (4 + each),
                            below(2) ? weft_get32(message.h() + (i - 1) * (4 + each)) : (uint32_t)(n + below(9)));
