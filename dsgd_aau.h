@@ -3692,8 +3692,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -3705,8 +3707,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
@@ -3899,7 +3901,7 @@ WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h,
     size_t all;
     int i;
     for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
-    if (i == WEFT_LINK_LETTERS || WEFT_GPU_HAS_FAILED(n)) return WEFT_AGAIN;
+    if (i == WEFT_LINK_LETTERS || WEFT_GPU_IS_BROKEN(n)) return WEFT_AGAIN;
     if (l->failing) return WEFT_OK;
     p = l->slot[i].bytes;
     if (h->kind == WEFT_LINK_LETTER) {
@@ -4156,7 +4158,7 @@ WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
 WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
-    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_HAS_FAILED(n)) return;
+    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_IS_BROKEN(n)) return;
     memset(&l->out, 0, sizeof l->out);
     s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
     n->moved = 1;
@@ -6407,7 +6409,7 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     dsgd_aau_look_at_start(g);
     dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&g->net))
+    if (WEFT_GPU_IS_BROKEN(&g->net))
         return weft_refuse(say, g->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     *out = g;
@@ -6430,7 +6432,7 @@ WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
     g->busy = 0;
 #ifdef WEFT_CUDA
-    if (s >= 0 && WEFT_GPU_HAS_FAILED(&g->net))
+    if (s >= 0 && WEFT_GPU_IS_BROKEN(&g->net))
         s = dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     if (s > 0) g->detail.status = s;

@@ -2876,8 +2876,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -2889,8 +2891,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
@@ -3395,7 +3397,7 @@ WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h
     weft_status s;
     size_t bytes;
     int i;
-    if ((s = WEFT_GPU_FAILED(g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(g)) < 0) return s;
     for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
     if (i == WEFT_LETTERS) return WEFT_AGAIN;
     h->big_endian = weft_big_endian();
@@ -4363,7 +4365,7 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
-    if ((s = WEFT_GPU_FAILED(r->g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(r->g)) < 0) return s;
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
         if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
@@ -4620,7 +4622,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
-    if (s >= 0 && WEFT_GPU_FAILED(g) < 0) s = g->failed;
+    if (s >= 0 && WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed;
     g->busy = 0;
     return s;
 }
@@ -5275,7 +5277,8 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     h->detail = weft_detail_none();
     hpsgd_fingerprint(h);
     hpsgd_begin_afresh(h);
-    if ((s = WEFT_GPU_FAILED(&h->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
+    if ((s = WEFT_GPU_BREAKS_GROUP(&h->group)) < 0)
+        return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
     *out = h;
     return WEFT_OK;
 }
@@ -5814,7 +5817,7 @@ WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
-    const weft_status device = WEFT_GPU_FAILED(&h->group);
+    const weft_status device = WEFT_GPU_BREAKS_GROUP(&h->group);
     h->busy = 0;
     if (device < 0 && s >= 0) {
         h->detail = h->group.detail;

@@ -4017,8 +4017,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -4030,8 +4032,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
@@ -4224,7 +4226,7 @@ WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h,
     size_t all;
     int i;
     for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
-    if (i == WEFT_LINK_LETTERS || WEFT_GPU_HAS_FAILED(n)) return WEFT_AGAIN;
+    if (i == WEFT_LINK_LETTERS || WEFT_GPU_IS_BROKEN(n)) return WEFT_AGAIN;
     if (l->failing) return WEFT_OK;
     p = l->slot[i].bytes;
     if (h->kind == WEFT_LINK_LETTER) {
@@ -4481,7 +4483,7 @@ WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
 WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
-    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_HAS_FAILED(n)) return;
+    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_IS_BROKEN(n)) return;
     memset(&l->out, 0, sizeof l->out);
     s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
     n->moved = 1;

@@ -1999,7 +1999,7 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     dsgd_aau_look_at_start(g);
     dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&g->net))
+    if (WEFT_GPU_IS_BROKEN(&g->net))
         return weft_refuse(say, g->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     *out = g;
@@ -2022,7 +2022,7 @@ WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
     g->busy = 0;
 #ifdef WEFT_CUDA
-    if (s >= 0 && WEFT_GPU_HAS_FAILED(&g->net))
+    if (s >= 0 && WEFT_GPU_IS_BROKEN(&g->net))
         s = dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     if (s > 0) g->detail.status = s;

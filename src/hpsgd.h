@@ -824,7 +824,8 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     h->detail = weft_detail_none();
     hpsgd_fingerprint(h);
     hpsgd_begin_afresh(h);
-    if ((s = WEFT_GPU_FAILED(&h->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
+    if ((s = WEFT_GPU_BREAKS_GROUP(&h->group)) < 0)
+        return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
     *out = h;
     return WEFT_OK;
 }
@@ -1363,7 +1364,7 @@ WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
-    const weft_status device = WEFT_GPU_FAILED(&h->group);
+    const weft_status device = WEFT_GPU_BREAKS_GROUP(&h->group);
     h->busy = 0;
     if (device < 0 && s >= 0) {
         h->detail = h->group.detail;
