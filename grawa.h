@@ -2809,16 +2809,6 @@ WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     return WEFT_OK;
 }
 
-/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
-WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
-    size_t i;
-    for (i = 0; i < t->count; i++)
-        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
-            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
-                               (uint64_t)t->tensor[i].dtype);
-    return WEFT_OK;
-}
-
 /* Data goes to the memory that was lent. */
 WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->apart = c != NULL;
