@@ -106,7 +106,8 @@
  * takes over a neighbour's parameters. */
 
 /* These are defined only while this file includes itself: see its end. */
-#if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART
+#if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \
+    !defined WEFT_DEVICE_SIXTEEN
 
 /* What this file is called, if you rename it: it includes itself by this name. */
 #ifndef DSGD_AAU_HEADER
@@ -1659,7 +1660,7 @@ typedef struct dsgd_aau_desc {
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_cuda *cuda; /* NULL: params are host memory; else device memory: f32 or f64, and so on the wire */
+    const weft_cuda *cuda; /* NULL: params are host memory; else device memory */
 #endif
 } dsgd_aau_desc;
 
@@ -3620,16 +3621,6 @@ WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     return WEFT_OK;
 }
 
-/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
-WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
-    size_t i;
-    for (i = 0; i < t->count; i++)
-        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
-            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
-                               (uint64_t)t->tensor[i].dtype);
-    return WEFT_OK;
-}
-
 /* Data goes to the memory that was lent. */
 WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->apart = c != NULL;
@@ -3698,8 +3689,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -3711,8 +3704,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
@@ -3723,6 +3716,61 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #endif
 
 #endif /* WEFT_DEVICE_IMPLEMENTATION */
+
+/* ---- src/weft/sixteen.h: implementation ------------------------------------------------------ */
+#ifndef WEFT_SIXTEEN_IMPLEMENTATION
+#define WEFT_SIXTEEN_IMPLEMENTATION
+
+#ifdef WEFT_CUDA
+typedef enum weft_sixteen_op {
+    WEFT_SIXTEEN_CONVERT, /* y = x */
+    WEFT_SIXTEEN_COUNT,   /* how many elements of x would not be finite as y; y may be NULL */
+    WEFT_SIXTEEN_ADD,     /* y = y + x */
+    WEFT_SIXTEEN_MIX      /* y = y + a * (x - times * q): q is y as it travels */
+} weft_sixteen_op;
+
+/* Of n elements each. Scalars are rounded to f32. Left to right, as written. */
+typedef struct weft_sixteen {
+    weft_sixteen_op op;
+    weft_dtype x_type, y_type, wire; /* any but f64 */
+    const void *x;
+    void *y;
+    double a, times;
+} weft_sixteen;
+
+#define WEFT_DEVICE_SIXTEEN
+#include DSGD_AAU_HEADER
+#undef WEFT_DEVICE_SIXTEEN
+
+WEFT_FN weft_sixteen weft_sixteen_make(weft_sixteen_op op, weft_dtype from, const void *x, weft_dtype to, void *y) {
+    weft_sixteen w;
+    memset(&w, 0, sizeof w);
+    w.op = op;
+    w.x_type = from;
+    w.y_type = to;
+    w.wire = WEFT_F32;
+    w.x = x;
+    w.y = y;
+    return w;
+}
+
+/* y = x, or y = y + x; enqueued. */
+WEFT_FN void weft_gpu_between(weft_gpu *u, weft_sixteen_op op, size_t n, weft_dtype from, const void *x, weft_dtype to,
+                              void *y) {
+    const weft_sixteen w = weft_sixteen_make(op, from, x, to, y);
+    weft_gpu_note(u, weft_device_sixteen(&u->device, &w, n, NULL));
+}
+
+/* How many elements of x are not finite once they are of the other type. */
+WEFT_FN uint64_t weft_gpu_count_as(weft_gpu *u, size_t n, weft_dtype from, const void *x, weft_dtype to) {
+    const weft_sixteen w = weft_sixteen_make(WEFT_SIXTEEN_COUNT, from, x, to, NULL);
+    weft_slot total;
+    weft_gpu_fetch(u, weft_device_sixteen(&u->device, &w, n, u->total), &total, 1);
+    return total.count;
+}
+#endif
+
+#endif /* WEFT_SIXTEEN_IMPLEMENTATION */
 
 /* ---- src/weft/link.h: implementation --------------------------------------------------------- */
 #ifndef WEFT_LINK_IMPLEMENTATION
@@ -3905,7 +3953,7 @@ WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h,
     size_t all;
     int i;
     for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
-    if (i == WEFT_LINK_LETTERS || WEFT_GPU_HAS_FAILED(n)) return WEFT_AGAIN;
+    if (i == WEFT_LINK_LETTERS || WEFT_GPU_IS_BROKEN(n)) return WEFT_AGAIN;
     if (l->failing) return WEFT_OK;
     p = l->slot[i].bytes;
     if (h->kind == WEFT_LINK_LETTER) {
@@ -4162,7 +4210,7 @@ WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
 WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
-    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_HAS_FAILED(n)) return;
+    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_IS_BROKEN(n)) return;
     memset(&l->out, 0, sizeof l->out);
     s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
     n->moved = 1;
@@ -5549,6 +5597,18 @@ WEFT_FN uint64_t dsgd_aau_to_wire(const dsgd_aau *g, const weft_tensor *t, size_
         weft_data_out(WEFT_GPU_OF(g->kernels), out, x, n * weft_dtype_bytes(t->dtype));
         return 0;
     }
+#ifdef WEFT_CUDA
+    if (g->kernels->gpu) { /* to the host by way of the piece that goes */
+        weft_gpu *gpu = g->kernels->gpu;
+        if (!out) return weft_gpu_count_as(gpu, n, t->dtype, x, WEFT_BF16);
+        weft_gpu_between(gpu, WEFT_SIXTEEN_CONVERT, n, t->dtype, x, WEFT_BF16, g->piece_out);
+        if (out == g->piece_out)
+            weft_gpu_settle(gpu); /* it is sent next */
+        else
+            weft_data_out(gpu, out, g->piece_out, n * 2);
+        return 0;
+    }
+#endif
     for (; n; n -= m, x += m * sizeof(float)) {
         m = n < WEFT_GROUP ? n : WEFT_GROUP;
         dsgd_aau_widen(g->kernels, t->dtype, m, x, wide);
@@ -5577,6 +5637,12 @@ WEFT_FN void dsgd_aau_add(const dsgd_aau *g, const weft_tensor *t, unsigned char
             weft_run_axpy(g->kernels, g->desc.pool, wire, n, 1.0, p, sum);
         return;
     }
+#ifdef WEFT_CUDA
+    if (g->kernels->gpu) {
+        weft_gpu_between(g->kernels->gpu, first ? WEFT_SIXTEEN_CONVERT : WEFT_SIXTEEN_ADD, n, wire, p, WEFT_F32, sum);
+        return;
+    }
+#endif
     for (; n; n -= m, p += m * 2, sum += m * sizeof(float)) {
         m = n < WEFT_GROUP ? n : WEFT_GROUP;
         dsgd_aau_widen(g->kernels, wire, m, p, wide);
@@ -5601,6 +5667,16 @@ WEFT_FN void dsgd_aau_mix_tensor(const dsgd_aau *g, const weft_tensor *t, unsign
         weft_run_axpy(g->kernels, g->desc.pool, wire, t->count, a, sum, x);
         return;
     }
+#ifdef WEFT_CUDA
+    if (g->kernels->gpu) {
+        weft_sixteen w = weft_sixteen_make(WEFT_SIXTEEN_MIX, leaf ? wire : WEFT_F32, sum, t->dtype, x);
+        w.wire = wire;
+        w.a = a;
+        w.times = times;
+        weft_gpu_note(g->kernels->gpu, weft_device_sixteen(&g->kernels->gpu->device, &w, t->count, NULL));
+        return;
+    }
+#endif
     for (n = t->count; n; n -= m, x += m * weft_dtype_bytes(t->dtype), sum += m * (leaf ? 2 : sizeof(float))) {
         m = n < WEFT_GROUP ? n : WEFT_GROUP;
         dsgd_aau_widen(g->kernels, t->dtype, m, x, own);
@@ -5635,6 +5711,12 @@ WEFT_FN void dsgd_aau_take_over(dsgd_aau *g) {
             if (t->count) weft_data_copy(WEFT_GPU_OF(g->kernels), x, from, t->count * weft_dtype_bytes(wire));
             continue;
         }
+#ifdef WEFT_CUDA
+        if (g->kernels->gpu) {
+            weft_gpu_between(g->kernels->gpu, WEFT_SIXTEEN_CONVERT, t->count, wire, from, t->dtype, x);
+            continue;
+        }
+#endif
         for (n = t->count; n; n -= m, from += m * 2, x += m * sizeof(float)) {
             m = n < WEFT_GROUP ? n : WEFT_GROUP;
             dsgd_aau_widen(g->kernels, wire, m, from, wide);
@@ -6252,13 +6334,7 @@ WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, ui
                            (uint64_t)in->initial);
     if ((uint64_t)in->wire > DSGD_AAU_WIRE_BF16)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.wire"), DSGD_AAU_WIRE_BF16, (uint64_t)in->wire);
-#ifdef WEFT_CUDA
-    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
-    if (in->cuda && in->wire != DSGD_AAU_WIRE_OWN)
-        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.wire (on a GPU)"), DSGD_AAU_WIRE_OWN,
-                           (uint64_t)in->wire);
-    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
-#endif
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     out->isa = weft_isa_resolve(in->isa);
     out->fan = in->fan ? in->fan : 8;
     out->piece_bytes = in->piece_bytes ? in->piece_bytes : 262144;
@@ -6299,7 +6375,7 @@ WEFT_FN dsgd_aau *dsgd_aau_lay_out(weft_layout *l, const dsgd_aau_desc *d, dsgd_
     g->wire_bytes = wire;
     g->sum = (unsigned char *)weft_layout_data(l, WEFT_TEXT("accumulator"), degree ? at : 0, 1);
     g->piece_in = (unsigned char *)weft_layout_data(l, WEFT_TEXT("a piece that comes"), degree ? most : 0, 1);
-    g->piece_out = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that goes"),
+    g->piece_out = (unsigned char *)weft_layout_data(l, WEFT_TEXT("a piece that goes"),
                                                      degree && d->wire == DSGD_AAU_WIRE_BF16 ? most : 0, 1);
     WEFT_GPU_LAYOUT(l, &g->gpu, &d->params, &d->params, 1);
     return made;
@@ -6413,7 +6489,7 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     dsgd_aau_look_at_start(g);
     dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&g->net))
+    if (WEFT_GPU_IS_BROKEN(&g->net))
         return weft_refuse(say, g->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     *out = g;
@@ -6436,7 +6512,7 @@ WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
     g->busy = 0;
 #ifdef WEFT_CUDA
-    if (s >= 0 && WEFT_GPU_HAS_FAILED(&g->net))
+    if (s >= 0 && WEFT_GPU_IS_BROKEN(&g->net))
         s = dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     if (s > 0) g->detail.status = s;
@@ -7904,7 +7980,7 @@ WEFT_FAMILY_TABLES(wasm, WEFT_ISA_WASM, NULL)
 #undef WEFT_FAMILY_TABLES
 #undef WEFT_FAMILY
 
-#else /* WEFT_DEVICE_PART */
+#elif defined WEFT_DEVICE_PART
 
 /* ---- src/weft/kernels/cuda.h: section -------------------------------------------------------- */
 
@@ -8581,6 +8657,70 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
     }
     return weft_device_launch(v, wide ? weft_device_elements<double> : weft_device_elements<float>,
                               weft_device_grid(d.n - d.packets * elements, d.packets), &d);
+}
+
+#else /* WEFT_DEVICE_SIXTEEN */
+
+/* ---- src/weft/kernels/cuda_sixteen.h: section ------------------------------------------------ */
+
+/* Works of sixteen.h on device pointers, one launch each: all in f32, rounded where it is stored or travels. */
+typedef struct weft_device_sixteen_job {
+    weft_sixteen work;
+    size_t n, packets;
+    weft_device_state *state;
+    weft_slot *total;
+} weft_device_sixteen_job;
+
+/* What comes of v by way of this type. */
+WEFT_DEVICE float weft_device_as(weft_dtype t, float v) {
+    return t == WEFT_F32 ? v : weft_device_in(t, weft_device_narrow(t, v));
+}
+
+template <unsigned E> WEFT_DEVICE unsigned weft_device_between(const weft_sixteen &w, size_t i) {
+    const float a = (float)w.a, times = (float)-w.times;
+    float x[E], y[E];
+    unsigned bad = 0;
+    weft_device_load<E>(w.x_type, w.x, i, x);
+    if (w.op == WEFT_SIXTEEN_ADD || w.op == WEFT_SIXTEEN_MIX)
+        weft_device_load<E>(w.y_type, w.y, i, y);
+    else
+        WEFT_UNROLL for (unsigned e = 0; e < E; e++) y[e] = 0;
+    WEFT_UNROLL for (unsigned e = 0; e < E; e++) {
+        switch (w.op) {
+        case WEFT_SIXTEEN_CONVERT: y[e] = x[e]; break;
+        case WEFT_SIXTEEN_COUNT: bad += weft_device_nonfinite(weft_device_as(w.y_type, x[e])); break;
+        case WEFT_SIXTEEN_ADD: y[e] = weft_device_add(y[e], x[e]); break;
+        case WEFT_SIXTEEN_MIX:
+            x[e] = weft_device_add(x[e], weft_device_mul(times, weft_device_as(w.wire, y[e])));
+            y[e] = weft_device_add(y[e], weft_device_mul(a, x[e]));
+            break;
+        }
+    }
+    if (w.op != WEFT_SIXTEEN_COUNT) weft_device_store<E>(w.y_type, w.y, i, y);
+    return bad;
+}
+
+static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sixteens(const weft_device_sixteen_job j) {
+    const size_t threads = (size_t)gridDim.x * WEFT_DEVICE_THREADS;
+    const size_t me = (size_t)blockIdx.x * WEFT_DEVICE_THREADS + threadIdx.x;
+    weft_device_word bad = 0;
+    for (size_t i = me; i < j.packets; i += threads) bad += weft_device_between<4>(j.work, i * 4);
+    for (size_t i = j.packets * 4 + me; i < j.n; i += threads) bad += weft_device_between<1>(j.work, i);
+    if (j.total) weft_device_count(j.state, j.total, bad);
+}
+
+/* Enqueues it; total[0].count: what it counts (NULL: nothing). */
+WEFT_FN weft_status weft_device_sixteen(weft_device *v, const weft_sixteen *w, size_t n, weft_slot *total) {
+    const size_t past = (uintptr_t)w->x % (4 * weft_dtype_bytes(w->x_type)) |
+                        (w->y ? (uintptr_t)w->y % (4 * weft_dtype_bytes(w->y_type)) : 0);
+    weft_device_sixteen_job j;
+    if (!n && !total) return WEFT_OK;
+    j.work = *w;
+    j.n = n;
+    j.packets = past ? 0 : n / 4;
+    j.state = v->state;
+    j.total = total;
+    return weft_device_launch(v, weft_device_sixteens, weft_device_grid(n - j.packets * 4, j.packets), &j);
 }
 
 #endif

@@ -2815,16 +2815,6 @@ WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     return WEFT_OK;
 }
 
-/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
-WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
-    size_t i;
-    for (i = 0; i < t->count; i++)
-        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
-            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
-                               (uint64_t)t->tensor[i].dtype);
-    return WEFT_OK;
-}
-
 /* Data goes to the memory that was lent. */
 WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->apart = c != NULL;
@@ -2893,8 +2883,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -2906,8 +2898,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
@@ -3266,7 +3258,7 @@ WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h
     weft_status s;
     size_t bytes;
     int i;
-    if ((s = WEFT_GPU_FAILED(g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(g)) < 0) return s;
     for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
     if (i == WEFT_LETTERS) return WEFT_AGAIN;
     h->big_endian = weft_big_endian();
@@ -4234,7 +4226,7 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
-    if ((s = WEFT_GPU_FAILED(r->g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(r->g)) < 0) return s;
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
         if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
@@ -4491,7 +4483,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
-    if (s >= 0 && WEFT_GPU_FAILED(g) < 0) s = g->failed;
+    if (s >= 0 && WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed;
     g->busy = 0;
     return s;
 }
@@ -5057,7 +5049,8 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->next_period = d.period_steps;
     g->next_proximal = d.proximal;
     grawa_look_at_start(g);
-    if ((s = WEFT_GPU_FAILED(&g->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, g->group.detail.got);
+    if ((s = WEFT_GPU_BREAKS_GROUP(&g->group)) < 0)
+        return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, g->group.detail.got);
     *out = g;
     return WEFT_OK;
 }
@@ -5843,7 +5836,7 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status grawa_exit(grawa *g, weft_status s) {
-    const weft_status device = WEFT_GPU_FAILED(&g->group);
+    const weft_status device = WEFT_GPU_BREAKS_GROUP(&g->group);
     g->group.busy = 0;
     if (device < 0 && s >= 0) s = device;
     if (s > 0) g->group.detail.status = s;

@@ -116,7 +116,7 @@
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \
-    !defined WEFT_DEVICE_REPLICA
+    !defined WEFT_DEVICE_SIXTEEN && !defined WEFT_DEVICE_REPLICA
 
 /* What this file is called, if you rename it: it includes itself by this name. */
 #ifndef HPSGD_HEADER
@@ -834,8 +834,8 @@ typedef struct hpsgd_desc {
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    /* NULL: params are host memory; else device memory of f32 or f64, payloads of the same; rounds go on whenever a
-     * verb is called, never on the pool */
+    /* NULL: params are host memory; else they, and their masters, are device memory; rounds go on whenever a verb is
+     * called, never on the pool */
     const weft_cuda *cuda;
 #endif
 } hpsgd_desc;
@@ -2804,16 +2804,6 @@ WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     return WEFT_OK;
 }
 
-/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
-WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
-    size_t i;
-    for (i = 0; i < t->count; i++)
-        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
-            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
-                               (uint64_t)t->tensor[i].dtype);
-    return WEFT_OK;
-}
-
 /* Data goes to the memory that was lent. */
 WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->apart = c != NULL;
@@ -2882,8 +2872,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -2895,8 +2887,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
@@ -2907,6 +2899,61 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #endif
 
 #endif /* WEFT_DEVICE_IMPLEMENTATION */
+
+/* ---- src/weft/sixteen.h: implementation ------------------------------------------------------ */
+#ifndef WEFT_SIXTEEN_IMPLEMENTATION
+#define WEFT_SIXTEEN_IMPLEMENTATION
+
+#ifdef WEFT_CUDA
+typedef enum weft_sixteen_op {
+    WEFT_SIXTEEN_CONVERT, /* y = x */
+    WEFT_SIXTEEN_COUNT,   /* how many elements of x would not be finite as y; y may be NULL */
+    WEFT_SIXTEEN_ADD,     /* y = y + x */
+    WEFT_SIXTEEN_MIX      /* y = y + a * (x - times * q): q is y as it travels */
+} weft_sixteen_op;
+
+/* Of n elements each. Scalars are rounded to f32. Left to right, as written. */
+typedef struct weft_sixteen {
+    weft_sixteen_op op;
+    weft_dtype x_type, y_type, wire; /* any but f64 */
+    const void *x;
+    void *y;
+    double a, times;
+} weft_sixteen;
+
+#define WEFT_DEVICE_SIXTEEN
+#include HPSGD_HEADER
+#undef WEFT_DEVICE_SIXTEEN
+
+WEFT_FN weft_sixteen weft_sixteen_make(weft_sixteen_op op, weft_dtype from, const void *x, weft_dtype to, void *y) {
+    weft_sixteen w;
+    memset(&w, 0, sizeof w);
+    w.op = op;
+    w.x_type = from;
+    w.y_type = to;
+    w.wire = WEFT_F32;
+    w.x = x;
+    w.y = y;
+    return w;
+}
+
+/* y = x, or y = y + x; enqueued. */
+WEFT_FN void weft_gpu_between(weft_gpu *u, weft_sixteen_op op, size_t n, weft_dtype from, const void *x, weft_dtype to,
+                              void *y) {
+    const weft_sixteen w = weft_sixteen_make(op, from, x, to, y);
+    weft_gpu_note(u, weft_device_sixteen(&u->device, &w, n, NULL));
+}
+
+/* How many elements of x are not finite once they are of the other type. */
+WEFT_FN uint64_t weft_gpu_count_as(weft_gpu *u, size_t n, weft_dtype from, const void *x, weft_dtype to) {
+    const weft_sixteen w = weft_sixteen_make(WEFT_SIXTEEN_COUNT, from, x, to, NULL);
+    weft_slot total;
+    weft_gpu_fetch(u, weft_device_sixteen(&u->device, &w, n, u->total), &total, 1);
+    return total.count;
+}
+#endif
+
+#endif /* WEFT_SIXTEEN_IMPLEMENTATION */
 
 /* ---- src/weft/replica.h: implementation ------------------------------------------------------ */
 #ifndef WEFT_REPLICA_IMPLEMENTATION
@@ -3401,7 +3448,7 @@ WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h
     weft_status s;
     size_t bytes;
     int i;
-    if ((s = WEFT_GPU_FAILED(g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(g)) < 0) return s;
     for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
     if (i == WEFT_LETTERS) return WEFT_AGAIN;
     h->big_endian = weft_big_endian();
@@ -4369,7 +4416,7 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
-    if ((s = WEFT_GPU_FAILED(r->g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(r->g)) < 0) return s;
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
         if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
@@ -4626,7 +4673,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
-    if (s >= 0 && WEFT_GPU_FAILED(g) < 0) s = g->failed;
+    if (s >= 0 && WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed;
     g->busy = 0;
     return s;
 }
@@ -4947,13 +4994,7 @@ WEFT_FN weft_status hpsgd_check(const hpsgd_desc *in, size_t desc_size, uint32_t
     if ((s = weft_transport_check(in->transport, d)) != WEFT_OK ||
         (s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK)
         return s;
-#ifdef WEFT_CUDA
-    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
-    if (in->cuda && in->payload != HPSGD_PAYLOAD_FULL)
-        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.payload (on a GPU)"), HPSGD_PAYLOAD_FULL,
-                           (uint64_t)in->payload);
-    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
-#endif
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
     if (in->channel >= WEFT_CHANNELS)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
@@ -5161,6 +5202,12 @@ WEFT_FN void hpsgd_narrow(hpsgd *h) {
     for (i = 0; i < h->desc.params.count; i++) {
         const weft_tensor *t = &h->desc.params.tensor[i];
         if (weft_dtype_bytes(t->dtype) != 2 || !t->count) continue;
+#ifdef WEFT_CUDA
+        if (h->map.gpu) {
+            weft_gpu_between(h->map.gpu, WEFT_SIXTEEN_CONVERT, t->count, WEFT_F32, h->work[i].data, t->dtype, t->data);
+            continue;
+        }
+#endif
         (t->dtype == WEFT_BF16 ? h->kernels->core->f32_to_bf16 : h->kernels->core->f32_to_f16)(
             t->count, (const float *)h->work[i].data, (uint16_t *)t->data);
     }
@@ -5200,6 +5247,14 @@ WEFT_FN uint64_t hpsgd_hash(hpsgd *h) {
 WEFT_FN int hpsgd_payload_moves(const hpsgd *h) {
     size_t i;
     uint32_t k;
+#ifdef WEFT_CUDA
+    if (h->map.gpu) { /* the square of any bf16 that is not zero is not zero in f64 */
+        for (i = 0; i < h->desc.params.count; i++)
+            if (weft_run_sqnorm(h->kernels->core, NULL, WEFT_BF16, h->payload[i].count, h->payload[i].data) != 0)
+                return 1;
+        return 0;
+    }
+#endif
     for (i = 0; i + sizeof k <= weft_map_bytes(&h->payload_map); i += sizeof k) {
         memcpy(&k, h->sent + i, sizeof k);
         if (k & 0x7FFF7FFFu) return 1; /* pairs of bf16, without their signs */
@@ -5281,7 +5336,8 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     h->detail = weft_detail_none();
     hpsgd_fingerprint(h);
     hpsgd_begin_afresh(h);
-    if ((s = WEFT_GPU_FAILED(&h->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
+    if ((s = WEFT_GPU_BREAKS_GROUP(&h->group)) < 0)
+        return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
     *out = h;
     return WEFT_OK;
 }
@@ -5820,7 +5876,7 @@ WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
-    const weft_status device = WEFT_GPU_FAILED(&h->group);
+    const weft_status device = WEFT_GPU_BREAKS_GROUP(&h->group);
     h->busy = 0;
     if (device < 0 && s >= 0) {
         h->detail = h->group.detail;
@@ -8225,6 +8281,70 @@ WEFT_FN weft_status weft_device_run(weft_device *v, const weft_work *w, weft_slo
     }
     return weft_device_launch(v, wide ? weft_device_elements<double> : weft_device_elements<float>,
                               weft_device_grid(d.n - d.packets * elements, d.packets), &d);
+}
+
+#elif defined WEFT_DEVICE_SIXTEEN
+
+/* ---- src/weft/kernels/cuda_sixteen.h: section ------------------------------------------------ */
+
+/* Works of sixteen.h on device pointers, one launch each: all in f32, rounded where it is stored or travels. */
+typedef struct weft_device_sixteen_job {
+    weft_sixteen work;
+    size_t n, packets;
+    weft_device_state *state;
+    weft_slot *total;
+} weft_device_sixteen_job;
+
+/* What comes of v by way of this type. */
+WEFT_DEVICE float weft_device_as(weft_dtype t, float v) {
+    return t == WEFT_F32 ? v : weft_device_in(t, weft_device_narrow(t, v));
+}
+
+template <unsigned E> WEFT_DEVICE unsigned weft_device_between(const weft_sixteen &w, size_t i) {
+    const float a = (float)w.a, times = (float)-w.times;
+    float x[E], y[E];
+    unsigned bad = 0;
+    weft_device_load<E>(w.x_type, w.x, i, x);
+    if (w.op == WEFT_SIXTEEN_ADD || w.op == WEFT_SIXTEEN_MIX)
+        weft_device_load<E>(w.y_type, w.y, i, y);
+    else
+        WEFT_UNROLL for (unsigned e = 0; e < E; e++) y[e] = 0;
+    WEFT_UNROLL for (unsigned e = 0; e < E; e++) {
+        switch (w.op) {
+        case WEFT_SIXTEEN_CONVERT: y[e] = x[e]; break;
+        case WEFT_SIXTEEN_COUNT: bad += weft_device_nonfinite(weft_device_as(w.y_type, x[e])); break;
+        case WEFT_SIXTEEN_ADD: y[e] = weft_device_add(y[e], x[e]); break;
+        case WEFT_SIXTEEN_MIX:
+            x[e] = weft_device_add(x[e], weft_device_mul(times, weft_device_as(w.wire, y[e])));
+            y[e] = weft_device_add(y[e], weft_device_mul(a, x[e]));
+            break;
+        }
+    }
+    if (w.op != WEFT_SIXTEEN_COUNT) weft_device_store<E>(w.y_type, w.y, i, y);
+    return bad;
+}
+
+static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_sixteens(const weft_device_sixteen_job j) {
+    const size_t threads = (size_t)gridDim.x * WEFT_DEVICE_THREADS;
+    const size_t me = (size_t)blockIdx.x * WEFT_DEVICE_THREADS + threadIdx.x;
+    weft_device_word bad = 0;
+    for (size_t i = me; i < j.packets; i += threads) bad += weft_device_between<4>(j.work, i * 4);
+    for (size_t i = j.packets * 4 + me; i < j.n; i += threads) bad += weft_device_between<1>(j.work, i);
+    if (j.total) weft_device_count(j.state, j.total, bad);
+}
+
+/* Enqueues it; total[0].count: what it counts (NULL: nothing). */
+WEFT_FN weft_status weft_device_sixteen(weft_device *v, const weft_sixteen *w, size_t n, weft_slot *total) {
+    const size_t past = (uintptr_t)w->x % (4 * weft_dtype_bytes(w->x_type)) |
+                        (w->y ? (uintptr_t)w->y % (4 * weft_dtype_bytes(w->y_type)) : 0);
+    weft_device_sixteen_job j;
+    if (!n && !total) return WEFT_OK;
+    j.work = *w;
+    j.n = n;
+    j.packets = past ? 0 : n / 4;
+    j.state = v->state;
+    j.total = total;
+    return weft_device_launch(v, weft_device_sixteens, weft_device_grid(n - j.packets * 4, j.packets), &j);
 }
 
 #else /* WEFT_DEVICE_REPLICA */

@@ -3949,16 +3949,6 @@ WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     return WEFT_OK;
 }
 
-/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
-WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
-    size_t i;
-    for (i = 0; i < t->count; i++)
-        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
-            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
-                               (uint64_t)t->tensor[i].dtype);
-    return WEFT_OK;
-}
-
 /* Data goes to the memory that was lent. */
 WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->apart = c != NULL;
@@ -4027,8 +4017,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -4040,8 +4032,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)
@@ -4234,7 +4226,7 @@ WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h,
     size_t all;
     int i;
     for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
-    if (i == WEFT_LINK_LETTERS || WEFT_GPU_HAS_FAILED(n)) return WEFT_AGAIN;
+    if (i == WEFT_LINK_LETTERS || WEFT_GPU_IS_BROKEN(n)) return WEFT_AGAIN;
     if (l->failing) return WEFT_OK;
     p = l->slot[i].bytes;
     if (h->kind == WEFT_LINK_LETTER) {
@@ -4491,7 +4483,7 @@ WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
 WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
-    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_HAS_FAILED(n)) return;
+    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_IS_BROKEN(n)) return;
     memset(&l->out, 0, sizeof l->out);
     s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
     n->moved = 1;
@@ -7658,7 +7650,7 @@ SADDLE_API weft_status saddle_init_abi(saddle **out, const saddle_desc *desc, vo
         if (x->edge[k].copy) saddle_zero(x, x->edge[k].copy);
     saddle_phase(x, SADDLE_IDLE, WEFT_TEXT("between steps"));
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&x->net))
+    if (WEFT_GPU_IS_BROKEN(&x->net))
         return weft_refuse(say, x->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)x->gpu.device.error);
 #endif
     *out = x;
@@ -7687,7 +7679,7 @@ WEFT_FN weft_status saddle_enter(saddle *x, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status saddle_exit(saddle *x, weft_status s) {
     x->busy = 0;
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&x->net)) /* whatever else came of it */
+    if (WEFT_GPU_IS_BROKEN(&x->net)) /* whatever else came of it */
         return saddle_fail(x, x->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)x->gpu.device.error);
 #endif
     if (s > 0) x->detail.status = s;

@@ -111,6 +111,7 @@
 #include "weft/selftest.h"
 #include "weft/wire.h"
 #include "weft/device.h"
+#include "weft/sixteen.h"
 #include "weft/trace.h"
 #include "weft/link.h"
 #include "weft/graph.h"
@@ -172,7 +173,7 @@ typedef struct dsgd_aau_desc {
     weft_trace_fn trace;  /* may be NULL */
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_cuda *cuda; /* NULL: params are host memory; else device memory: f32 or f64, and so on the wire */
+    const weft_cuda *cuda; /* NULL: params are host memory; else device memory */
 #endif
 } dsgd_aau_desc;
 
@@ -1135,6 +1136,18 @@ WEFT_FN uint64_t dsgd_aau_to_wire(const dsgd_aau *g, const weft_tensor *t, size_
         weft_data_out(WEFT_GPU_OF(g->kernels), out, x, n * weft_dtype_bytes(t->dtype));
         return 0;
     }
+#ifdef WEFT_CUDA
+    if (g->kernels->gpu) { /* to the host by way of the piece that goes */
+        weft_gpu *gpu = g->kernels->gpu;
+        if (!out) return weft_gpu_count_as(gpu, n, t->dtype, x, WEFT_BF16);
+        weft_gpu_between(gpu, WEFT_SIXTEEN_CONVERT, n, t->dtype, x, WEFT_BF16, g->piece_out);
+        if (out == g->piece_out)
+            weft_gpu_settle(gpu); /* it is sent next */
+        else
+            weft_data_out(gpu, out, g->piece_out, n * 2);
+        return 0;
+    }
+#endif
     for (; n; n -= m, x += m * sizeof(float)) {
         m = n < WEFT_GROUP ? n : WEFT_GROUP;
         dsgd_aau_widen(g->kernels, t->dtype, m, x, wide);
@@ -1163,6 +1176,12 @@ WEFT_FN void dsgd_aau_add(const dsgd_aau *g, const weft_tensor *t, unsigned char
             weft_run_axpy(g->kernels, g->desc.pool, wire, n, 1.0, p, sum);
         return;
     }
+#ifdef WEFT_CUDA
+    if (g->kernels->gpu) {
+        weft_gpu_between(g->kernels->gpu, first ? WEFT_SIXTEEN_CONVERT : WEFT_SIXTEEN_ADD, n, wire, p, WEFT_F32, sum);
+        return;
+    }
+#endif
     for (; n; n -= m, p += m * 2, sum += m * sizeof(float)) {
         m = n < WEFT_GROUP ? n : WEFT_GROUP;
         dsgd_aau_widen(g->kernels, wire, m, p, wide);
@@ -1187,6 +1206,16 @@ WEFT_FN void dsgd_aau_mix_tensor(const dsgd_aau *g, const weft_tensor *t, unsign
         weft_run_axpy(g->kernels, g->desc.pool, wire, t->count, a, sum, x);
         return;
     }
+#ifdef WEFT_CUDA
+    if (g->kernels->gpu) {
+        weft_sixteen w = weft_sixteen_make(WEFT_SIXTEEN_MIX, leaf ? wire : WEFT_F32, sum, t->dtype, x);
+        w.wire = wire;
+        w.a = a;
+        w.times = times;
+        weft_gpu_note(g->kernels->gpu, weft_device_sixteen(&g->kernels->gpu->device, &w, t->count, NULL));
+        return;
+    }
+#endif
     for (n = t->count; n; n -= m, x += m * weft_dtype_bytes(t->dtype), sum += m * (leaf ? 2 : sizeof(float))) {
         m = n < WEFT_GROUP ? n : WEFT_GROUP;
         dsgd_aau_widen(g->kernels, t->dtype, m, x, own);
@@ -1221,6 +1250,12 @@ WEFT_FN void dsgd_aau_take_over(dsgd_aau *g) {
             if (t->count) weft_data_copy(WEFT_GPU_OF(g->kernels), x, from, t->count * weft_dtype_bytes(wire));
             continue;
         }
+#ifdef WEFT_CUDA
+        if (g->kernels->gpu) {
+            weft_gpu_between(g->kernels->gpu, WEFT_SIXTEEN_CONVERT, t->count, wire, from, t->dtype, x);
+            continue;
+        }
+#endif
         for (n = t->count; n; n -= m, from += m * 2, x += m * sizeof(float)) {
             m = n < WEFT_GROUP ? n : WEFT_GROUP;
             dsgd_aau_widen(g->kernels, wire, m, from, wide);
@@ -1838,13 +1873,7 @@ WEFT_FN weft_status dsgd_aau_check(const dsgd_aau_desc *in, size_t desc_size, ui
                            (uint64_t)in->initial);
     if ((uint64_t)in->wire > DSGD_AAU_WIRE_BF16)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.wire"), DSGD_AAU_WIRE_BF16, (uint64_t)in->wire);
-#ifdef WEFT_CUDA
-    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
-    if (in->cuda && in->wire != DSGD_AAU_WIRE_OWN)
-        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.wire (on a GPU)"), DSGD_AAU_WIRE_OWN,
-                           (uint64_t)in->wire);
-    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
-#endif
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     out->isa = weft_isa_resolve(in->isa);
     out->fan = in->fan ? in->fan : 8;
     out->piece_bytes = in->piece_bytes ? in->piece_bytes : 262144;
@@ -1885,7 +1914,7 @@ WEFT_FN dsgd_aau *dsgd_aau_lay_out(weft_layout *l, const dsgd_aau_desc *d, dsgd_
     g->wire_bytes = wire;
     g->sum = (unsigned char *)weft_layout_data(l, WEFT_TEXT("accumulator"), degree ? at : 0, 1);
     g->piece_in = (unsigned char *)weft_layout_data(l, WEFT_TEXT("a piece that comes"), degree ? most : 0, 1);
-    g->piece_out = (unsigned char *)weft_layout_take(l, WEFT_TEXT("a piece that goes"),
+    g->piece_out = (unsigned char *)weft_layout_data(l, WEFT_TEXT("a piece that goes"),
                                                      degree && d->wire == DSGD_AAU_WIRE_BF16 ? most : 0, 1);
     WEFT_GPU_LAYOUT(l, &g->gpu, &d->params, &d->params, 1);
     return made;
@@ -1999,7 +2028,7 @@ DSGD_AAU_API weft_status dsgd_aau_init_abi(dsgd_aau **out, const dsgd_aau_desc *
     dsgd_aau_look_at_start(g);
     dsgd_aau_phase(g, DSGD_AAU_IDLE, WEFT_TEXT("computing"));
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&g->net))
+    if (WEFT_GPU_IS_BROKEN(&g->net))
         return weft_refuse(say, g->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     *out = g;
@@ -2022,7 +2051,7 @@ WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
     g->busy = 0;
 #ifdef WEFT_CUDA
-    if (s >= 0 && WEFT_GPU_HAS_FAILED(&g->net))
+    if (s >= 0 && WEFT_GPU_IS_BROKEN(&g->net))
         s = dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     if (s > 0) g->detail.status = s;

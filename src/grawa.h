@@ -746,7 +746,8 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->next_period = d.period_steps;
     g->next_proximal = d.proximal;
     grawa_look_at_start(g);
-    if ((s = WEFT_GPU_FAILED(&g->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, g->group.detail.got);
+    if ((s = WEFT_GPU_BREAKS_GROUP(&g->group)) < 0)
+        return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, g->group.detail.got);
     *out = g;
     return WEFT_OK;
 }
@@ -1532,7 +1533,7 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status grawa_exit(grawa *g, weft_status s) {
-    const weft_status device = WEFT_GPU_FAILED(&g->group);
+    const weft_status device = WEFT_GPU_BREAKS_GROUP(&g->group);
     g->group.busy = 0;
     if (device < 0 && s >= 0) s = device;
     if (s > 0) g->group.detail.status = s;

@@ -120,6 +120,7 @@
 #include "weft/selftest.h"
 #include "weft/wire.h"
 #include "weft/device.h"
+#include "weft/sixteen.h"
 #include "weft/replica.h"
 #include "weft/trace.h"
 #include "weft/group.h"
@@ -203,8 +204,8 @@ typedef struct hpsgd_desc {
     weft_trace_fn trace; /* may be NULL */
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    /* NULL: params are host memory; else device memory of f32 or f64, payloads of the same; rounds go on whenever a
-     * verb is called, never on the pool */
+    /* NULL: params are host memory; else they, and their masters, are device memory; rounds go on whenever a verb is
+     * called, never on the pool */
     const weft_cuda *cuda;
 #endif
 } hpsgd_desc;
@@ -490,13 +491,7 @@ WEFT_FN weft_status hpsgd_check(const hpsgd_desc *in, size_t desc_size, uint32_t
     if ((s = weft_transport_check(in->transport, d)) != WEFT_OK ||
         (s = weft_tensors_check(&in->params, 0, d)) != WEFT_OK)
         return s;
-#ifdef WEFT_CUDA
-    if ((s = weft_cuda_check(in->cuda, d)) != WEFT_OK) return s;
-    if (in->cuda && in->payload != HPSGD_PAYLOAD_FULL)
-        return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("desc.payload (on a GPU)"), HPSGD_PAYLOAD_FULL,
-                           (uint64_t)in->payload);
-    if (in->cuda && (s = weft_cuda_computes(&in->params, d)) != WEFT_OK) return s;
-#endif
+    if ((s = WEFT_GPU_CHECK(in, d)) != WEFT_OK) return s;
     if (in->view && (s = weft_view_check(in->view, in->transport, d)) != WEFT_OK) return s;
     if (in->channel >= WEFT_CHANNELS)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("desc.channel"), WEFT_CHANNELS - 1, in->channel);
@@ -704,6 +699,12 @@ WEFT_FN void hpsgd_narrow(hpsgd *h) {
     for (i = 0; i < h->desc.params.count; i++) {
         const weft_tensor *t = &h->desc.params.tensor[i];
         if (weft_dtype_bytes(t->dtype) != 2 || !t->count) continue;
+#ifdef WEFT_CUDA
+        if (h->map.gpu) {
+            weft_gpu_between(h->map.gpu, WEFT_SIXTEEN_CONVERT, t->count, WEFT_F32, h->work[i].data, t->dtype, t->data);
+            continue;
+        }
+#endif
         (t->dtype == WEFT_BF16 ? h->kernels->core->f32_to_bf16 : h->kernels->core->f32_to_f16)(
             t->count, (const float *)h->work[i].data, (uint16_t *)t->data);
     }
@@ -743,6 +744,14 @@ WEFT_FN uint64_t hpsgd_hash(hpsgd *h) {
 WEFT_FN int hpsgd_payload_moves(const hpsgd *h) {
     size_t i;
     uint32_t k;
+#ifdef WEFT_CUDA
+    if (h->map.gpu) { /* the square of any bf16 that is not zero is not zero in f64 */
+        for (i = 0; i < h->desc.params.count; i++)
+            if (weft_run_sqnorm(h->kernels->core, NULL, WEFT_BF16, h->payload[i].count, h->payload[i].data) != 0)
+                return 1;
+        return 0;
+    }
+#endif
     for (i = 0; i + sizeof k <= weft_map_bytes(&h->payload_map); i += sizeof k) {
         memcpy(&k, h->sent + i, sizeof k);
         if (k & 0x7FFF7FFFu) return 1; /* pairs of bf16, without their signs */
@@ -824,7 +833,8 @@ HPSGD_API weft_status hpsgd_init_abi(hpsgd **out, const hpsgd_desc *desc, void *
     h->detail = weft_detail_none();
     hpsgd_fingerprint(h);
     hpsgd_begin_afresh(h);
-    if ((s = WEFT_GPU_FAILED(&h->group)) < 0) return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
+    if ((s = WEFT_GPU_BREAKS_GROUP(&h->group)) < 0)
+        return weft_refuse(say, s, WEFT_TEXT("cuda"), 0, h->group.detail.got);
     *out = h;
     return WEFT_OK;
 }
@@ -1363,7 +1373,7 @@ WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
 }
 
 WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
-    const weft_status device = WEFT_GPU_FAILED(&h->group);
+    const weft_status device = WEFT_GPU_BREAKS_GROUP(&h->group);
     h->busy = 0;
     if (device < 0 && s >= 0) {
         h->detail = h->group.detail;

@@ -1776,7 +1776,7 @@ SADDLE_API weft_status saddle_init_abi(saddle **out, const saddle_desc *desc, vo
         if (x->edge[k].copy) saddle_zero(x, x->edge[k].copy);
     saddle_phase(x, SADDLE_IDLE, WEFT_TEXT("between steps"));
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&x->net))
+    if (WEFT_GPU_IS_BROKEN(&x->net))
         return weft_refuse(say, x->gpu.failed, WEFT_TEXT("cuda"), 0, (uint64_t)x->gpu.device.error);
 #endif
     *out = x;
@@ -1805,7 +1805,7 @@ WEFT_FN weft_status saddle_enter(saddle *x, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status saddle_exit(saddle *x, weft_status s) {
     x->busy = 0;
 #ifdef WEFT_CUDA
-    if (WEFT_GPU_HAS_FAILED(&x->net)) /* whatever else came of it */
+    if (WEFT_GPU_IS_BROKEN(&x->net)) /* whatever else came of it */
         return saddle_fail(x, x->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)x->gpu.device.error);
 #endif
     if (s > 0) x->detail.status = s;

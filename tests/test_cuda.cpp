@@ -654,6 +654,95 @@ START_TEST(replicas) {
 }
 END_TEST
 
+/* Elements as f32, and back. */
+static std::vector<float> widened(array &a) {
+    std::vector<float> v(a.n + 1); /* has an address even if empty */
+    if (a.type == WEFT_F32)
+        memcpy(v.data(), a.h(), a.n * sizeof(float));
+    else
+        (a.type == WEFT_BF16 ? K->bf16_to_f32 : K->f16_to_f32)(a.n, (const uint16_t *)a.h(), v.data());
+    return v;
+}
+
+static void narrowed(const std::vector<float> &v, weft_dtype t, size_t n, void *to) {
+    if (t == WEFT_F32)
+        memcpy(to, v.data(), n * sizeof(float));
+    else
+        (t == WEFT_BF16 ? K->f32_to_bf16 : K->f32_to_f16)(n, v.data(), (uint16_t *)to);
+}
+
+/* Works between two types, each of f32, bf16 and f16 with each: what the serial kernels do by way of f32. */
+START_TEST(sixteens) {
+    static const weft_dtype types[] = {WEFT_F32, WEFT_BF16, WEFT_F16};
+    const weft_dtype from = types[_i % 3], to = types[_i / 3];
+    size_t i, round;
+    reseed(180 + (uint64_t)_i);
+    for (i = first_size(); i < SIZES; i = next_size(i))
+        for (round = 0; round < (sizes[i] < 5000 ? 16 : 4); round++) {
+            const size_t n = sizes[i], *off = offs[round < 8 ? 0 : below(OFFS)];
+            const int kind = (int)below(KINDS);
+            array x = array_make(from, n, off[0], kind), y = array_make(to, n, off[1], kind);
+            weft_sixteen w = weft_sixteen_make((weft_sixteen_op)(round % 4), from, x.d(), to, y.d());
+            const bool counts = w.op == WEFT_SIXTEEN_COUNT;
+            std::vector<float> vx = widened(x), vy = widened(y);
+            weft_slot got[WEFT_SLOTS], *total = total_to();
+            w.wire = types[below(3)];
+            w.a = below(4) ? 1.0 / (double)(2 + below(8)) : scalar();
+            w.times = below(4) ? (double)(1 + below(8)) : scalar();
+            if (counts) w.y = NULL;
+            OK(weft_device_sixteen(&V, &w, n, counts || below(4) == 0 ? total : NULL));
+            switch (w.op) {
+            case WEFT_SIXTEEN_CONVERT: narrowed(vx, to, n, y.h()); break;
+            case WEFT_SIXTEEN_COUNT: {
+                std::vector<unsigned char> stored(4 * n + 1);
+                narrowed(vx, to, n, stored.data());
+                fetch(total, got);
+                check_count("to be stored", to, n, got[0].count,
+                            weft_run_count_nonfinite(K, NULL, to, n, stored.data()));
+                break;
+            }
+            case WEFT_SIXTEEN_ADD:
+                K->f32.axpy(n, 1.0, vx.data(), vy.data());
+                narrowed(vy, to, n, y.h());
+                break;
+            case WEFT_SIXTEEN_MIX: {
+                array sent = y;
+                sent.type = w.wire;
+                sent.past = 0;
+                sent.host.assign(2 * GUARD + 4 * n, 0);
+                narrowed(vy, w.wire, n, sent.h());
+                K->f32.axpy(n, -w.times, widened(sent).data(), vx.data());
+                K->f32.axpy(n, w.a, vx.data(), vy.data());
+                narrowed(vy, to, n, y.h());
+                break;
+            }
+            }
+            check_array("between: x", x);
+            check_array("between: y", y);
+            array_free(x);
+            array_free(y);
+        }
+}
+END_TEST
+
+/* hpsgd.h takes a payload for zero where its squares are. */
+START_TEST(smallest_squares) {
+    const size_t ns[] = {1, 4097};
+    for (size_t n : ns)
+        for (int sign = 0; sign < 2; sign++) {
+            array x = array_make(WEFT_BF16, n, 0, USUAL);
+            const uint16_t none = (uint16_t)(sign << 15), least = (uint16_t)(none | 1u);
+            for (size_t i = 0; i < n; i++) memcpy((unsigned char *)x.h() + 2 * i, &none, 2);
+            upload(x);
+            ck_assert(weft_run_sqnorm(&D, NULL, WEFT_BF16, n, x.d()) == 0);
+            memcpy((unsigned char *)x.h() + 2 * (n - 1), &least, 2);
+            upload(x);
+            ck_assert(weft_run_sqnorm(&D, NULL, WEFT_BF16, n, x.d()) > 0);
+            array_free(x);
+        }
+}
+END_TEST
+
 /* all 65,536 of each, also as f32 whose rounding is close */
 START_TEST(sixteen_bit_types) {
     const weft_dtype t = _i ? WEFT_F16 : WEFT_BF16;
@@ -1064,6 +1153,8 @@ int main(void) {
     tcase_add_loop_test(add(works, "wide"), wide_sums, 0, 4);
     tcase_add_loop_test(add(works, "numbers"), subspace_numbers, 0, 4);
     tcase_add_loop_test(add(works, "replicas"), replicas, 0, 3);
+    tcase_add_loop_test(add(works, "sixteens"), sixteens, 0, 9);
+    tcase_add_test(add(works, "squares"), smallest_squares);
     tcase_add_loop_test(add(works, "sixteen"), sixteen_bit_types, 0, 2);
     tcase_add_loop_test(add(order, "pieces"), many_pieces, 0, 4);
     tcase_add_test(add(order, "launches"), launches_in_a_row);

@@ -465,7 +465,7 @@ END_TEST
 
 /* Of two workers each averaging is between both, whenever it comes; the second founds nothing, but takes over the
  * first one's parameters, if `joins`. */
-static void meet(unsigned far, const std::vector<size_t> &count, weft_dtype dtype, bool joins,
+static void meet(unsigned far, const std::vector<size_t> &count, weft_dtype dtype, dsgd_aau_wire wire, bool joins,
                  std::vector<std::vector<unsigned char>> *out) {
     static job j;
     static unsigned char room[WEFT_GRAPH_BYTES(2, 1)];
@@ -482,6 +482,7 @@ static void meet(unsigned far, const std::vector<size_t> &count, weft_dtype dtyp
         d.params = x->params.list();
         d.transport = &x->net;
         d.graph = &chain;
+        d.wire = wire;
         d.piece_bytes = 1024;
         d.join = joins && r ? DSGD_AAU_JOIN : DSGD_AAU_FOUND;
         if (d.join) {
@@ -514,34 +515,133 @@ static void meet(unsigned far, const std::vector<size_t> &count, weft_dtype dtyp
     j.close();
 }
 
+/* All types, as they are on the wire; and f32 as bf16. */
+static const struct {
+    weft_dtype type;
+    dsgd_aau_wire wire;
+} ways[] = {{WEFT_F32, DSGD_AAU_WIRE_OWN},
+            {WEFT_F64, DSGD_AAU_WIRE_OWN},
+            {WEFT_BF16, DSGD_AAU_WIRE_OWN},
+            {WEFT_F16, DSGD_AAU_WIRE_OWN},
+            {WEFT_F32, DSGD_AAU_WIRE_BF16}};
+
 START_TEST(aau_has_the_bits_of_workers_without) {
-    const std::vector<std::vector<size_t>> counts = {{5, 3}, {700, 0, 333}};
+    const std::vector<std::vector<size_t>> counts = {{5, 3}, {700, 0, 1333}};
     for (const std::vector<size_t> &count : counts)
-        for (int t = 0; t < 2; t++)
-            for (int joins = 0; joins < 2; joins++) {
-                std::vector<std::vector<unsigned char>> plain, mixed;
-                meet(0, count, t ? WEFT_F64 : WEFT_F32, joins != 0, &plain);
-                ck_assert(plain[plain.size() - 1] != plain[0]);
-                for (unsigned far = 1; far < 4; far++) {
-                    if (!mine()) continue;
-                    meet(far, count, t ? WEFT_F64 : WEFT_F32, joins != 0, &mixed);
-                    ck_assert_uint_eq(plain.size(), mixed.size());
-                    for (size_t i = 0; i < plain.size(); i++)
-                        ck_assert_msg(plain[i] == mixed[i], "type %d, joins %d, GPUs %x: what is kept %uth differs", t,
-                                      joins, far, (unsigned)i);
-                }
+        for (int joins = 0; joins < 2; joins++) {
+            std::vector<std::vector<unsigned char>> plain, mixed;
+            meet(0, count, ways[_i].type, ways[_i].wire, joins != 0, &plain);
+            ck_assert(plain[plain.size() - 1] != plain[0]);
+            for (unsigned far = 1; far < 4; far++) {
+                if (!mine()) continue;
+                meet(far, count, ways[_i].type, ways[_i].wire, joins != 0, &mixed);
+                ck_assert_uint_eq(plain.size(), mixed.size());
+                for (size_t i = 0; i < plain.size(); i++)
+                    ck_assert_msg(plain[i] == mixed[i], "joins %d, GPUs %x: what is kept %uth differs", joins, far,
+                                  (unsigned)i);
             }
+        }
+}
+END_TEST
+
+/* A leader that two others wait for, who know nobody else: it adds up what both have sent. */
+static void lead(unsigned far, const std::vector<size_t> &count, weft_dtype dtype, dsgd_aau_wire wire,
+                 std::vector<std::vector<unsigned char>> *out) {
+    static job j;
+    static unsigned char room[WEFT_GRAPH_BYTES(3, 2)];
+    static const weft_edge edge[] = {{0, 2}, {1, 2}};
+    weft_graph graph;
+    dsgd_aau_stats_t stats;
+    OK(weft_graph_from_edges(&graph, 3, edge, 2, room, sizeof room));
+    j.open(3, far, count, dtype, 2048);
+    out->clear();
+    for (uint32_t r = 0; r < 3; r++) {
+        worker *x = &j.w[r];
+        dsgd_aau_desc d;
+        weft_detail why;
+        memset(&d, 0, sizeof d);
+        d.struct_size = sizeof d;
+        d.params = x->params.list();
+        d.transport = &x->net;
+        d.graph = &graph;
+        d.wire = wire;
+        d.piece_bytes = 1024;
+        provide(x, &d, far >> r & 1u,
+                [](const dsgd_aau_desc *q, weft_memory_report *m) { return dsgd_aau_memory(q, m); });
+        OK(dsgd_aau_init_detail(&x->a, &d, x->memory.data(), x->memory.size(), &why));
+        x->s = dsgd_aau_start(x->a);
+    }
+    for (uint64_t s = 1; s <= 4; s++) {
+        for (uint32_t r = 0; r < 3; r++) descend(&j.w[r], s);
+        for (uint32_t r = 0; r < 2; r++) ck_assert_int_eq(dsgd_aau_step(j.w[r].a), WEFT_AGAIN);
+        for (int turns = 0; turns < 100; turns++) { /* the leader hears that both are ready */
+            weft_sim_next(&j.sim);
+            for (uint32_t r = 0; r < 3; r++) j.w[r].s = dsgd_aau_poll(j.w[r].a);
+        }
+        j.w[2].s = dsgd_aau_step(j.w[2].a);
+        j.finish([](worker *x) { return dsgd_aau_poll(x->a); });
+        for (uint32_t r = 0; r < 3; r++) OK(j.w[r].s);
+        dsgd_aau_stats(j.w[2].a, &stats);
+        ck_assert_uint_eq(stats.led, s);
+        ck_assert_uint_eq(stats.partners, 2 * s);
+        keep(&j, far, out);
+    }
+    j.close();
+}
+
+START_TEST(aau_leads_with_the_bits_of_workers_without) {
+    const std::vector<std::vector<size_t>> counts = {{5, 3}, {700, 0, 1333}};
+    for (const std::vector<size_t> &count : counts) {
+        std::vector<std::vector<unsigned char>> plain, mixed;
+        lead(0, count, ways[_i].type, ways[_i].wire, &plain);
+        for (unsigned far = 1; far < 8; far++) {
+            if (!mine()) continue;
+            lead(far, count, ways[_i].type, ways[_i].wire, &mixed);
+            ck_assert_uint_eq(plain.size(), mixed.size());
+            for (size_t i = 0; i < plain.size(); i++)
+                ck_assert_msg(plain[i] == mixed[i], "GPUs %x: what is kept %uth differs", far, (unsigned)i);
+        }
+    }
 }
 END_TEST
 
 /* ---- HPSGD ---- */
 
-/* Rounds beside training at fixed steps, with a part of the own change carried on; blocking; and summed in place. Worker
- * n - 1 begins with other parameters and takes over those of the first. What is kept: parameters and the global model
- * after every step, and the blobs at the end. */
-static void replicate(int v, unsigned far, const std::vector<size_t> &count, weft_dtype dtype,
+/* What is trained, the parameters beside it if they are its 16-bit copy, and what travels. */
+static const struct {
+    weft_dtype type, params;
+    hpsgd_payload payload;
+} models[] = {{WEFT_F32, WEFT_F32, HPSGD_PAYLOAD_FULL},  {WEFT_F64, WEFT_F64, HPSGD_PAYLOAD_FULL},
+              {WEFT_F32, WEFT_BF16, HPSGD_PAYLOAD_FULL}, {WEFT_F32, WEFT_F16, HPSGD_PAYLOAD_FULL},
+              {WEFT_F32, WEFT_F32, HPSGD_PAYLOAD_BF16},  {WEFT_F32, WEFT_BF16, HPSGD_PAYLOAD_BF16},
+              {WEFT_F32, WEFT_F16, HPSGD_PAYLOAD_BF16}};
+
+static void keep_blob(hpsgd *h, std::vector<std::vector<unsigned char>> *out) {
+    std::vector<unsigned char> blob;
+    size_t bytes = 0;
+    OK(hpsgd_save(h, NULL, 0, &bytes));
+    blob.resize(bytes);
+    OK(hpsgd_save(h, blob.data(), bytes, &bytes));
+    out->push_back(blob);
+}
+
+/* Rounds beside training at fixed steps, with a part of the own change carried on; blocking; summed in place; and with
+ * a change that is not finite, which voids its round or, with payloads of bf16, is left out. Worker n - 1 begins with
+ * other parameters and takes over those of the first. What is kept: parameters and the global model after every step,
+ * the blobs at the end, and where the payload stays those of a round under way. */
+static void replicate(int v, unsigned far, const std::vector<size_t> &count, int model,
                       std::vector<std::vector<unsigned char>> *out) {
     static job j;
+    static tensors narrow[3];
+    const weft_dtype dtype = models[model].type;
+    const bool copies = models[model].params != dtype;
+    const auto keep_all = [&]() {
+        keep(&j, far, out);
+        for (uint32_t r = 0; copies && r < 3; r++) {
+            narrow[r].get();
+            for (const std::vector<unsigned char> &t : narrow[r].host) out->push_back(t);
+        }
+    };
     j.open(3, far, count, dtype, 2048);
     out->clear();
     for (uint32_t r = 0; r < 3; r++) {
@@ -551,6 +651,13 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, wef
         memset(&d, 0, sizeof d);
         d.struct_size = sizeof d;
         d.params = x->params.list();
+        d.payload = models[model].payload;
+        if (copies) {
+            narrow[r].open(count, models[model].params, far >> r & 1u);
+            narrow[r].put();
+            d.master = d.params;
+            d.params = narrow[r].list();
+        }
         d.transport = &x->net;
         d.timeout_ns = 1000000000;
         d.check_replicas = 1;
@@ -559,6 +666,7 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, wef
         d.max_steps = v == 1 ? 0 : 2;
         d.carry = v == 0 ? 0.5 : 0.0;
         if (v == 2) d.keep_delta = WEFT_ZERO;
+        if (v == 3 && d.payload == HPSGD_PAYLOAD_BF16) d.guard = HPSGD_GUARD_SKIP;
         if (r == 2) {
             for (std::vector<unsigned char> &t : x->params.host) std::fill(t.begin(), t.end(), 0);
             x->params.put();
@@ -572,49 +680,53 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, wef
         for (uint32_t r = 0; r < 3; r++) {
             OK(j.w[r].s);
             descend(&j.w[r], s);
+            if (v == 3 && r == 1 && s == 4) {
+                set(j.w[r].params.view[0], j.w[r].params.host[0].data(), 2, INFINITY);
+                j.w[r].params.put();
+            }
             j.w[r].s = hpsgd_step(j.w[r].h);
         }
         j.finish([](worker *x) { return hpsgd_poll(x->h); });
-        keep(&j, far, out);
+        keep_all();
         for (uint32_t r = 0; r < 3; r++) {
             const weft_tensors into = j.w[r].grads.list();
             OK(hpsgd_model(j.w[r].h, &into));
             if (far >> r & 1u) OK(wait_for(j.w[r].gpu.stream));
             j.w[r].grads.get();
             for (const std::vector<unsigned char> &t : j.w[r].grads.host) out->push_back(t);
+            if (v != 1 && v != 2) keep_blob(j.w[r].h, out);
         }
     }
     for (uint32_t r = 0; r < 3; r++) j.w[r].s = hpsgd_drain(j.w[r].h);
     j.finish([](worker *x) { return hpsgd_poll(x->h); });
     for (uint32_t r = 0; r < 3; r++) {
         hpsgd_stats_t stats;
-        std::vector<unsigned char> blob;
-        size_t bytes = 0;
         OK(j.w[r].s);
         hpsgd_stats(j.w[r].h, &stats);
         ck_assert_uint_ge(stats.rounds, 3);
-        ck_assert_uint_eq(stats.steps_merged, STEPS);
-        OK(hpsgd_save(j.w[r].h, NULL, 0, &bytes));
-        blob.resize(bytes);
-        OK(hpsgd_save(j.w[r].h, blob.data(), bytes, &bytes));
-        out->push_back(blob);
+        ck_assert_uint_eq(stats.steps_merged + stats.steps_lost, STEPS);
+        ck_assert_int_eq(stats.steps_lost > 0, v == 3 && r == 1);
+        ck_assert_int_eq(stats.nonfinite > 0, v == 3 && r == 1);
+        ck_assert_int_eq(stats.rounds_void > 0, v == 3 && models[model].payload == HPSGD_PAYLOAD_FULL);
+        keep_blob(j.w[r].h, out);
     }
-    keep(&j, far, out);
+    keep_all();
+    for (uint32_t r = 0; copies && r < 3; r++) narrow[r].close();
     j.close();
 }
 
 START_TEST(hpsgd_has_the_bits_of_workers_without) {
-    const std::vector<std::vector<size_t>> counts = {{5, 3}, {700, 0, 3333}};
+    const std::vector<std::vector<size_t>> counts = {{5, 3}, {700, 0, 4333}};
     for (const std::vector<size_t> &count : counts)
-        for (int t = 0; t < 2; t++) {
+        for (int m = 0; m < (int)(sizeof models / sizeof *models); m++) {
             std::vector<std::vector<unsigned char>> plain, mixed;
-            replicate(_i, 0, count, t ? WEFT_F64 : WEFT_F32, &plain);
-            for (unsigned far = 1; far < 8; far++) {
+            replicate(_i, 0, count, m, &plain);
+            for (unsigned far = 1; far < 8; far += m < 2 ? 1 : 3) {
                 if (!mine()) continue;
-                replicate(_i, far, count, t ? WEFT_F64 : WEFT_F32, &mixed);
+                replicate(_i, far, count, m, &mixed);
                 ck_assert_uint_eq(plain.size(), mixed.size());
                 for (size_t i = 0; i < plain.size(); i++)
-                    ck_assert_msg(plain[i] == mixed[i], "type %d, GPUs %x: what is kept %uth differs", t, far,
+                    ck_assert_msg(plain[i] == mixed[i], "model %d, GPUs %x: what is kept %uth differs", m, far,
                                   (unsigned)i);
             }
         }
@@ -1065,8 +1177,9 @@ int main(void) {
     }
     add(r, "sums", sums_have_the_bits_of_those_without, 0, WEFT_ALGORITHM_DOUBLING + 1);
     add(r, "grawa", grawa_has_the_bits_of_workers_without, 0, 6);
-    add(r, "aau", aau_has_the_bits_of_workers_without, 0, 1);
-    add(r, "hpsgd", hpsgd_has_the_bits_of_workers_without, 0, 3);
+    add(r, "aau", aau_has_the_bits_of_workers_without, 0, (int)(sizeof ways / sizeof *ways));
+    add(r, "leads", aau_leads_with_the_bits_of_workers_without, 0, (int)(sizeof ways / sizeof *ways));
+    add(r, "hpsgd", hpsgd_has_the_bits_of_workers_without, 0, 4);
     add(r, "subspace", subspace_has_the_bits_of_workers_without, 0, 3);
     add(r, "saddle", saddle_has_the_bits_of_workers_without, 0, 7);
     add(r, "lent", what_is_lent_is_checked, 0, 1);

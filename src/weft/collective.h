@@ -662,7 +662,7 @@ WEFT_FN weft_status weft_reduce_poll(weft_reduce *r) {
             r->stage++;
         }
     }
-    if ((s = WEFT_GPU_FAILED(r->g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(r->g)) < 0) return s;
     if (!r->bad) {
         /* nobody owned up to it, so it came over the wire; the others may well have sound copies */
         if (!by_host && r->operation == WEFT_OP_ALL_REDUCE && r->algorithm != WEFT_ALGORITHM_GATHER && r->count > 1 &&
@@ -919,7 +919,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
-    if (s >= 0 && WEFT_GPU_FAILED(g) < 0) s = g->failed;
+    if (s >= 0 && WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed;
     g->busy = 0;
     return s;
 }

@@ -147,16 +147,6 @@ WEFT_FN weft_status weft_cuda_check(const weft_cuda *c, weft_detail *d) {
     return WEFT_OK;
 }
 
-/* What is computed by kernels for one type only is not there for 16-bit ones yet. */
-WEFT_FN weft_status weft_cuda_computes(const weft_tensors *t, weft_detail *d) {
-    size_t i;
-    for (i = 0; i < t->count; i++)
-        if (weft_dtype_bytes(t->tensor[i].dtype) < 4)
-            return weft_refuse(d, WEFT_ERR_UNSUPPORTED, WEFT_TEXT("tensor.dtype (on a GPU)"), WEFT_F64,
-                               (uint64_t)t->tensor[i].dtype);
-    return WEFT_OK;
-}
-
 /* Data goes to the memory that was lent. */
 WEFT_FN void weft_cuda_lend(const weft_cuda *c, weft_layout *l) {
     l->apart = c != NULL;
@@ -225,8 +215,10 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
     do {                                                                                                               \
         if ((map).gpu) weft_gpu_settle((map).gpu);                                                                     \
     } while (0)
-#define WEFT_GPU_FAILED(g) weft_group_device(g)
-#define WEFT_GPU_HAS_FAILED(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* Has it failed? */
+#define WEFT_GPU_IS_BROKEN(part) ((part)->gpu && (part)->gpu->failed < 0)
+/* If so the group is broken, too, for good: its status. */
+#define WEFT_GPU_BREAKS_GROUP(g) weft_group_device(g)
 #define WEFT_GPU_OF(map) ((map) ? (map)->gpu : NULL)
 #define WEFT_GPU_IN(map) (map).gpu
 #else
@@ -238,8 +230,8 @@ WEFT_FN weft_status weft_gpu_init(weft_gpu *u, const weft_cuda *c, const weft_la
 #define WEFT_GPU_INIT(u, d, l, kernels, detail) WEFT_OK
 #define WEFT_GPU_USE(part, d, u) (void)0
 #define WEFT_GPU_SETTLE(map) (void)0
-#define WEFT_GPU_FAILED(g) WEFT_OK
-#define WEFT_GPU_HAS_FAILED(part) 0
+#define WEFT_GPU_IS_BROKEN(part) 0
+#define WEFT_GPU_BREAKS_GROUP(g) WEFT_OK
 #define WEFT_GPU_OF(map) NULL
 #define WEFT_GPU_IN(map) NULL
 #define weft_data_out(gpu, to, from, bytes) memcpy(to, from, bytes)

@@ -362,7 +362,7 @@ WEFT_FN weft_status weft_group_post(weft_group *g, uint32_t rank, weft_header *h
     weft_status s;
     size_t bytes;
     int i;
-    if ((s = WEFT_GPU_FAILED(g)) < 0) return s;
+    if ((s = WEFT_GPU_BREAKS_GROUP(g)) < 0) return s;
     for (i = 0; i < WEFT_LETTERS && p->slot[i].busy; i++) continue;
     if (i == WEFT_LETTERS) return WEFT_AGAIN;
     h->big_endian = weft_big_endian();

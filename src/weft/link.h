@@ -194,7 +194,7 @@ WEFT_FN weft_status weft_link_post(weft_links *n, uint32_t slot, weft_header *h,
     size_t all;
     int i;
     for (i = 0; i < WEFT_LINK_LETTERS && l->slot[i].busy; i++) continue;
-    if (i == WEFT_LINK_LETTERS || WEFT_GPU_HAS_FAILED(n)) return WEFT_AGAIN;
+    if (i == WEFT_LINK_LETTERS || WEFT_GPU_IS_BROKEN(n)) return WEFT_AGAIN;
     if (l->failing) return WEFT_OK;
     p = l->slot[i].bytes;
     if (h->kind == WEFT_LINK_LETTER) {
@@ -451,7 +451,7 @@ WEFT_FN uint32_t weft_link_tag(const weft_links *n, const weft_link *l) {
 WEFT_FN void weft_link_send(weft_links *n, uint32_t slot, const void *data, size_t bytes) {
     weft_link *l = &n->link[slot];
     weft_status s;
-    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_HAS_FAILED(n)) return;
+    if (l->failing || l->state != WEFT_LINK_UP || WEFT_GPU_IS_BROKEN(n)) return;
     memset(&l->out, 0, sizeof l->out);
     s = n->net->send(n->net->ctx, l->rank, weft_link_tag(n, l), data, bytes, &l->out);
     n->moved = 1;
