@@ -396,8 +396,10 @@ device *gpu_open(const model *m, size_t batch) {
     must_blas(cublasCreate(&g->blas), "cublasCreate");
     must_blas(cublasSetStream(g->blas, g->stream), "cublasSetStream");
     g->x = far_new<float>(batch * m->features);
-    g->hidden = far_new<float>(batch * m->hidden);
-    g->dhidden = far_new<float>(batch * m->hidden);
+    if (m->kind == MODEL_MLP) {
+        g->hidden = far_new<float>(batch * m->hidden);
+        g->dhidden = far_new<float>(batch * m->hidden);
+    }
     g->logits = far_new<float>(batch * m->classes);
     g->dlogits = far_new<float>(batch * m->classes);
     g->y = far_new<uint8_t>(batch);

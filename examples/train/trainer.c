@@ -163,7 +163,8 @@ void trainer_save(const trainer *t, const char *folder, size_t rank, uint64_t st
     name_file(fresh, sizeof fresh, folder, rank, ".new");
     trainer_write(t, step, 0.0, state);
     FILE *out = fopen(fresh, "wb");
-    const bool written = out && fwrite(state, 1, bytes, out) == bytes && fwrite(more, 1, more_bytes, out) == more_bytes;
+    const bool written =
+        out && fwrite(state, 1, bytes, out) == bytes && (!more_bytes || fwrite(more, 1, more_bytes, out) == more_bytes);
     if (!out || fclose(out) != 0 || !written || rename(fresh, name) != 0) bad_input("%s: %s", name, strerror(errno));
     free(state);
 }
