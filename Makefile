@@ -316,7 +316,7 @@ $(CUDA_TRAIN_OBJ): $(BUILD)/cuda/obj/%.o: %.c Makefile
 	$(CC) $(EXAMPLE_FLAGS) -DWEFT_CUDA -ffp-contract=off $(ZLIB_FLAGS) $(if $(findstring crew,$<),$(MPI_FLAGS) $(TLS_FLAGS)) \
 	    -pthread $(DEP) -c $< -o $@
 
-TRAIN_BY_NVCC = '$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) $(INC) -DWEFT_CUDA -MMD -MF $@.d -x cu -c $< -o $@
+TRAIN_BY_NVCC = '$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) $(INC) -DWEFT_CUDA -MMD -MP -MF $@.d -x cu -c $< -o $@
 $(BUILD)/cuda/train-library.o: examples/train/library.c Makefile
 	@mkdir -p $(@D)
 	$(TRAIN_BY_NVCC)
