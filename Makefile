@@ -102,7 +102,8 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
-        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test train-cuda mutants cross bench bench-kernels bench-collectives bench-subspace \
+        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test train-cuda mutants cross \
+        bench bench-kernels bench-collectives bench-subspace \
         bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
         deps install uninstall clean
 
@@ -294,20 +295,25 @@ mutants:
 cross:
 	+@$(RUN) cross
 
-# One unit for each header, one with all of them, and the trainer's two; and the trainer as a whole, where cuBLAS is.
+# One unit for each header, one with all of them, and the trainer's two; and the trainer as a whole. What cuBLAS needs
+# where it is not, is left out, and said.
 CUDA_UNITS := $(HEADERS:%.h=$(BUILD)/cuda/%.o) $(BUILD)/cuda/all.o
-CUDA_TRAINER := $(BUILD)/cuda/train-library.o $(BUILD)/cuda/train-gpu.o
-CUDA_LIB = $(call once,CUDA_LIB,$(abspath $(dir $(realpath $(NVCC)))../lib64))
-HAS_CUBLAS = $(call once,HAS_CUBLAS,$(shell echo 'int main(void) { return 0; }' | $(CC) -x c - -L$(CUDA_LIB) -lcublas \
-             -Wl,-rpath,$(CUDA_LIB) -o /dev/null 2>/dev/null && echo yes))
+CUDA_HOME = $(call once,CUDA_HOME,$(abspath $(dir $(realpath $(NVCC)))..))
+CUDA_LIB = $(CUDA_HOME)/lib64
+compiles = $(if $(NVCC),$(if $(filter cuda train-cuda,$(MAKECMDGOALS)),$(shell printf '$(1)int main(void) { return 0; }' | \
+           $(CC) -x c - -I$(CUDA_HOME)/include $(2) -o /dev/null 2>/dev/null && echo yes)))
+HAS_CUBLAS_H = $(call once,HAS_CUBLAS_H,$(call compiles,\043include <cublas_v2.h>\n))
+HAS_CUBLAS = $(call once,HAS_CUBLAS,$(if $(HAS_CUBLAS_H),$(call compiles,,-L$(CUDA_LIB) -Wl$(comma)-rpath$(comma)$(CUDA_LIB) -lcublas)))
+comma := ,
+CUDA_TRAINER = $(BUILD)/cuda/train-library.o $(if $(HAS_CUBLAS_H),$(BUILD)/cuda/train-gpu.o)
 cuda: $(if $(NVCC),$(CUDA_UNITS) $(CUDA_TRAINER) $(if $(HAS_CUBLAS),$(BUILD)/cuda/train))
 	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS) $(CUDA_TRAINER)) units by $(NVCC)$(if \
 	    $(HAS_CUBLAS),; build/train linked,; build/train not linked: no cuBLAS)',echo 'cuda: skipped, no nvcc')
 
-# As build/train, which it takes the place of. The rest of its files are the same C, told of the field `cuda`.
-train-cuda: $(if $(NVCC),$(if $(HAS_CUBLAS),$(BUILD)/cuda/train))
+# In place of build/train. The rest of its files are the same C, told of the field `cuda`.
+train-cuda: $(if $(HAS_CUBLAS),$(BUILD)/cuda/train)
 	@$(if $(NVCC),$(if $(HAS_CUBLAS),cp $(BUILD)/cuda/train $(BUILD)/train,\
-	    echo 'train-cuda: no libcublas in $(CUDA_LIB) or where the linker looks'; exit 1),\
+	    echo 'train-cuda: no cuBLAS (cublas_v2.h, libcublas) in $(CUDA_HOME)'; exit 1),\
 	    echo 'train-cuda: no nvcc (NVCC=/path/of/it)'; exit 1)
 
 CUDA_TRAIN_OBJ := $(patsubst %.c,$(BUILD)/cuda/obj/%.o,$(filter-out %/library.c,$(TRAIN_SRC)))
@@ -324,7 +330,7 @@ $(BUILD)/cuda/train-gpu.o: examples/train/gpu.cu Makefile
 	@mkdir -p $(@D)
 	$(TRAIN_BY_NVCC)
 
-$(BUILD)/cuda/train: $(CUDA_TRAIN_OBJ) $(CUDA_TRAINER)
+$(BUILD)/cuda/train: $(CUDA_TRAIN_OBJ) $(BUILD)/cuda/train-library.o $(BUILD)/cuda/train-gpu.o
 	$(CXX) $(LDFLAGS) $^ -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcublas -lcudart_static -ldl -lrt \
 	    $(ZLIB_LIBS) $(MPI_LIBS) $(TLS_LIBS) $(LIBS) -o $@
 

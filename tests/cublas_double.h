@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * cublas_double.h: as much of cuBLAS as examples/train/gpu.cu uses, on the CPU, beside cuda_shim.h. A product is work of
- * a stream like any other, and is added up by examples/train/gemm.c: with the bits of the trainer without a GPU. Its
+ * cublas_double.h: as much of cuBLAS as examples/train/gpu.cu uses, on the CPU, beside cuda_shim.h. A product is work
+ * of a stream like any other, and is added up by examples/train/gemm.c: with the bits of the trainer without a GPU. Its
  * operands must lie in device memory wholly. */
 #ifndef WEFT_TESTS_CUBLAS_DOUBLE_H
 #define WEFT_TESTS_CUBLAS_DOUBLE_H
@@ -34,8 +34,8 @@ inline cublasStatus_t cublasSetStream(cublasHandle_t h, cudaStream_t s) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* Matrices lie column by column: C (m x n) = op(A) (m x k) op(B) (k x n), or is added to. gemm.h's rows are C's columns,
- * so what it computes is the transpose. */
+/* Matrices lie column by column: C (m x n) = op(A) (m x k) op(B) (k x n), or is added to. gemm.h's rows are C's
+ * columns, so what it computes is the transpose. */
 inline cublasStatus_t cublasSgemm(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
                                   const float *alpha, const float *a, int lda, const float *b, int ldb,
                                   const float *beta, float *c, int ldc) {

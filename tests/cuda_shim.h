@@ -8,8 +8,8 @@
  *   a page that nobody may touch. Shared memory is poisoned, too.
  * - A barrier, or an exchange within a warp, that not all threads come to ends the kernel: cudaErrorLaunchFailure.
  * CUSHIM_SEED in the environment draws other orders; the same seed gives the same run. What it cannot show: stores that
- * other blocks see late or out of order. Threads of the host take turns: one call at a time, and while one computes, the
- * others could touch device memory unnoticed. */
+ * other blocks see late or out of order. Threads of the host take turns: one call at a time, and while one computes,
+ * the others could touch device memory unnoticed. */
 #ifndef WEFT_TESTS_CUDA_SHIM_H
 #define WEFT_TESTS_CUDA_SHIM_H
 

@@ -217,9 +217,9 @@ static __global__ void adam_kernel(const adam_job j) {
 
 /* ---- Layers ---- */
 
-/* c (m x n) = or += a (m x k) b (k x n), row by row as in gemm.h; turned: the factor lies there as its transpose. cuBLAS
- * has matrices column by column, and so is asked for the transpose of it all. Single precision is as it says: by
- * default cuBLAS does not round to TF32. */
+/* c (m x n) = or += a (m x k) b (k x n), row by row as in gemm.h; turned: the factor lies there as its transpose.
+ * cuBLAS has matrices column by column, and so is asked for the transpose of it all. Single precision is as it says:
+ * by default cuBLAS does not round to TF32. */
 static void product(gpu *g, size_t m, size_t n, size_t k, const float *a, bool a_turned, const float *b, bool b_turned,
                     float *c, bool add) {
     const float one = 1.0f, old = add ? 1.0f : 0.0f;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * gpu.h: a worker whose model is in the memory of a GPU. Only where the program is built for one (make train-cuda). Work
- * goes to a stream of the worker's own. Whatever goes wrong on the GPU ends the program with a line. */
+ * gpu.h: a worker whose model is in the memory of a GPU. Only where the program is built for one (make train-cuda).
+ * Work goes to a stream of the worker's own. Whatever goes wrong on the GPU ends the program with a line. */
 #ifndef TRAIN_GPU_H
 #define TRAIN_GPU_H
 
@@ -16,8 +16,8 @@ extern "C" {
  * ends with a line. A process that has called it must not be forked. */
 void gpu_begin(size_t rank);
 
-/* On the GPU that gpu_begin has found, for batches up to a size: softmax regression or the MLP. By the thread that trains; it may be closed by another
- * one. */
+/* On the GPU that gpu_begin has found, for batches up to a size: softmax regression or the MLP. By the thread that
+ * trains; it may be closed by another one. */
 device *gpu_open(const model *m, size_t largest_batch);
 
 /* For an object of the library on this GPU: the field `cuda`, at first without memory, as X_memory wants it; then with

@@ -27,10 +27,10 @@ bool rule_has_meetings(algorithm a);
 bool rule_has_views(algorithm a);
 
 /* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own, on its
- * device, and stay where they are. RULE_LATE, RULE_AGAIN: the others are training already (over processes only): what the rule does not
- * bring with it (the model, but for hpsgd and dsgd_aau; the optimiser's state) must come from one of them, or
- * (RULE_AGAIN) `params` and `saved` are what this worker had in its last life. Whatever goes wrong in communication,
- * other than the death of a worker, ends the program with a line. */
+ * device, and stay where they are. RULE_LATE, RULE_AGAIN: the others are training already (over processes only): what
+ * the rule does not bring with it (the model, but for hpsgd and dsgd_aau; the optimiser's state) must come from one of
+ * them, or (RULE_AGAIN) `params` and `saved` are what this worker had in its last life. Whatever goes wrong in
+ * communication, other than the death of a worker, ends the program with a line. */
 typedef struct rule rule;
 typedef enum rule_entry { RULE_FOUNDS, RULE_LATE, RULE_AGAIN } rule_entry;
 rule *rule_new(team *t, algorithm a, size_t rank, const options *o, device *on, tensor_list *params, tensor_list *grads,
