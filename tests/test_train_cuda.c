@@ -123,8 +123,11 @@ START_TEST(layers_and_optimisers_have_the_bits_of_the_processor) {
         }
         same_tensors(&m, &p, far, &p_far, "sgd: parameters");
         same_tensors(&m, &o.velocity, far, &o_far.velocity, "sgd: velocity");
+        near->can->sgd_step(near, &o, &p, &g, 0.3f);
+        far->can->sgd_step(far, &o_far, &p_far, &g_far, 0.3f);
         tensors_free(&m, &o.velocity);
-        far->can->tensors_free(far, &o_far.velocity);
+        far->can->tensors_free(far, &o_far.velocity); /* (it has only been asked for) */
+        same_tensors(&m, &p, far, &p_far, "sgd: parameters, of the last step");
     }
     adam o = {.beta1 = 0.9f, .beta2 = 0.999f, .weight_decay = 0.01f, .first = noises(&m, 3), .second = tensors_new(&m)};
     adam o_far = o;

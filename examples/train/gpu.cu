@@ -260,7 +260,13 @@ static tensor_list gpu_tensors_new(device *d) {
     return t;
 }
 
+/* What is to be given back, may still be worked on. */
+static void gpu_settle(gpu *g) {
+    must(cudaStreamSynchronize(g->stream), "waiting for it");
+}
+
 static void gpu_tensors_free(device *d, tensor_list *t) {
+    gpu_settle(gpu_of(d));
     for (size_t i = 0; i < d->model->tensors; i++) far_free(t->tensor[i]);
     memset(t, 0, sizeof *t);
 }
@@ -435,6 +441,7 @@ void gpu_stage(device *d, weft_transport *net) {
 
 void gpu_return(device *d) {
     gpu *g = gpu_of(d);
+    gpu_settle(g);
     if (g->stages) weft_staged_close(&g->staged);
     g->stages = false;
     while (g->lent) {
