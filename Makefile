@@ -72,7 +72,7 @@ SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_ma
 
 # ---- what there is ---------------------------------------------------------------------------------------------------
 
-UNIT_SRC := $(sort $(filter-out $(if $(TLS_FLAGS),,tests/test_tls.c),$(wildcard tests/test_*.c)))
+UNIT_SRC := $(sort $(filter-out $(if $(TLS_FLAGS),,tests/test_tls.c) tests/test_train_cuda.c,$(wildcard tests/test_*.c)))
 # tests in which threads really run beside each other
 TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests/test_subspace_threads.c \
                tests/test_dsgd_aau_threads.c tests/test_hpsgd_threads.c tests/test_saddle_threads.c
@@ -94,7 +94,7 @@ UNIT_AGAIN := $(BUILD)/test/kernels_native $(BUILD)/test/kernels_cxx $(BUILD)/te
 ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernels_fma.c,$(UNIT_SRC)))
 # device kernels on the CPU: fibers switch stacks by jumps, which hardened C libraries take for an attack
 CUDA_SRC := $(wildcard tests/test_cuda*.cpp)
-CUDA_TESTS := $(foreach d,test asan,$(CUDA_SRC:tests/%.cpp=$(BUILD)/$(d)/%))
+CUDA_TESTS := $(foreach d,test asan,$(CUDA_SRC:tests/%.cpp=$(BUILD)/$(d)/%)) $(BUILD)/test/test_train_cuda
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
@@ -103,7 +103,8 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
-        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench mutants cross bench bench-kernels bench-collectives bench-subspace \
+        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
+        bench bench-kernels bench-collectives bench-subspace \
         bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
         deps install uninstall clean
 
@@ -117,6 +118,7 @@ help:
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
 	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
+	@echo 'make train-cuda      build build/train for --device cuda, too (nvcc and cuBLAS)'
 	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
 	@echo 'make cuda-bench      on a GPU: device kernels against its copies, into build/bench/cuda.md (BENCH_ARGS as below)'
 	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
@@ -218,13 +220,36 @@ $(ASAN_UNIT): $(BUILD)/asan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(SCALAR) $(ASAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(if $(findstring test_tls,$<),$(TLS_LIBS)) $(if $(findstring recorder,$<),$(CJSON)) $(LIBS) -o $@
 
-$(filter $(BUILD)/test/%,$(CUDA_TESTS)): $(BUILD)/test/%: tests/%.cpp Makefile
+$(filter $(BUILD)/test/test_cuda%,$(CUDA_TESTS)): $(BUILD)/test/%: tests/%.cpp Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(CXX) -x c++ $(CUDA_TEST_FLAGS) $(CFLAGS) $(DEP) $< -x none $(LDFLAGS) $(CHECK) $(LIBS) -o $@
 
 $(filter $(BUILD)/asan/%,$(CUDA_TESTS)): $(BUILD)/asan/%: tests/%.cpp Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CXX) -x c++ $(CUDA_TEST_FLAGS) $(ASAN) $(DEP) $< -x none $(LDFLAGS) $(CHECK) $(LIBS) -o $@
+
+# build/train for a GPU, with the tests' own runtime and products
+SHIM_C := $(filter-out %/library.c,$(TRAIN_SRC)) tests/test_train_cuda.c
+SHIM_OBJ := $(SHIM_C:%.c=$(BUILD)/shim/%.o) $(BUILD)/shim/library.o $(BUILD)/shim/gpu.o
+SHIM_CUDA = $(CXX) -x c++ $(CUDA_TEST_FLAGS) -DWEFT_CUDA -DWEFT_CUDA_RUNTIME='"cuda_events.h"' \
+            -DTRAIN_CUBLAS='"cublas_double.h"' $(CFLAGS) $(DEP) -c $< -o $@
+
+$(SHIM_C:%.c=$(BUILD)/shim/%.o): $(BUILD)/shim/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(TEST_FLAGS) -DWEFT_CUDA -Dmain=$(if $(findstring examples/train.c,$<),train_main,main) -ffp-contract=off \
+	    $(CFLAGS) $(DEP) -pthread -c $< -o $@
+
+$(BUILD)/shim/library.o: examples/train/library.c Makefile
+	@mkdir -p $(@D)
+	$(SHIM_CUDA)
+
+$(BUILD)/shim/gpu.o: examples/train/gpu.cu Makefile
+	@mkdir -p $(@D)
+	$(SHIM_CUDA)
+
+$(BUILD)/test/test_train_cuda: $(SHIM_OBJ)
+	@mkdir -p $(@D) && rm -f $@
+	$(CXX) $(LDFLAGS) $(SHIM_OBJ) $(CHECK) $(LIBS) -o $@
 
 $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
@@ -272,11 +297,45 @@ mutants:
 cross:
 	+@$(RUN) cross
 
-# One unit for each header, and one with all of them; the benchmark.
+# One unit for each header, one with all of them, the benchmark, and the trainer's two; and the trainer as a whole. What
+# cuBLAS needs where it is not, is left out, and said.
 CUDA_UNITS := $(HEADERS:%.h=$(BUILD)/cuda/%.o) $(BUILD)/cuda/all.o
 CUDA_BENCH := $(BUILD)/cuda/bench.o
-cuda: $(if $(NVCC),$(CUDA_UNITS) $(CUDA_BENCH))
-	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS) $(CUDA_BENCH)) units by $(NVCC)',echo 'cuda: skipped, no nvcc')
+CUDA_HOME = $(call once,CUDA_HOME,$(abspath $(dir $(realpath $(NVCC)))..))
+CUDA_LIB = $(CUDA_HOME)/lib64
+compiles = $(if $(NVCC),$(if $(filter cuda train-cuda,$(MAKECMDGOALS)),$(shell printf '$(1)int main(void) { return 0; }' | \
+           $(CC) -x c - -I$(CUDA_HOME)/include $(2) -o /dev/null 2>/dev/null && echo yes)))
+HAS_CUBLAS_H = $(call once,HAS_CUBLAS_H,$(call compiles,\043include <cublas_v2.h>\n))
+HAS_CUBLAS = $(call once,HAS_CUBLAS,$(if $(HAS_CUBLAS_H),$(call compiles,,-L$(CUDA_LIB) -Wl$(comma)-rpath$(comma)$(CUDA_LIB) -lcublas)))
+comma := ,
+CUDA_TRAINER = $(BUILD)/cuda/train-library.o $(if $(HAS_CUBLAS_H),$(BUILD)/cuda/train-gpu.o)
+cuda: $(if $(NVCC),$(CUDA_UNITS) $(CUDA_BENCH) $(CUDA_TRAINER) $(if $(HAS_CUBLAS),$(BUILD)/cuda/train))
+	@$(if $(NVCC),echo 'cuda: $(words $(CUDA_UNITS) $(CUDA_BENCH) $(CUDA_TRAINER)) units by $(NVCC)$(if \
+	    $(HAS_CUBLAS),; build/train linked,; build/train not linked: no cuBLAS)',echo 'cuda: skipped, no nvcc')
+
+# In place of build/train. The rest of its files are the same C, told of the field `cuda`.
+train-cuda: $(if $(HAS_CUBLAS),$(BUILD)/cuda/train)
+	@$(if $(NVCC),$(if $(HAS_CUBLAS),cp $(BUILD)/cuda/train $(BUILD)/train,\
+	    echo 'train-cuda: no cuBLAS (cublas_v2.h, libcublas) in $(CUDA_HOME)'; exit 1),\
+	    echo 'train-cuda: no nvcc (NVCC=/path/of/it)'; exit 1)
+
+CUDA_TRAIN_OBJ := $(patsubst %.c,$(BUILD)/cuda/obj/%.o,$(filter-out %/library.c,$(TRAIN_SRC)))
+$(CUDA_TRAIN_OBJ): $(BUILD)/cuda/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(EXAMPLE_FLAGS) -DWEFT_CUDA -ffp-contract=off $(ZLIB_FLAGS) $(if $(findstring crew,$<),$(MPI_FLAGS) $(TLS_FLAGS)) \
+	    -pthread $(DEP) -c $< -o $@
+
+TRAIN_BY_NVCC = '$(NVCC)' $(NVCC_STRICT) $(NVCC_FLAGS) $(INC) -DWEFT_CUDA -MMD -MP -MF $@.d -x cu -c $< -o $@
+$(BUILD)/cuda/train-library.o: examples/train/library.c Makefile
+	@mkdir -p $(@D)
+	$(TRAIN_BY_NVCC)
+$(BUILD)/cuda/train-gpu.o: examples/train/gpu.cu Makefile
+	@mkdir -p $(@D)
+	$(TRAIN_BY_NVCC)
+
+$(BUILD)/cuda/train: $(CUDA_TRAIN_OBJ) $(BUILD)/cuda/train-library.o $(BUILD)/cuda/train-gpu.o
+	$(CXX) $(LDFLAGS) $^ -L$(CUDA_LIB) -Wl,-rpath,$(CUDA_LIB) -lcublas -lcudart_static -ldl -lrt \
+	    $(ZLIB_LIBS) $(MPI_LIBS) $(TLS_LIBS) $(LIBS) -o $@
 
 $(CUDA_UNITS): $(BUILD)/cuda/%.o: $(HEADERS) Makefile
 	@mkdir -p $(@D)
@@ -330,4 +389,4 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
--include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d $(BUILD)/obj/*/*.d $(BUILD)/obj/*/*/*.d)
+-include $(wildcard $(foreach d,* */* obj/*/* obj/*/*/* cuda/obj/*/* cuda/obj/*/*/* shim/*/* shim/*/*/*,$(BUILD)/$(d).d))

@@ -5,11 +5,17 @@
  *   build/train --data fashion-mnist --algorithm all --workers 4
  *   build/train --algorithm mgrawa --model cnn --workers 8 --alpha 0.3
  *
+ *   build/train --device cuda --algorithm mgrawa               on a GPU (make train-cuda)
+ *
  * Where to look: train/rules.c is where the workers talk, and with train/saddles.c the only file that knows of the
- * library; train/run.c is the training loop; data, model, gemm, optim, plot, ... are what any trainer has. */
+ * library (train/library.c implements it); train/run.c is the training loop; train/gpu.cu are models on a GPU; data,
+ * model, gemm, optim, plot, ... are what any trainer has. */
 #include "train/crew.h"
 #include "train/data.h"
 #include "train/glyphs.h"
+#ifdef WEFT_CUDA
+#include "train/gpu.h"
+#endif
 #include "train/model.h"
 #include "train/options.h"
 #include "train/report.h"
@@ -34,6 +40,7 @@ static void describe(const options *o, const model *m) {
            MODEL_NAME[m->kind], m->parameters, m->tensors, o->workers, o->batch, o->period,
            (unsigned long long)o->seed);
     if (o->optimiser == OPTIMISER_ADAM) printf(", Adam");
+    if (o->device == DEVICE_CUDA) printf(", on a GPU");
     if (o->alpha > 0.0) printf(", Dirichlet(%g) shares", o->alpha);
     for (size_t i = 0; i < o->workers; i++) {
         if (o->slow[i] > 1.0) printf(", worker %zu %g times slower", i, o->slow[i]);
@@ -137,6 +144,9 @@ int main(int argc, char **argv) {
     options_parse(&o, argc, argv);
     if (o.launch) load(&d, &o); /* once for all of them */
     crew_begin(&o, &argc, &argv);
+#ifdef WEFT_CUDA
+    if (o.device == DEVICE_CUDA) gpu_begin(o.rank); /* (a process that has begun with it must not be forked) */
+#endif
     if (!o.launch) load(&d, &o);
     printf("%s: %zu training and %zu test images of %zux%zux%zu, %zu classes\n", d.name, d.train.count, d.test.count,
            d.width, d.height, d.channels, d.classes);

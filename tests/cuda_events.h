@@ -24,6 +24,7 @@ inline int &luck() {
     return left;
 }
 inline cudaError_t synchronize(stream *s) {
+    CUSHIM_TURN;
     const cudaError_t e = drain(s);
     if (luck() > 0) luck()--;
     return luck() ? e : cudaErrorLaunchFailure;
@@ -41,6 +42,7 @@ inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
     return cudaSuccess;
 }
 inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+    CUSHIM_TURN;
     const unsigned now = ++e->recorded;
     e->on = s;
     cushim::of(s)->waiting.push_back([=]() {
@@ -50,9 +52,11 @@ inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
     return cudaSuccess;
 }
 inline cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    CUSHIM_TURN;
     return e->over == e->recorded ? cudaSuccess : cushim::drain(e->on);
 }
 inline cudaError_t cudaEventQuery(cudaEvent_t e) {
+    CUSHIM_TURN;
     if (e->over != e->recorded && cushim::below(3)) return cudaErrorNotReady;
     return cudaEventSynchronize(e);
 }
@@ -60,6 +64,7 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
     return cudaStreamCreate(s);
 }
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *a, const void *p) {
+    CUSHIM_TURN;
     a->type = cushim::where(p, 1) > 0 ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
     return cudaSuccess;
 }

@@ -8,7 +8,8 @@
  *   a page that nobody may touch. Shared memory is poisoned, too.
  * - A barrier, or an exchange within a warp, that not all threads come to ends the kernel: cudaErrorLaunchFailure.
  * CUSHIM_SEED in the environment draws other orders; the same seed gives the same run. What it cannot show: stores that
- * other blocks see late or out of order. */
+ * other blocks see late or out of order. Threads of the host take turns: one call at a time, and while one computes,
+ * the others could touch device memory unnoticed. */
 #ifndef WEFT_TESTS_CUDA_SHIM_H
 #define WEFT_TESTS_CUDA_SHIM_H
 
@@ -22,6 +23,7 @@
 #include <ucontext.h>
 #include <algorithm>
 #include <functional>
+#include <mutex>
 #include <vector>
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
@@ -50,6 +52,22 @@ struct dim3 {
 namespace cushim {
 
 enum { WARP = 32, MOST_THREADS = 1024, STACK = 64 << 10, SHARED = 48 << 10, PAGE = 4096, POISON = 0xFF };
+
+/* ---- threads of the host ---- */
+inline std::recursive_mutex &turns() {
+    static std::recursive_mutex m;
+    return m;
+}
+#define CUSHIM_TURN const std::lock_guard<std::recursive_mutex> cushim_turn(cushim::turns())
+
+/* What has been done on the device, so far. */
+struct work_done {
+    uint64_t launches, copies, products;
+};
+inline work_done &done() {
+    static work_done all;
+    return all;
+}
 
 /* ---- seeded choice ---- */
 inline uint64_t &state() {
@@ -247,6 +265,7 @@ inline void start(block *b, dim3 index, unsigned char *shared, unsigned char *co
 
 /* All blocks of a launch, up to four of them beside each other. */
 inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void()> &body) {
+    done().launches++;
     const size_t most = 1 + below(4);
     std::vector<unsigned> order(grid);
     std::vector<block> blocks(std::min<size_t>(most, grid));
@@ -299,6 +318,7 @@ inline stream *of(stream *s) {
     return s ? s : streams()[0];
 }
 inline cudaError_t drain(stream *s) {
+    CUSHIM_TURN;
     cudaError_t e = cudaSuccess;
     std::vector<std::function<cudaError_t()>> now;
     now.swap(of(s)->waiting);
@@ -313,6 +333,7 @@ inline cudaError_t drain(stream *s) {
 template <typename J>
 inline cudaError_t launch(void (*kernel)(const J), unsigned grid, unsigned threads, size_t shared, stream *s,
                           const J &job) {
+    CUSHIM_TURN;
     if (!grid || !threads || threads > MOST_THREADS || shared > SHARED) return cudaErrorInvalidConfiguration;
     of(s)->waiting.push_back([=]() { return run(grid, threads, [=]() { kernel(job); }); });
     return cudaSuccess;
@@ -426,6 +447,9 @@ inline float __fmul_rn(float a, float b) {
 inline float __fdiv_rn(float a, float b) {
     return a / b;
 }
+inline float __fsqrt_rn(float a) {
+    return sqrtf(a);
+}
 inline double __dadd_rn(double a, double b) {
     return a + b;
 }
@@ -462,6 +486,7 @@ inline int __popc(unsigned v) {
 
 /* ---- what the host sees ---- */
 inline cudaError_t cudaMalloc(void **p, size_t bytes) {
+    CUSHIM_TURN;
     const size_t whole = (bytes + cushim::PAGE) / cushim::PAGE * cushim::PAGE;
     unsigned char *base =
         (unsigned char *)mmap(NULL, whole + cushim::PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -474,6 +499,7 @@ inline cudaError_t cudaMalloc(void **p, size_t bytes) {
     return cudaSuccess;
 }
 inline cudaError_t cudaFree(void *p) {
+    CUSHIM_TURN;
     std::vector<cushim::allocation> &all = cushim::memory();
     for (size_t i = 0; i < all.size(); i++)
         if ((unsigned char *)p >= all[i].base && (unsigned char *)p < all[i].base + all[i].bytes) {
@@ -495,17 +521,20 @@ inline cudaError_t cudaFreeHost(void *p) {
     return cudaSuccess;
 }
 inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind kind, cudaStream_t s) {
+    CUSHIM_TURN;
     if (!n) return cudaSuccess;
     const int to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     const int from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (cushim::where(to, n) != to_device || cushim::where(from, n) != from_device) return cudaErrorInvalidValue;
     cushim::of(s)->waiting.push_back([=]() {
         memcpy(to, from, n);
+        cushim::done().copies++;
         return cudaSuccess;
     });
     return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void *p, int value, size_t n, cudaStream_t s) {
+    CUSHIM_TURN;
     if (cushim::where(p, n) < 0) return cudaErrorInvalidValue;
     cushim::of(s)->waiting.push_back([=]() {
         memset(p, value, n);
@@ -514,6 +543,7 @@ inline cudaError_t cudaMemsetAsync(void *p, int value, size_t n, cudaStream_t s)
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamCreate(cudaStream_t *s) {
+    CUSHIM_TURN;
     cushim::streams().push_back(*s = new cushim::stream);
     return cudaSuccess;
 }
@@ -521,6 +551,7 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     return cushim::drain(s);
 }
 inline cudaError_t cudaDeviceSynchronize() {
+    CUSHIM_TURN;
     cudaError_t e = cudaSuccess;
     for (size_t i = cushim::below(cushim::streams().size()), n = 0; n < cushim::streams().size(); n++, i++) {
         const cudaError_t own = cushim::drain(cushim::streams()[i % cushim::streams().size()]);
@@ -529,6 +560,7 @@ inline cudaError_t cudaDeviceSynchronize() {
     return e;
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
+    CUSHIM_TURN;
     const cudaError_t e = cushim::drain(s);
     std::vector<cudaStream_t> &all = cushim::streams();
     all.erase(std::find(all.begin(), all.end(), s));
@@ -542,6 +574,9 @@ inline cudaError_t cudaMemcpy(void *to, const void *from, size_t n, cudaMemcpyKi
 inline cudaError_t cudaGetDevice(int *device) {
     *device = 0;
     return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int device) {
+    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
 inline cudaError_t cudaGetDeviceCount(int *n) {
     *n = 1;

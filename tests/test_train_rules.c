@@ -17,9 +17,11 @@
 
 #include "train/crew.c"
 #include "train/data.c"
+#include "train/device.c"
 #include "train/gemm.c"
 #include "train/glyphs.c"
 #include "train/launch.c"
+#include "train/library.c"
 #include "train/measure.c"
 #include "train/model.c"
 #include "train/nn.c"

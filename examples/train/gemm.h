@@ -14,11 +14,13 @@ typedef struct matrix {
 } matrix;
 
 static inline matrix matrix_of(const float *data, size_t columns) {
-    return (matrix){data, columns, 1};
+    const matrix m = {data, columns, 1};
+    return m;
 }
 
 static inline matrix matrix_transposed(const float *data, size_t columns) {
-    return (matrix){data, 1, columns};
+    const matrix m = {data, 1, columns};
+    return m;
 }
 
 /* c (m x n, row-major, rows c_row apart) = or += a (m x k) times b (k x n). c overlaps neither a nor b.

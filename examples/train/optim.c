@@ -61,10 +61,15 @@ static void step_adam(size_t n, float *restrict x, const float *restrict g, floa
     }
 }
 
-void adam_step(adam *o, const model *m, tensor_list *params, const tensor_list *grads, float rate) {
+void adam_unbias(adam *o, float *unbias1, float *unbias2) {
     const double t = (double)++o->steps;
-    const float unbias1 = (float)(1.0 / (1.0 - pow((double)o->beta1, t)));
-    const float unbias2 = (float)(1.0 / (1.0 - pow((double)o->beta2, t)));
+    *unbias1 = (float)(1.0 / (1.0 - pow((double)o->beta1, t)));
+    *unbias2 = (float)(1.0 / (1.0 - pow((double)o->beta2, t)));
+}
+
+void adam_step(adam *o, const model *m, tensor_list *params, const tensor_list *grads, float rate) {
+    float unbias1, unbias2;
+    adam_unbias(o, &unbias1, &unbias2);
     for (size_t i = 0; i < m->tensors; i++)
         step_adam(m->tensor[i].count, params->tensor[i], grads->tensor[i], o->first.tensor[i], o->second.tensor[i],
                   rate, o->weight_decay, o->beta1, o->beta2, unbias1, unbias2);

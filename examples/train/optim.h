@@ -37,4 +37,7 @@ void adam_free(adam *o, const model *m);
  *     x <- x - rate (first / (1 - beta1^t) / (sqrt(second / (1 - beta2^t)) + 1e-8) + weight_decay x) */
 void adam_step(adam *o, const model *m, tensor_list *params, const tensor_list *grads, float rate);
 
+/* Counts a step, and says what it multiplies by: 1 / (1 - beta1^t) and 1 / (1 - beta2^t). */
+void adam_unbias(adam *o, float *unbias1, float *unbias2);
+
 #endif

@@ -17,6 +17,15 @@ const char *const ALGORITHM_NAME[ALGORITHMS] = {"single",  "mean",  "subspace", 
 const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
 const char *const OPTIMISER_NAME[] = {"sgd", "adam"};
 
+#ifdef WEFT_CUDA
+/* What is there on a GPU. (A header that has `cuda` in its descriptor: add it here, and fill that in where its object
+ * is made.) */
+static const bool ON_GPU[ALGORITHMS] = {
+    [ALGORITHM_SINGLE] = true, [ALGORITHM_MEAN] = true,    [ALGORITHM_SUBSPACE] = true, [ALGORITHM_MGRAWA] = true,
+    [ALGORITHM_LGRAWA] = true, [ALGORITHM_UNIFORM] = true, [ALGORITHM_HPSGD] = true,    [ALGORITHM_DSGD_AAU] = true};
+static const bool MODEL_ON_GPU[] = {[MODEL_SOFTMAX] = true, [MODEL_MLP] = true, [MODEL_CNN] = false};
+#endif
+
 /* --lr if it is not given */
 static const double RATE[] = {0.02, 0.001};
 
@@ -59,6 +68,10 @@ static const char USAGE[] =
     "                        0 (as published) to 1 (0.5)\n"
     "  --max-steps N         hpsgd: local steps without a result, at most (16)\n";
 static const char USAGE_MORE[] =
+    "  --device NAME         where models are, and are computed: cpu (default), or cuda, on a GPU, if the program was\n"
+    "                        built by make train-cuda: single, mean, subspace, mgrawa, lgrawa, uniform, hpsgd and\n"
+    "                        dsgd_aau, with softmax or mlp. Threads share one GPU; over tcp and mpi rank R has the\n"
+    "                        R-th of its machine, counted around\n"
     "  --topology NAME       who talks to whom in dsgd_aau, and from qsaddle to dsgdm: ring, chain, star, complete,\n"
     "                        torus[:RxC], hypercube, exponential (default), er:P (random, each edge with probability\n"
     "                        P), small:DEGREE:P\n"
@@ -151,7 +164,8 @@ static void codec(const char *option, const char *text, weft_codec *c) {
 /* ---- The line as a whole ---- */
 
 static void set(options *o, const char *option, const char *v) {
-    static const char *const triggers[] = {"fixed", "total"}, *const transports[] = {"threads", "tcp", "mpi"};
+    static const char *const triggers[] = {"fixed", "total"}, *const transports[] = {"threads", "tcp", "mpi"},
+                             *const devices[] = {"cpu", "cuda"};
     /* clang-format off */
 #define IS(text) (strcmp(option, text) == 0)
     if (IS("--data")) o->data = v;
@@ -186,6 +200,7 @@ static void set(options *o, const char *option, const char *v) {
     else if (IS("--patience")) o->patience = value_number(option, v, 0.0, 1e6);
     else if (IS("--transport"))
         o->transport = (transport)value_name(option, v, strlen(v), transports, 3, "threads, tcp or mpi");
+    else if (IS("--device")) o->device = (device_kind)value_name(option, v, strlen(v), devices, 2, "cpu or cuda");
     else if (IS("--launch")) o->launch = value_count(option, v, 1, MAX_WORKERS);
     else if (IS("--peers")) o->peers_file = v;
     else if (IS("--tls")) o->tls = v;
@@ -202,6 +217,23 @@ static void set(options *o, const char *option, const char *v) {
     else bad_input("unknown option '%s' (--help lists them)", option);
 #undef IS
     /* clang-format on */
+}
+
+static void check_gpu(const options *o) {
+#ifdef WEFT_CUDA
+    char there[200] = "";
+    for (int a = 0; a < ALGORITHMS; a++)
+        if (ON_GPU[a]) strcat(strcat(there, there[0] ? ", " : ""), ALGORITHM_NAME[a]);
+    for (int a = 0; a < ALGORITHMS; a++)
+        if (o->run[a] && !ON_GPU[a])
+            bad_input("--device cuda: %s is not there on a GPU; there are %s", ALGORITHM_NAME[a], there);
+    if (!MODEL_ON_GPU[o->model])
+        bad_input("--device cuda: %s is not there on a GPU; there are softmax and mlp", MODEL_NAME[o->model]);
+    if (o->demo) bad_input("--device cuda: --demo trains the cnn, too, which is not there on a GPU");
+#else
+    (void)o;
+    bad_input("--device cuda: this program was built without CUDA; make train-cuda builds one with it");
+#endif
 }
 
 /* What no option alone can tell. */
@@ -227,6 +259,7 @@ static void check(const options *o) {
     if (o->launch && o->peers_file) bad_input("--launch starts workers here, --peers says where they are: one of them");
     if (o->transport != TRANSPORT_THREADS && (o->demo || o->seconds > 0.0))
         bad_input("--demo and --seconds: expected --transport threads beside them");
+    if (o->device == DEVICE_CUDA) check_gpu(o);
     if (o->transport == TRANSPORT_MPI && faults)
         bad_input("--kill, --stop and --restart: expected --transport tcp or threads (a loss ends an MPI job)");
     if (o->transport == TRANSPORT_TCP && faults && chosen != 1)
@@ -305,5 +338,8 @@ void options_parse(options *o, int argc, char **argv) {
     if (o->rate < 0.0) o->rate = RATE[o->optimiser];
     for (int a = ALGORITHM_QSADDLE; o->all && a < ALGORITHMS; a++) /* all: those that can */
         o->run[a] = o->optimiser == OPTIMISER_SGD && o->rate > 0.0;
+#ifdef WEFT_CUDA
+    for (int a = 0; o->all && o->device == DEVICE_CUDA && a < ALGORITHMS; a++) o->run[a] = ON_GPU[a];
+#endif
     check(o);
 }

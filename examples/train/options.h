@@ -43,6 +43,9 @@ typedef enum trigger {
 /* What is between the workers. */
 typedef enum transport { TRANSPORT_THREADS, TRANSPORT_TCP, TRANSPORT_MPI } transport;
 
+/* Where models are, and are computed. */
+typedef enum device_kind { DEVICE_CPU, DEVICE_CUDA } device_kind;
+
 typedef enum optimiser { OPTIMISER_SGD, OPTIMISER_ADAM } optimiser;
 
 typedef struct options {
@@ -56,6 +59,7 @@ typedef struct options {
     uint64_t seed;
     trigger trigger;
     transport transport;
+    device_kind device;
     size_t launch, rank; /* tcp: workers to be started here; of this process */
     const char *peers_file;
     char *peers;     /* the list itself */

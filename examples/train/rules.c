@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * rules.c: this file is the one that implements grawa.h, subspace.h, hpsgd.h and dsgd_aau.h (saddles.c: saddle.h), and
- * it shows both ways of using them: the algorithms themselves, and the collectives underneath (weft_collective), of
- * which rules for comparison are made. */
+ * rules.c: this file shows both ways of using grawa.h, subspace.h, hpsgd.h and dsgd_aau.h (saddles.c: saddle.h): the
+ * algorithms themselves, and the collectives underneath (weft_collective, by way of sums.h), of which rules for
+ * comparison are made; and, with WEFT_CUDA, what is to be done where tensors are in the memory of a GPU. */
 #define _POSIX_C_SOURCE 200809L
-#define GRAWA_IMPLEMENTATION
-#define SUBSPACE_IMPLEMENTATION
-#define HPSGD_IMPLEMENTATION
-#define DSGD_AAU_IMPLEMENTATION
 #include "grawa.h"
 #include "subspace.h"
 #include "hpsgd.h"
@@ -16,8 +12,12 @@
 
 #include "adasum.h"
 #include "elastic.h"
+#ifdef WEFT_CUDA
+#include "gpu.h"
+#endif
 #include "rules.h"
 #include "saddles.h"
+#include "sums.h"
 #include "util.h"
 
 #include <errno.h>
@@ -71,6 +71,10 @@ struct rule {
     size_t rank;
     const options *o;
     const model *model;
+    device *device;
+#ifdef WEFT_CUDA
+    weft_cuda gpu; /* struct_size is 0: the device is none */
+#endif
     weft_transport net;
     weft_tensor param[MAX_TENSORS], grad[MAX_TENSORS];
     weft_tensors params, grads; /* views of the trainer's own memory */
@@ -121,6 +125,33 @@ static _Noreturn void give_up(const rule *r, weft_status s, const weft_detail *d
            weft_strerror(s), d->phase ? d->phase : "", d->field ? d->field : "value", (unsigned long long)d->expected,
            (unsigned long long)d->got);
 }
+
+/* ---- On a GPU ---- */
+
+/* A descriptor learns where its tensors are, before it is asked for the memory that it wants; and is given that on the
+ * GPU. What is between the workers takes the host's memory, and so has to be staged. */
+#ifdef WEFT_CUDA
+#define PLACE(r, d) (void)((d).cuda = (r)->gpu.struct_size ? &(r)->gpu : NULL)
+
+static void go_to_gpu(rule *r) {
+    if (r->o->device != DEVICE_CUDA) return;
+    gpu_describe(r->device, &r->gpu);
+    gpu_stage(r->device, &r->net);
+}
+
+static void lend(rule *r, const weft_memory_report *report) {
+    if (r->gpu.struct_size) gpu_lend(r->device, &r->gpu, report->device_bytes);
+}
+
+static void leave_gpu(rule *r) {
+    if (r->gpu.struct_size) gpu_return(r->device);
+}
+#else
+#define PLACE(r, d) (void)0
+#define go_to_gpu(r) (void)0
+#define lend(r, report) (void)0
+#define leave_gpu(r) (void)0
+#endif
 
 /* ---- The verbs that the headers with rounds have ---- */
 
@@ -227,7 +258,10 @@ static void grawa_new(rule *r) {
     d.timeout_ns = PATIENCE_NS;
     d.trace = weft_recorder_event;
     d.trace_ctx = &r->box;
-    size_t bytes = grawa_memory(&d, NULL);
+    PLACE(r, d);
+    weft_memory_report report;
+    size_t bytes = grawa_memory(&d, &report);
+    lend(r, &report);
     r->memory = new_array(bytes, 1);
     weft_status s = grawa_init_detail(&r->grawa, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
@@ -255,7 +289,10 @@ static void subspace_new(rule *r) {
     d.timeout_ns = PATIENCE_NS;
     d.trace = weft_recorder_event;
     d.trace_ctx = &r->box;
-    size_t bytes = subspace_memory(&d, NULL);
+    PLACE(r, d);
+    weft_memory_report report;
+    size_t bytes = subspace_memory(&d, &report);
+    lend(r, &report);
     r->memory = new_array(bytes, 1);
     weft_status s = subspace_init_detail(&r->subspace, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
@@ -288,7 +325,10 @@ static void hpsgd_new(rule *r) {
     d.timeout_ns = PATIENCE_NS;
     d.trace = weft_recorder_event;
     d.trace_ctx = &r->box;
-    size_t bytes = hpsgd_memory(&d, NULL);
+    PLACE(r, d);
+    weft_memory_report report;
+    size_t bytes = hpsgd_memory(&d, &report);
+    lend(r, &report);
     r->memory = new_array(bytes, 1);
     weft_status s = hpsgd_init_detail(&r->hpsgd, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
@@ -327,7 +367,10 @@ static void aau_new(rule *r, const void *saved, size_t saved_bytes) {
     d.timeout_ns = PATIENCE_NS;
     d.trace = weft_recorder_event;
     d.trace_ctx = &r->box;
-    size_t bytes = dsgd_aau_memory(&d, NULL);
+    PLACE(r, d);
+    weft_memory_report report;
+    size_t bytes = dsgd_aau_memory(&d, &report);
+    lend(r, &report);
     r->memory = new_array(bytes, 1);
     weft_status s = dsgd_aau_init_detail(&r->aau, &d, r->memory, bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
@@ -362,9 +405,12 @@ static void collective_new(rule *r, int which, weft_tensors tensors) {
     d.timeout_ns = PATIENCE_NS;
     d.trace = weft_recorder_event;
     d.trace_ctx = &r->box;
-    size_t bytes = weft_collective_memory(&d, NULL);
+    PLACE(r, d);
+    weft_memory_report report;
+    size_t bytes = sums_memory(&d, &report);
+    lend(r, &report);
     r->collective_memory[which] = new_array(bytes, 1);
-    weft_status s = weft_collective_init(&r->collective[which], &d, r->collective_memory[which], bytes, &why);
+    weft_status s = sums_init(&r->collective[which], &d, r->collective_memory[which], bytes, &why);
     if (s != WEFT_OK) give_up(r, s, &why);
 }
 
@@ -379,7 +425,7 @@ static weft_status collective_wait(rule *r, weft_collective *c, weft_status s) {
             r->net.wait(r->net.ctx, r->net.now(r->net.ctx) + PATIENCE_NS / 8);
         else if ((s = look_around(r)) != WEFT_AGAIN)
             return s;
-        s = weft_collective_poll(c);
+        s = sums_poll(c);
     }
     return s;
 }
@@ -394,14 +440,14 @@ static void regroup(rule *r) {
     for (int i = 0; i < COLLECTIVES; i++) {
         weft_collective *c = r->collective[i];
         if (!c || r->epoch[i] >= v.epoch) continue;
-        weft_status s = collective_wait(r, c, weft_collective_regroup(c, &v));
+        weft_status s = collective_wait(r, c, sums_regroup(c, &v));
         r->epoch[i] = v.epoch;
         if (s == WEFT_ERR_PEER_LOST) { /* another one, meanwhile: over again, from the first */
             v = team_next_view(r->team, r->view_epoch, member);
             r->view_epoch = v.epoch;
             i = -1;
         } else if (s != WEFT_OK) {
-            give_up(r, s, weft_collective_detail(c));
+            give_up(r, s, sums_detail(c));
         }
     }
     count_members(r, &v);
@@ -409,20 +455,22 @@ static void regroup(rule *r) {
     r->regrouping = false;
 }
 
+typedef enum operation { ADD_UP, BROADCAST } operation;
+
 /* Does an operation to its end. If somebody dies in it, the survivors either find it done or begin it again without
  * them. Only a broadcast cannot be done without its root: false then, on all survivors alike. */
-static bool collective_do(rule *r, int which, weft_operation op, uint32_t root) {
+static bool collective_do(rule *r, int which, operation op, uint32_t root) {
     weft_collective *c = r->collective[which];
-    uint64_t before = c->committed;
-    while (c->committed == before) {
-        const double *weight = which == SUM && op == WEFT_OP_ALL_REDUCE ? r->weight : NULL; /* NULL: 1 */
-        weft_status s = collective_wait(r, c, weft_collective_begin(c, op, weight, root));
+    uint64_t before = sums_committed(c);
+    while (sums_committed(c) == before) {
+        const double *weight = which == SUM ? r->weight : NULL; /* NULL: 1 */
+        weft_status s = collective_wait(r, c, op == ADD_UP ? sums_begin(c, weight) : sums_begin_broadcast(c, root));
         if (s == WEFT_ERR_PEER_LOST)
             regroup(r);
-        else if (s == WEFT_ERR_ARGUMENT && op == WEFT_OP_BROADCAST)
+        else if (s == WEFT_ERR_ARGUMENT && op == BROADCAST)
             return false;
         else if (s != WEFT_OK)
-            give_up(r, s, weft_collective_detail(c));
+            give_up(r, s, sums_detail(c));
     }
     return true;
 }
@@ -430,8 +478,8 @@ static bool collective_do(rule *r, int which, weft_operation op, uint32_t root) 
 /* ---- The mean of the gradients, every step ---- */
 
 static uint64_t mean_gradient(rule *r) {
-    collective_do(r, SUM, WEFT_OP_ALL_REDUCE, 0);
-    return r->collective[SUM]->committed;
+    collective_do(r, SUM, ADD_UP, 0);
+    return sums_committed(r->collective[SUM]);
 }
 
 /* ---- Adasum of the gradients, every step ---- */
@@ -449,7 +497,7 @@ static uint64_t adasum_gradient(rule *r) {
     for (uint32_t i = 0; i < r->net.size; i++) {
         double *row = r->row[workers];
         if (i == r->rank) copy_other(r, r->grad);
-        if (!collective_do(r, SUM, WEFT_OP_BROADCAST, i)) continue; /* it is dead */
+        if (!collective_do(r, SUM, BROADCAST, i)) continue; /* it is dead */
         for (size_t t = 0; t < r->grads.count; t++)
             for (size_t j = 0; j < r->grad[t].count; j++) *row++ = (double)r->other.tensor[t][j];
         workers++;
@@ -473,11 +521,11 @@ static uint64_t easgd_after_step(rule *r) {
     const float beta = 0.9f; /* as published */
     if (!round_is_due(r)) return 0;
     copy_other(r, r->param);
-    collective_do(r, SUM, WEFT_OP_ALL_REDUCE, 0);
+    collective_do(r, SUM, ADD_UP, 0);
     const float alpha = beta / (float)r->members;
     for (size_t i = 0; i < r->params.count; i++)
         easgd_move(r->param[i].count, r->param[i].data, r->center.tensor[i], r->other.tensor[i], alpha, beta);
-    return r->collective[SUM]->committed;
+    return sums_committed(r->collective[SUM]);
 }
 
 /* Everybody tells its loss since the last round; all pull towards the model of the worker with the lowest. */
@@ -493,16 +541,16 @@ static uint64_t lsgd_after_step(rule *r, double loss) {
     r->loss_count = 0;
     for (size_t i = 0; i < r->net.size; i++) r->loss[i] = 0.0f;    /* the sum of one entry each: everybody's loss */
     r->loss[r->rank] = mine < 1e30 ? (float)mine + 1e-30f : 1e30f; /* NaN leads nobody */
-    collective_do(r, VOTE, WEFT_OP_ALL_REDUCE, 0);
+    collective_do(r, VOTE, ADD_UP, 0);
     for (uint32_t i = 0; i < r->net.size; i++)
         if (r->loss[i] > 0.0f) voter[voters++] = i; /* the others are dead */
 
     copy_other(r, r->param);
-    if (!collective_do(r, SUM, WEFT_OP_BROADCAST, lsgd_leader(r->loss, voter, voters)))
-        return r->collective[VOTE]->committed;
+    if (!collective_do(r, SUM, BROADCAST, lsgd_leader(r->loss, voter, voters)))
+        return sums_committed(r->collective[VOTE]);
     for (size_t i = 0; i < r->params.count; i++)
         lsgd_pull(r->param[i].count, r->param[i].data, r->other.tensor[i], pull);
-    return r->collective[VOTE]->committed;
+    return sums_committed(r->collective[VOTE]);
 }
 
 /* ---- The rule, as the trainer sees it ---- */
@@ -516,7 +564,7 @@ static void link_changed(void *ctx, uint32_t rank, bool up) {
     if (r->aau) (void)(up ? dsgd_aau_peer_up : dsgd_aau_peer_lost)(r->aau, rank);
     if (r->saddles) saddles_link(r->saddles, rank, up);
     for (int i = 0; i < COLLECTIVES; i++)
-        if (r->collective[i]) (void)(up ? weft_collective_peer_up : weft_collective_peer_lost)(r->collective[i], rank);
+        if (r->collective[i]) (void)sums_link(r->collective[i], rank, up);
 }
 
 static void saddles_look(void *ctx) {
@@ -559,9 +607,10 @@ static void write_trace(const rule *r) {
     if (!out || fclose(out) != 0 || !written) bad_input("%s: %s", name, strerror(errno));
 }
 
-rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
-               tensor_list *grads, rule_entry entry, const void *saved, size_t saved_bytes) {
+rule *rule_new(team *t, algorithm a, size_t rank, const options *o, device *on, tensor_list *params, tensor_list *grads,
+               rule_entry entry, const void *saved, size_t saved_bytes) {
     rule *r = new_array(1, sizeof *r);
+    const model *m = on->model;
     uint32_t members[MAX_WORKERS];
     weft_view all = team_view(t, members);
     r->team = t;
@@ -569,9 +618,11 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model 
     r->rank = rank;
     r->o = o;
     r->model = m;
+    r->device = on;
     r->params = view_of(m, params, r->param);
     r->grads = view_of(m, grads, r->grad);
     team_transport(t, rank, &r->net);
+    go_to_gpu(r);
     weft_recorder_init(&r->box, r->ring, RECORDS, &r->net);
     count_members(r, &all);
     r->entry = entry;
@@ -644,13 +695,19 @@ void *rule_save(rule *r, size_t *bytes) {
 }
 
 void rule_model(rule *r, tensor_list *into) {
+    const device_verbs *can = r->device->can;
     weft_tensor view[MAX_TENSORS];
-    const weft_tensors all = view_of(r->model, into, view);
-    if (!r->hpsgd)
-        for (size_t i = 0; i < r->params.count; i++)
-            memcpy(into->tensor[i], r->param[i].data, r->param[i].count * sizeof(float));
-    else if (hpsgd_model(r->hpsgd, &all) != WEFT_OK)
-        give_up(r, WEFT_ERR_ORDER, hpsgd_detail(r->hpsgd));
+    tensor_list now = {{NULL}};
+    if (r->hpsgd) {
+        now = can->tensors_new(r->device);
+        const weft_tensors all = view_of(r->model, &now, view);
+        if (hpsgd_model(r->hpsgd, &all) != WEFT_OK) give_up(r, WEFT_ERR_ORDER, hpsgd_detail(r->hpsgd));
+        can->get(r->device, into, &now);
+        can->tensors_free(r->device, &now);
+        return;
+    }
+    for (size_t i = 0; i < r->params.count; i++) now.tensor[i] = r->param[i].data;
+    can->get(r->device, into, &now);
 }
 
 void rule_idle(rule *r, uint64_t ns) {
@@ -712,8 +769,9 @@ void rule_read_stats(const rule *r, rule_stats *out) {
     }
     if (r->saddles) saddles_read(r->saddles, out);
     for (int i = 0; i < COLLECTIVES; i++)
-        if (r->collective[i]) out->payload += weft_collective_traffic(r->collective[i])->payload_sent;
-    if (r->collective[SUM]) out->rounds = r->algorithm == ALGORITHM_ADASUM ? r->steps : r->collective[SUM]->committed;
+        if (r->collective[i]) out->payload += sums_traffic(r->collective[i])->payload_sent;
+    if (r->collective[SUM])
+        out->rounds = r->algorithm == ALGORITHM_ADASUM ? r->steps : sums_committed(r->collective[SUM]);
 }
 
 void rule_free(rule *r) {
@@ -728,9 +786,10 @@ void rule_free(rule *r) {
     if (r->saddles) saddles_free(r->saddles);
     free(r->memory);
     for (int i = 0; i < COLLECTIVES; i++) {
-        if (r->collective[i]) weft_collective_close(r->collective[i]);
+        if (r->collective[i]) sums_close(r->collective[i]);
         free(r->collective_memory[i]);
     }
+    leave_gpu(r);
     tensors_free(r->model, &r->other);
     tensors_free(r->model, &r->center);
     for (size_t i = 0; i < MAX_WORKERS; i++) free(r->row[i]);

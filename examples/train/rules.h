@@ -5,6 +5,7 @@
 #ifndef TRAIN_RULES_H
 #define TRAIN_RULES_H
 
+#include "device.h"
 #include "model.h"
 #include "options.h"
 #include "team.h"
@@ -25,15 +26,15 @@ bool rule_has_meetings(algorithm a);
 /* Must all agree on who is in? (Else each only knows its neighbours.) */
 bool rule_has_views(algorithm a);
 
-/* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own and stay
- * where they are. RULE_LATE, RULE_AGAIN: the others are training already (over processes only): what the rule does not
- * bring with it (the model, but for hpsgd and dsgd_aau; the optimiser's state) must come from one of them, or
- * (RULE_AGAIN) `params` and `saved` are what this worker had in its last life. Whatever goes wrong in communication,
- * other than the death of a worker, ends the program with a line. */
+/* One worker's side of the rule; belongs to the worker's thread. `params` and `grads` are the worker's own, on its
+ * device, and stay where they are. RULE_LATE, RULE_AGAIN: the others are training already (over processes only): what
+ * the rule does not bring with it (the model, but for hpsgd and dsgd_aau; the optimiser's state) must come from one of
+ * them, or (RULE_AGAIN) `params` and `saved` are what this worker had in its last life. Whatever goes wrong in
+ * communication, other than the death of a worker, ends the program with a line. */
 typedef struct rule rule;
 typedef enum rule_entry { RULE_FOUNDS, RULE_LATE, RULE_AGAIN } rule_entry;
-rule *rule_new(team *t, algorithm a, size_t rank, const options *o, const model *m, tensor_list *params,
-               tensor_list *grads, rule_entry entry, const void *saved, size_t saved_bytes);
+rule *rule_new(team *t, algorithm a, size_t rank, const options *o, device *on, tensor_list *params, tensor_list *grads,
+               rule_entry entry, const void *saved, size_t saved_bytes);
 
 /* For rule_new's `saved`: everything of the rule that shapes what follows, where a worker that comes again can go on with
  * it (else, or in the middle of something: NULL, 0 bytes). Give it back with free(). */
@@ -63,8 +64,8 @@ typedef void (*rule_differentiate)(void *ctx, const tensor_list *at, tensor_list
 /* A step with one batch, at this learning rate (above 0). Returns as above. */
 uint64_t rule_learn(rule *r, double rate, rule_differentiate differentiate, void *ctx);
 
-/* The model that this worker would give away now: its parameters, but with hpsgd, where they are a replica that will
- * be put back, the global model. */
+/* The model that this worker would give away now, into memory of the processor: its parameters, but with hpsgd, where
+ * they are a replica that will be put back, the global model. */
 void rule_model(rule *r, tensor_list *into);
 
 /* In place of a sleep of so long: where the rule allows it, others are answered meanwhile. */

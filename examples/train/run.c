@@ -160,10 +160,10 @@ static void slow_down(rule *ru, double slow, uint64_t begun) {
 }
 
 /* Forward and backward on the next batch; returns its loss, summed. */
-static double compute_gradient(trainer *t, const run *r, rule *ru, double slow, size_t *right) {
+static double compute_gradient(trainer *t, rule *ru, double slow, size_t *right) {
     uint64_t begun = clock_ns();
     trainer_draw(t);
-    double loss = model_batch(r->m, t->scratch, &t->params, t->x, t->y, r->o->batch, &t->grads, right);
+    double loss = trainer_gradient(t, &t->params, &t->grads, right);
     slow_down(ru, slow, begun);
     return loss;
 }
@@ -184,7 +184,7 @@ static void differentiate_here(void *ctx, const tensor_list *at, tensor_list *in
     size_t right = 0;
     uint64_t begun = clock_ns();
     log_round(q->w, q->w->rounds + 1, q->since);
-    double loss = model_batch(r->m, q->t->scratch, at, q->t->x, q->t->y, r->o->batch, into, &right);
+    double loss = trainer_gradient(q->t, at, into, &right);
     if (own) {
         q->loss = loss;
         *q->right = right;
@@ -211,7 +211,7 @@ static float learning_rate(const options *o, double progress) {
 /* A step of a rule that leaves the optimiser to the worker; returns the loss of the batch, summed. */
 static double step_by_step(worker *w, trainer *t, rule *ru, double slow, float rate, size_t *right) {
     const run *r = w->run;
-    double loss = compute_gradient(t, r, ru, slow, right);
+    double loss = compute_gradient(t, ru, slow, right);
     double from = seconds_since(r->started);
     log_round(w, rule_gradient(ru), from);
     trainer_step(t, rate);
@@ -290,7 +290,7 @@ static rule *come_in(worker *w, trainer *t) {
     if (rule_has_views(r->algorithm)) { /* the view first: all wait for this worker while it is told the rest */
         if (r->algorithm == ALGORITHM_ADASUM || r->algorithm == ALGORITHM_EASGD || r->algorithm == ALGORITHM_LSGD)
             bad_input("%s, which is there for comparison, lets nobody in", ALGORITHM_NAME[r->algorithm]);
-        ru = rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, RULE_LATE, NULL, 0);
+        ru = rule_new(r->team, r->algorithm, w->rank, r->o, t->device, &t->params, &t->grads, RULE_LATE, NULL, 0);
         rule_listen(ru, r->crew);
         w->joined = ru;
         catch_up(w, t, r->algorithm != ALGORITHM_HPSGD);
@@ -299,8 +299,8 @@ static rule *come_in(worker *w, trainer *t) {
     }
     catch_up(w, t, true);
     unsigned char *file = remember(w, t, &of_rule);
-    ru = rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, of_rule ? RULE_AGAIN : RULE_LATE,
-                  file ? file + trainer_state_bytes(t) : NULL, of_rule);
+    ru = rule_new(r->team, r->algorithm, w->rank, r->o, t->device, &t->params, &t->grads,
+                  of_rule ? RULE_AGAIN : RULE_LATE, file ? file + trainer_state_bytes(t) : NULL, of_rule);
     free(file);
     return ru;
 }
@@ -356,7 +356,7 @@ static void *work(void *arg) {
     t->job = (r->o->seed * 64 + r->workers) * ALGORITHMS + (uint64_t)r->algorithm;
     trainer_init(t, r->o, r->m, r->d, &r->share, w->rank, &r->initial);
     ru = late ? come_in(w, t)
-              : rule_new(r->team, r->algorithm, w->rank, r->o, r->m, &t->params, &t->grads, RULE_FOUNDS, NULL, 0);
+              : rule_new(r->team, r->algorithm, w->rank, r->o, t->device, &t->params, &t->grads, RULE_FOUNDS, NULL, 0);
     if (r->crew) {
         rule_listen(ru, r->crew);
         rule_serve_with(ru, serve, w);

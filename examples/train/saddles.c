@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * saddles.c: the file of this program that implements saddle.h. */
-#define SADDLE_IMPLEMENTATION
-#include "saddle.h"
-
+ * saddles.c: saddle.h, as this program uses it. */
 #include "saddles.h"
 #include "util.h"
 

@@ -2,6 +2,9 @@
 #define _POSIX_C_SOURCE 200809L
 #include "trainer.h"
 
+#ifdef WEFT_CUDA
+#include "gpu.h"
+#endif
 #include "util.h"
 
 #include <errno.h>
@@ -9,18 +12,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+static device *device_of(const options *o, const model *m) {
+#ifdef WEFT_CUDA
+    if (o->device == DEVICE_CUDA) return gpu_open(m, o->batch);
+#endif
+    return device_cpu(m, o->batch);
+}
+
 void trainer_init(trainer *t, const options *o, const model *m, const dataset *d, const partition *share, size_t rank,
                   const tensor_list *initial) {
     t->model = m;
     t->data = d;
     t->optimiser = o->optimiser;
     t->batch = o->batch;
-    t->params = tensors_new(m);
-    t->grads = tensors_new(m);
-    tensors_copy(m, &t->params, initial);
-    t->scratch = workspace_new(m, o->batch);
-    sgd_init(&t->sgd, m, (float)o->momentum, (float)o->weight_decay, false);
-    adam_init(&t->adam, m, (float)o->momentum, 0.999f, (float)o->weight_decay);
+    t->device = device_of(o, m);
+    const device_verbs *can = t->device->can;
+    t->params = can->tensors_new(t->device);
+    t->grads = can->tensors_new(t->device);
+    can->put(t->device, &t->params, initial);
+    t->sgd = (sgd){.momentum = (float)o->momentum, .weight_decay = (float)o->weight_decay};
+    t->sgd.velocity = can->tensors_new(t->device);
+    t->adam = (adam){.beta1 = (float)o->momentum, .beta2 = 0.999f, .weight_decay = (float)o->weight_decay};
+    t->adam.first = can->tensors_new(t->device);
+    t->adam.second = can->tensors_new(t->device);
     sampler_init(&t->sampler, share, rank, d, o->seed);
     t->x = new_floats(o->batch * d->features);
     t->y = new_array(o->batch, 1);
@@ -28,11 +42,9 @@ void trainer_init(trainer *t, const options *o, const model *m, const dataset *d
 }
 
 void trainer_free(trainer *t) {
-    tensors_free(t->model, &t->params);
-    tensors_free(t->model, &t->grads);
-    workspace_free(t->scratch);
-    sgd_free(&t->sgd, t->model);
-    adam_free(&t->adam, t->model);
+    tensor_list *all[] = {&t->params, &t->grads, &t->sgd.velocity, &t->adam.first, &t->adam.second};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) t->device->can->tensors_free(t->device, all[i]);
+    t->device->can->close(t->device);
     sampler_free(&t->sampler);
     free(t->x);
     free(t->y);
@@ -44,11 +56,15 @@ void trainer_draw(trainer *t) {
     dataset_gather(t->data, &t->data->train, t->index, t->batch, t->x, t->y);
 }
 
+double trainer_gradient(trainer *t, const tensor_list *at, tensor_list *into, size_t *right) {
+    return t->device->can->batch(t->device, at, t->x, t->y, t->batch, into, right);
+}
+
 void trainer_step(trainer *t, float rate) {
     if (t->optimiser == OPTIMISER_ADAM)
-        adam_step(&t->adam, t->model, &t->params, &t->grads, rate);
+        t->device->can->adam_step(t->device, &t->adam, &t->params, &t->grads, rate);
     else
-        sgd_step(&t->sgd, t->model, &t->params, &t->grads, rate);
+        t->device->can->sgd_step(t->device, &t->sgd, &t->params, &t->grads, rate);
 }
 
 /* ---- State ---- */
@@ -75,6 +91,14 @@ size_t trainer_state_bytes(const trainer *t) {
     return sizeof(state_head) + lists(t, list) * t->model->parameters * sizeof(float);
 }
 
+/* Between one of these lists and its place in a state. */
+static tensor_list place_of(const trainer *t, const void *at) {
+    tensor_list p = {{NULL}};
+    float *next = (float *)(uintptr_t)at;
+    for (size_t i = 0; i < t->model->tensors; next += t->model->tensor[i++].count) p.tensor[i] = next;
+    return p;
+}
+
 static uint64_t hash_of(const unsigned char *p, size_t bytes) {
     uint64_t h = UINT64_C(1469598103934665603);
     while (bytes--) h = (h ^ *p++) * UINT64_C(1099511628211);
@@ -93,12 +117,10 @@ void trainer_write(const trainer *t, uint64_t step, double seconds, void *out) {
     state_head h = {
         TRAINER_MAGIC, 0,      t->model->parameters, t->model->tensors, (uint64_t)t->optimiser, t->job, step,
         t->adam.steps, seconds};
-    for (size_t k = 0; k < n; k++)
-        for (size_t i = 0; i < t->model->tensors; i++) {
-            const size_t piece = t->model->tensor[i].count * sizeof(float);
-            memcpy(at, list[k]->tensor[i], piece);
-            at += piece;
-        }
+    for (size_t k = 0; k < n; k++, at += t->model->parameters * sizeof(float)) {
+        tensor_list place = place_of(t, at);
+        t->device->can->get(t->device, &place, list[k]);
+    }
     memcpy(out, &h, sizeof h);
     h.hash = state_hash(out, bytes);
     memcpy(out, &h, sizeof h);
@@ -114,12 +136,11 @@ bool trainer_read(trainer *t, const void *state, size_t bytes, bool with_model, 
     if (h.magic != TRAINER_MAGIC || h.parameters != t->model->parameters || h.tensors != t->model->tensors ||
         h.optimiser != (uint64_t)t->optimiser || h.job != t->job || h.hash != state_hash(state, bytes))
         return false;
-    for (size_t k = 0; k < n; k++)
-        for (size_t i = 0; i < t->model->tensors; i++) {
-            const size_t piece = t->model->tensor[i].count * sizeof(float);
-            if (k > 0 || with_model) memcpy(list[k]->tensor[i], at, piece);
-            at += piece;
-        }
+    for (size_t k = 0; k < n; k++, at += t->model->parameters * sizeof(float)) {
+        const tensor_list place = place_of(t, at);
+        tensor_list to = *list[k];
+        if (k > 0 || with_model) t->device->can->put(t->device, &to, &place);
+    }
     t->adam.steps = h.adam_steps;
     *step = h.step;
     *seconds = h.seconds;
@@ -142,7 +163,8 @@ void trainer_save(const trainer *t, const char *folder, size_t rank, uint64_t st
     name_file(fresh, sizeof fresh, folder, rank, ".new");
     trainer_write(t, step, 0.0, state);
     FILE *out = fopen(fresh, "wb");
-    const bool written = out && fwrite(state, 1, bytes, out) == bytes && fwrite(more, 1, more_bytes, out) == more_bytes;
+    const bool written =
+        out && fwrite(state, 1, bytes, out) == bytes && (!more_bytes || fwrite(more, 1, more_bytes, out) == more_bytes);
     if (!out || fclose(out) != 0 || !written || rename(fresh, name) != 0) bad_input("%s: %s", name, strerror(errno));
     free(state);
 }

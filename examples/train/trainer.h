@@ -4,6 +4,7 @@
 #define TRAIN_TRAINER_H
 
 #include "data.h"
+#include "device.h"
 #include "model.h"
 #include "nn.h"
 #include "optim.h"
@@ -18,9 +19,9 @@ typedef struct trainer {
     const dataset *data;
     optimiser optimiser;
     size_t batch;
-    uint64_t job; /* of which its state is; set before trainer_init */
+    uint64_t job;   /* of which its state is; set before trainer_init */
+    device *device; /* tensors are there */
     tensor_list params, grads;
-    workspace *scratch;
     sgd sgd;
     adam adam; /* one of the two is in use */
     sampler sampler;
@@ -35,6 +36,9 @@ void trainer_free(trainer *t);
 
 /* The next batch, into x and y. */
 void trainer_draw(trainer *t);
+
+/* Forward and backward on it: the gradient of its mean loss; returns the loss, summed. */
+double trainer_gradient(trainer *t, const tensor_list *at, tensor_list *into, size_t *right);
 
 /* The optimiser's step. */
 void trainer_step(trainer *t, float rate);

@@ -11,6 +11,11 @@
 #else
 #define TRAIN_PRINTF(text, first)
 #endif
+#ifdef __cplusplus
+#define TRAIN_NORETURN [[noreturn]]
+#else
+#define TRAIN_NORETURN _Noreturn
+#endif
 
 enum { EXIT_BAD_INPUT = 2, EXIT_LEFT_OUT = 3 };
 
@@ -18,8 +23,8 @@ enum { EXIT_BAD_INPUT = 2, EXIT_LEFT_OUT = 3 };
 extern const char *program_name;
 
 /* Prints "<program>: <message>" on stderr and exits: bad_input with status 2 (options, files), broken with status 1. */
-_Noreturn void bad_input(const char *format, ...) TRAIN_PRINTF(1, 2);
-_Noreturn void broken(const char *format, ...) TRAIN_PRINTF(1, 2);
+TRAIN_NORETURN void bad_input(const char *format, ...) TRAIN_PRINTF(1, 2);
+TRAIN_NORETURN void broken(const char *format, ...) TRAIN_PRINTF(1, 2);
 
 /* Zeroed memory, aligned to a cache line; never NULL. Give it back with free(). */
 void *new_array(size_t count, size_t bytes_each);
