@@ -184,6 +184,9 @@ static const struct {
     {ALGORITHM_MEAN, MODEL_SOFTMAX, {COMMON, "--model", "softmax"}},
     {ALGORITHM_MGRAWA, MODEL_MLP, {COMMON, "--optimiser", "adam"}},
     {ALGORITHM_SINGLE, MODEL_SOFTMAX, {COMMON, "--optimiser", "adam", "--model", "softmax"}},
+    {ALGORITHM_QSADDLE, MODEL_MLP, {COMMON, "--codec", "q8"}},
+    {ALGORITHM_NSADDLE, MODEL_MLP, {COMMON, "--codec", "topk:0.25"}},
+    {ALGORITHM_QGM, MODEL_SOFTMAX, {COMMON, "--codec", "sign", "--gamma", "0.3", "--model", "softmax"}},
 };
 enum { RUNS = sizeof RUN / sizeof *RUN };
 
@@ -207,6 +210,11 @@ static run_result run_on(int which, const char *device_name) {
     return r;
 }
 
+/* In a step; N-SADDLe: at its own model and its two neighbours', and near each. */
+static unsigned gradients_of(algorithm a) {
+    return a == ALGORITHM_NSADDLE ? 6 : a == ALGORITHM_QSADDLE ? 2 : 1;
+}
+
 START_TEST(a_run_has_the_bits_of_the_processor) {
     const work before = work_now();
     run_result near = run_on(_i, "cpu");
@@ -215,10 +223,11 @@ START_TEST(a_run_has_the_bits_of_the_processor) {
     run_result far = run_on(_i, "cuda");
     const work after = work_now();
     const uint64_t steps = 2 * IMAGES / 30, launches = after.launches - between.launches;
-    const uint64_t own = steps * launches_of(RUN[_i].kind);
+    const uint64_t gradients = steps * gradients_of(RUN[_i].a);
+    const uint64_t own = gradients * launches_of(RUN[_i].kind);
 
     ck_assert_uint_eq(far.point[far.points - 1].steps, steps);
-    ck_assert_uint_eq(after.products - between.products, steps * products_of(RUN[_i].kind));
+    ck_assert_uint_eq(after.products - between.products, gradients * products_of(RUN[_i].kind));
     if (RUN[_i].a == ALGORITHM_SINGLE)
         ck_assert_uint_eq(launches, own);
     else /* rules have kernels, too, in every round */
@@ -426,7 +435,7 @@ static const struct {
 } REFUSED[] = {
     {{"--model", "cnn"}, "cnn is not there on a GPU; there are softmax and mlp"},
     {{"--algorithm", "mean,easgd"}, "easgd is not there on a GPU; there are single, mean, subspace, mgrawa, lgrawa"},
-    {{"--algorithm", "qsaddle"}, "qsaddle is not there on a GPU"},
+    {{"--algorithm", "qsaddle,adasum"}, "adasum is not there on a GPU"},
     {{"--demo"}, "--demo trains the cnn"},
     {{"--device", "gpu"}, "--device: expected cpu or cuda, got 'gpu'"},
 };

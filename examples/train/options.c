@@ -18,11 +18,9 @@ const char *const MODEL_NAME[] = {"softmax", "mlp", "cnn"};
 const char *const OPTIMISER_NAME[] = {"sgd", "adam"};
 
 #ifdef WEFT_CUDA
-/* What is there on a GPU. (A header that has `cuda` in its descriptor: add it here, and fill that in where its object
- * is made.) */
-static const bool ON_GPU[ALGORITHMS] = {
-    [ALGORITHM_SINGLE] = true, [ALGORITHM_MEAN] = true,    [ALGORITHM_SUBSPACE] = true, [ALGORITHM_MGRAWA] = true,
-    [ALGORITHM_LGRAWA] = true, [ALGORITHM_UNIFORM] = true, [ALGORITHM_HPSGD] = true,    [ALGORITHM_DSGD_AAU] = true};
+/* Rules that have tensors of their own in host memory; and what is there on a GPU. */
+static const bool HOST_ONLY[ALGORITHMS] = {
+    [ALGORITHM_EASGD] = true, [ALGORITHM_LSGD] = true, [ALGORITHM_ADASUM] = true};
 static const bool MODEL_ON_GPU[] = {[MODEL_SOFTMAX] = true, [MODEL_MLP] = true, [MODEL_CNN] = false};
 #endif
 
@@ -69,9 +67,8 @@ static const char USAGE[] =
     "  --max-steps N         hpsgd: local steps without a result, at most (16)\n";
 static const char USAGE_MORE[] =
     "  --device NAME         where models are, and are computed: cpu (default), or cuda, on a GPU, if the program was\n"
-    "                        built by make train-cuda: single, mean, subspace, mgrawa, lgrawa, uniform, hpsgd and\n"
-    "                        dsgd_aau, with softmax or mlp. Threads share one GPU; over tcp and mpi rank R has the\n"
-    "                        R-th of its machine, counted around\n"
+    "                        built by make train-cuda: all but easgd, lsgd and adasum, with softmax or mlp. Threads\n"
+    "                        share one GPU; over tcp and mpi rank R has the R-th of its machine, counted around\n"
     "  --topology NAME       who talks to whom in dsgd_aau, and from qsaddle to dsgdm: ring, chain, star, complete,\n"
     "                        torus[:RxC], hypercube, exponential (default), er:P (random, each edge with probability\n"
     "                        P), small:DEGREE:P\n"
@@ -223,9 +220,9 @@ static void check_gpu(const options *o) {
 #ifdef WEFT_CUDA
     char there[200] = "";
     for (int a = 0; a < ALGORITHMS; a++)
-        if (ON_GPU[a]) strcat(strcat(there, there[0] ? ", " : ""), ALGORITHM_NAME[a]);
+        if (!HOST_ONLY[a]) strcat(strcat(there, there[0] ? ", " : ""), ALGORITHM_NAME[a]);
     for (int a = 0; a < ALGORITHMS; a++)
-        if (o->run[a] && !ON_GPU[a])
+        if (o->run[a] && HOST_ONLY[a])
             bad_input("--device cuda: %s is not there on a GPU; there are %s", ALGORITHM_NAME[a], there);
     if (!MODEL_ON_GPU[o->model])
         bad_input("--device cuda: %s is not there on a GPU; there are softmax and mlp", MODEL_NAME[o->model]);
@@ -339,7 +336,7 @@ void options_parse(options *o, int argc, char **argv) {
     for (int a = ALGORITHM_QSADDLE; o->all && a < ALGORITHMS; a++) /* all: those that can */
         o->run[a] = o->optimiser == OPTIMISER_SGD && o->rate > 0.0;
 #ifdef WEFT_CUDA
-    for (int a = 0; o->all && o->device == DEVICE_CUDA && a < ALGORITHMS; a++) o->run[a] = ON_GPU[a];
+    for (int a = 0; o->all && o->device == DEVICE_CUDA && a < ALGORITHMS; a++) o->run[a] = o->run[a] && !HOST_ONLY[a];
 #endif
     check(o);
 }

@@ -633,8 +633,8 @@ rule *rule_new(team *t, algorithm a, size_t rank, const options *o, device *on, 
     if (is_saddle(a)) {
         weft_status s;
         weft_detail why;
-        r->saddles =
-            saddles_new(a, o, r->params, &r->net, team_graph(t), entry != RULE_FOUNDS, &r->box, PATIENCE_NS, &s, &why);
+        r->saddles = saddles_new(a, o, o->device == DEVICE_CUDA ? on : NULL, r->params, &r->net, team_graph(t),
+                                 entry != RULE_FOUNDS, &r->box, PATIENCE_NS, &s, &why);
         if (!r->saddles) give_up(r, s, &why);
         if (saved_bytes && (s = saddles_load(r->saddles, saved, saved_bytes)) != WEFT_OK)
             give_up(r, s, saddles_detail(r->saddles));

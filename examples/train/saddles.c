@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * saddles.c: saddle.h, as this program uses it. */
 #include "saddles.h"
+#ifdef WEFT_CUDA
+#include "gpu.h"
+#endif
 #include "util.h"
 
 #include <stdlib.h>
@@ -11,6 +14,9 @@ struct saddles {
     void *memory;
     void (*look)(void *ctx); /* while it waits; NULL: it sleeps */
     void *look_ctx;
+#ifdef WEFT_CUDA
+    weft_cuda gpu;
+#endif
 };
 
 bool is_saddle(algorithm a) {
@@ -29,7 +35,7 @@ static saddle_variant variant_of(algorithm a) {
     }
 }
 
-saddles *saddles_new(algorithm a, const options *o, weft_tensors params, const weft_transport *net,
+saddles *saddles_new(algorithm a, const options *o, device *gpu, weft_tensors params, const weft_transport *net,
                      const weft_graph *graph, bool late, weft_recorder *box, uint64_t timeout_ns, weft_status *s,
                      weft_detail *why) {
     saddles *x = new_array(1, sizeof *x);
@@ -49,6 +55,17 @@ saddles *saddles_new(algorithm a, const options *o, weft_tensors params, const w
     d.timeout_ns = timeout_ns;
     d.trace = weft_recorder_event;
     d.trace_ctx = box;
+#ifdef WEFT_CUDA
+    weft_memory_report report;
+    if (gpu) {
+        gpu_describe(gpu, &x->gpu);
+        d.cuda = &x->gpu;
+        saddle_memory(&d, &report);
+        gpu_lend(gpu, &x->gpu, report.device_bytes);
+    }
+#else
+    (void)gpu;
+#endif
     size_t bytes = saddle_memory(&d, NULL);
     x->net = net;
     x->memory = new_array(bytes, 1);

@@ -14,8 +14,9 @@ bool is_saddle(algorithm a);
 
 /* A worker's object. The parameters stay where they are. On an error NULL: *s and *why say what it is. */
 typedef struct saddles saddles;
-/* late: the others are training already, and `params` are what this one begins with. */
-saddles *saddles_new(algorithm a, const options *o, weft_tensors params, const weft_transport *net,
+/* gpu: the parameters are there; NULL: host memory. late: the others are training already, and `params` are what this
+ * one begins with. */
+saddles *saddles_new(algorithm a, const options *o, device *gpu, weft_tensors params, const weft_transport *net,
                      const weft_graph *graph, bool late, weft_recorder *box, uint64_t timeout_ns, weft_status *s,
                      weft_detail *why);
 
