@@ -61,6 +61,10 @@ SAN_CXX ?= $(shell command -v g++ 2>/dev/null || echo $(CXX))
 FUZZ_CC ?= clang
 ASAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 TSAN := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+# on a GPU what is volatile is no race: gcc's word for it, or clang's
+TSAN_VOLATILE = $(call once,TSAN_VOLATILE,$(shell echo 'int weft_probe;' | $(SAN_CXX) -Werror --param \
+                tsan-distinguish-volatile=1 -x c++ -c -o /dev/null - 2>/dev/null && \
+                echo --param tsan-distinguish-volatile=1 || echo -mllvm -tsan-distinguish-volatile=1))
 FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 # Instruction sets are the affair of the tests of kernels, codecs, misuse, and of each header's first one; without them
@@ -96,6 +100,8 @@ ASAN_UNIT := $(patsubst tests/%.c,$(BUILD)/asan/%,$(filter-out tests/test_kernel
 CUDA_SRC := $(wildcard tests/test_cuda*.cpp)
 CUDA_TESTS := $(foreach d,test asan,$(CUDA_SRC:tests/%.cpp=$(BUILD)/$(d)/%)) $(BUILD)/test/test_train_cuda
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
+# and each of their threads as one of the operating system
+CUDA_TSAN := $(BUILD)/tsan/test_cuda
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
 EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
@@ -255,6 +261,11 @@ $(TSAN_UNIT): $(BUILD)/tsan/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
 	$(SAN_CC) $(TEST_FLAGS) $(SCALAR) $(TSAN) $(DEP) $(LDFLAGS) $< $(CHECK) $(LIBS) -o $@
 
+$(CUDA_TSAN): $(BUILD)/tsan/%: tests/%.cpp Makefile
+	@mkdir -p $(@D) && rm -f $@
+	$(SAN_CXX) -x c++ $(CUDA_TEST_FLAGS) -DCUSHIM_PTHREADS $(TSAN) $(TSAN_VOLATILE) $(DEP) $< -x none $(LDFLAGS) $(CHECK) \
+	    $(LIBS) -o $@
+
 # the loaders unpack .gz where zlib is there
 $(FUZZ): $(BUILD)/fuzz/%: tests/%.c Makefile
 	@mkdir -p $(@D) && rm -f $@
@@ -267,7 +278,7 @@ $(GOLDEN): $(BUILD)/golden-%: tests/golden_%.c Makefile
 
 unit-programs: $(UNIT) $(UNIT_AGAIN)
 asan-programs: $(ASAN_UNIT)
-tsan-programs: $(TSAN_UNIT)
+tsan-programs: $(TSAN_UNIT) $(CUDA_TSAN)
 fuzz-programs: $(FUZZ)
 golden-programs: $(GOLDEN)
 cuda-programs: $(CUDA_TESTS)
@@ -275,7 +286,7 @@ cuda-programs: $(CUDA_TESTS)
 # ---- running the tests -----------------------------------------------------------------------------------------------
 
 RUN = CC='$(CC)' CXX='$(CXX)' SAN_CC='$(SAN_CC)' FUZZ_CC='$(FUZZ_CC)' BUILD='$(BUILD)' MAKE='$(MAKE)' \
-      UNIT='$(UNIT) $(UNIT_AGAIN)' ASAN_UNIT='$(ASAN_UNIT)' TSAN_UNIT='$(TSAN_UNIT)' FUZZ='$(FUZZ)' GOLDEN='$(GOLDEN)' \
+      UNIT='$(UNIT) $(UNIT_AGAIN)' ASAN_UNIT='$(ASAN_UNIT)' TSAN_UNIT='$(TSAN_UNIT) $(CUDA_TSAN)' FUZZ='$(FUZZ)' GOLDEN='$(GOLDEN)' \
       CUDA_TESTS='$(CUDA_TESTS)' NVCC='$(NVCC)' \
       EXAMPLES='$(EXAMPLES)' HEADERS='$(HEADERS)' tests/run
 

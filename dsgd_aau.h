@@ -8341,7 +8341,7 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
     const volatile double *const slot = j.own.slot;
     const unsigned lane = threadIdx.x, all = 0xFFFFFFFFu;
     if (lane == 0) {
-        __threadfence();
+        __threadfence(); /* its sums go before it */
         atomicExch(&j.own.ready[piece], epoch + 1);
     }
     for (int again = 1; again;) {
@@ -8361,8 +8361,8 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
             const unsigned missing = ~__ballot_sync(all, is);
             size_t b = next * WEFT_DEVICE_PIECE, end;
             if (missing & 1u) break;
-            __threadfence();
-            __syncwarp();
+            __threadfence(); /* after each lane's piece come its sums, */
+            __syncwarp();    /* and for all lanes */
             next += missing ? (size_t)__ffs((int)missing) - 1 : 32;
             end = next * WEFT_DEVICE_PIECE < j.blocks ? next * WEFT_DEVICE_PIECE : j.blocks;
             WEFT_UNROLL for (unsigned k = 0; k < WEFT_SLOTS; k++) ahead[k] =
@@ -8467,7 +8467,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_swap(c
 /* The total is the number of subnormal results that were flushed. */
 static __global__ void weft_device_probe(const weft_device_job j) {
     const float tiny = (float)j.a, small = (float)j.b;
-    j.total[0].count = (uint64_t)(weft_device_mul(tiny, 1e20f) == 0) + (weft_device_mul(small, 0.5f) == 0);
+    if (threadIdx.x == 0)
+        j.total[0].count = (uint64_t)(weft_device_mul(tiny, 1e20f) == 0) + (weft_device_mul(small, 0.5f) == 0);
 }
 
 /* ---- on the host ---- */

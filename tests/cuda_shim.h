@@ -9,7 +9,15 @@
  * - A barrier, or an exchange within a warp, that not all threads come to ends the kernel: cudaErrorLaunchFailure.
  * CUSHIM_SEED in the environment draws other orders; the same seed gives the same run. What it cannot show: stores that
  * other blocks see late or out of order. Threads of the host take turns: one call at a time, and while one computes,
- * the others could touch device memory unnoticed. */
+ * the others could touch device memory unnoticed.
+ *
+ * With CUSHIM_PTHREADS every CUDA thread is a thread of the operating system instead, and the thread sanitizer sees what
+ * runs without an order: threads of a block between two barriers, and up to three blocks beside each other. It is told
+ * no more than CUDA promises:
+ * - Barriers order memory; values that a warp exchanges do not.
+ * - Atomics, and what is volatile (gcc: --param tsan-distinguish-volatile=1), are no race, and order nothing by
+ *   themselves. A fence before one that writes, and one after a read of the same place, do.
+ * A barrier that not all threads come to is waited at for good there: that is the fibers' part. */
 #ifndef WEFT_TESTS_CUDA_SHIM_H
 #define WEFT_TESTS_CUDA_SHIM_H
 
@@ -27,6 +35,20 @@
 #include <vector>
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef CUSHIM_PTHREADS
+#include <pthread.h>
+#include <sched.h>
+#if defined __has_feature && !defined __SANITIZE_THREAD__
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+extern "C" void AnnotateIgnoreSyncBegin(const char *file, int line);
+extern "C" void AnnotateIgnoreSyncEnd(const char *file, int line);
+#endif
 #endif
 
 typedef enum cudaError_t {
@@ -101,6 +123,173 @@ inline int where(const void *p, size_t n) {
     return 0;
 }
 
+#ifdef CUSHIM_PTHREADS
+/* ---- threads of the operating system ---- */
+enum { BESIDE = 3, SEEN = 16 };
+struct block;
+struct fiber {
+    block *home;
+    unsigned thread, turn, warp_turn;
+    uint64_t value[WARP];
+    bool fenced;            /* since the last barrier: what it writes next for others tells of all before */
+    const void *seen[SEEN]; /* read since the last fence, by atomics or as volatile */
+    unsigned count;
+};
+/* Of two barriers by turns whoever is slow to leave one does not see who has come to the next. */
+struct warp {
+    pthread_barrier_t all[2], hand[2];
+    uint64_t value[WARP];
+};
+struct block {
+    dim3 index;
+    std::vector<fiber> fibers;
+    std::vector<warp> warps;
+    pthread_barrier_t all[2], begin, end;
+    unsigned char *shared;
+};
+struct machine {
+    const std::function<void()> *body;
+    dim3 grid, threads;
+};
+inline machine &m() {
+    static machine one;
+    return one;
+}
+inline fiber *&self() {
+    static thread_local fiber *me;
+    return me;
+}
+inline void stop(const char *what) {
+    fprintf(stderr, "cuda_shim: %s\n", what);
+    _Exit(1);
+}
+
+#ifdef __SANITIZE_THREAD__
+/* What others wrote at p before they told of it is seen from here on. */
+inline void take(const void *p) {
+    __tsan_acquire((void *)(uintptr_t)p);
+}
+inline void before_write(const void *p) {
+    if (self() && self()->fenced) __tsan_release((void *)(uintptr_t)p);
+}
+inline void after_read(const void *p) {
+    fiber *f = self();
+    if (!f || std::find(f->seen, f->seen + f->count, p) != f->seen + f->count) return;
+    if (f->count == SEEN) /* data: nobody tells of anything by them */
+        take(p);
+    else
+        f->seen[f->count++] = p;
+}
+inline void order(bool on) {
+    (on ? AnnotateIgnoreSyncEnd : AnnotateIgnoreSyncBegin)(__FILE__, __LINE__);
+}
+#else
+inline void take(const void *) {}
+inline void before_write(const void *) {}
+inline void after_read(const void *) {}
+inline void order(bool) {}
+#endif
+inline void fence() {
+    fiber *f = self();
+    for (unsigned i = 0; i < f->count; i++) take(f->seen[i]);
+    f->count = 0;
+    f->fenced = true;
+    sched_yield();
+}
+inline void yield() {
+    sched_yield();
+}
+inline void barrier(const char *) {
+    fiber *f = self();
+    f->fenced = false;
+    pthread_barrier_wait(&f->home->all[f->turn++ % 2]);
+}
+inline void meet(const char *) {
+    fiber *f = self();
+    f->fenced = false;
+    pthread_barrier_wait(&f->home->warps[f->thread / WARP].all[f->warp_turn++ % 2]);
+}
+/* Only whole warps. The hand-over is none that orders anything. */
+inline const uint64_t *exchange(const char *, unsigned mask, uint64_t value) {
+    fiber *f = self();
+    warp &w = f->home->warps[f->thread / WARP];
+    if (mask != 0xFFFFFFFFu) stop("a part of a warp exchanges");
+    order(false);
+    __atomic_store_n(&w.value[f->thread % WARP], value, __ATOMIC_RELAXED);
+    pthread_barrier_wait(&w.hand[0]);
+    for (unsigned i = 0; i < WARP; i++) f->value[i] = __atomic_load_n(&w.value[i], __ATOMIC_RELAXED);
+    pthread_barrier_wait(&w.hand[1]);
+    order(true);
+    return f->value;
+}
+
+inline void *live(void *arg) {
+    fiber *f = self() = (fiber *)arg;
+    block *b = f->home;
+    for (;;) {
+        pthread_barrier_wait(&b->begin);
+        f->turn = f->warp_turn = f->count = 0;
+        f->fenced = false;
+        (*m().body)();
+        pthread_barrier_wait(&b->end);
+    }
+    return NULL;
+}
+
+/* They are made once, and never end. */
+inline block *crew(unsigned which, unsigned threads) {
+    static block *made[BESIDE][MOST_THREADS / WARP + 1];
+    block *&b = made[which][threads / WARP];
+    pthread_attr_t a;
+    if (b) return b;
+    b = new block;
+    b->shared = (unsigned char *)malloc(SHARED);
+    b->fibers.resize(threads);
+    b->warps.resize(threads / WARP);
+    for (unsigned i = 0; i < 2; i++) pthread_barrier_init(&b->all[i], NULL, threads);
+    pthread_barrier_init(&b->begin, NULL, threads + 1);
+    pthread_barrier_init(&b->end, NULL, threads + 1);
+    for (warp &w : b->warps)
+        for (unsigned i = 0; i < 2; i++) {
+            pthread_barrier_init(&w.all[i], NULL, WARP);
+            pthread_barrier_init(&w.hand[i], NULL, WARP);
+        }
+    pthread_attr_init(&a);
+    pthread_attr_setstacksize(&a, 4 * STACK);
+    pthread_attr_setdetachstate(&a, PTHREAD_CREATE_DETACHED);
+    for (unsigned i = 0; i < threads; i++) {
+        pthread_t id;
+        b->fibers[i].home = b;
+        b->fibers[i].thread = i;
+        if (pthread_create(&id, &a, live, &b->fibers[i])) stop("no more threads");
+    }
+    pthread_attr_destroy(&a);
+    return b;
+}
+
+/* All blocks of a launch, up to three of them beside each other, in drawn order. */
+inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void()> &body) {
+    const unsigned most = BESIDE - (unsigned)below(2);
+    std::vector<unsigned> order(grid);
+    if (threads % WARP) return cudaErrorInvalidConfiguration;
+    for (unsigned i = 0; i < grid; i++) order[i] = i;
+    for (unsigned i = grid; i > 1; i--) std::swap(order[i - 1], order[below(i)]);
+    m().body = &body;
+    m().grid = dim3(grid);
+    m().threads = dim3(threads);
+    for (unsigned at = 0; at < grid; at += most) {
+        const unsigned n = std::min(most, grid - at);
+        for (unsigned i = 0; i < n; i++) {
+            block *b = crew(i, threads);
+            b->index = dim3(order[at + i]);
+            memset(b->shared, POISON, SHARED);
+        }
+        for (unsigned i = 0; i < n; i++) pthread_barrier_wait(&crew(i, threads)->begin);
+        for (unsigned i = 0; i < n; i++) pthread_barrier_wait(&crew(i, threads)->end);
+    }
+    return cudaSuccess;
+}
+#else
 /* ---- fibers ---- */
 struct block;
 struct fiber {
@@ -142,6 +331,10 @@ struct machine {
 inline machine &m() {
     static machine one;
     return one;
+}
+
+inline fiber *self() {
+    return m().now;
 }
 
 /* swapcontext asks the kernel each time, so that it is only used to begin, or where the sanitizer must be told. */
@@ -305,6 +498,14 @@ inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void
     return m().fault ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
+inline void fence() {
+    yield();
+}
+inline void meet(const char *site) {
+    (void)exchange(site, 0xFFFFFFFFu, 0);
+}
+#endif
+
 /* ---- streams ---- */
 struct stream {
     std::vector<std::function<cudaError_t()>> waiting;
@@ -351,7 +552,7 @@ template <typename T> inline T value_of(uint64_t w) {
 }
 /* lane `to` of those in groups of `width`; who asks beyond its group gets its own */
 template <typename T> inline T shuffle(const char *site, unsigned mask, T v, int to, int width, bool down) {
-    const unsigned lane = m().now->thread % WARP, group = lane / (unsigned)width * (unsigned)width;
+    const unsigned lane = self()->thread % WARP, group = lane / (unsigned)width * (unsigned)width;
     const unsigned at = lane - group;
     unsigned from = down ? at + (unsigned)to : (unsigned)to % (unsigned)width;
     const uint64_t *all = exchange(site, mask, word_of(v));
@@ -386,18 +587,18 @@ template <typename T> inline void __stwb(T *p, T v) {
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(n)
-#define WEFT_SHARED(type, name) type *const name = (type *)(void *)cushim::m().now->home->shared
+#define WEFT_SHARED(type, name) type *const name = (type *)(void *)cushim::self()->home->shared
 #define WEFT_LAUNCH(error, kernel, grid, block, shared, stream, job)                                                   \
     ((error) = cushim::launch(kernel, grid, block, shared, stream, job))
-#define threadIdx dim3(cushim::m().now->thread, 0, 0)
-#define blockIdx (cushim::m().now->home->index)
+#define threadIdx dim3(cushim::self()->thread, 0, 0)
+#define blockIdx (cushim::self()->home->index)
 #define blockDim (cushim::m().threads)
 #define gridDim (cushim::m().grid)
 #define CUSHIM_TEXT_(line) __FILE__ ":" #line
 #define CUSHIM_TEXT(line) CUSHIM_TEXT_(line)
 #define CUSHIM_SITE CUSHIM_TEXT(__LINE__)
 #define __syncthreads() cushim::barrier(CUSHIM_SITE)
-#define __syncwarp() (void)cushim::exchange(CUSHIM_SITE, 0xFFFFFFFFu, 0)
+#define __syncwarp() cushim::meet(CUSHIM_SITE)
 #define __shfl_sync(mask, v, from) cushim::shuffle(CUSHIM_SITE, mask, v, from, 32, false)
 #define __shfl_down_sync(mask, v, ...)                                                                                 \
     cushim::shuffle(CUSHIM_SITE, mask, v, cushim_first(__VA_ARGS__), cushim_second(__VA_ARGS__), true)
@@ -410,8 +611,48 @@ inline int cushim_second(unsigned, int b = 32) {
 }
 
 inline void __threadfence() {
-    cushim::yield();
+    cushim::fence();
 }
+#ifdef CUSHIM_PTHREADS
+namespace cushim {
+template <typename T, typename F> inline T atomically(T *p, F change) {
+    yield();
+    before_write(p);
+    const T was = change();
+    after_read(p);
+    return was;
+}
+} // namespace cushim
+template <typename T> inline T atomicAdd(T *p, T v) {
+    return cushim::atomically(p, [=]() { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); });
+}
+template <typename T> inline T atomicExch(T *p, T v) {
+    return cushim::atomically(p, [=]() { return __atomic_exchange_n(p, v, __ATOMIC_RELAXED); });
+}
+template <typename T> inline T atomicCAS(T *p, T expected, T v) {
+    return cushim::atomically(p, [=]() {
+        T was = expected;
+        __atomic_compare_exchange_n(p, &was, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        return was;
+    });
+}
+#ifdef __SANITIZE_THREAD__
+/* What the compiler calls before each access to something volatile: an atomic one. */
+#define CUSHIM_VOLATILE(bytes, type)                                                                                   \
+    extern "C" inline __attribute__((used)) void __tsan_volatile_read##bytes(void *p) {                                \
+        (void)__atomic_load_n((type *)p, __ATOMIC_RELAXED);                                                            \
+        cushim::after_read(p);                                                                                         \
+    }                                                                                                                  \
+    extern "C" inline __attribute__((used)) void __tsan_volatile_write##bytes(void *p) {                               \
+        cushim::before_write(p);                                                                                       \
+        (void)__atomic_fetch_or((type *)p, 0, __ATOMIC_RELAXED);                                                       \
+    }
+CUSHIM_VOLATILE(1, uint8_t)
+CUSHIM_VOLATILE(2, uint16_t)
+CUSHIM_VOLATILE(4, uint32_t)
+CUSHIM_VOLATILE(8, uint64_t)
+#endif
+#else
 template <typename T> inline T atomicAdd(T *p, T v) {
     cushim::yield();
     const T was = *p;
@@ -433,6 +674,7 @@ template <typename T> inline T atomicCAS(T *p, T expected, T v) {
     cushim::yield();
     return was;
 }
+#endif
 
 /* to be compiled without contraction */
 inline float __fadd_rn(float a, float b) {
