@@ -101,7 +101,7 @@ CUDA_SRC := $(wildcard tests/test_cuda*.cpp)
 CUDA_TESTS := $(foreach d,test asan,$(CUDA_SRC:tests/%.cpp=$(BUILD)/$(d)/%)) $(BUILD)/test/test_train_cuda
 TSAN_UNIT := $(TSAN_SRC:tests/%.c=$(BUILD)/tsan/%)
 # and each of their threads as one of the operating system
-CUDA_TSAN := $(BUILD)/tsan/test_cuda
+CUDA_TSAN := $(BUILD)/tsan/test_cuda $(BUILD)/tsan/test_cuda_codec
 FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
 EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)

@@ -3843,7 +3843,7 @@ typedef struct weft_links {
     weft_trace_fn trace;
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+    weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
 #endif
 } weft_links;
 
@@ -4291,6 +4291,7 @@ WEFT_FN void weft_links_close(weft_links *n) {
         weft_link_cancel(n, &n->link[k]);
         n->link[k].state = WEFT_LINK_DOWN;
     }
+    WEFT_GPU_SETTLE(*n); /* nothing is left to be done in memory that goes back to the host */
 }
 
 #endif /* WEFT_LINK_IMPLEMENTATION */
@@ -5723,6 +5724,7 @@ WEFT_FN void dsgd_aau_take_over(dsgd_aau *g) {
             memcpy(x, wide, m * sizeof *wide);
         }
     }
+    WEFT_GPU_SETTLE(*g->kernels); /* the accumulator is received into next */
 }
 
 /* ---- Pieces ---- */
@@ -6512,7 +6514,7 @@ WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
     g->busy = 0;
 #ifdef WEFT_CUDA
-    if (s >= 0 && WEFT_GPU_IS_BROKEN(&g->net))
+    if (WEFT_GPU_IS_BROKEN(&g->net)) /* whatever else came of it */
         s = dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     if (s > 0) g->detail.status = s;
@@ -8265,7 +8267,8 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
 
 /* Adds up the counts of all threads; the last block of threads leaves the total, and zeros for the next launch. */
 WEFT_DEVICE void weft_device_count(weft_device_state *state, weft_slot *total, weft_device_word count) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     for (unsigned half = 16; half; half /= 2) count += __shfl_down_sync(0xFFFFFFFFu, count, half);
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = count;
     __syncthreads(); /* all parts are there */
@@ -8402,7 +8405,8 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
 
 /* The next piece, for all threads of the block. */
 WEFT_DEVICE size_t weft_device_take(weft_device_state *state) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     if (threadIdx.x == 0) part[0] = atomicAdd(&state->taken, 1u);
     __syncthreads(); /* the piece is there, and is read by all before the next barrier */
     return (size_t)part[0];

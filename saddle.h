@@ -1731,7 +1731,8 @@ typedef enum weft_codec_form {
 
 #define WEFT_CODEC_BLOCK ((size_t)256)
 
-/* One tensor on its way into messages. All pointers are the host's, of natural alignment. */
+/* One tensor on its way into messages. All pointers are the host's, of natural alignment;
+ * with kernels of a GPU (WEFT_CUDA, as saddle.h makes them) they and messages are device memory. */
 typedef struct weft_codec_job {
     const weft_codec *codec;
     weft_codec_form form;
@@ -4116,7 +4117,7 @@ typedef struct weft_links {
     weft_trace_fn trace;
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+    weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
 #endif
 } weft_links;
 
@@ -4564,6 +4565,7 @@ WEFT_FN void weft_links_close(weft_links *n) {
         weft_link_cancel(n, &n->link[k]);
         n->link[k].state = WEFT_LINK_DOWN;
     }
+    WEFT_GPU_SETTLE(*n); /* nothing is left to be done in memory that goes back to the host */
 }
 
 #endif /* WEFT_LINK_IMPLEMENTATION */
@@ -6002,7 +6004,7 @@ WEFT_FN weft_status weft_codec_message_check(const weft_codec_kernels *k, weft_c
     const int wide = r->dtype == WEFT_F64;
     const size_t each = wide ? 8 : 4, need = weft_codec_bytes(c, r->dtype, n, r->count);
     const unsigned char *p = r->p;
-    unsigned char head[12];
+    unsigned char head[12] = {0};
     size_t i, expected = need;
     int finite = 1;
     if (r->count == 0)
@@ -6081,6 +6083,7 @@ WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const w
     const weft_kernel_set *s = wide ? &k->core->f64 : &k->core->f32;
     weft_codec_reader r;
     WEFT_CODEC_SCRATCH q, sum;
+    weft_status status;
     size_t at, m;
     if (weft_codec_check(c, d) != WEFT_OK) return d->status;
     if (!each || weft_codec_bytes(c, dtype, n, n) == SIZE_MAX)
@@ -6097,7 +6100,12 @@ WEFT_FN weft_status weft_codec_decode_chunk(const weft_codec_kernels *k, const w
     r.count = count;
     r.bytes = bytes;
     r.p = (const unsigned char *)message;
-    if (weft_codec_message_check(k, &r, n, d) != WEFT_OK) return d->status;
+    status = weft_codec_message_check(k, &r, n, d);
+#ifdef WEFT_CUDA
+    /* what a GPU that has failed makes of a message, says nothing of it; the object tells */
+    if (k->core->gpu && k->core->gpu->failed < 0) return WEFT_OK;
+#endif
+    if (status != WEFT_OK) return status;
 #ifdef WEFT_CUDA
     if (k->core->gpu) {
         if (count) weft_gpu_codec_decode(k->core->gpu, &r, first, add, weight, out);
@@ -7990,8 +7998,8 @@ SADDLE_API const void *saddle_buffer(const saddle *x, saddle_buffer_kind kind, u
 SADDLE_API void saddle_close(saddle *x) {
     if (!x || x->magic != SADDLE_MAGIC || x->busy) return;
     x->busy = 1;
-    weft_links_close(&x->net);
     if (x->swapped) saddle_swap(x, x->at);
+    weft_links_close(&x->net);
     x->state = SADDLE_CLOSED;
     x->magic = 0;
 }
@@ -9804,7 +9812,8 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
 
 /* Adds up the counts of all threads; the last block of threads leaves the total, and zeros for the next launch. */
 WEFT_DEVICE void weft_device_count(weft_device_state *state, weft_slot *total, weft_device_word count) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     for (unsigned half = 16; half; half /= 2) count += __shfl_down_sync(0xFFFFFFFFu, count, half);
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = count;
     __syncthreads(); /* all parts are there */
@@ -9941,7 +9950,8 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
 
 /* The next piece, for all threads of the block. */
 WEFT_DEVICE size_t weft_device_take(weft_device_state *state) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     if (threadIdx.x == 0) part[0] = atomicAdd(&state->taken, 1u);
     __syncthreads(); /* the piece is there, and is read by all before the next barrier */
     return (size_t)part[0];
@@ -10333,7 +10343,8 @@ WEFT_DEVICE unsigned weft_device_before(unsigned *cell, int yes, unsigned *all) 
 
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_counts(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     for (size_t at = (size_t)blockIdx.x * WEFT_CODEC_BLOCK; at < j.sum.n; at += (size_t)gridDim.x * WEFT_CODEC_BLOCK) {
         const size_t i = at + threadIdx.x;
         unsigned bad = 0, all;
@@ -10347,7 +10358,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_c
 
 /* From counts to where they begin; by one block of threads. */
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_places(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     const size_t blocks = (j.sum.n - 1) / WEFT_CODEC_BLOCK + 1;
     unsigned begin = 0;
     for (size_t b = 0; b < blocks; b += WEFT_DEVICE_THREADS) {
@@ -10373,7 +10385,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_p
 /* Into the bins: the magnitudes whose bits above shift + width are those of `bits`, by the bits from shift on. */
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_bins(const weft_device_code j) {
-    WEFT_SHARED(unsigned, bin);
+    WEFT_SHARED(unsigned, weft_shared_bins);
+    unsigned *const bin = weft_shared_bins;
     const uint64_t above = j.found->bits >> j.shift >> j.width;
     unsigned bad = 0;
     for (unsigned i = threadIdx.x; i < WEFT_DEVICE_BINS; i += WEFT_DEVICE_THREADS) bin[i] = 0;
@@ -10391,7 +10404,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_b
 
 /* The bin in which the rank `left` lies, counted from the highest; empties the bins. By one block of threads. */
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_bin(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     enum { EACH = WEFT_DEVICE_BINS / WEFT_DEVICE_THREADS };
     unsigned *const own = j.bin + (WEFT_DEVICE_THREADS - 1 - threadIdx.x) * EACH; /* the first has the highest */
     const weft_device_word left = j.found->left;
@@ -10414,7 +10428,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_b
 /* Where the `pairs`-th of those that were counted is. */
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_where(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     for (size_t at = (size_t)blockIdx.x * WEFT_CODEC_BLOCK; at < j.sum.n; at += (size_t)gridDim.x * WEFT_CODEC_BLOCK) {
         const size_t i = at + threadIdx.x;
         unsigned bad = 0, all, before;
@@ -10552,7 +10567,8 @@ WEFT_DEVICE void weft_device_write_bits(const unsigned *cell, unsigned bits, siz
 
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_encode(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     const size_t each = sizeof(T);
     for (size_t at = (size_t)blockIdx.x * WEFT_CODEC_BLOCK; at < j.sum.n; at += (size_t)gridDim.x * WEFT_CODEC_BLOCK) {
         const size_t left = j.sum.n - at, m = left < WEFT_CODEC_BLOCK ? left : WEFT_CODEC_BLOCK;

@@ -3136,7 +3136,7 @@ struct weft_group {
     weft_trace_fn trace;
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+    weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
 #endif
 };
 
@@ -3650,6 +3650,7 @@ WEFT_FN void weft_group_close(weft_group *g) {
     uint32_t r;
     for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
     g->members = 0;
+    WEFT_GPU_SETTLE(*g); /* nothing is left to be done in memory that goes back to the host */
 }
 
 #endif /* WEFT_GROUP_IMPLEMENTATION */
@@ -4526,7 +4527,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
-    if (s >= 0 && WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed;
+    if (WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed; /* whatever else came of it */
     g->busy = 0;
     return s;
 }
@@ -6126,7 +6127,7 @@ WEFT_FN weft_status subspace_enter(subspace *a, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status subspace_exit(subspace *a, weft_status s) {
     const weft_status device = WEFT_GPU_BREAKS_GROUP(&a->group);
     a->group.busy = 0;
-    if (device < 0 && s >= 0) s = device;
+    if (device < 0) s = device; /* whatever else came of it */
     if (s > 0) a->group.detail.status = s;
     return s;
 }
@@ -8244,7 +8245,8 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
 
 /* Adds up the counts of all threads; the last block of threads leaves the total, and zeros for the next launch. */
 WEFT_DEVICE void weft_device_count(weft_device_state *state, weft_slot *total, weft_device_word count) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     for (unsigned half = 16; half; half /= 2) count += __shfl_down_sync(0xFFFFFFFFu, count, half);
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = count;
     __syncthreads(); /* all parts are there */
@@ -8381,7 +8383,8 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
 
 /* The next piece, for all threads of the block. */
 WEFT_DEVICE size_t weft_device_take(weft_device_state *state) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     if (threadIdx.x == 0) part[0] = atomicAdd(&state->taken, 1u);
     __syncthreads(); /* the piece is there, and is read by all before the next barrier */
     return (size_t)part[0];

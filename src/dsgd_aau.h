@@ -1262,6 +1262,7 @@ WEFT_FN void dsgd_aau_take_over(dsgd_aau *g) {
             memcpy(x, wide, m * sizeof *wide);
         }
     }
+    WEFT_GPU_SETTLE(*g->kernels); /* the accumulator is received into next */
 }
 
 /* ---- Pieces ---- */
@@ -2051,7 +2052,7 @@ WEFT_FN weft_status dsgd_aau_enter(dsgd_aau *g, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status dsgd_aau_exit(dsgd_aau *g, weft_status s) {
     g->busy = 0;
 #ifdef WEFT_CUDA
-    if (s >= 0 && WEFT_GPU_IS_BROKEN(&g->net))
+    if (WEFT_GPU_IS_BROKEN(&g->net)) /* whatever else came of it */
         s = dsgd_aau_fail(g, g->gpu.failed, WEFT_NO_RANK, WEFT_TEXT("cuda"), 0, (uint64_t)g->gpu.device.error);
 #endif
     if (s > 0) g->detail.status = s;

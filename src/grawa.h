@@ -1535,7 +1535,7 @@ WEFT_FN weft_status grawa_enter(grawa *g, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status grawa_exit(grawa *g, weft_status s) {
     const weft_status device = WEFT_GPU_BREAKS_GROUP(&g->group);
     g->group.busy = 0;
-    if (device < 0 && s >= 0) s = device;
+    if (device < 0) s = device; /* whatever else came of it */
     if (s > 0) g->group.detail.status = s;
     return s;
 }

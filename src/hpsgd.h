@@ -1375,7 +1375,7 @@ WEFT_FN weft_status hpsgd_enter(hpsgd *h, int live, int free) {
 WEFT_FN WEFT_NOINLINE weft_status hpsgd_exit(hpsgd *h, weft_status s) {
     const weft_status device = WEFT_GPU_BREAKS_GROUP(&h->group);
     h->busy = 0;
-    if (device < 0 && s >= 0) {
+    if (device < 0) { /* whatever else came of it */
         h->detail = h->group.detail;
         s = device;
     }

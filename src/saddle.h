@@ -2116,8 +2116,8 @@ SADDLE_API const void *saddle_buffer(const saddle *x, saddle_buffer_kind kind, u
 SADDLE_API void saddle_close(saddle *x) {
     if (!x || x->magic != SADDLE_MAGIC || x->busy) return;
     x->busy = 1;
-    weft_links_close(&x->net);
     if (x->swapped) saddle_swap(x, x->at);
+    weft_links_close(&x->net);
     x->state = SADDLE_CLOSED;
     x->magic = 0;
 }

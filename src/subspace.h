@@ -1771,7 +1771,7 @@ WEFT_FN weft_status subspace_enter(subspace *a, uint32_t states) {
 WEFT_FN WEFT_NOINLINE weft_status subspace_exit(subspace *a, weft_status s) {
     const weft_status device = WEFT_GPU_BREAKS_GROUP(&a->group);
     a->group.busy = 0;
-    if (device < 0 && s >= 0) s = device;
+    if (device < 0) s = device; /* whatever else came of it */
     if (s > 0) a->group.detail.status = s;
     return s;
 }

@@ -268,9 +268,10 @@ inline block *crew(unsigned which, unsigned threads) {
 }
 
 /* All blocks of a launch, up to three of them beside each other, in drawn order. */
-inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void()> &body) {
+inline cudaError_t run(unsigned grid, unsigned threads, size_t asked, const std::function<void()> &body) {
     const unsigned most = BESIDE - (unsigned)below(2);
     std::vector<unsigned> order(grid);
+    (void)asked; /* the fibers' part, too */
     if (threads % WARP) return cudaErrorInvalidConfiguration;
     for (unsigned i = 0; i < grid; i++) order[i] = i;
     for (unsigned i = grid; i > 1; i--) std::swap(order[i - 1], order[below(i)]);
@@ -457,7 +458,7 @@ inline void start(block *b, dim3 index, unsigned char *shared, unsigned char *co
 }
 
 /* All blocks of a launch, up to four of them beside each other. */
-inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void()> &body) {
+inline cudaError_t run(unsigned grid, unsigned threads, size_t asked, const std::function<void()> &body) {
     done().launches++;
     const size_t most = 1 + below(4);
     std::vector<unsigned> order(grid);
@@ -492,7 +493,12 @@ inline cudaError_t run(unsigned grid, unsigned threads, const std::function<void
         m().ready.pop_back();
         m().now = f;
         enter(f);
-        if (f->waits == 'd' && !f->home->alive) over = over + 1;
+        if (f->waits == 'd' && !f->home->alive) {
+            const unsigned char *rest = f->home->shared + asked;
+            if (asked < SHARED && (*rest != POISON || memcmp(rest, rest + 1, SHARED - asked - 1)))
+                m().fault = "shared memory behind what the launch has asked for";
+            over = over + 1;
+        }
     }
     if (m().fault) fprintf(stderr, "cuda_shim: %s\n", m().fault);
     return m().fault ? cudaErrorLaunchFailure : cudaSuccess;
@@ -536,7 +542,7 @@ inline cudaError_t launch(void (*kernel)(const J), unsigned grid, unsigned threa
                           const J &job) {
     CUSHIM_TURN;
     if (!grid || !threads || threads > MOST_THREADS || shared > SHARED) return cudaErrorInvalidConfiguration;
-    of(s)->waiting.push_back([=]() { return run(grid, threads, [=]() { kernel(job); }); });
+    of(s)->waiting.push_back([=]() { return run(grid, threads, shared, [=]() { kernel(job); }); });
     return cudaSuccess;
 }
 

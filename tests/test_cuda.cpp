@@ -1032,6 +1032,10 @@ static void count_badly(const fault_job j) {
     __threadfence();
     j.out[0] = was + 1;
 }
+WEFT_UNUSED static void behind_shared(const fault_job j) {
+    WEFT_SHARED(unsigned, word);
+    word[j.branch] = 1;
+}
 WEFT_UNUSED static void beyond(const fault_job j) {
     j.out[j.branch] = 1;
 }
@@ -1077,6 +1081,8 @@ START_TEST(shim_notices) {
     ck_assert_int_eq(try_fault(lane_without_mask, 1, 32, 0, out), cudaErrorLaunchFailure);
     ck_assert_int_eq(try_fault(whole, 1, 2048, 0, out), cudaErrorInvalidConfiguration);
     ck_assert_int_eq(try_fault(whole, 0, 32, 0, out), cudaErrorInvalidConfiguration);
+    OK(try_fault(behind_shared, 2, 64, 63, out));
+    ck_assert_int_eq(try_fault(behind_shared, 2, 64, 64, out), cudaErrorLaunchFailure);
     OK(try_fault(whole, 1, 256, 0, out)); /* and goes on */
 }
 END_TEST

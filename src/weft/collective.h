@@ -919,7 +919,7 @@ WEFT_FN weft_status weft_collective_poll(weft_collective *c) {
             s = weft_reduce_refused(&c->reduce);
         }
     }
-    if (s >= 0 && WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed;
+    if (WEFT_GPU_BREAKS_GROUP(g) < 0) s = g->failed; /* whatever else came of it */
     g->busy = 0;
     return s;
 }

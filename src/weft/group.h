@@ -197,7 +197,7 @@ struct weft_group {
     weft_trace_fn trace;
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+    weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
 #endif
 };
 
@@ -711,4 +711,5 @@ WEFT_FN void weft_group_close(weft_group *g) {
     uint32_t r;
     for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
     g->members = 0;
+    WEFT_GPU_SETTLE(*g); /* nothing is left to be done in memory that goes back to the host */
 }

@@ -84,7 +84,7 @@ typedef struct weft_links {
     weft_trace_fn trace;
     void *trace_ctx;
 #ifdef WEFT_CUDA
-    const weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
+    weft_gpu *gpu; /* computes what is sent; NULL: the processor does */
 #endif
 } weft_links;
 
@@ -532,4 +532,5 @@ WEFT_FN void weft_links_close(weft_links *n) {
         weft_link_cancel(n, &n->link[k]);
         n->link[k].state = WEFT_LINK_DOWN;
     }
+    WEFT_GPU_SETTLE(*n); /* nothing is left to be done in memory that goes back to the host */
 }

@@ -280,7 +280,8 @@ template <typename T, unsigned E> WEFT_DEVICE uint64_t weft_device_step(const we
 
 /* Adds up the counts of all threads; the last block of threads leaves the total, and zeros for the next launch. */
 WEFT_DEVICE void weft_device_count(weft_device_state *state, weft_slot *total, weft_device_word count) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     for (unsigned half = 16; half; half /= 2) count += __shfl_down_sync(0xFFFFFFFFu, count, half);
     if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = count;
     __syncthreads(); /* all parts are there */
@@ -417,7 +418,8 @@ WEFT_DEVICE void weft_device_add_up(const weft_device_job &j, size_t pieces, siz
 
 /* The next piece, for all threads of the block. */
 WEFT_DEVICE size_t weft_device_take(weft_device_state *state) {
-    WEFT_SHARED(weft_device_word, part);
+    WEFT_SHARED(weft_device_word, weft_shared_words);
+    weft_device_word *const part = weft_shared_words;
     if (threadIdx.x == 0) part[0] = atomicAdd(&state->taken, 1u);
     __syncthreads(); /* the piece is there, and is read by all before the next barrier */
     return (size_t)part[0];

@@ -129,7 +129,8 @@ WEFT_DEVICE unsigned weft_device_before(unsigned *cell, int yes, unsigned *all) 
 
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_counts(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     for (size_t at = (size_t)blockIdx.x * WEFT_CODEC_BLOCK; at < j.sum.n; at += (size_t)gridDim.x * WEFT_CODEC_BLOCK) {
         const size_t i = at + threadIdx.x;
         unsigned bad = 0, all;
@@ -143,7 +144,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_c
 
 /* From counts to where they begin; by one block of threads. */
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_places(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     const size_t blocks = (j.sum.n - 1) / WEFT_CODEC_BLOCK + 1;
     unsigned begin = 0;
     for (size_t b = 0; b < blocks; b += WEFT_DEVICE_THREADS) {
@@ -169,7 +171,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_p
 /* Into the bins: the magnitudes whose bits above shift + width are those of `bits`, by the bits from shift on. */
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_bins(const weft_device_code j) {
-    WEFT_SHARED(unsigned, bin);
+    WEFT_SHARED(unsigned, weft_shared_bins);
+    unsigned *const bin = weft_shared_bins;
     const uint64_t above = j.found->bits >> j.shift >> j.width;
     unsigned bad = 0;
     for (unsigned i = threadIdx.x; i < WEFT_DEVICE_BINS; i += WEFT_DEVICE_THREADS) bin[i] = 0;
@@ -187,7 +190,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_b
 
 /* The bin in which the rank `left` lies, counted from the highest; empties the bins. By one block of threads. */
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_bin(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     enum { EACH = WEFT_DEVICE_BINS / WEFT_DEVICE_THREADS };
     unsigned *const own = j.bin + (WEFT_DEVICE_THREADS - 1 - threadIdx.x) * EACH; /* the first has the highest */
     const weft_device_word left = j.found->left;
@@ -210,7 +214,8 @@ static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_b
 /* Where the `pairs`-th of those that were counted is. */
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_code_where(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     for (size_t at = (size_t)blockIdx.x * WEFT_CODEC_BLOCK; at < j.sum.n; at += (size_t)gridDim.x * WEFT_CODEC_BLOCK) {
         const size_t i = at + threadIdx.x;
         unsigned bad = 0, all, before;
@@ -348,7 +353,8 @@ WEFT_DEVICE void weft_device_write_bits(const unsigned *cell, unsigned bits, siz
 
 template <typename T>
 static __global__ void __launch_bounds__(WEFT_DEVICE_THREADS) weft_device_encode(const weft_device_code j) {
-    WEFT_SHARED(unsigned, cell);
+    WEFT_SHARED(unsigned, weft_shared_cells);
+    unsigned *const cell = weft_shared_cells;
     const size_t each = sizeof(T);
     for (size_t at = (size_t)blockIdx.x * WEFT_CODEC_BLOCK; at < j.sum.n; at += (size_t)gridDim.x * WEFT_CODEC_BLOCK) {
         const size_t left = j.sum.n - at, m = left < WEFT_CODEC_BLOCK ? left : WEFT_CODEC_BLOCK;
