@@ -861,6 +861,7 @@ static void give(worker *x, const saddle_want *w, uint64_t step, bool spoil) {
     for (size_t t = 0; t < w->at.count; t++) {
         const weft_tensor &at = w->at.tensor[t], &into = w->into.tensor[t];
         std::vector<unsigned char> here(at.count * weft_dtype_bytes(at.dtype) + 1), there(here);
+        if (!at.count) continue;
         if (x->gpu.open)
             OK(cudaMemcpy(here.data(), at.data, here.size() - 1, cudaMemcpyDeviceToHost));
         else
@@ -868,7 +869,7 @@ static void give(worker *x, const saddle_want *w, uint64_t step, bool spoil) {
         for (size_t i = 0; i < at.count; i++)
             set(into, there.data(), i,
                 value(at, here.data(), i) * 0.5 + noise(x->rank + 1, step, w->evaluation * 100000 + i + 1000 * t));
-        if (spoil && at.count) set(into, there.data(), 0, (double)NAN);
+        if (spoil) set(into, there.data(), 0, (double)NAN);
         if (x->gpu.open)
             OK(cudaMemcpy(into.data, there.data(), there.size() - 1, cudaMemcpyHostToDevice));
         else
