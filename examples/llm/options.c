@@ -76,6 +76,8 @@ static void check(const options *o, bool has_workers, bool has_rank) {
     if (o->width % o->heads) bad_input("--width: expected a multiple of --heads (%zu), got %zu", o->heads, o->width);
     if (o->peers && has_workers) bad_input("--workers starts processes here, --peers says where they are: one of them");
     if (!o->peers != !has_rank) bad_input("--peers and --rank: expected both of them, or none");
+    if ((o->tls || o->plaintext) && !o->peers)
+        bad_input("%s: expected --peers beside it", o->tls ? "--tls" : "--plaintext-on-any-network");
     if (o->rank >= o->workers)
         bad_input("--rank: expected a number below %zu, the workers in --peers, got %zu", o->workers, o->rank);
     if (o->batch % o->workers)
@@ -113,8 +115,8 @@ void options_parse(options *o, int argc, char **argv) {
             o->plaintext = true;
             continue;
         }
-        const char *v = i + 1 < argc ? argv[++i] : NULL;
         if (strncmp(option, "--", 2) != 0) bad_input("expected an option, got '%s' (--help lists them)", option);
+        const char *v = i + 1 < argc ? argv[++i] : NULL;
         /* clang-format off */
         if (!v) bad_input("%s: unknown, or a value is missing (--help lists the options)", option);
         else if (IS("--data")) o->data = v;
