@@ -31,7 +31,7 @@ static const char USAGE[] =
     "  --plaintext-on-any-network   other addresses than this machine's own, though nothing is encrypted\n"
     "  --steps N             (600)\n"
     "  --batch N             samples a step, of all workers together (32)\n"
-    "  --lr X                learning rate at its highest: it rises over the first twentieth, then falls to 0 (0.004)\n"
+    "  --lr X                learning rate at its highest: it rises over the first twentieth, then falls to 0 (0.008)\n"
     "  --weight-decay X      (0.01)\n";
 static const char USAGE_MORE[] =
     "  --layers N            blocks of the transformer (2)\n"
@@ -93,7 +93,7 @@ void options_parse(options *o, int argc, char **argv) {
     o->workers = 2;
     o->steps = 600;
     o->batch = 32;
-    o->rate = 0.004;
+    o->rate = 0.008;
     o->decay = 0.01;
     o->layers = 2;
     o->width = 64;
