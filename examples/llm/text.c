@@ -44,8 +44,8 @@ void text_make(text *t, const char *name, const unsigned char *bytes, size_t cou
 void text_load(text *t, const char *file, size_t context) {
     FILE *in = fopen(file, "rb");
     size_t room = 1 << 16, count = 0, got;
-    unsigned char *bytes = new_array(room, 1);
     if (!in) bad_input("%s: %s", file, strerror(errno));
+    unsigned char *bytes = new_array(room, 1);
     /* read until it ends, not as long as it says: pipes are files, too */
     while ((got = fread(bytes + count, 1, room - count, in)) > 0) {
         count += got;
