@@ -49,11 +49,12 @@ int main(int argc, char **argv) {
     parallel *p = parallel_open(&o, rng_mix(options_hash(&o) ^ text_hash(&t)));
     float *params = new_floats(m.parameters);
     const double pairs = text_pairs(&t);
-    snprintf(title, sizeof title, "%zu parameters, %zu layers of %zu, context %zu, batch %zu, %zu steps", m.parameters,
-             m.layers, m.width, m.context, o.batch, o.steps);
+    snprintf(title, sizeof title, "%zu parameters, batch %zu, %zu workers", m.parameters, o.batch, o.workers);
     if (o.rank == 0)
-        printf("%s: %zu characters to train on, %zu to validate with, %zu different ones; %s, seed %llu\n", t.name,
-               t.train_count, t.validation_count, t.symbols, title, (unsigned long long)o.seed);
+        printf("%s: %zu characters to train on, %zu to validate with, %zu different ones\n"
+               "%zu parameters, %zu layers of %zu, context %zu; batch %zu, %zu steps, %zu workers, seed %llu\n",
+               t.name, t.train_count, t.validation_count, t.symbols, m.parameters, m.layers, m.width, m.context,
+               o.batch, o.steps, o.workers, (unsigned long long)o.seed);
     fflush(stdout);
     for (rule r = 0; r < RULES; r++) /* the others wait for rank 0, who also trains alone */
         if (o.run[r] && (r != RULE_SINGLE || o.rank == 0)) run_train(&run[runs++], r, &o, &t, &m, p, params);

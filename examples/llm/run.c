@@ -58,9 +58,8 @@ static double gradient(worker *w, size_t step, size_t rank, float *grads) {
            (double)(w->share * length);
 }
 
-/* One worker with everybody's samples takes them share by share, and adds up as the workers would: in the order of
- * their ranks. So where the number of workers is a power of two (and dividing by it rounds nothing), the plain mean of
- * workers has the very same bits. */
+/* One worker with everybody's samples takes them share by share, and adds up as subspace.h does for the plain mean: in
+ * the order of the workers' ranks, each share times 1 / N in float. So the two have the very same bits. */
 static double gradient_of_all(worker *w, size_t step) {
     const size_t n = w->o->workers;
     const float each = 1.0f / (float)n;
