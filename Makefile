@@ -83,11 +83,13 @@ TSAN_TESTS ?= tests/test_threads.c tests/test_pool.c tests/test_selftest.c tests
 TSAN_SRC := $(filter $(TSAN_TESTS),$(UNIT_SRC))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz_*.c))
 GOLDEN_SRC := $(sort $(wildcard tests/golden_*.c))
-EXAMPLE_SRC := $(filter-out examples/train.c examples/cluster.c,$(sort $(wildcard examples/*.c)))
+EXAMPLE_SRC := $(filter-out examples/train.c examples/cluster.c examples/llm.c,$(sort $(wildcard examples/*.c)))
 TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
 # the simulator trains the same models
 CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster/*.c)) \
                $(patsubst %,examples/train/%.c,data gemm glyphs measure model nn optim plot util values)
+LLM_SRC := $(wildcard examples/llm.c) $(sort $(wildcard examples/llm/*.c)) \
+           $(patsubst %,examples/train/%.c,gemm nn plot ports util values)
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
 # the kernels, and the codecs beside another header, once more as C++ and as user code built for this machine: flags
@@ -108,8 +110,8 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help all demo examples headers check-headers matrix test test-quick test-programs unit-programs asan-programs \
-        tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
+.PHONY: help all demo llm examples headers check-headers matrix test test-quick test-programs unit-programs \
+        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
         bench bench-kernels bench-collectives bench-subspace \
         bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
         deps install uninstall clean
@@ -118,7 +120,9 @@ help:
 	@echo 'weft $(VERSION): $(HEADERS)'
 	@echo
 	@echo 'make demo            build build/train and train on generated data; writes build/demo.svg  (a C compiler only)'
-	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), hello_*'
+	@echo 'make llm             build build/llm and train a small transformer on text, with two processes over TCP, by every'
+	@echo '                     rule; writes build/llm.svg  (a C compiler only; some minutes)'
+	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), llm, hello_*'
 	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
@@ -169,7 +173,10 @@ check-headers:
 demo: $(BUILD)/train
 	$(BUILD)/train --demo --svg $(BUILD)/demo.svg --csv $(BUILD)/demo.csv
 
-examples: $(EXAMPLES) $(BUILD)/train $(BUILD)/cluster
+llm: $(BUILD)/llm
+	$(BUILD)/llm --svg $(BUILD)/llm.svg --csv $(BUILD)/llm.csv --generate 400
+
+examples: $(EXAMPLES) $(BUILD)/train $(BUILD)/cluster $(BUILD)/llm
 
 TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/train: $(TRAIN_OBJ)
@@ -179,10 +186,15 @@ CLUSTER_OBJ := $(CLUSTER_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/cluster: $(CLUSTER_OBJ)
 	$(CC) $(LDFLAGS) $(CLUSTER_OBJ) $(ZLIB_LIBS) $(LIBS) -o $@
 
+LLM_OBJ := $(LLM_SRC:%.c=$(BUILD)/obj/%.o)
+$(BUILD)/llm: $(LLM_OBJ)
+	$(CC) $(LDFLAGS) $(LLM_OBJ) $(TLS_LIBS) $(LIBS) -o $@
+
 # No contraction: the table of a run is the same from every compiler and machine.
-$(sort $(TRAIN_OBJ) $(CLUSTER_OBJ)): $(BUILD)/obj/%.o: %.c Makefile
+$(sort $(TRAIN_OBJ) $(CLUSTER_OBJ) $(LLM_OBJ)): $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(EXAMPLE_FLAGS) -ffp-contract=off $(ZLIB_FLAGS) $(if $(findstring crew,$<),$(MPI_FLAGS) $(TLS_FLAGS)) -pthread $(DEP) \
+	$(CC) $(EXAMPLE_FLAGS) -ffp-contract=off $(ZLIB_FLAGS) $(if $(findstring crew,$<),$(MPI_FLAGS) $(TLS_FLAGS)) \
+	    $(if $(findstring parallel,$<),$(TLS_FLAGS)) -pthread $(DEP) \
 	    -c $< -o $@
 
 $(EXAMPLES): $(BUILD)/%: examples/%.c Makefile

@@ -27,6 +27,7 @@
 #include "train/nn.c"
 #include "train/optim.c"
 #include "train/options.c"
+#include "train/ports.c"
 #include "train/progress.c"
 #include "train/rules.c"
 #include "train/run.c"

@@ -2,17 +2,15 @@
 #define _POSIX_C_SOURCE 200809L
 #include "launch.h"
 
+#include "ports.h"
 #include "util.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,31 +21,6 @@ typedef struct child {
     uint64_t start_ns; /* it is to come back: when; 0: it is not */
     bool came_back;
 } child;
-
-/* Ports of this machine that nobody uses, as a list of peers: below those that the system gives to whoever connects, so
- * that none is gone before its worker is there, or there again. */
-static char *launch_ports(size_t workers) {
-    char *list = new_array(workers, 32), *at = list;
-    int socket_of[MAX_WORKERS];
-    unsigned next = (unsigned)getpid() * MAX_WORKERS;
-    for (size_t i = 0; i < workers; i++) {
-        const unsigned most = next + 20000;
-        struct sockaddr_in a;
-        unsigned port;
-        memset(&a, 0, sizeof a);
-        a.sin_family = AF_INET;
-        a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socket_of[i] = socket(AF_INET, SOCK_STREAM, 0);
-        do {
-            port = 10000 + next++ % 20000;
-            a.sin_port = htons((uint16_t)port);
-            if (socket_of[i] < 0 || next == most) broken("no port for worker %zu: %s", i, strerror(errno));
-        } while (bind(socket_of[i], (struct sockaddr *)(void *)&a, sizeof a) != 0);
-        at += sprintf(at, "127.0.0.1:%u\n", port);
-    }
-    for (size_t i = 0; i < workers; i++) close(socket_of[i]);
-    return list;
-}
 
 uint64_t launch_new_life(void) {
     struct timespec t;
@@ -100,7 +73,7 @@ static bool launch_heed(const options *o, child *c, size_t rank, int status) {
 void launch(options *o) {
     child all[MAX_WORKERS] = {{0}};
     bool failed = false, busy = true;
-    o->peers = launch_ports(o->launch);
+    o->peers = ports_free(o->launch);
     o->workers = o->launch;
     for (size_t i = 0; i < o->launch; i++)
         if (launch_one(o, &all[i], i, false)) return;
