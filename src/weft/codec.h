@@ -111,8 +111,7 @@ typedef enum weft_codec_form {
 
 #define WEFT_CODEC_BLOCK ((size_t)256)
 
-/* One tensor on its way into messages. All pointers are the host's, of natural alignment;
- * with kernels of a GPU (WEFT_CUDA, as saddle.h makes them) they and messages are device memory. */
+/* One tensor on its way into messages. All pointers are aligned naturally: host memory, or a GPU's with its kernels. */
 typedef struct weft_codec_job {
     const weft_codec *codec;
     weft_codec_form form;
