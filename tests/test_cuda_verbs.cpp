@@ -34,13 +34,13 @@ static cudaError_t wait_for(cudaStream_t s) {
 #endif
 }
 
-/* Of many cases each run has some: those with one seed every third, with the address sanitizer every twelfth; with three
+/* Of many cases each run has some: those with one seed every third, with the address sanitizer every thirtieth; with three
  * seeds all are run. Without a seed: all of them. */
 static bool mine(void) {
     static unsigned number;
     const char *seed = getenv("CUSHIM_SEED");
 #ifdef __SANITIZE_ADDRESS__
-    const unsigned of = 12;
+    const unsigned of = 30;
 #else
     const unsigned of = seed ? 3 : 1;
 #endif
