@@ -34,8 +34,8 @@ static cudaError_t wait_for(cudaStream_t s) {
 #endif
 }
 
-/* Of many cases each run has some: those with one seed every third, with the address sanitizer every thirtieth; with three
- * seeds all are run. Without a seed: all of them. */
+/* Of many cases each run has some: those with one seed every third, with the address sanitizer, to which fibers are
+ * slow, every thirtieth; with three seeds all are run. Without a seed: all of them. */
 static bool mine(void) {
     static unsigned number;
     const char *seed = getenv("CUSHIM_SEED");
