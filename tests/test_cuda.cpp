@@ -913,6 +913,27 @@ START_TEST(contended) {
 }
 END_TEST
 
+/* Two pieces, whose warps come to the lock at the same time in some of many launches: the one that finds it taken goes
+   on, and the one that has it must look again after letting go. */
+START_TEST(one_goes_on) {
+    enum { N = THREADS ? 4 : 600 };
+    const size_t n = 65536 + 17;
+    weft_slot *total;
+    std::vector<weft_slot> got(N * WEFT_SLOTS);
+    reseed(600);
+    array x = array_make(WEFT_F32, n, 0, USUAL);
+    size_t i;
+    OK(cudaMalloc((void **)&total, got.size() * sizeof(weft_slot)));
+    for (i = 0; i < N; i++) OK(enqueue(work_of(WEFT_OP_SQNORM, WEFT_F32, n, x.d(), NULL), total + i * WEFT_SLOTS));
+    OK(cudaStreamSynchronize(V.stream));
+    OK(cudaMemcpy(&got[0], total, got.size() * sizeof(weft_slot), cudaMemcpyDeviceToHost));
+    const double want = weft_run_sqnorm(K, NULL, WEFT_F32, n, x.h());
+    for (i = 0; i < N; i++) check_sum("sqnorm", WEFT_F32, i, got[i * WEFT_SLOTS].sum, want);
+    array_free(x);
+    OK(cudaFree(total));
+}
+END_TEST
+
 /* ---- the host's side ---- */
 
 /* A device that fails is broken for good, and the results are zeros. */
@@ -1251,6 +1272,7 @@ int main(void) {
     tcase_add_loop_test(add(works, "replicas"), replicas, 0, TYPES == 4 ? 3 : 2);
     tcase_add_loop_test(add(works, "sixteens"), sixteens, 0, TYPES == 4 ? 9 : 2);
     tcase_add_test(add(order, "contended"), contended);
+    tcase_add_test(add(order, "one goes on"), one_goes_on);
     tcase_add_test(add(host, "probe"), subnormals_are_kept);
     if (!THREADS) {
         tcase_add_test(add(works, "squares"), smallest_squares);
