@@ -108,12 +108,14 @@ FUZZ := $(FUZZ_SRC:tests/%.c=$(BUILD)/fuzz/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden_%.c=$(BUILD)/golden-%)
 EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 
+# programs of several files, and those of one
+BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(sort $(wildcard bench/bench_*.c)))
+
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo llm examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
-        bench bench-kernels bench-collectives bench-subspace \
-        bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
+        bench papers $(BENCHES) bench-deps \
         deps install uninstall clean
 
 help:
@@ -134,10 +136,12 @@ help:
 	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
-	@echo 'make bench           all benchmarks, results into bench/results/ (some minutes; the machine should be idle)'
-	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap'
-	@echo '     bench-codecs bench-heterogeneity'
-	@echo '                     one of them; with BENCH_ARGS=--quick: a look; --help: what else'
+	@echo 'make bench           what everything costs: one report, build/bench/report.md (a quarter of an hour; the machine should be'
+	@echo '                     idle; QUICK=1: two minutes, a look)'
+	@echo 'make papers          what the papers claim, tested: hours, into bench/results; QUICK=1: build/papers/report.md, minutes;'
+	@echo '                     IMAGES=DIR TEXT=FILE ADULT=DIR: data sets (else those of examples/data/get.sh, or made by the programs)'
+	@echo '$(BENCHES)'
+	@echo '                     one of them, into bench/results; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean           remove build/'
@@ -205,10 +209,12 @@ $(EXAMPLES): $(BUILD)/%: examples/%.c Makefile
 BENCH = +@$(MAKE) --no-print-directory -f bench/Makefile BUILD='$(BUILD)' BENCH_ARGS='$(BENCH_ARGS)'
 
 bench:
-	$(BENCH) all
+	$(BENCH) costs QUICK='$(QUICK)'
 
-bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs \
-bench-heterogeneity:
+papers:
+	$(BENCH) papers QUICK='$(QUICK)' $(if $(IMAGES),IMAGES='$(IMAGES)') $(if $(TEXT),TEXT='$(TEXT)') $(if $(ADULT),ADULT='$(ADULT)')
+
+$(BENCHES):
 	$(BENCH) run-$(@:bench-%=%)
 
 bench-deps:

@@ -155,13 +155,9 @@ static void plan(study *s) {
 
 /* The report beside the rows, which are not its: they are added to. */
 static void report_begin(report *r, const char *rows_at) {
-    size_t stem;
     memset(r, 0, sizeof *r);
     if (!rows_at) return;
-    stem = strlen(rows_at);
-    if (stem >= 6 && !strcmp(rows_at + stem - 6, ".jsonl")) stem -= 6;
-    if (snprintf(r->text_at, sizeof r->text_at, "%.*s.md", (int)stem, rows_at) >= REPORT_PATH)
-        bad_input("--json: the path is too long");
+    report_beside(r->text_at, rows_at, ".md");
     r->text = report_part(r->text_at);
 }
 

@@ -234,12 +234,9 @@ static void picture(const settings *o, outcome (*c)[NETWORKS][METHODS]) {
     static lines l[SPLITS + 1];
     plot_panel panel[SPLITS + 1];
     static const char *const title[SPLITS] = {"shares alike", "shares by Dirichlet(0.1)"};
-    char file[REPORT_PATH + 8];
-    size_t stem;
+    char file[REPORT_PATH];
     if (!o->rows_at) return;
-    stem = strlen(o->rows_at);
-    if (stem >= 6 && !strcmp(o->rows_at + stem - 6, ".jsonl")) stem -= 6;
-    snprintf(file, sizeof file, "%.*s.svg", (int)stem, o->rows_at);
+    report_beside(file, o->rows_at, ".svg");
     for (int split = 0; split < SPLITS; split++) {
         double most = 0, e;
         for (int m = 0; m < METHODS; m++)

@@ -126,12 +126,7 @@ static void read_options(int argc, char **argv, settings *o) {
 
 /* Pictures are named after the file of rows, without its ending. */
 static void name_pictures(study *s, const char *rows_at) {
-    size_t n;
-    if (!rows_at) return;
-    n = strlen(rows_at);
-    if (n >= 6 && !strcmp(rows_at + n - 6, ".jsonl")) n -= 6;
-    if (n >= 5 && !strcmp(rows_at + n - 5, ".json")) n -= 5;
-    snprintf(s->stem, sizeof s->stem, "%.*s", (int)n, rows_at);
+    if (rows_at) report_beside(s->stem, rows_at, "");
 }
 
 int main(int argc, char **argv) {

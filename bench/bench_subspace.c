@@ -22,6 +22,7 @@
 #include "report.h"
 #include "stats.h"
 #include "table.h"
+#include "train/plot.h"
 
 #include <sys/mman.h>
 
@@ -452,7 +453,36 @@ static void write_row(const row *r, table *t, json *j, const machine *m) {
     json_line_end(j);
 }
 
+/* Times the plain mean: of each way in which AdaCons can be had, a group of bars for each number of workers and
+ * elements. */
+typedef struct picture {
+    plot_bar bar[MOST_COUNTS * MOST_SIZES][CONTESTANTS];
+    plot_bars_group group[MOST_COUNTS * MOST_SIZES];
+    char title[MOST_COUNTS * MOST_SIZES][64];
+    size_t groups;
+} picture;
+
+static void picture_group(picture *p, const row *r) {
+    static const int colours[] = {1, 2, 3, 4}; /* transport, shared, here, pool */
+    plot_bars_group *g = &p->group[p->groups];
+    g->title = p->title[p->groups];
+    g->bar = p->bar[p->groups];
+    snprintf(p->title[p->groups], sizeof p->title[0], "%u workers, %.4g million elements", (unsigned)r->workers,
+             (double)r->d * 1e-6);
+    for (int i = 0; i < CONTESTANTS; i++) {
+        const stats ratio = r->c[i].ratio;
+        plot_bar *b = &p->bar[p->groups][g->count];
+        if (!r->c[i].present || !isfinite(ratio.median) || !strstr(names[i].title, "AdaCons")) continue;
+        *b = (plot_bar){names[i].title, colours[i < SHARED_MEAN ? 0 : i < HERE_SUM ? 1 : i < POOL_SUM ? 2 : 3],
+                        ratio.median, ratio.q1, ratio.q3};
+        g->count++;
+    }
+    if (g->count) p->groups++;
+}
+
 static void run_all(const settings *s, report *out, const machine *m) {
+    static picture p;
+    char picture_at[REPORT_PATH];
     table *t = table_new(">workers|>elements|what|>ms|>quartiles|>GB/s|>ratio to mean|>quartiles|>floor|>others");
     weft_pthread_pool pool;
     static row r;
@@ -469,8 +499,14 @@ static void run_all(const settings *s, report *out, const machine *m) {
             fprintf(stderr, "%u workers, %zu elements\n", (unsigned)r.workers, r.d);
             row_run(&r);
             write_row(&r, t, &out->rows, m);
+            picture_group(&p, &r);
         }
     weft_pthread_pool_destroy(&pool);
+    if (s->rows_at && p.groups) {
+        report_beside(picture_at, s->rows_at, ".svg");
+        plot_bars(picture_at, "AdaCons: times the plain mean by the same way", "time / the mean's", 1, p.groups,
+                  p.group);
+    }
     table_print(t, out);
 }
 
@@ -504,7 +540,7 @@ static void usage(void) {
          "                    and each of here- and pool- with sum, mean, adacons, groups\n"
          "  --quick           a look: short turns, 1e6 elements\n"
          "  --seconds S       a row takes about so long (10)\n"
-         "  --json FILE       rows as JSON lines, and the report beside them");
+         "  --json FILE       rows as JSON lines, and the report and a picture beside them");
 }
 
 static settings read_options(int argc, char **argv) {

@@ -30,19 +30,29 @@ static inline FILE *report_part(const char *at) {
     return f;
 }
 
-/* rows_at NULL: only standard output. */
-static inline void report_open(report *r, const char *rows_at) {
-    size_t stem;
-    memset(r, 0, sizeof *r);
-    if (!rows_at) return;
-    stem = strlen(rows_at);
-    if (stem >= 6 && !strcmp(rows_at + stem - 6, ".jsonl")) stem -= 6;
-    if (stem >= 5 && !strcmp(rows_at + stem - 5, ".json")) stem -= 5;
-    if (snprintf(r->rows_at, sizeof r->rows_at, "%s", rows_at) >= REPORT_PATH ||
-        snprintf(r->text_at, sizeof r->text_at, "%.*s.md", (int)stem, rows_at) >= REPORT_PATH) {
+/* How much of the rows' path is left without .jsonl. */
+static inline int report_stem(const char *rows_at) {
+    size_t stem = strlen(rows_at);
+    if (stem >= REPORT_PATH - 32) {
         fprintf(stderr, "bench: the path is too long\n");
         exit(1);
     }
+    if (stem >= 6 && !strcmp(rows_at + stem - 6, ".jsonl")) stem -= 6;
+    if (stem >= 5 && !strcmp(rows_at + stem - 5, ".json")) stem -= 5;
+    return (int)stem;
+}
+
+/* The path of what stands beside the rows, of REPORT_PATH bytes: theirs with another end. */
+static inline void report_beside(char *at, const char *rows_at, const char *end) {
+    snprintf(at, REPORT_PATH, "%.*s%s", report_stem(rows_at), rows_at, end);
+}
+
+/* rows_at NULL: only standard output. */
+static inline void report_open(report *r, const char *rows_at) {
+    memset(r, 0, sizeof *r);
+    if (!rows_at) return;
+    report_beside(r->text_at, rows_at, ".md");
+    snprintf(r->rows_at, sizeof r->rows_at, "%s", rows_at);
     r->rows.file = report_part(r->rows_at);
     r->text = report_part(r->text_at);
 }

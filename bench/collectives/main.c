@@ -392,12 +392,10 @@ static void picture(const settings *s, row (*rows)[MOST_SIZES]) {
     static const int colours[CONTESTANTS] = {1, 0, 2, 3, 4, 0, 5, 6, 7, 0};
     static const who shown[] = {SUM, MESSAGES, TCP, RING, MPI_SHM, MPI_TCP, GLOO, FLOOR};
     plot_panel panel[MOST_COUNTS];
-    char title[MOST_COUNTS][32], file[REPORT_PATH + 8];
-    size_t stem, n, i, k;
+    char title[MOST_COUNTS][32], file[REPORT_PATH];
+    size_t n, i, k;
     if (!s->rows_at) return;
-    stem = strlen(s->rows_at);
-    if (stem >= 6 && !strcmp(s->rows_at + stem - 6, ".jsonl")) stem -= 6;
-    snprintf(file, sizeof file, "%.*s.svg", (int)stem, s->rows_at);
+    report_beside(file, s->rows_at, ".svg");
     for (n = 0; n < s->counts; n++) {
         plot_panel *p = &panel[n];
         memset(p, 0, sizeof *p);

@@ -369,13 +369,11 @@ static inline plot_panel picture_panel(const study *s, picture *p, coding c) {
 static inline void tell_picture(const study *s, const char *rows_at) {
     static picture p[CODINGS];
     plot_panel panel[CODINGS];
-    char file[REPORT_PATH + 8];
+    char file[REPORT_PATH];
     double low = HUGE_VAL, high = -HUGE_VAL;
-    size_t stem, panels = 0;
+    size_t panels = 0;
     if (!rows_at) return;
-    stem = strlen(rows_at);
-    if (stem >= 6 && !strcmp(rows_at + stem - 6, ".jsonl")) stem -= 6;
-    snprintf(file, sizeof file, "%.*s.svg", (int)stem, rows_at);
+    report_beside(file, rows_at, ".svg");
     for (int c = 0; c < CODINGS; c++) {
         int most, least, there = 0;
         for (int a = 0; a < s->alphas; a++)

@@ -16,6 +16,7 @@
 #include "report.h"
 #include "stats.h"
 #include "table.h"
+#include "train/plot.h"
 
 #include "rows.h"
 
@@ -507,8 +508,46 @@ static void say_head(report *r, const machine *m, const settings *s) {
                   "results, from ours, relative; ours has the same bits with each set and any number of threads.\n\n");
 }
 
+/* How many times as fast as the best peer: a group of bars for each size and number of threads. */
+enum { MOST_GROUPS = MOST_SIZES * MOST_THREADS };
+typedef struct picture {
+    plot_bar bar[MOST_GROUPS][KERNELS];
+    plot_bars_group group[MOST_GROUPS];
+    char title[MOST_GROUPS][64];
+    size_t groups;
+} picture;
+
+static void picture_group(picture *p, const arrays *a, const outcome *o, const settings *s) {
+    plot_bars_group *g = &p->group[p->groups];
+    int k;
+    g->title = p->title[p->groups];
+    g->bar = p->bar[p->groups];
+    snprintf(p->title[p->groups], sizeof p->title[0], "d = %g, %d thread%s", (double)a->d, a->threads,
+             a->threads > 1 ? "s" : "");
+    for (k = 0; k < KERNELS; k++) {
+        plot_bar *b = &p->bar[p->groups][g->count];
+        if (!option_lists(s->only, rows[k].name) || !o[k].best) continue;
+        b->name = rows[k].title;
+        b->colour = o[k].best->ratio.median >= 1 ? 1 : 2;
+        b->value = o[k].best->ratio.median;
+        b->low = o[k].best->ratio.q1;
+        b->high = o[k].best->ratio.q3;
+        g->count++;
+    }
+    if (g->count) p->groups++;
+}
+
+static void picture_draw(const picture *p, const settings *s) {
+    char file[REPORT_PATH];
+    if (!s->rows_at || !p->groups) return;
+    report_beside(file, s->rows_at, ".svg");
+    plot_bars(file, "Kernels: how many times as fast as the best of OpenBLAS and torch", "the best peer's time / ours", 1,
+              p->groups, p->group);
+}
+
 static void run_all(const settings *s, report *r, const machine *m) {
     static outcome o[KERNELS];
+    static picture p;
     size_t i, t;
     int k;
     for (t = 0; t < s->threads_count; t++) {
@@ -520,12 +559,12 @@ static void run_all(const settings *s, report *r, const machine *m) {
             table *all = table_new("kernel|who|>ms|>quartiles|>/ ours|>page faults|>difference");
             load others;
             arrays a;
-            size_t p;
+            size_t at;
             memset(&others, 0, sizeof others);
             arrays_make(&a, (size_t)s->size[i]);
             a.threads = (int)s->threads[t];
-            for (p = 0; p < PEERS; p++)
-                if (peers[p]->begin) peers[p]->begin(&a);
+            for (at = 0; at < PEERS; at++)
+                if (peers[at]->begin) peers[at]->begin(&a);
             for (k = 0; k < KERNELS; k++) {
                 if (!option_lists(s->only, rows[k].name)) continue;
                 fprintf(stderr, "%s, d = %g, %d thread(s) ...", rows[k].name, (double)a.d, a.threads);
@@ -545,9 +584,11 @@ static void run_all(const settings *s, report *r, const machine *m) {
             report_say(r, "Other programs had %.0f %% of the processors meanwhile.\n\n", 100 * load_share(&others));
             report_say(r, "All of them:\n\n");
             table_print(all, r);
+            picture_group(&p, &a, o, s);
             arrays_free(&a);
         }
     }
+    picture_draw(&p, s);
     ours_threads(1);
     ceiling_threads(1);
 }
@@ -563,7 +604,7 @@ static void usage(FILE *to) {
                 "  --isa NAME       ours: auto (default), serial, sse2, avx2, ...; all: auto, and the others beside\n"
                 "  --seconds S      for the rounds of a row (4)\n"
                 "  --quick          few rounds, to see whether everything works\n"
-                "  --json FILE      rows as JSON lines into FILE, the report beside it as .md (default: none)\n");
+                "  --json FILE      rows as JSON lines into FILE, the report beside it as .md, a picture as .svg\n");
 }
 
 static settings settings_read(int argc, char **argv) {

@@ -60,6 +60,7 @@ static void svg_box(svg *s, double x, double y, double w, double h, const char *
 #define STYLE_TEXT "fill=\"#555\""
 #define STYLE_GRID "stroke=\"#e4e4e4\""
 #define STYLE_AXIS "stroke=\"#888\""
+#define STYLE_WHISKER "stroke=\"#222\" stroke-width=\"1.4\""
 #define STYLE_MARK "stroke=\"#333\" stroke-dasharray=\"4 3\""
 
 /* ---- Axes ---- */
@@ -277,5 +278,39 @@ void plot_gantt(const char *file, const char *title, const plot_panel *panel, si
         svg_line(&s, at, top - 6 - 15 * row, at, bottom, STYLE_MARK);
         svg_text(&s, at, top - 12 - 15 * row, "middle", "", mark[i].text);
     }
+    svg_close(&s);
+}
+
+/* ---- Bars ---- */
+
+void plot_bars(const char *file, const char *title, const char *x_label, double reference, size_t groups,
+               const plot_bars_group *group) {
+    const double left = 300, width = 520, top = 52, bar = 13, gap = 4, heading = 34;
+    double y = top, bottom = top;
+    scale x = {0, reference, left, width};
+    for (size_t i = 0; i < groups; i++) {
+        bottom += heading + (double)group[i].count * (bar + gap);
+        for (size_t j = 0; j < group[i].count; j++)
+            x.upto = fmax(x.upto, fmax(group[i].bar[j].value, group[i].bar[j].high));
+    }
+    x.upto = x.upto > 0 ? 1.02 * x.upto : 1.0;
+    svg s = svg_open(file, left + width + 70, bottom + 56, title);
+    svg_text(&s, 16, 32, "start", STYLE_TITLE, title);
+    draw_x_axis(&s, &x, top, bottom + 6, x_label);
+    for (size_t i = 0; i < groups; i++) {
+        svg_text(&s, 16, y + 22, "start", STYLE_HEADING, group[i].title);
+        y += heading;
+        for (size_t j = 0; j < group[i].count; j++, y += bar + gap) {
+            const plot_bar *b = &group[i].bar[j];
+            char value[32];
+            svg_text(&s, left - 8, y + bar - 2, "end", "", b->name);
+            svg_box(&s, left, y, on(&x, b->value) - left, bar, COLOUR[b->colour >= 0 ? b->colour % COLOURS : 0]);
+            if (b->low < b->high)
+                svg_line(&s, on(&x, b->low), y + bar / 2, on(&x, b->high), y + bar / 2, STYLE_WHISKER);
+            snprintf(value, sizeof value, "%.3g", b->value);
+            svg_text(&s, on(&x, fmax(b->value, b->high)) + 5, y + bar - 2, "start", STYLE_TEXT, value);
+        }
+    }
+    svg_line(&s, on(&x, reference), top, on(&x, reference), bottom + 6, STYLE_MARK);
     svg_close(&s);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * plot.h: two kinds of SVG picture: panels of curves, and a curve above a strip per worker that shows what it spent its
- * time on. Nothing but stdio. */
+ * plot.h: three kinds of SVG picture: panels of curves, a curve above a strip per worker that shows what it spent its
+ * time on, and bars. Nothing but stdio. */
 #ifndef TRAIN_PLOT_H
 #define TRAIN_PLOT_H
 
@@ -49,11 +49,28 @@ typedef struct plot_block {
     const plot_strip *strip;
 } plot_block;
 
+/* A length with a name, from 0 on, and a whisker from low to high (equal: none). */
+typedef struct plot_bar {
+    const char *name;
+    int colour; /* as of a series */
+    double value, low, high;
+} plot_bar;
+
+typedef struct plot_bars_group {
+    const char *title;
+    size_t count;
+    const plot_bar *bar;
+} plot_bars_group;
+
 /* Panels side by side, with one legend for all. These end the program with a line if the file cannot be written. */
 void plot_panels(const char *file, const char *title, size_t count, const plot_panel *panel);
 
 /* One panel above blocks of strips, all on the same axis of time. */
 void plot_gantt(const char *file, const char *title, const plot_panel *panel, size_t marks, const plot_mark *mark,
                 size_t blocks, const plot_block *block);
+
+/* Groups of bars, one below the other, on one axis from 0 to the largest value, with a vertical line at `reference`. */
+void plot_bars(const char *file, const char *title, const char *x_label, double reference, size_t groups,
+               const plot_bars_group *group);
 
 #endif
