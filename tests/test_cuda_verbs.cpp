@@ -21,6 +21,7 @@
 #include "transports/weft_staged.h"
 
 #include <check.h>
+#include <stdarg.h>
 #include <vector>
 
 #define OK(call) ck_assert_int_eq((int)(call), 0)
@@ -398,6 +399,30 @@ static void keep(job *j, unsigned far, std::vector<std::vector<unsigned char>> *
     }
 }
 
+/* The state of an object, as `save`(memory, room, bytes) writes it. */
+template <class F> static std::vector<unsigned char> blob_of(F save) {
+    std::vector<unsigned char> blob;
+    size_t bytes = 0;
+    OK(save(NULL, 0, &bytes));
+    blob.resize(bytes);
+    OK(save(blob.data(), bytes, &bytes));
+    return blob;
+}
+
+/* What a job with GPUs has kept has the bits of one without. The text says which job. */
+__attribute__((format(printf, 4, 5))) static void expect_same(const std::vector<std::vector<unsigned char>> &plain,
+                                                              const std::vector<std::vector<unsigned char>> &mixed,
+                                                              unsigned far, const char *format, ...) {
+    char which[64];
+    va_list a;
+    va_start(a, format);
+    vsnprintf(which, sizeof which, format, a);
+    va_end(a);
+    ck_assert_uint_eq(plain.size(), mixed.size());
+    for (size_t i = 0; i < plain.size(); i++)
+        ck_assert_msg(plain[i] == mixed[i], "%s, GPUs %x: what is kept %uth differs", which, far, (unsigned)i);
+}
+
 /* What every worker has after every step. `again`: worker 0's object is made anew in the middle, from its blob, which a
  * worker of the other sort would have written as well. */
 static void train(int v, uint32_t n, unsigned far, const std::vector<size_t> &count, weft_dtype dtype, bool again,
@@ -413,14 +438,10 @@ static void train(int v, uint32_t n, unsigned far, const std::vector<size_t> &co
     }
     for (uint32_t r = 0; r < n; r++) {
         grawa_stats_t stats;
-        std::vector<unsigned char> blob;
-        size_t bytes = 0;
         grawa_stats(j.w[r].g, &stats);
         ck_assert_uint_eq(stats.rounds, STEPS / 2);
-        OK(grawa_save(j.w[r].g, NULL, 0, &bytes));
-        blob.resize(bytes);
-        OK(grawa_save(j.w[r].g, blob.data(), bytes, &bytes));
-        out->push_back(blob);
+        out->push_back(
+            blob_of([&](void *p, size_t room, size_t *bytes) { return grawa_save(j.w[r].g, p, room, bytes); }));
         if (!again) continue;
         grawa_close(j.w[r].g);
         j.w[r].gpu.close();
@@ -452,10 +473,7 @@ START_TEST(grawa_has_the_bits_of_workers_without) {
             for (unsigned far = 1; far < 8; far += 1 + (t > 0)) {
                 if (!mine()) continue;
                 train(_i, 3, far, count, types[t], again, &mixed);
-                ck_assert_uint_eq(plain.size(), mixed.size());
-                for (size_t i = 0; i < plain.size(); i++)
-                    ck_assert_msg(plain[i] == mixed[i], "type %d, GPUs %x: what is kept %uth differs", t, far,
-                                  (unsigned)i);
+                expect_same(plain, mixed, far, "type %d", t);
             }
         }
 }
@@ -535,10 +553,7 @@ START_TEST(aau_has_the_bits_of_workers_without) {
             for (unsigned far = 1; far < 4; far++) {
                 if (!mine()) continue;
                 meet(far, count, ways[_i].type, ways[_i].wire, joins != 0, &mixed);
-                ck_assert_uint_eq(plain.size(), mixed.size());
-                for (size_t i = 0; i < plain.size(); i++)
-                    ck_assert_msg(plain[i] == mixed[i], "joins %d, GPUs %x: what is kept %uth differs", joins, far,
-                                  (unsigned)i);
+                expect_same(plain, mixed, far, "joins %d", joins);
             }
         }
 }
@@ -597,9 +612,7 @@ START_TEST(aau_leads_with_the_bits_of_workers_without) {
         for (unsigned far = 1; far < 8; far++) {
             if (!mine()) continue;
             lead(far, count, ways[_i].type, ways[_i].wire, &mixed);
-            ck_assert_uint_eq(plain.size(), mixed.size());
-            for (size_t i = 0; i < plain.size(); i++)
-                ck_assert_msg(plain[i] == mixed[i], "GPUs %x: what is kept %uth differs", far, (unsigned)i);
+            expect_same(plain, mixed, far, "a leader");
         }
     }
 }
@@ -616,15 +629,6 @@ static const struct {
               {WEFT_F32, WEFT_F32, HPSGD_PAYLOAD_BF16},  {WEFT_F32, WEFT_BF16, HPSGD_PAYLOAD_BF16},
               {WEFT_F32, WEFT_F16, HPSGD_PAYLOAD_BF16}};
 
-static void keep_blob(hpsgd *h, std::vector<std::vector<unsigned char>> *out) {
-    std::vector<unsigned char> blob;
-    size_t bytes = 0;
-    OK(hpsgd_save(h, NULL, 0, &bytes));
-    blob.resize(bytes);
-    OK(hpsgd_save(h, blob.data(), bytes, &bytes));
-    out->push_back(blob);
-}
-
 /* Rounds beside training at fixed steps, with a part of the own change carried on; blocking; summed in place; and with
  * a change that is not finite, which voids its round or, with payloads of bf16, is left out. Worker n - 1 begins with
  * other parameters and takes over those of the first. What is kept: parameters and the global model after every step,
@@ -635,6 +639,9 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, int
     static tensors narrow[3];
     const weft_dtype dtype = models[model].type;
     const bool copies = models[model].params != dtype;
+    const auto blob = [](hpsgd *h) {
+        return blob_of([h](void *p, size_t room, size_t *bytes) { return hpsgd_save(h, p, room, bytes); });
+    };
     const auto keep_all = [&]() {
         keep(&j, far, out);
         for (uint32_t r = 0; copies && r < 3; r++) {
@@ -694,7 +701,7 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, int
             if (far >> r & 1u) OK(wait_for(j.w[r].gpu.stream));
             j.w[r].grads.get();
             for (const std::vector<unsigned char> &t : j.w[r].grads.host) out->push_back(t);
-            if (v != 1 && v != 2) keep_blob(j.w[r].h, out);
+            if (v != 1 && v != 2) out->push_back(blob(j.w[r].h));
         }
     }
     for (uint32_t r = 0; r < 3; r++) j.w[r].s = hpsgd_drain(j.w[r].h);
@@ -708,7 +715,7 @@ static void replicate(int v, unsigned far, const std::vector<size_t> &count, int
         ck_assert_int_eq(stats.steps_lost > 0, v == 3 && r == 1);
         ck_assert_int_eq(stats.nonfinite > 0, v == 3 && r == 1);
         ck_assert_int_eq(stats.rounds_void > 0, v == 3 && models[model].payload == HPSGD_PAYLOAD_FULL);
-        keep_blob(j.w[r].h, out);
+        out->push_back(blob(j.w[r].h));
     }
     keep_all();
     for (uint32_t r = 0; copies && r < 3; r++) narrow[r].close();
@@ -724,10 +731,7 @@ START_TEST(hpsgd_has_the_bits_of_workers_without) {
             for (unsigned far = 1; far < 8; far += m < 2 ? 1 : 3) {
                 if (!mine()) continue;
                 replicate(_i, far, count, m, &mixed);
-                ck_assert_uint_eq(plain.size(), mixed.size());
-                for (size_t i = 0; i < plain.size(); i++)
-                    ck_assert_msg(plain[i] == mixed[i], "model %d, GPUs %x: what is kept %uth differs", m, far,
-                                  (unsigned)i);
+                expect_same(plain, mixed, far, "model %d", m);
             }
         }
 }
@@ -790,10 +794,7 @@ START_TEST(subspace_has_the_bits_of_workers_without) {
                 for (unsigned far = 1; far < 1u << n; far += n == 3 ? 2 : 6) {
                     if (!mine()) continue;
                     aggregate(_i, n, far, count, types[t], &mixed);
-                    ck_assert_uint_eq(plain.size(), mixed.size());
-                    for (size_t i = 0; i < plain.size(); i++)
-                        ck_assert_msg(plain[i] == mixed[i], "type %d, %u workers, GPUs %x: what is kept %uth differs",
-                                      t, (unsigned)n, far, (unsigned)i);
+                    expect_same(plain, mixed, far, "type %d, %u workers", t, (unsigned)n);
                 }
             }
 }
@@ -900,13 +901,9 @@ static void saddle_steps(job *j, int v, unsigned far, uint64_t from, uint64_t to
             return is;
         });
         for (uint32_t r = 0; r < j->size; r++) {
-            std::vector<unsigned char> blob;
-            size_t bytes = 0;
             OK(j->w[r].s);
-            OK(saddle_save(j->w[r].x, NULL, 0, &bytes));
-            blob.resize(bytes);
-            OK(saddle_save(j->w[r].x, blob.data(), bytes, &bytes));
-            out->push_back(blob);
+            out->push_back(
+                blob_of([&](void *p, size_t room, size_t *bytes) { return saddle_save(j->w[r].x, p, room, bytes); }));
         }
         keep(j, far, out);
     }
@@ -968,10 +965,7 @@ START_TEST(saddle_has_the_bits_of_workers_without) {
             for (unsigned far = 1; far < 16; far += count[0] == 5 ? 4 : 9) {
                 if (!mine()) continue;
                 decentralised(_i, far, count, t ? WEFT_F64 : WEFT_F32, &mixed);
-                ck_assert_uint_eq(plain.size(), mixed.size());
-                for (size_t i = 0; i < plain.size(); i++)
-                    ck_assert_msg(plain[i] == mixed[i], "type %d, GPUs %x: what is kept %uth differs", t, far,
-                                  (unsigned)i);
+                expect_same(plain, mixed, far, "type %d", t);
             }
         }
 }
