@@ -176,7 +176,7 @@ static void run_all(const settings *s, report *r, const machine *m) {
     ceiling_threads(1);
     munmap(memory, largest);
     if (!s->rows_at) return;
-    report_beside(picture, s->rows_at, ".svg");
+    report_path(picture, s->rows_at, ".svg");
     plot_panels(picture, "Memory: bytes read and written a second", s->threads_count, panel);
 }
 

@@ -236,7 +236,7 @@ static void picture(const settings *o, outcome (*c)[NETWORKS][METHODS]) {
     static const char *const title[SPLITS] = {"shares alike", "shares by Dirichlet(0.1)"};
     char file[REPORT_PATH];
     if (!o->rows_at) return;
-    report_beside(file, o->rows_at, ".svg");
+    report_path(file, o->rows_at, ".svg");
     for (int split = 0; split < SPLITS; split++) {
         double most = 0, e;
         for (int m = 0; m < METHODS; m++)

@@ -126,7 +126,7 @@ static void read_options(int argc, char **argv, settings *o) {
 
 /* Pictures are named after the file of rows, without its ending. */
 static void name_pictures(study *s, const char *rows_at) {
-    if (rows_at) report_beside(s->stem, rows_at, "");
+    if (rows_at) report_path(s->stem, rows_at, "");
 }
 
 int main(int argc, char **argv) {

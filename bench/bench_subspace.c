@@ -503,7 +503,7 @@ static void run_all(const settings *s, report *out, const machine *m) {
         }
     weft_pthread_pool_destroy(&pool);
     if (s->rows_at && p.groups) {
-        report_beside(picture_at, s->rows_at, ".svg");
+        report_path(picture_at, s->rows_at, ".svg");
         plot_bars(picture_at, "AdaCons: times the plain mean by the same way", "time / the mean's", 1, p.groups,
                   p.group);
     }

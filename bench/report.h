@@ -43,7 +43,7 @@ static inline int report_stem(const char *rows_at) {
 }
 
 /* The path of what stands beside the rows, of REPORT_PATH bytes: theirs with another end. */
-static inline void report_beside(char *at, const char *rows_at, const char *end) {
+static inline void report_path(char at[REPORT_PATH], const char *rows_at, const char *end) {
     snprintf(at, REPORT_PATH, "%.*s%s", report_stem(rows_at), rows_at, end);
 }
 
@@ -51,7 +51,7 @@ static inline void report_beside(char *at, const char *rows_at, const char *end)
 static inline void report_open(report *r, const char *rows_at) {
     memset(r, 0, sizeof *r);
     if (!rows_at) return;
-    report_beside(r->text_at, rows_at, ".md");
+    report_path(r->text_at, rows_at, ".md");
     snprintf(r->rows_at, sizeof r->rows_at, "%s", rows_at);
     r->rows.file = report_part(r->rows_at);
     r->text = report_part(r->text_at);
@@ -83,6 +83,23 @@ static inline void report_close(report *r) {
     report_move(r->rows_at);
     report_move(r->text_at);
     fprintf(stderr, "written: %s %s\n", r->rows_at, r->text_at);
+}
+
+/* ---- A report beside rows that are not its: they are added to as they come, and only the text is made anew ---- */
+
+/* rows_at NULL: only standard output. */
+static inline void report_beside(report *r, const char *rows_at) {
+    memset(r, 0, sizeof *r);
+    if (!rows_at) return;
+    report_path(r->text_at, rows_at, ".md");
+    r->text = report_part(r->text_at);
+}
+
+static inline void report_close_text(report *r) {
+    if (!r->text) return;
+    fclose(r->text);
+    report_move(r->text_at);
+    fprintf(stderr, "written: %s\n", r->text_at);
 }
 
 #endif

@@ -395,7 +395,7 @@ static void picture(const settings *s, row (*rows)[MOST_SIZES]) {
     char title[MOST_COUNTS][32], file[REPORT_PATH];
     size_t n, i, k;
     if (!s->rows_at) return;
-    report_beside(file, s->rows_at, ".svg");
+    report_path(file, s->rows_at, ".svg");
     for (n = 0; n < s->counts; n++) {
         plot_panel *p = &panel[n];
         memset(p, 0, sizeof *p);

@@ -540,7 +540,7 @@ static void picture_group(picture *p, const arrays *a, const outcome *o, const s
 static void picture_draw(const picture *p, const settings *s) {
     char file[REPORT_PATH];
     if (!s->rows_at || !p->groups) return;
-    report_beside(file, s->rows_at, ".svg");
+    report_path(file, s->rows_at, ".svg");
     plot_bars(file, "Kernels: how many times as fast as the best of OpenBLAS and torch", "the best peer's time / ours", 1,
               p->groups, p->group);
 }
