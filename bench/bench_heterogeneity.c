@@ -153,25 +153,6 @@ static void plan(study *s) {
                 }
 }
 
-/* The report beside the rows, which are not its: they are added to. */
-static void report_begin(report *r, const char *rows_at) {
-    size_t stem;
-    memset(r, 0, sizeof *r);
-    if (!rows_at) return;
-    stem = strlen(rows_at);
-    if (stem >= 6 && !strcmp(rows_at + stem - 6, ".jsonl")) stem -= 6;
-    if (snprintf(r->text_at, sizeof r->text_at, "%.*s.md", (int)stem, rows_at) >= REPORT_PATH)
-        bad_input("--json: the path is too long");
-    r->text = report_part(r->text_at);
-}
-
-static void report_end(report *r) {
-    if (!r->text) return;
-    fclose(r->text);
-    report_move(r->text_at);
-    fprintf(stderr, "written: %s\n", r->text_at);
-}
-
 int main(int argc, char **argv) {
     static settings o;
     static dataset data;
@@ -189,7 +170,7 @@ int main(int argc, char **argv) {
         rows_read(&s->g.rows, o.rows_at);
     else if (o.rows_at)
         grid_file(&s->g, o.rows_at);
-    report_begin(&s->out, o.rows_at);
+    report_beside(&s->out, o.rows_at);
     if (o.tune) {
         report_say(&s->out, "# Tuning of the study of heterogeneity\n\n");
         tuning_run(&s->g, s->base, o.threads, &s->out);
@@ -198,7 +179,7 @@ int main(int argc, char **argv) {
         if (!o.only_tell) grid_run(&s->g, o.threads);
         tell(s, o.rows_at);
     }
-    report_end(&s->out);
+    report_close_text(&s->out);
     grid_close(&s->g);
     dataset_free(&data);
     return s->misses && !o.quick ? 1 : 0;

@@ -75,4 +75,31 @@ static inline void report_close(report *r) {
     fprintf(stderr, "written: %s %s\n", r->rows_at, r->text_at);
 }
 
+/* ---- A report beside rows that are not its: they are added to as they come, and only the text is made anew ---- */
+
+/* PATH of "PATH.jsonl", and what else lies beside the rows. */
+static inline void report_path(char at[REPORT_PATH], const char *rows_at, const char *suffix) {
+    size_t stem = strlen(rows_at);
+    if (stem >= 6 && !strcmp(rows_at + stem - 6, ".jsonl")) stem -= 6;
+    if (snprintf(at, REPORT_PATH, "%.*s%s", (int)stem, rows_at, suffix) >= REPORT_PATH) {
+        fprintf(stderr, "bench: the path is too long\n");
+        exit(2);
+    }
+}
+
+/* rows_at NULL: only standard output. */
+static inline void report_beside(report *r, const char *rows_at) {
+    memset(r, 0, sizeof *r);
+    if (!rows_at) return;
+    report_path(r->text_at, rows_at, ".md");
+    r->text = report_part(r->text_at);
+}
+
+static inline void report_close_text(report *r) {
+    if (!r->text) return;
+    fclose(r->text);
+    report_move(r->text_at);
+    fprintf(stderr, "written: %s\n", r->text_at);
+}
+
 #endif

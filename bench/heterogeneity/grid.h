@@ -34,15 +34,9 @@ static inline void grid_add(grid *g, const run_desc *d) {
 
 /* Rows that are there are read, new ones are written behind them. */
 static inline void grid_file(grid *g, const char *path) {
-    FILE *f;
-    int last = '\n', c;
     rows_read(&g->rows, path);
-    f = fopen(path, "r");
-    while (f && (c = fgetc(f)) != EOF) last = c;
-    if (f) fclose(f);
-    g->out = fopen(path, "a");
+    g->out = lines_append(path);
     if (!g->out) broken("%s: %s", path, strerror(errno));
-    if (last != '\n') fputc('\n', g->out); /* after a line that was cut short */
 }
 
 static inline void grid_tell(const grid *g, const run_desc *d, const run_result *r) {

@@ -5,6 +5,7 @@
 #define HETEROGENEITY_ROWS_H
 
 #include "json.h"
+#include "lines.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -122,15 +123,6 @@ static inline void row_write(FILE *f, const run_desc *d, run_result *r) {
     json_line_end(&j);
 }
 
-/* What stands behind "name": in a line; NULL: it is not there. */
-static inline const char *row_find(const char *line, const char *name) {
-    char quoted[64];
-    const char *at;
-    const int n = snprintf(quoted, sizeof quoted, "\"%s\":", name);
-    at = strstr(line, quoted);
-    return at ? at + n : NULL;
-}
-
 static inline run_row *rows_add(run_rows *all, const char *key) {
     if (all->count == all->room) {
         all->room = all->room ? 2 * all->room : 256;
@@ -157,16 +149,15 @@ static inline void rows_read(run_rows *all, const char *path) {
     FILE *f = fopen(path, "r");
     if (!f) return;
     while (fgets(line, sizeof line, f)) {
-        const size_t n = strlen(line);
-        const char *key = row_find(line, "run"), *end = key ? strchr(key + 1, '"') : NULL, *v;
-        if (n < 2 || line[n - 1] != '\n' || line[n - 2] != '}' || !end) continue;
+        const char *key = line_find(line, "run"), *end = key ? strchr(key + 1, '"') : NULL, *v;
+        if (!line_whole(line) || !end) continue;
         char text[ROW_KEY];
         snprintf(text, sizeof text, "%.*s", (int)(end - key - 1), key + 1);
         run_row *r = rows_add(all, text);
-        v = row_find(line, "diverged");
+        v = line_find(line, "diverged");
         r->result.diverged = v && *v == '1';
         for (size_t i = 0; i < ROW_FIELDS; i++) {
-            v = row_find(line, row_field[i].name);
+            v = line_find(line, row_field[i].name);
             *row_value(&r->result, i) = v && *v != 'n' ? strtod(v, NULL) : (double)NAN;
         }
     }

@@ -5,6 +5,7 @@
 
 #include "tuned.h"
 
+#include "spread.h"
 #include "train/plot.h"
 
 enum { TELL_ALPHAS = 8, TELL_SEEDS = 20 };
@@ -22,12 +23,6 @@ typedef struct study {
     report out;
     int misses;
 } study;
-
-/* Mean and standard deviation of some values; n: how many there are of them, NaNs left out. */
-typedef struct spread {
-    double mean, deviation, error; /* error: of the mean */
-    int n, diverged;
-} spread;
 
 static inline int study_wants(const study *s, double alpha, coding c) {
     return s->codings[c] && (c != CODING_TOP30 || s->all_alphas || fabs(alpha - 0.01) < 1e-12);
@@ -61,22 +56,6 @@ static inline int study_diverged(const study *s, double alpha, rule m, coding c)
     return n;
 }
 
-static inline spread spread_of(const double *v, uint64_t n) {
-    spread s = {0, 0, 0, 0, 0};
-    for (uint64_t i = 0; i < n; i++)
-        if (isfinite(v[i])) s.mean += v[i], s.n++;
-    if (!s.n) {
-        s.mean = s.deviation = s.error = (double)NAN;
-        return s;
-    }
-    s.mean /= s.n;
-    for (uint64_t i = 0; i < n; i++)
-        if (isfinite(v[i])) s.deviation += (v[i] - s.mean) * (v[i] - s.mean);
-    s.deviation = s.n > 1 ? sqrt(s.deviation / (s.n - 1)) : (double)NAN;
-    s.error = s.deviation / sqrt((double)s.n);
-    return s;
-}
-
 static inline spread study_spread(const study *s, double alpha, rule m, coding c, size_t field) {
     double v[TELL_SEEDS];
     for (uint64_t i = 0; i < s->seeds; i++) v[i] = study_value(s, alpha, m, c, i + 1, field);
@@ -92,25 +71,7 @@ static inline double study_drop(const study *s, double alpha, rule m, coding c, 
     return VALUE(s, alpha, m, CODING_NONE, seed, accuracy) - VALUE(s, alpha, m, c, seed, accuracy);
 }
 
-/* 97.5 % of Student's t are below this. */
-static inline double student(int freedom) {
-    static const double t[] = {0,     12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
-                               2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093};
-    return freedom < 1 ? (double)INFINITY : t[freedom < 19 ? freedom : 19];
-}
-
 /* ---- Tables ---- */
-
-static inline void cell_spread(table *t, spread v, int decimals) {
-    if (v.diverged)
-        table_cell(t, "diverged (%d of %d)", v.diverged, v.diverged + v.n);
-    else if (!v.n)
-        table_cell(t, "-");
-    else if (v.n < 2)
-        table_cell(t, "%.*f", decimals, v.mean);
-    else
-        table_cell(t, "%.*f +- %.*f", decimals, v.mean, decimals, v.deviation);
-}
 
 static inline void cell_three(table *t, double v) {
     table_number(t, v, "");
@@ -180,13 +141,6 @@ static inline void tell_cell(study *s, double alpha, coding c) {
 
 /* ---- Verdicts ---- */
 
-/* Verdict on a mean with its error: "yes" or "no" where 95 % of t agree, else which side it is on. */
-static inline const char *sure(spread v) {
-    const double margin = student(v.n - 1) * v.error;
-    if (v.n < 2) return "-";
-    return v.mean > margin ? "yes" : v.mean < -margin ? "no, the reverse" : "not decided";
-}
-
 static inline spread spread_less(const study *s, double alpha, rule a, rule b, coding c) {
     double v[TELL_SEEDS];
     for (uint64_t i = 0; i < s->seeds; i++)
@@ -216,20 +170,11 @@ static inline spread spread_robust(const study *s, int from, int upto, rule clim
     return spread_of(v, s->seeds);
 }
 
-static inline void cell_error(table *t, spread v) {
-    if (!v.n)
-        table_cell(t, "-");
-    else if (v.n < 2)
-        table_cell(t, "%+.2f", v.mean);
-    else
-        table_cell(t, "%+.2f +- %.2f", v.mean, v.error);
-}
-
 static inline void gate(study *s, table *t, const char *what, const char *wanted, spread v, int met) {
     table_row(t);
     table_cell(t, "%s", what);
     table_cell(t, "%s", wanted);
-    cell_error(t, v);
+    cell_error(t, v, 2);
     if (!v.n) {
         table_cell(t, "-");
         return;
@@ -303,7 +248,7 @@ static inline void tell_claims(study *s) {
             table_row(t);
             table_cell(t, "%s less %s", rule_name[climbing[k]], rule_name[base[k]]);
             table_cell(t, "%g", alpha);
-            cell_error(t, v);
+            cell_error(t, v, 2);
             table_cell(t, "%s", sure(v));
             const spread e = spread_of(value, s->seeds), f = spread_of(gap, s->seeds);
             table_cell(t, "%.1f +- %.1f", e.mean, e.error);
@@ -326,9 +271,9 @@ static inline void tell_claims(study *s) {
                     table_cell(t, "%g", s->alpha[a]);
                 else
                     table_cell(t, "mean");
-                cell_error(t, spread_drop(s, from, upto, base[k], (coding)c));
-                cell_error(t, spread_drop(s, from, upto, climbing[k], (coding)c));
-                cell_error(t, v);
+                cell_error(t, spread_drop(s, from, upto, base[k], (coding)c), 2);
+                cell_error(t, spread_drop(s, from, upto, climbing[k], (coding)c), 2);
+                cell_error(t, v, 2);
                 table_cell(t, "%s", sure(v));
             }
     table_print(t, &s->out);

@@ -6,6 +6,7 @@
 #     examples/data/get.sh fashion-mnist DIR    the same into DIR
 #     examples/data/get.sh cifar10 [DIR]        CIFAR-10 into DIR, default build/data/cifar10 (from local files only)
 #     examples/data/get.sh tinyshakespeare      text, for bench-stragglers, into build/data/tinyshakespeare (likewise)
+#     examples/data/get.sh adult                UCI Adult, for bench-consensus, into build/data/adult (likewise)
 #     examples/data/get.sh NAME DIR FROM        unpacks what lies in FROM (.xz, .gz or plain) instead of fetching
 #
 # Without FROM, a folder ../shared/data/NAME beside the repository is used if there is one. Otherwise Fashion-MNIST is
@@ -23,8 +24,9 @@ case $name in
 fashion-mnist) files='train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte' ;;
 cifar10) files='data_batch_1.bin data_batch_2.bin data_batch_3.bin data_batch_4.bin data_batch_5.bin test_batch.bin' ;;
 tinyshakespeare) files=input.txt ;;
--h | --help) sed -n '3,13s/^# \{0,1\}//p' examples/data/get.sh; exit 0 ;;
-*) echo "get.sh: unknown data set '$name' (fashion-mnist, cifar10, tinyshakespeare)" >&2; exit 2 ;;
+adult) files='adult.data adult.test' ;;
+-h | --help) sed -n '3,14s/^# \{0,1\}//p' examples/data/get.sh; exit 0 ;;
+*) echo "get.sh: unknown data set '$name' (fashion-mnist, cifar10, tinyshakespeare, adult)" >&2; exit 2 ;;
 esac
 # paths given are the caller's, the default ones the repository's
 path() { case $1 in /*) echo "$1" ;; *) echo "$here/$1" ;; esac; }
@@ -44,6 +46,8 @@ size_of() {
     t10k-labels*) echo 10008 ;;
     *.bin) echo 30730000 ;;
     input.txt) echo 1115394 ;;
+    adult.data) echo 3974305 ;;
+    adult.test) echo 2003153 ;;
     esac
 }
 whole() { [ -f "$1" ] && [ "$(wc -c <"$1" | tr -d ' ')" = "$(size_of "${1##*/}")" ]; }
