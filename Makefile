@@ -113,7 +113,8 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 .PHONY: help all demo llm examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
         bench bench-kernels bench-collectives bench-subspace \
-        bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
+        bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-consensus \
+        bench-deps \
         deps install uninstall clean
 
 help:
@@ -136,7 +137,7 @@ help:
 	@echo 'make check-headers   fail if they are stale'
 	@echo 'make bench           all benchmarks, results into bench/results/ (some minutes; the machine should be idle)'
 	@echo 'make bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap'
-	@echo '     bench-codecs bench-heterogeneity'
+	@echo '     bench-codecs bench-heterogeneity bench-consensus'
 	@echo '                     one of them; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
@@ -208,7 +209,7 @@ bench:
 	$(BENCH) all
 
 bench-kernels bench-collectives bench-subspace bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs \
-bench-heterogeneity:
+bench-heterogeneity bench-consensus:
 	$(BENCH) run-$(@:bench-%=%)
 
 bench-deps:
