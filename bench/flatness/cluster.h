@@ -5,11 +5,12 @@
 #ifndef FLATNESS_CLUSTER_H
 #define FLATNESS_CLUSTER_H
 
+#include "transports/weft_pace.h"
+#include "transports/weft_sim.h"
+
 #include "problem.h"
 
 #include "train/elastic.h"
-#include "transports/weft_pace.h"
-#include "transports/weft_sim.h"
 
 #include <math.h>
 
@@ -63,6 +64,7 @@ struct cluster {
     weft_sim sim;
     weft_pace pace;
     uint64_t total; /* steps of all */
+    double share[CLUSTER_MOST]; /* of a mean: read until a sum is done */
     double spread, spreads;
     int diverged;
     tensor_list mean;
@@ -119,7 +121,7 @@ static inline void worker_spread(worker *w) {
 
 /* A verb of grawa.h has said s. 1: the next step may be taken. */
 static inline int worker_of_grawa(worker *w, weft_status s) {
-    grawa_stats_t stats;
+    grawa_stats_t stats = {.rounds = 0};
     if (s == WEFT_WANT_GRADIENT) {
         w->state = PROBING;
         worker_compute(w);
@@ -143,6 +145,10 @@ static inline int worker_of_sums(worker *w, weft_status s) {
     const rule *r = w->c->s->rule;
     const uint32_t n = w->c->s->workers;
     if (s == WEFT_AGAIN) return 0;
+    if (s == WEFT_ERR_NONFINITE) {
+        w->c->diverged = 1;
+        return 0;
+    }
     if (s < 0) cluster_stop(r->name, s, weft_collective_detail(w->state == VOTING ? w->vote : w->sum));
     if (w->state == VOTING) { /* the model of whoever has the lowest loss is next */
         uint32_t rank[CLUSTER_MOST];
@@ -168,10 +174,7 @@ static inline int worker_step(worker *w) {
     const problem *p = c->p;
     const rule *r = c->s->rule;
     const uint32_t n = c->s->workers;
-    static const double none[1] = {0};
-    double mean[CLUSTER_MOST];
     weft_tensors grads = cluster_view(p, &w->grads, w->grad);
-    (void)none;
     worker_losses(w, c->p->gradient(c->p, &w->params, c->s->seed, w->rank, w->steps + w->probes, &w->grads));
     w->steps++;
     c->total++;
@@ -180,18 +183,17 @@ static inline int worker_step(worker *w) {
     if (cluster_by_grawa(w)) return worker_of_grawa(w, grawa_step(w->g, &grads));
     /* as published, whoever has done more than its share of a period's steps does the work of slower ones */
     if (c->total < (uint64_t)n * r->period * (w->rounds + 1)) return 1;
-    for (uint32_t i = 0; i < n; i++) mean[i] = 1.0 / n;
     if (r->kind == LSGD) {
         memset(w->loss, 0, sizeof w->loss);
         w->loss[w->rank] = (float)(w->losses / (double)w->counted);
         w->losses = 0;
         w->counted = 0;
         w->state = VOTING;
-        return worker_of_sums(w, weft_collective_begin(w->vote, WEFT_OP_SUM, NULL, 0));
+        return worker_of_sums(w, weft_collective_begin(w->vote, WEFT_OP_ALL_REDUCE, NULL, 0));
     }
     w->state = SHARING;
     if (r->kind == EASGD) problem_copy(p, &w->other, &w->params);
-    return worker_of_sums(w, weft_collective_begin(w->sum, WEFT_OP_SUM, mean, 0));
+    return worker_of_sums(w, weft_collective_begin(w->sum, WEFT_OP_ALL_REDUCE, c->share, 0));
 }
 
 static inline int worker_run(void *user, uint32_t rank) {
@@ -284,7 +286,6 @@ static inline void worker_open(worker *w, cluster *c, uint32_t rank, const tenso
         w->memory[0] = cluster_memory(bytes);
         s = grawa_init_detail(&w->g, &d, w->memory[0], bytes, &why);
         if (s != WEFT_OK) cluster_stop(r->name, s, &why);
-        grawa_start(w->g);
     } else {
         const tensor_list *what = r->kind == ALL_REDUCE ? &w->grads : &w->other;
         w->sum = cluster_sums(w, cluster_view(p, what, w->moved), 0, &w->memory[0]);
@@ -346,8 +347,8 @@ static inline void cluster_go(cluster *c, double share) {
         weft_sim_advance(&c->sim, 20000000);
 }
 
-/* *model, unless NULL, gets the last one; it is the caller's to free. */
-static inline void cluster_run(run_result *out, problem *p, const setting *s, tensor_list *model) {
+/* *end, unless NULL, gets the last one; it is the caller's to free. */
+static inline void cluster_run(run_result *out, problem *p, const setting *s, tensor_list *end) {
     static cluster storage;
     cluster *c = &storage;
     weft_sim_desc sd;
@@ -367,6 +368,7 @@ static inline void cluster_run(run_result *out, problem *p, const setting *s, te
     sd.bytes_per_second = (uint64_t)(8.0 * (double)p->parameters / s->workers / s->sync + 1.0);
     if (weft_sim_init(&c->sim, &sd) != WEFT_OK) cluster_stop("simulation", WEFT_ERR_MEMORY, NULL);
     p->first(p, &first, s->seed);
+    for (uint32_t i = 0; i < s->workers; i++) c->share[i] = 1.0 / s->workers;
     for (uint32_t i = 0; i < s->workers; i++) worker_open(&c->of[i], c, i, &first);
     for (int k = 0; k < CLUSTER_POINTS; k++) {
         cluster_go(c, (double)k / (CLUSTER_POINTS - 1));
@@ -391,7 +393,7 @@ static inline void cluster_run(run_result *out, problem *p, const setting *s, te
     for (uint32_t i = 0; i < s->workers; i++) worker_close(&c->of[i]);
     weft_sim_free(&c->sim);
     problem_free(p, &first);
-    if (model) *model = at;
+    if (end) *end = at;
     else problem_free(p, &at);
 }
 

@@ -7,6 +7,10 @@
 
 #include "train/model.h"
 #include "train/rng.h"
+#include "train/util.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 enum { STREAM_BATCH = 301, STREAM_TRACE };
 
@@ -17,7 +21,7 @@ struct problem {
     double momentum; /* Nesterov, as published; 0: plain SGD */
     void (*first)(problem *, tensor_list *at, uint64_t seed);
     /* The gradient of the mean loss over the batch; returns that loss. */
-    double (*gradient)(problem *, const tensor_list *at, uint64_t seed, uint32_t worker, uint64_t step,
+    double (*gradient)(problem *, const tensor_list *at, uint64_t seed, uint32_t rank, uint64_t step,
                        tensor_list *into);
     double (*look)(problem *, const tensor_list *at); /* what a curve shows: test error in %, or the gap */
 };
@@ -41,9 +45,9 @@ static inline void problem_free(const problem *p, tensor_list *t) {
 }
 
 /* The samples of a batch, out of n. */
-static inline void problem_draw(const problem *p, uint64_t seed, uint32_t worker, uint64_t step, size_t n,
+static inline void problem_draw(const problem *p, uint64_t seed, uint32_t rank, uint64_t step, size_t n,
                                 uint32_t *index) {
-    rng r = rng_make(seed, STREAM_BATCH, step << 8 | worker);
+    rng r = rng_make(seed, STREAM_BATCH, step << 8 | rank);
     for (size_t i = 0; i < p->batch; i++) index[i] = rng_below(&r, (uint32_t)n);
 }
 
