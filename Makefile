@@ -89,7 +89,7 @@ TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
 CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster/*.c)) \
                $(patsubst %,examples/train/%.c,data gemm glyphs measure model nn optim plot util values)
 LLM_SRC := $(wildcard examples/llm.c) $(sort $(wildcard examples/llm/*.c)) \
-           $(patsubst %,examples/train/%.c,gemm nn plot ports util values)
+           $(patsubst %,examples/train/%.c,gemm nn plot ports processes util values)
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
 # the kernels, and the codecs beside another header, once more as C++ and as user code built for this machine: flags
