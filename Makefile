@@ -116,7 +116,7 @@ EXAMPLES := $(EXAMPLE_SRC:examples/%.c=$(BUILD)/%)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help all demo llm libtorch examples headers check-headers matrix test test-quick test-programs unit-programs \
+.PHONY: help all demo llm libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
         bench bench-kernels bench-collectives bench-subspace \
         bench-linreg bench-sim bench-stragglers bench-overlap bench-codecs bench-heterogeneity bench-deps \
@@ -184,9 +184,13 @@ demo: $(BUILD)/train
 llm: $(BUILD)/llm
 	$(BUILD)/llm --svg $(BUILD)/llm.svg --csv $(BUILD)/llm.csv --generate 400
 
-# Torch is no part of `make examples`: it is large, and seldom there.
-libtorch: $(if $(filter libtorch,$(MAKECMDGOALS)),$(if $(HAS_TORCH),$(BUILD)/libtorch))
-	@$(if $(HAS_TORCH),,echo 'libtorch: not found: install libtorch-dev (Debian, Ubuntu), or give TORCH_CFLAGS and TORCH_LIBS' >&2; exit 1)
+# Torch is no part of `make examples`: it is large, and seldom there. libtorch-program: without the run.
+TORCH_WANTED = $(filter libtorch libtorch-program,$(MAKECMDGOALS))
+libtorch-program: $(if $(TORCH_WANTED),$(if $(HAS_TORCH),$(BUILD)/libtorch))
+	@$(if $(HAS_TORCH),,echo "libtorch: torch's C++ library is not here: install libtorch-dev (Debian, Ubuntu)," \
+	    'or give TORCH_CFLAGS and TORCH_LIBS' >&2; exit 1)
+
+libtorch: libtorch-program
 	$(BUILD)/libtorch --svg $(BUILD)/libtorch.svg --csv $(BUILD)/libtorch.csv
 
 examples: $(EXAMPLES) $(BUILD)/train $(BUILD)/cluster $(BUILD)/llm

@@ -9,10 +9,10 @@
  * that calls it, once a step; model, images, ... are what any trainer has. */
 #include "libtorch/c.h"
 #include "libtorch/images.h"
+#include "libtorch/network.h"
 #include "libtorch/options.h"
 #include "libtorch/report.h"
 #include "libtorch/run.h"
-#include "libtorch/weft.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +21,7 @@
 static int work(Options &o) {
     std::vector<Run> runs;
     char title[200], *list = nullptr;
+    weft_check(o);
     const Images images(o);
     if (o.peers.empty() && o.together()) {
         o.rank = processes_start(o.workers, &list); // torch has done nothing yet: it has no threads

@@ -3,6 +3,7 @@
 
 #include "c.h"
 #include "model.h"
+#include "weft.h"
 
 #include <ATen/Parallel.h>
 #include <torch/nn/functional/loss.h>

@@ -4,8 +4,8 @@
 #define LIBTORCH_RUN_H
 
 #include "images.h"
+#include "network.h"
 #include "options.h"
-#include "weft.h"
 
 #include <vector>
 

@@ -20,6 +20,11 @@
 
 #include <algorithm>
 
+void weft_check(const Options &o) {
+    weft_codec codec;
+    if (!weft_codec_parse(&codec, o.codec)) bad_input("--codec: expected " WEFT_CODEC_NAMES ", got '%s'", o.codec);
+}
+
 // ---- The network, once ----
 
 struct Network::State {
@@ -308,8 +313,7 @@ class Saddle : public Learner {
         d.beta = o.momentum > 0.0 ? o.momentum : WEFT_ZERO;
         d.weight_decay = o.decay;
         d.in_place = 1; // a torch module computes at its own parameters only
-        if (!weft_codec_parse(&d.codec, o.codec))
-            bad_input("--codec: expected " WEFT_CODEC_NAMES ", got '%s'", o.codec);
+        weft_codec_parse(&d.codec, o.codec);
         at.memory.resize(saddle_memory(&d, nullptr));
         check(at.name, saddle_init_detail(&x, &d, at.memory.data(), at.memory.size(), &why), &why);
     }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * weft.h: what makes of a trainer one of many: the network, the rules by which the workers learn together, and what they
- * tell each other when one looks at them. */
+ * weft.h: what makes of a trainer one of many: the rules by which the workers learn together, and what they tell each
+ * other when one looks at them. */
 #ifndef LIBTORCH_WEFT_H
 #define LIBTORCH_WEFT_H
 
+#include "network.h"
 #include "options.h"
 
 #include <ATen/core/Tensor.h>
@@ -11,16 +12,6 @@
 #include <functional>
 #include <memory>
 #include <vector>
-
-// Connects with all workers. `job`: of what must be alike: whoever has another number is not let in. With one worker
-// there is nothing to connect.
-class Network {
-  public:
-    Network(const Options &o, uint64_t job);
-    ~Network();
-    struct State;
-    std::unique_ptr<State> state;
-};
 
 // What a trainer has, whatever it is trained with.
 struct Trained {
