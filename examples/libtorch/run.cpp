@@ -169,7 +169,7 @@ Run Trainer::run() {
     const bool speaks = options.rank == 0;
     const double n = (double)stream.samples();
     uint64_t seen = 0, were_right = 0, ns = 0;
-    double losses = 0.0;
+    double losses = 0.0, before = 0.0; // all; those of earlier epochs
     progress_line line;
     Look start = {};
     if (speaks) test(start);
@@ -188,7 +188,8 @@ Run Trainer::run() {
         Look l = look(step + 1 == steps);
         l.samples = (uint64_t)(step + 1) * options.batch;
         l.seconds = (double)ns * 1e-9;
-        l.train_loss = losses / (double)seen;
+        l.train_loss = (losses - before) / (n * (double)an_epoch);
+        before = losses;
         r.look.push_back(l);
         if (!speaks) continue;
         progress_end(&line);

@@ -12,7 +12,7 @@
 // One look, at the end of an epoch.
 struct Look {
     uint64_t samples;  // that all workers together have trained on
-    double train_loss; // of worker 0's samples so far, each before its step
+    double train_loss; // of worker 0's samples in the epoch, each before its step
     double test_loss, test_accuracy;
     double seconds; // of training, looks not counted
     uint64_t bytes; // that a worker has sent, in the mean; 0 where they were not asked
