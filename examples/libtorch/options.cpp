@@ -16,19 +16,19 @@ the other, each with the same samples, and compares them.
   --data DIR            CIFAR-10 (binary), or MNIST's IDX files; without it: digits that the program draws itself
   --train N --test N    so many of the images (4000, 2000)
   --algorithm NAME,...  single (one worker, all samples), mean (of the workers' gradients), mgrawa, lgrawa (grawa.h, by
-                        model and by layer), subspace (AdaCons in place of the mean), dsgd_aau, hpsgd, saddle (Q-SADDLe);
-                        default: all
+                        model and by layer), subspace (AdaCons in place of the mean), dsgd_aau, hpsgd, saddle
+                        (Q-SADDLe); default: all
   --workers N --launch  so many processes on this machine (2); --launch may be left out where there is no --peers
   --peers LIST          or on several: host:port of each worker, with commas between, in the order of their ranks; which
                         of them this is, says WEFT_RANK in the environment; all have the same other options
-  --tls DIR             encrypted, and only among workers who have a certificate: DIR holds authority.pem, rank-N.pem and
-                        rank-N.key, as examples/transports/certificates makes them
+  --tls DIR             encrypted, and only among workers who have a certificate: DIR holds authority.pem,
+                        rank-N.pem and rank-N.key, as examples/transports/certificates makes them
   --plaintext-on-any-network   other addresses than this machine's own, though nothing is encrypted
   --threads N           of torch, in each worker (1)
-  --width N             channels of the first stage, a multiple of 8 (16); the next two have twice and four times as many
+  --width N             channels of the first stage, a multiple of 8 (16); the next two have 2 and 4 times as many
   --blocks N            residual blocks a stage (1)
-  --norm group|batch    group (default): each image by itself, so that workers with parts of a batch have the gradients of
-                        one with all of it; batch: each worker its own part's statistics
+  --norm group|batch    group (default): each image by itself, so that workers with parts of a batch have the
+                        gradients of one with all of it; batch: each worker its own part's statistics
   --epochs N            (3)
   --batch N             samples a step, of all workers together (64)
   --lr X                learning rate at its highest: it rises over the first twentieth, then falls to 0 (0.05)
@@ -36,8 +36,8 @@ the other, each with the same samples, and compares them.
   --weight-decay X      (0.0005)
   --subspace-momentum X average of subspace's weights over steps, 0 (none) to below 1 (0.99)
   --period N --pull X   mgrawa, lgrawa: steps from pull to pull, and how far (16, 0.5)
-  --phase N --beta X    hpsgd: steps of a round; how much of its own change that is still under way a worker goes on with
-                        (4, 0.5)
+  --phase N --beta X    hpsgd: steps of a round; how much of its own change that is still under way a worker goes on
+                        with (4, 0.5)
   --rho X --codec NAME  saddle: radius of the climb; how models travel (0.05, q8)
   --seed N              the same seed gives the same numbers, but for dsgd_aau with more than two workers (1)
   --csv FILE            each epoch as a line of numbers
