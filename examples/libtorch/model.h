@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * model.h: a small ResNet: a convolution, three stages of residual blocks, a linear layer on the mean over the image. */
+ * model.h: a small ResNet: a convolution, three stages of residual blocks, and a linear layer on their
+ * mean over the image. */
 #ifndef LIBTORCH_MODEL_H
 #define LIBTORCH_MODEL_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * network.h: where the workers meet. Nothing of torch: its headers take long to compile. In weft.cpp, with the rest that
- * knows of the library. */
+ * network.h: where the workers meet. Nothing of torch: its headers take long to compile. In weft.cpp, with the rest
+ * that knows of the library. */
 #ifndef LIBTORCH_NETWORK_H
 #define LIBTORCH_NETWORK_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * processes.h: starts workers as processes of this machine, for programs that need no more of them than that they run. */
+ * processes.h: starts workers as processes of this machine, for programs that need no more of them than that they
+ * run. */
 #ifndef TRAIN_PROCESSES_H
 #define TRAIN_PROCESSES_H
 
