@@ -36,6 +36,11 @@ MPI_LIBS = $(call once,MPI_LIBS,$(shell pkg-config --libs mpi 2>/dev/null))
 TLS_FLAGS = $(call once,TLS_FLAGS,$(shell pkg-config --exists 'openssl >= 3' 2>/dev/null && \
             echo -DWEFT_TCP_TLS $$(pkg-config --cflags openssl)))
 TLS_LIBS = $(call once,TLS_LIBS,$(if $(TLS_FLAGS),$(shell pkg-config --libs openssl)))
+# Torch's C++ library, if there: where Debian has it; for another one set these
+TORCH_CFLAGS ?= -isystem /usr/include/torch/csrc/api/include
+TORCH_LIBS ?= -ltorch_cpu -lc10
+HAS_TORCH = $(call once,HAS_TORCH,$(shell echo 'int main() { return 0; }' | $(CXX) $(TORCH_CFLAGS) -include torch/version.h \
+            -x c++ - -o /dev/null $(TORCH_LIBS) 2>/dev/null && echo yes))
 ZLIB_LIBS = $(call once,ZLIB_LIBS,$(shell pkg-config --libs zlib 2>/dev/null))
 CHECK = $(call once,CHECK,$(shell pkg-config --cflags --libs check 2>/dev/null || echo -lcheck))
 CJSON = $(call once,CJSON,$(shell pkg-config --cflags --libs libcjson 2>/dev/null || echo -lcjson))
@@ -89,7 +94,8 @@ TRAIN_SRC := $(wildcard examples/train.c) $(sort $(wildcard examples/train/*.c))
 CLUSTER_SRC := $(wildcard examples/cluster.c) $(sort $(wildcard examples/cluster/*.c)) \
                $(patsubst %,examples/train/%.c,data gemm glyphs measure model nn optim plot util values)
 LLM_SRC := $(wildcard examples/llm.c) $(sort $(wildcard examples/llm/*.c)) \
-           $(patsubst %,examples/train/%.c,gemm nn plot ports util values)
+           $(patsubst %,examples/train/%.c,gemm nn plot ports processes util values)
+TORCH_SRC := $(wildcard examples/libtorch.cpp) $(sort $(wildcard examples/libtorch/*.cpp))
 
 UNIT := $(UNIT_SRC:tests/%.c=$(BUILD)/test/%)
 # the kernels, and the codecs beside another header, once more as C++ and as user code built for this machine: flags
@@ -113,7 +119,7 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help all demo llm examples headers check-headers matrix test test-quick test-programs unit-programs \
+.PHONY: help all demo llm libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
         bench papers $(BENCHES) bench-deps \
         deps install uninstall clean
@@ -124,6 +130,8 @@ help:
 	@echo 'make demo            build build/train and train on generated data; writes build/demo.svg  (a C compiler only)'
 	@echo 'make llm             build build/llm and train a small transformer on text, with two processes over TCP, by every'
 	@echo '                     rule; writes build/llm.svg  (a C compiler only; some minutes)'
+	@echo 'make libtorch        build build/libtorch and train a small ResNet on images with libtorch (libtorch-dev), with two'
+	@echo '                     processes over TCP, by every rule; writes build/libtorch.svg  (some minutes)'
 	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), llm, hello_*'
 	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
@@ -180,6 +188,15 @@ demo: $(BUILD)/train
 llm: $(BUILD)/llm
 	$(BUILD)/llm --svg $(BUILD)/llm.svg --csv $(BUILD)/llm.csv --generate 400
 
+# Torch is no part of `make examples`: it is large, and seldom there. libtorch-program: without the run.
+TORCH_WANTED = $(filter libtorch libtorch-program,$(MAKECMDGOALS))
+libtorch-program: $(if $(TORCH_WANTED),$(if $(HAS_TORCH),$(BUILD)/libtorch))
+	@$(if $(HAS_TORCH),,echo "libtorch: torch's C++ library is not here: install libtorch-dev (Debian, Ubuntu)," \
+	    'or give TORCH_CFLAGS and TORCH_LIBS' >&2; exit 1)
+
+libtorch: libtorch-program
+	$(BUILD)/libtorch --svg $(BUILD)/libtorch.svg --csv $(BUILD)/libtorch.csv
+
 examples: $(EXAMPLES) $(BUILD)/train $(BUILD)/cluster $(BUILD)/llm
 
 TRAIN_OBJ := $(TRAIN_SRC:%.c=$(BUILD)/obj/%.o)
@@ -193,6 +210,16 @@ $(BUILD)/cluster: $(CLUSTER_OBJ)
 LLM_OBJ := $(LLM_SRC:%.c=$(BUILD)/obj/%.o)
 $(BUILD)/llm: $(LLM_OBJ)
 	$(CC) $(LDFLAGS) $(LLM_OBJ) $(TLS_LIBS) $(LIBS) -o $@
+
+TORCH_OBJ := $(TORCH_SRC:%.cpp=$(BUILD)/obj/%.o)
+TORCH_C_OBJ := $(patsubst %,$(BUILD)/obj/examples/train/%.o,data glyphs library plot ports processes progress util values)
+$(BUILD)/libtorch: $(TORCH_OBJ) $(TORCH_C_OBJ)
+	$(CXX) $(LDFLAGS) $^ $(TORCH_LIBS) $(ZLIB_LIBS) $(TLS_LIBS) $(LIBS) -o $@
+
+$(TORCH_OBJ): $(BUILD)/obj/%.o: %.cpp Makefile
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -O2 -g1 -ffp-contract=off $(filter-out -Wstrict-prototypes,$(WARN)) $(INC) \
+	    $(if $(findstring weft,$<),$(TLS_FLAGS)) $(TORCH_CFLAGS) $(DEP) -c $< -o $@
 
 # No contraction: the table of a run is the same from every compiler and machine.
 $(sort $(TRAIN_OBJ) $(CLUSTER_OBJ) $(LLM_OBJ)): $(BUILD)/obj/%.o: %.c Makefile

@@ -7,7 +7,6 @@
  *
  * Where to look: llm/parallel.c is the only file that knows of the library, llm/run.c is the training loop that calls
  * it, twice a step; model, text, adam, ... are what any trainer has. */
-#include "llm/launch.h"
 #include "llm/model.h"
 #include "llm/options.h"
 #include "llm/parallel.h"
@@ -15,6 +14,7 @@
 #include "llm/run.h"
 #include "llm/story.h"
 #include "llm/text.h"
+#include "train/processes.h"
 #include "train/rng.h"
 #include "train/util.h"
 
@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
     options_parse(&o, argc, argv);
     load(&t, &o);
     model_make(&m, o.layers, o.width, o.heads, o.context, t.symbols);
-    if (o.launch) launch(&o);
+    if (o.launch) o.rank = processes_start(o.workers, &o.peers);
     parallel *p = parallel_open(&o, rng_mix(options_hash(&o) ^ text_hash(&t)));
     float *params = new_floats(m.parameters);
     const double pairs = text_pairs(&t);

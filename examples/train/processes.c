@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #define _POSIX_C_SOURCE 200809L
-#include "launch.h"
+#include "processes.h"
 
-#include "train/ports.h"
-#include "train/util.h"
+#include "ports.h"
+#include "util.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -14,23 +14,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-void launch(options *o) {
-    pid_t child[MAX_WORKERS];
+size_t processes_start(size_t workers, char **peers) {
+    pid_t *child = new_array(workers, sizeof *child);
     bool failed = false;
-    o->peers = ports_free(o->workers);
+    *peers = ports_free(workers);
     fflush(stdout);
-    for (size_t i = 0; i < o->workers; i++) {
+    for (size_t i = 0; i < workers; i++) {
         child[i] = fork();
         if (child[i] == 0) {
-            o->rank = i;
-            return;
+            free(child);
+            return i;
         }
         if (child[i] > 0) continue;
         const int why = errno;
         while (i-- > 0) kill(child[i], SIGTERM);
         broken("cannot start a worker: %s", strerror(why));
     }
-    for (size_t i = 0; i < o->workers; i++) {
+    for (size_t i = 0; i < workers; i++) {
         int status;
         while (waitpid(child[i], &status, 0) < 0 && errno == EINTR) {
         }
