@@ -14,20 +14,15 @@
 enum { RULES = 12, RATES = 6, WORKERS = 5, MOST_TUNING = 10 };
 
 /* Periods and pulls of the published code, EASGD's beta of its own paper as well; and all at the same periods. */
-static const rule rules[RULES] = {{"all-reduce", "all-reduce", ALL_REDUCE, 1, 0},
-                                  {"easgd", "EASGD, tau 4, beta 0.1", EASGD, 4, 0.1},
-                                  {"easgd9", "EASGD, tau 4, beta 0.9", EASGD, 4, 0.9},
-                                  {"lsgd", "LSGD, tau 4", LSGD, 4, 0.1},
-                                  {"uniform", "uniform, tau 32", UNIFORM, 32, 0.5},
-                                  {"mgrawa", "MGRAWA, tau 32", MGRAWA, 32, 0.5},
-                                  {"lgrawa", "LGRAWA, tau 32", LGRAWA, 32, 0.5},
-                                  {"easgd32", "EASGD, tau 32, beta 0.9", EASGD, 32, 0.9},
-                                  {"lsgd32", "LSGD, tau 32", LSGD, 32, 0.1},
-                                  {"uniform4", "uniform, tau 4", UNIFORM, 4, 0.5},
-                                  {"mgrawa4", "MGRAWA, tau 4", MGRAWA, 4, 0.5},
-                                  {"lgrawa4", "LGRAWA, tau 4", LGRAWA, 4, 0.5}};
+static const rule rules[RULES] = {
+    {"all-reduce", "all-reduce", ALL_REDUCE, 1, 0},      {"easgd", "EASGD, tau 4, beta 0.1", EASGD, 4, 0.1},
+    {"easgd9", "EASGD, tau 4, beta 0.9", EASGD, 4, 0.9}, {"lsgd", "LSGD, tau 4", LSGD, 4, 0.1},
+    {"uniform", "uniform, tau 32", UNIFORM, 32, 0.5},    {"mgrawa", "MGRAWA, tau 32", MGRAWA, 32, 0.5},
+    {"lgrawa", "LGRAWA, tau 32", LGRAWA, 32, 0.5},       {"easgd32", "EASGD, tau 32, beta 0.9", EASGD, 32, 0.9},
+    {"lsgd32", "LSGD, tau 32", LSGD, 32, 0.1},           {"uniform4", "uniform, tau 4", UNIFORM, 4, 0.5},
+    {"mgrawa4", "MGRAWA, tau 4", MGRAWA, 4, 0.5},        {"lgrawa4", "LGRAWA, tau 4", LGRAWA, 4, 0.5}};
 enum { OWN = 7, FIRST_GRAWA = 5, LAST_GRAWA = 6, AT_ALL_REDUCE = 0, AT_EASGD = 1, AT_EASGD9 = 2, AT_LSGD = 3 };
-enum { AT_UNIFORM = 4 };
+enum { AT_UNIFORM = 4, SCALED = 16 /* gradients of all workers together, by the seconds of a run */ };
 
 static const double rates[2][RATES] = {{0.00625, 0.0125, 0.025, 0.05, 0.1, 0.2}, {0.05, 0.1, 0.2, 0.4, 0.8, 1.6}};
 static const uint32_t worker_counts[WORKERS] = {4, 8, 12, 16, 32};
@@ -73,7 +68,8 @@ static double number(const char *option, const char *text, double least, double 
     char *end;
     const double v = strtod(text, &end);
     if (end == text || *end || !(v >= least && v <= most)) {
-        fprintf(stderr, "bench-flatness: %s: a number from %g to %g is expected, got '%s'\n", option, least, most, text);
+        fprintf(stderr, "bench-flatness: %s: a number from %g to %g is expected, got '%s'\n", option, least, most,
+                text);
         exit(2);
     }
     return v;
@@ -94,14 +90,22 @@ static void read_options(int argc, char **argv, settings *o) {
             o->seeds = 2;
             o->tuning = 1;
             o->train = 1000;
-        } else if ((v = option_value(&line, "--images"))) o->images = v;
-        else if ((v = option_value(&line, "--adult"))) o->adult = v;
-        else if ((v = option_value(&line, "--json"))) o->rows_at = v;
-        else if ((v = option_value(&line, "--train"))) o->train = (size_t)number("--train", v, 500, 30000);
-        else if ((v = option_value(&line, "--seconds"))) o->seconds = number("--seconds", v, 64, 1e5);
-        else if ((v = option_value(&line, "--sync"))) o->sync = number("--sync", v, 0.001, 100);
-        else if ((v = option_value(&line, "--seeds"))) o->seeds = (uint64_t)number("--seeds", v, 1, MOST_SEEDS);
-        else if ((v = option_value(&line, "--tuning"))) o->tuning = (uint64_t)number("--tuning", v, 1, MOST_TUNING);
+        } else if ((v = option_value(&line, "--images")))
+            o->images = v;
+        else if ((v = option_value(&line, "--adult")))
+            o->adult = v;
+        else if ((v = option_value(&line, "--json")))
+            o->rows_at = v;
+        else if ((v = option_value(&line, "--train")))
+            o->train = (size_t)number("--train", v, 500, 30000);
+        else if ((v = option_value(&line, "--seconds")))
+            o->seconds = number("--seconds", v, 64, 1e5);
+        else if ((v = option_value(&line, "--sync")))
+            o->sync = number("--sync", v, 0.001, 100);
+        else if ((v = option_value(&line, "--seeds")))
+            o->seeds = (uint64_t)number("--seeds", v, 1, MOST_SEEDS);
+        else if ((v = option_value(&line, "--tuning")))
+            o->tuning = (uint64_t)number("--tuning", v, 1, MOST_TUNING);
         else {
             fprintf(stderr, "bench-flatness: what is '%s'? (--help lists the options)\n", argv[line.at]);
             exit(2);
@@ -110,8 +114,8 @@ static void read_options(int argc, char **argv, settings *o) {
 }
 
 static setting plain(const study *s, const rule *r, double rate, uint64_t seed) {
-    return (setting){.rule = r, .workers = 4, .rate = rate, .sync = s->o->sync, .seconds = s->o->seconds, .slow = 1,
-                     .seed = seed};
+    return (setting){
+        .rule = r, .workers = 4, .rate = rate, .sync = s->o->sync, .seconds = s->o->seconds, .slow = 1, .seed = seed};
 }
 
 /* ---- The program checks itself before it tells others ---- */
@@ -198,7 +202,9 @@ static void check_bytes(study *s) {
         one.steps = 64;
         cluster_run(&r, &s->im->p, &one, NULL);
         models = 4.0 * (double)s->im->p.parameters * (rules[k].kind == LSGD ? 3.0 / 4 : 2 * 3.0 / 4);
-        small = rules[k].kind == LSGD ? 4 * 4 * 3 * 2 : rules[k].kind == LGRAWA ? 16.0 * 3 * (double)s->im->p.tensors : 48;
+        small = rules[k].kind == LSGD     ? 4 * 4 * 3 * 2
+                : rules[k].kind == LGRAWA ? 16.0 * 3 * (double)s->im->p.tensors
+                                          : 48;
         check(r.rounds > 0, "rounds", 1, r.rounds);
         /* the last round may be under way */
         check(r.bytes >= r.rounds * models * 0.999 && r.bytes <= (r.rounds + 1) * (models + small) * 1.001,
@@ -227,7 +233,8 @@ static void check_curvature(study *s) {
     learner_loss(l, learner_move(l, &at, -1e-3, l->direction), &m->data.train, m->pool, some, NULL, l->sum);
     for (size_t i = 0; i < d; i++) l->product[i] = (l->product[i] - l->sum[i]) / 2e-3;
     quotient = vector_dot(d, l->direction, l->product);
-    check(quotient <= 1.05 * eigenvalue, "the largest eigenvalue is above the gradient's quotient", quotient, eigenvalue);
+    check(quotient <= 1.05 * eigenvalue, "the largest eigenvalue is above the gradient's quotient", quotient,
+          eigenvalue);
     check(trace > 0.5 * eigenvalue, "the trace is above the largest eigenvalue at the start", eigenvalue, trace);
     m->train = train;
     problem_free(&m->p, &at);
@@ -311,7 +318,7 @@ static void run_all(study *s) {
                 setting one = plain(s, &rules[k], s->rate[0][k], seed);
                 if (s->o->quick && n != 0 && n != 3) continue;
                 one.workers = worker_counts[n];
-                one.steps = (uint64_t)(s->o->seconds * 4 / one.workers);
+                one.steps = (uint64_t)(s->o->seconds * SCALED / one.workers);
                 run_one(s, "scaled", &s->im->p, &one, &s->scaled[n][k], 0, s->target);
             }
         fprintf(stderr, "seed %llu of %llu\n", (unsigned long long)seed, (unsigned long long)s->o->seeds);
@@ -325,19 +332,20 @@ static void tell_head(study *s, const machine *m) {
     report_say(&s->r, "# Flatness\n\n- Written by `build/bench-flatness`%s: seeds 1 to %llu.\n",
                o->quick ? " with --quick: a look, no result" : "", (unsigned long long)o->seeds);
     machine_report(m, &s->r);
-    report_say(&s->r,
-               "- Virtual time: what it was run on makes no difference to the numbers.\n\n"
-               "%s, %zu images to train on, a perceptron with %d hidden units (%zu parameters), SGD with Nesterov "
-               "momentum 0.9, batches of %d, which any\nworker may draw from all images. 4 workers; a gradient takes "
-               "U(0.95, 1.05) s, a sum of all models %g s, a run %g s. A round begins when\nall workers together have "
-               "taken workers x tau steps (tau: the period). GRAWA's norms are of a probe: a batch more a round, which "
-               "takes a\nstep's time. Pulls: GRAWA and uniform 0.5, LSGD 0.1, EASGD's alpha is beta / workers. No "
-               "proximal terms. Step sizes are tuned rule by rule,\non %llu other seeds and images held out; mean and "
-               "standard error over seeds. Errors are of the mean model (EASGD: its center) on %zu test\nimages, a mean of "
-               "%d looks. Less than 0 is better in differences, which are paired over seeds; decided: with 95 %% "
-               "confidence (Student's t).\n\n",
-               o->images ? "Images" : "Drawn glyphs", o->train, LEARN_HIDDEN, s->im->p.parameters, IMAGES_BATCH, o->sync,
-               o->seconds, (unsigned long long)o->tuning, s->im->tests, LAST);
+    report_say(
+        &s->r,
+        "- Virtual time: what it was run on makes no difference to the numbers.\n\n"
+        "%s, %zu images to train on, a perceptron with %d hidden units (%zu parameters), SGD with Nesterov "
+        "momentum 0.9, batches of %d, which any\nworker may draw from all images. 4 workers; a gradient takes "
+        "U(0.95, 1.05) s, a sum of all models %g s, a run %g s. A round begins when\nall workers together have "
+        "taken workers x tau steps (tau: the period). GRAWA's norms are of a probe: a batch more a round, which "
+        "takes a\nstep's time. Pulls: GRAWA and uniform 0.5, LSGD 0.1, EASGD's alpha is beta / workers. No "
+        "proximal terms. Step sizes are tuned rule by rule,\non %llu other seeds and images held out; mean and "
+        "standard error over seeds. Errors are of the mean model (EASGD: its center) on %zu test\nimages, a mean of "
+        "%d looks. Less than 0 is better in differences, which are paired over seeds; decided: with 95 %% "
+        "confidence (Student's t).\n\n",
+        o->images ? "Images" : "Drawn glyphs", o->train, LEARN_HIDDEN, s->im->p.parameters, IMAGES_BATCH, o->sync,
+        o->seconds, (unsigned long long)o->tuning, s->im->tests, LAST);
 }
 
 static void tell_budgets(study *s, const char *title, const outcome *o, int decimals, const char *what) {
@@ -358,8 +366,9 @@ static void tell_budgets(study *s, const char *title, const outcome *o, int deci
 
 static void tell_flat(study *s) {
     const uint64_t n = s->o->seeds;
-    table *t = table_new("rule|>largest eigenvalue|>trace|>training loss|>its gradient|>steps a worker|>rounds|>MB sent a worker|"
-                         ">waited, %|>mean of abs(N weight - 1)");
+    table *t = table_new(
+        "rule|>largest eigenvalue|>trace|>training loss|>its gradient|>steps a worker|>rounds|>MB sent a worker|"
+        ">waited, %|>mean of abs(N weight - 1)");
     table *to = table_new("rule|>seconds|>steps a worker|>rounds|>MB sent a worker");
     for (int k = 0; k < RULES; k++) {
         const outcome *o = &s->images[k];
@@ -375,8 +384,10 @@ static void tell_flat(study *s) {
         cell_mean(t, o->rounds, n, 0);
         cell_mean(t, mb, n, 1);
         cell_mean(t, o->waited, n, 1);
-        if (rules[k].kind >= MGRAWA) cell_mean(t, o->spread, n, 3);
-        else table_cell(t, "-");
+        if (rules[k].kind >= MGRAWA)
+            cell_mean(t, o->spread, n, 3);
+        else
+            table_cell(t, "-");
         table_row(to);
         table_cell(to, "%s", rules[k].name);
         cell_mean(to, o->reached, n, 0);
@@ -384,8 +395,10 @@ static void tell_flat(study *s) {
         cell_mean(to, o->rounds_to, n, 0);
         cell_mean(to, to_mb, n, 1);
     }
-    report_say(&s->r, "## How flat it is there\n\nOf the training loss's Hessian at the model that is evaluated, after all "
-                      "of the time: power iteration; Hutchinson's\nestimate with %d directions.\n\n", TRACE_DRAWS);
+    report_say(&s->r,
+               "## How flat it is there\n\nOf the training loss's Hessian at the model that is evaluated, after all "
+               "of the time: power iteration; Hutchinson's\nestimate with %d directions.\n\n",
+               TRACE_DRAWS);
     table_print(t, &s->r);
     report_say(&s->r, "## Until the test error is %g %%\n\nA look every %g s; never: not in the mean.\n\n", s->target,
                s->o->seconds / (CLUSTER_POINTS - 1));
@@ -395,13 +408,25 @@ static void tell_flat(study *s) {
 static void tell_pairs(study *s) {
     static const struct {
         int a, b;
-    } pair[] = {{FIRST_GRAWA, AT_UNIFORM}, {LAST_GRAWA, AT_UNIFORM}, {10, 9}, {11, 9}, {FIRST_GRAWA, AT_EASGD},
-                {FIRST_GRAWA, AT_EASGD9}, {FIRST_GRAWA, 7}, {FIRST_GRAWA, AT_LSGD}, {FIRST_GRAWA, AT_ALL_REDUCE},
-                {LAST_GRAWA, AT_EASGD}, {LAST_GRAWA, AT_EASGD9}, {LAST_GRAWA, 7}, {LAST_GRAWA, AT_LSGD},
-                {LAST_GRAWA, AT_ALL_REDUCE}, {AT_UNIFORM, AT_ALL_REDUCE}};
+    } pair[] = {{FIRST_GRAWA, AT_UNIFORM},
+                {LAST_GRAWA, AT_UNIFORM},
+                {10, 9},
+                {11, 9},
+                {FIRST_GRAWA, AT_EASGD},
+                {FIRST_GRAWA, AT_EASGD9},
+                {FIRST_GRAWA, 7},
+                {FIRST_GRAWA, AT_LSGD},
+                {FIRST_GRAWA, AT_ALL_REDUCE},
+                {LAST_GRAWA, AT_EASGD},
+                {LAST_GRAWA, AT_EASGD9},
+                {LAST_GRAWA, 7},
+                {LAST_GRAWA, AT_LSGD},
+                {LAST_GRAWA, AT_ALL_REDUCE},
+                {AT_UNIFORM, AT_ALL_REDUCE}};
     const uint64_t n = s->o->seeds;
-    table *t = table_new("what|against|>error at the end, points|decided|>a quarter of the time|decided|>log of eigenvalues' ratio|"
-                         "flatter|>log of traces' ratio|flatter|>unequal workers, points|decided");
+    table *t = table_new(
+        "what|against|>error at the end, points|decided|>a quarter of the time|decided|>log of eigenvalues' ratio|"
+        "flatter|>log of traces' ratio|flatter|>unequal workers, points|decided");
     for (size_t i = 0; i < sizeof pair / sizeof *pair; i++) {
         const outcome *a = &s->images[pair[i].a], *b = &s->images[pair[i].b];
         const outcome *sa = &s->slow[pair[i].a], *sb = &s->slow[pair[i].b];
@@ -442,8 +467,11 @@ static void tell_scaled(study *s) {
             cell_mean(time, took, o->seeds, 0);
         }
     }
-    report_say(&s->r, "## More workers, the same number of samples\n\n%g steps of all workers together, step sizes as tuned with "
-                      "4. Test error, %%:\n\n", s->o->seconds * 4);
+    report_say(
+        &s->r,
+        "## More workers, the same number of samples\n\n%g steps of all workers together, step sizes as tuned with "
+        "4. Test error, %%:\n\n",
+        s->o->seconds * SCALED);
     table_print(t, &s->r);
     report_say(&s->r, "Seconds of virtual time:\n\n");
     table_print(time, &s->r);
@@ -524,9 +552,11 @@ int main(int argc, char **argv) {
     tell_pairs(&s);
     tell_budgets(&s, "One of the four workers takes four times as long", s.slow, 2, "error");
     tell_scaled(&s);
-    report_say(&s.r, "Convex: logistic regression on %s, %zu rows of %zu features, penalty %g, plain SGD with batches of %d; the "
-                     "optimum, %.9f, by Newton's\nmethod in doubles.\n\n",
-               o.adult ? "UCI Adult" : "drawn people", pe.count, pe.features, PEOPLE_PENALTY, PEOPLE_BATCH, pe.optimum);
+    report_say(
+        &s.r,
+        "Convex: logistic regression on %s, %zu rows of %zu features, penalty %g, plain SGD with batches of %d; the "
+        "optimum, %.9f, by Newton's\nmethod in doubles.\n\n",
+        o.adult ? "UCI Adult" : "drawn people", pe.count, pe.features, PEOPLE_PENALTY, PEOPLE_BATCH, pe.optimum);
     tell_budgets(&s, "A convex problem: gap to the optimum", s.people, 5, "gap");
     picture(&s);
     if (s.csv) fclose(s.csv);

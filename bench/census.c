@@ -100,8 +100,7 @@ static void read_part(reading *own, crowd *c, const char *folder, const char *na
         read_person(own, c, line, path, number, learn);
     }
     fclose(f);
-    if (c->count < LEAST)
-        bad_input("%s: at least %d people are expected, not %zu", path, LEAST, c->count);
+    if (c->count < LEAST) bad_input("%s: at least %d people are expected, not %zu", path, LEAST, c->count);
 }
 
 /* ---- Drawn people ---- */

@@ -65,7 +65,8 @@ static double gradient(task *t, const float *params, uint64_t seed, size_t step,
     for (size_t i = 0; own->by_age && i < batch; i++)
         index[i] = own->by_age[worker % SHARES * (own->train / SHARES) + index[i]];
     for (size_t i = 0; i < batch; i++) {
-        memcpy(own->x + i * own->of.features, own->of.row[0] + index[i] * own->of.features, own->of.features * sizeof(float));
+        memcpy(own->x + i * own->of.features, own->of.row[0] + index[i] * own->of.features,
+               own->of.features * sizeof(float));
         own->y[i] = own->of.label[0][index[i]];
     }
     return model_batch(&own->net, own->space, &p, own->x, own->y, batch, &g, &right) / (double)batch;

@@ -36,8 +36,9 @@ typedef struct setting {
 
 typedef struct run_result {
     double curve[CLUSTER_POINTS]; /* looks at the model, evenly spaced in time (or steps) */
-    double steps, rounds, bytes, waited, seconds; /* a worker: steps; of them all: rounds; bytes sent a worker; shares */
-    double spread;                /* mean |workers times weight - 1| of the rounds */
+    double steps, rounds, bytes, waited,
+        seconds;   /* a worker: steps; of them all: rounds; bytes sent a worker; shares */
+    double spread; /* mean |workers times weight - 1| of the rounds */
     int diverged;
 } run_result;
 
@@ -63,7 +64,7 @@ struct cluster {
     const setting *s;
     weft_sim sim;
     weft_pace pace;
-    uint64_t total; /* steps of all */
+    uint64_t total;             /* steps of all */
     double share[CLUSTER_MOST]; /* of a mean: read until a sum is done */
     double spread, spreads;
     int diverged;
@@ -160,8 +161,8 @@ static inline int worker_of_sums(worker *w, weft_status s) {
     if (r->kind == ALL_REDUCE) worker_move(w); /* `grads` are everybody's now */
     for (size_t t = 0; t < p->tensors; t++) {
         if (r->kind == EASGD)
-            easgd_move(p->count[t], w->params.tensor[t], w->center.tensor[t], w->other.tensor[t],
-                       (float)(r->pull / n), (float)r->pull);
+            easgd_move(p->count[t], w->params.tensor[t], w->center.tensor[t], w->other.tensor[t], (float)(r->pull / n),
+                       (float)r->pull);
         if (r->kind == LSGD) lsgd_pull(p->count[t], w->params.tensor[t], w->other.tensor[t], (float)r->pull);
     }
     w->rounds++;
@@ -182,7 +183,7 @@ static inline int worker_step(worker *w) {
     if (r->kind != ALL_REDUCE) worker_move(w);
     if (cluster_by_grawa(w)) return worker_of_grawa(w, grawa_step(w->g, &grads));
     /* as published, whoever has done more than its share of a period's steps does the work of slower ones */
-    if (c->total < (uint64_t)n * r->period * (w->rounds + 1)) return 1;
+    if (r->kind != ALL_REDUCE && c->total < (uint64_t)n * r->period * (w->rounds + 1)) return 1;
     if (r->kind == LSGD) {
         memset(w->loss, 0, sizeof w->loss);
         w->loss[w->rank] = (float)(w->losses / (double)w->counted);
@@ -329,7 +330,8 @@ static inline void cluster_model(cluster *c, tensor_list *into) {
     for (size_t t = 0; t < c->p->tensors; t++)
         for (size_t i = 0; i < c->p->count[t]; i++) {
             double sum = 0;
-            if (c->s->rule->kind == EASGD) sum = n * (double)c->of[0].center.tensor[t][i];
+            if (c->s->rule->kind == EASGD)
+                sum = n * (double)c->of[0].center.tensor[t][i];
             else
                 for (uint32_t k = 0; k < n; k++) sum += (double)c->of[k].params.tensor[t][i];
             into->tensor[t][i] = (float)(sum / n);
@@ -393,8 +395,10 @@ static inline void cluster_run(run_result *out, problem *p, const setting *s, te
     for (uint32_t i = 0; i < s->workers; i++) worker_close(&c->of[i]);
     weft_sim_free(&c->sim);
     problem_free(p, &first);
-    if (end) *end = at;
-    else problem_free(p, &at);
+    if (end)
+        *end = at;
+    else
+        problem_free(p, &at);
 }
 
 #endif

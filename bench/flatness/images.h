@@ -40,9 +40,9 @@ static inline double images_gradient(problem *p, const tensor_list *at, uint64_t
 static inline double images_look(problem *p, const tensor_list *at) {
     images *m = (images *)p;
     double accuracy;
-    const double loss =
-        m->tuning ? learner_loss(&m->l, at, &m->data.train, m->pool + m->train, m->held_out, &accuracy, NULL)
-                  : learner_loss(&m->l, at, &m->data.test, NULL, m->tests, &accuracy, NULL);
+    const double loss = m->tuning
+                            ? learner_loss(&m->l, at, &m->data.train, m->pool + m->train, m->held_out, &accuracy, NULL)
+                            : learner_loss(&m->l, at, &m->data.test, NULL, m->tests, &accuracy, NULL);
     return isfinite(loss) ? 100 * (1 - accuracy) : (double)NAN;
 }
 

@@ -110,10 +110,14 @@ static inline FILE *tell_csv(const char *rows_at) {
 
 static inline void cell_mean(table *t, const double *v, uint64_t n, int decimals) {
     const spread s = spread_of(v, n);
-    if (!s.n) table_cell(t, "-");
-    else if ((uint64_t)s.n < n) table_cell(t, "%.*f (%d of %d)", decimals, s.mean, s.n, (int)n);
-    else if (s.n < 2) table_cell(t, "%.*f", decimals, s.mean);
-    else table_cell(t, "%.*f +- %.*f", decimals, s.mean, decimals, s.error);
+    if (!s.n)
+        table_cell(t, "-");
+    else if ((uint64_t)s.n < n)
+        table_cell(t, "%.*f (%d of %d)", decimals, s.mean, s.n, (int)n);
+    else if (s.n < 2)
+        table_cell(t, "%.*f", decimals, s.mean);
+    else
+        table_cell(t, "%.*f +- %.*f", decimals, s.mean, decimals, s.error);
 }
 
 /* a less b, seed by seed; `ratio`: a by b. */
