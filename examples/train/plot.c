@@ -291,9 +291,9 @@ void plot_bars(const char *file, const char *title, const char *x_label, double 
     for (size_t i = 0; i < groups; i++) {
         bottom += heading + (double)group[i].count * (bar + gap);
         for (size_t j = 0; j < group[i].count; j++)
-            x.upto = fmax(x.upto, fmax(group[i].bar[j].value, group[i].bar[j].high));
+            x.upto = fmax(x.upto, group[i].bar[j].value);
     }
-    x.upto = x.upto > 0 ? 1.02 * x.upto : 1.0;
+    x.upto = x.upto > 0 ? 1.2 * x.upto : 1.0;
     svg s = svg_open(file, left + width + 70, bottom + 56, title);
     svg_text(&s, 16, 32, "start", STYLE_TITLE, title);
     draw_x_axis(&s, &x, top, bottom + 6, x_label);
@@ -302,13 +302,13 @@ void plot_bars(const char *file, const char *title, const char *x_label, double 
         y += heading;
         for (size_t j = 0; j < group[i].count; j++, y += bar + gap) {
             const plot_bar *b = &group[i].bar[j];
+            const double high = fmin(b->high, x.upto); /* a whisker may be cut off, a bar never */
             char value[32];
             svg_text(&s, left - 8, y + bar - 2, "end", "", b->name);
             svg_box(&s, left, y, on(&x, b->value) - left, bar, COLOUR[b->colour >= 0 ? b->colour % COLOURS : 0]);
-            if (b->low < b->high)
-                svg_line(&s, on(&x, b->low), y + bar / 2, on(&x, b->high), y + bar / 2, STYLE_WHISKER);
+            if (b->low < high) svg_line(&s, on(&x, b->low), y + bar / 2, on(&x, high), y + bar / 2, STYLE_WHISKER);
             snprintf(value, sizeof value, "%.3g", b->value);
-            svg_text(&s, on(&x, fmax(b->value, b->high)) + 5, y + bar - 2, "start", STYLE_TEXT, value);
+            svg_text(&s, on(&x, fmax(b->value, high)) + 5, y + bar - 2, "start", STYLE_TEXT, value);
         }
     }
     svg_line(&s, on(&x, reference), top, on(&x, reference), bottom + 6, STYLE_MARK);

@@ -69,7 +69,7 @@ void plot_panels(const char *file, const char *title, size_t count, const plot_p
 void plot_gantt(const char *file, const char *title, const plot_panel *panel, size_t marks, const plot_mark *mark,
                 size_t blocks, const plot_block *block);
 
-/* Groups of bars, one below the other, on one axis from 0 to the largest value, with a vertical line at `reference`. */
+/* Groups of bars, one below the other, on one axis from 0 to a little above the largest value, with a vertical line at `reference`. */
 void plot_bars(const char *file, const char *title, const char *x_label, double reference, size_t groups,
                const plot_bars_group *group);
 
