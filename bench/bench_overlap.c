@@ -66,13 +66,7 @@ static void usage(void) {
 }
 
 static double number(const char *option, const char *text, double least, double most) {
-    char *end;
-    const double v = strtod(text, &end);
-    if (end == text || *end || !(v >= least && v <= most)) {
-        fprintf(stderr, "bench-overlap: %s: a number from %g to %g is expected, got '%s'\n", option, least, most, text);
-        exit(2);
-    }
-    return v;
+    return option_number("bench-overlap", option, text, least, most);
 }
 
 static void read_options(int argc, char **argv, settings *o) {

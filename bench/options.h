@@ -60,6 +60,18 @@ static inline size_t option_numbers(const char *text, double *numbers, size_t mo
     return n;
 }
 
+/* The number that `text` is, from least to most; else the program ends with a line that names all of them. */
+static inline double option_number(const char *program, const char *option, const char *text, double least,
+                                   double most) {
+    char *end;
+    const double v = strtod(text, &end);
+    if (end == text || *end || !(v >= least && v <= most)) {
+        fprintf(stderr, "%s: %s: a number from %g to %g is expected, got '%s'\n", program, option, least, most, text);
+        exit(2);
+    }
+    return v;
+}
+
 /* Is `word` in the list "a,b,c"? NULL: everything is. */
 static inline int option_lists(const char *list, const char *word) {
     const size_t n = strlen(word);
