@@ -18,7 +18,7 @@
 #include <errno.h>
 
 typedef struct settings {
-    const char *images, *text, *adult, *rows_at, *tasks;
+    const char *images, *text, *adult, *rows_at, *csv_at, *tasks;
     int quick, only_check;
     study s;
 } settings;
@@ -41,6 +41,7 @@ static void usage(void) {
          "  --check        only the checks\n"
          "  --json FILE    a row for each run; report, values (.csv) and picture beside it. Runs that it has are not "
          "repeated\n"
+         "  --csv FILE     the values go there instead\n"
          "  --help");
 }
 
@@ -70,6 +71,8 @@ static void read_options(int argc, char **argv, settings *o) {
             o->tasks = v;
         else if ((v = option_value(&line, "--json")))
             o->rows_at = v;
+        else if ((v = option_value(&line, "--csv")))
+            o->csv_at = v;
         else if ((v = option_value(&line, "--seeds"))) {
             char *end;
             const long n = strtol(v, &end, 10);
@@ -127,6 +130,7 @@ static void plan(settings *o) {
         for (size_t n = 0; n < 4; n++)
             if (!(workers[n] == 8 && batch[b] == 16) && (!o->quick || (workers[n] == 32 && batch[b] == 4)))
                 add_cell(s, people, workers[n], batch[b], o->quick ? 60 : 400, 0);
+    if (people && !o->quick) add_cell(s, people, 8, 64, 400, 0);
 }
 
 int main(int argc, char **argv) {
@@ -145,7 +149,7 @@ int main(int argc, char **argv) {
     } else {
         for (size_t i = 0; i < s->cells; i++) study_cell(s, &s->cell[i]);
         report_beside(&s->out, o.rows_at);
-        tell(s, o.rows_at);
+        tell(s, o.rows_at, o.csv_at);
         report_close_text(&s->out);
         fprintf(stderr, "%zu runs, %.0f s of processor time\n", s->done, s->seconds);
     }

@@ -55,11 +55,7 @@ static _Noreturn void refuse(const char *option, const char *expected, const cha
 }
 
 static double number(const char *option, const char *text, double least, double most) {
-    char *end, range[64];
-    const double v = strtod(text, &end);
-    snprintf(range, sizeof range, "a number from %g to %g", least, most);
-    if (end == text || *end || !(v >= least && v <= most)) refuse(option, range, text);
-    return v;
+    return option_number("bench-heterogeneity", option, text, least, most);
 }
 
 static int read_alphas(const char *text, double *alpha) {

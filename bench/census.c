@@ -65,7 +65,7 @@ static void read_person(reading *own, crowd *c, char *line, const char *path, si
         while (*at == ' ') at++;
         end = at + strcspn(at, f < FIELDS ? "," : "\r\n");
         if (end == at || (f < FIELDS && !*end))
-            bad_input("%s: line %zu: %d fields are expected, not %d", path, number, FIELDS + 1, f);
+            bad_input("%s: line %zu: %d fields are expected, not %d", path, number, FIELDS + 1, f + (end > at));
         *end = 0;
         if (f == FIELDS) {
             at[strcspn(at, ".")] = 0; /* the test part's labels end in one */

@@ -88,6 +88,7 @@ void task_text(task *t, const char *file) {
     t->parameters = own->net.parameters;
     t->tensors = own->net.tensors;
     for (size_t i = 0; i < own->net.tensors; i++) t->tensor[i] = own->net.tensor[i].count;
+    t->guessing = log((double)own->text.symbols);
     t->adam = 1;
     t->rate = 0.02;
     snprintf(t->model, sizeof t->model, "a transformer of %zu parameters; Adam", t->parameters);

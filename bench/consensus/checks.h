@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * checks.h: what must hold whatever is learnt. The rules are held against other lines than those of subspace.h: the plain
- * mean in the order of ranks, and the published algorithm written down once more, in double. */
+ * checks.h: what must hold whatever is learnt. The rules are held against other lines than those of subspace.h: the
+ * plain mean in the order of ranks, and the published algorithm written down once more, in double. */
 #ifndef CONSENSUS_CHECKS_H
 #define CONSENSUS_CHECKS_H
 
@@ -250,7 +250,8 @@ static inline void check_rows(study *s) {
         if (!(r->worst_projection <= projection) && !r->diverged) projection = r->worst_projection;
     }
     check_row(s, t, "sum of AdaCons's weights, less 1", sum, 1e-9);
-    check_row(s, t, "component along the mean, by the mean's length, less 1 (where scaled to it)", projection, 1e-4);
+    /* psi is rounded to floats: where it is nearly orthogonal to the mean, by as much more of what is left of it */
+    check_row(s, t, "component along the mean, by the mean's length, less 1 (where scaled to it)", projection, 1e-3);
     table_print(t, &s->out);
 }
 

@@ -86,6 +86,7 @@ void task_images(task *t, const char *folder) {
     flat_shape(t, &own->net);
     t->momentum = 0.9;
     t->rate = 0.05;
+    t->guessing = log((double)own->data.classes);
     t->accuracy = 1;
     snprintf(t->model, sizeof t->model, "a CNN of %zu parameters; SGD with momentum %g", t->parameters, t->momentum);
     t->init = init;

@@ -5,6 +5,7 @@
 
 #include "census.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +121,7 @@ void task_people(task *t, const char *folder, int by_age) {
     flat_shape(t, &own->net);
     t->rate = 0.8;
     t->accuracy = 1;
+    t->guessing = log(2.0);
     snprintf(t->model, sizeof t->model, "a perceptron of %zu parameters; plain SGD", t->parameters);
     t->init = init;
     t->gradient = gradient;

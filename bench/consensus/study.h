@@ -8,7 +8,7 @@
 
 #include "report.h"
 
-enum { TASKS = 4, CELLS = 16, SEEDS = 20, TUNING_SEED = 101, CLIMB = 10 };
+enum { TASKS = 4, CELLS = 16, SEEDS = 20, TUNING_SEED = 101, CLIMB = 12, PATIENCE = 2 };
 
 /* At the step size that is the best for the mean, or for the rule itself. */
 typedef enum pace { PACE_MEAN, PACE_OWN, PACES } pace;
@@ -58,30 +58,40 @@ static inline run_result study_result(study *s, const run_desc *d) {
     return r;
 }
 
-/* Mean validation loss over the seeds of tuning. */
+/* Also one that is far worse than guessing: the mean over seeds of such losses says nothing. */
+static inline int result_diverged(const task *t, const run_result *r) {
+    return r->diverged || !(r->loss <= 10.0 * t->guessing);
+}
+
+/* Mean validation loss over the seeds of tuning; one that is worse than guessing is as bad as any. */
 static inline double tuning_score(study *s, const cell *c, size_t m, double rate) {
     double sum = 0.0;
     for (uint64_t i = 0; i < s->tuning_seeds; i++) {
         const run_desc d = cell_run(c, m, rate, TUNING_SEED + i);
         const run_result r = study_result(s, &d);
-        if (r.diverged) return HUGE_VAL;
+        if (result_diverged(c->of, &r)) return HUGE_VAL;
         sum += r.validation / (double)s->tuning_seeds;
     }
-    return sum;
+    return sum <= c->of->guessing ? sum : HUGE_VAL;
 }
 
-/* By factors of two, from where it begins to where it gets no better. */
+/* By factors of two, up and down from where it begins, until it has got no better twice; down in any case as far as
+ * where something is learnt. */
 static inline double tuning_climb(study *s, const cell *c, size_t m, double from) {
     double best = from, score = tuning_score(s, c, m, from);
-    for (int way = 0; way < 2; way++) {
-        int moved = 0;
-        for (; moved < CLIMB; moved++) {
-            const double next = way ? best / 2.0 : best * 2.0, there = tuning_score(s, c, m, next);
-            if (!(there < score)) break;
-            best = next;
-            score = there;
+    for (int down = 0; down < 2; down++) {
+        int misses = !down && score == HUGE_VAL ? PATIENCE : 0;
+        double at = from;
+        for (int i = 0; i < CLIMB && misses < PATIENCE; i++) {
+            at = down ? at / 2.0 : at * 2.0;
+            const double there = tuning_score(s, c, m, at);
+            if (there < score) {
+                best = at;
+                score = there;
+                misses = 0;
+            } else if (score < HUGE_VAL)
+                misses++;
         }
-        if (moved) break;
     }
     return best;
 }
@@ -106,7 +116,7 @@ static inline void study_cell(study *s, cell *c) {
 static inline double study_value(const study *s, const cell *c, size_t m, pace p, uint64_t seed, size_t field) {
     const run_desc d = cell_run(c, m, cell_rate(c, m, p), seed);
     const run_result *r = rows_find(&s->rows, &d);
-    return r && !r->diverged ? *(const double *)(const void *)((const char *)r + field) : (double)NAN;
+    return r && !result_diverged(c->of, r) ? *(const double *)(const void *)((const char *)r + field) : (double)NAN;
 }
 #define VALUE(s, c, m, p, seed, name) study_value(s, c, m, p, seed, offsetof(run_result, name))
 

@@ -26,6 +26,7 @@ struct task {
     int adam;        /* else: SGD */
     double momentum; /* of SGD */
     double rate;     /* where tuning of the mean begins */
+    double guessing; /* the loss of who knows nothing: log of how many answers there are */
     int accuracy;    /* is there one? */
     void (*init)(task *t, float *params, uint64_t seed);
     /* The gradient of the mean loss over `batch` samples; returns that loss. */

@@ -24,15 +24,19 @@ static inline spread cell_spread_of(const study *s, const cell *c, size_t m, pac
 /* How much better rule a is than rule b, seed by seed. */
 static inline spread cell_gain(const study *s, const cell *c, size_t a, size_t b, pace p, size_t field, sense way) {
     double v[SEEDS];
-    for (uint64_t i = 0; i < s->seeds; i++)
-        v[i] = way * (study_value(s, c, a, p, i + 1, field) - study_value(s, c, b, p, i + 1, field));
+    int lost = 0;
+    for (uint64_t i = 0; i < s->seeds; i++) {
+        const double x = study_value(s, c, a, p, i + 1, field), y = study_value(s, c, b, p, i + 1, field);
+        v[i] = way * (x - y);
+        lost += !isfinite(x) && isfinite(y);
+    }
     spread all = spread_of(v, s->seeds);
-    all.diverged = (int)s->seeds - all.n;
+    all.diverged = lost;
     return all;
 }
 #define GAIN(s, c, a, b, p, name, way) cell_gain(s, c, a, b, p, offsetof(run_result, name), way)
 
-/* 1: better, decided; -1: worse, decided; 0: neither. Runs that diverged decide, too. */
+/* 1: better, decided; -1: worse, decided; 0: neither. That a diverged where b did not decides, too. */
 static inline int decided(spread v) {
     const double margin = student(v.n - 1) * v.error;
     if (v.diverged) return -1;
@@ -65,11 +69,10 @@ static inline void cell_mean_error(table *t, spread v, int decimals) {
 
 static inline void tell_main(study *s, const cell *c) {
     report_say(&s->out,
-               "## %s: %s\n\n%u workers of %u samples a step, %u steps. %s.\nThe mean's best step size: %g.\n\n",
-               c->of->title, c->of->model, c->workers, c->batch, c->steps,
-               "Test loss (smaller is better), and how much smaller it is than the mean's, paired over seeds; errors "
-               "are standard errors",
-               c->rate[MEAN]);
+               "## %s: %s\n\n%u workers of %u samples a step, %u steps. Test loss (smaller is better), and how much "
+               "smaller it is than the mean's, paired over seeds; errors are\nstandard errors. The mean's best step "
+               "size: %g.\n\n",
+               c->of->title, c->of->model, c->workers, c->batch, c->steps, c->rate[MEAN]);
     table *t = table_new("rule|>at the mean's step size|>less than the mean's by|decided|>own step size|>at its own|"
                          ">less than the mean's by|decided|>% right|>more than the mean by|decided");
     for (size_t m = 0; m < RULES; m++) {
@@ -96,7 +99,11 @@ static inline void tell_main(study *s, const cell *c) {
         }
         const spread v = GAIN(s, c, m, MEAN, PACE_OWN, accuracy, MORE);
         cell_mean_error(t, SPREAD(s, c, m, PACE_OWN, accuracy), 2);
-        if (m == MEAN) continue;
+        if (m == MEAN) {
+            table_cell(t, "-");
+            table_cell(t, "-");
+            continue;
+        }
         cell_error(t, v, 2);
         table_cell(t, "%s", decided_word(v));
     }
@@ -239,7 +246,8 @@ static inline void tell_tally(study *s) {
 
 static inline void tell_rates(study *s) {
     report_say(&s->out,
-               "## Step sizes\n\nBy factors of two from the mean's best, on %llu other seed%s, by the loss on the "
+               "## Step sizes\n\nBy factors of two, up and down from the mean's best until it has got no better twice, "
+               "on %llu other seed%s, by the loss on the "
                "validation part.\n\n",
                (unsigned long long)s->tuning_seeds, s->tuning_seeds > 1 ? "s" : "");
     table *t = grid_table(s, "rule");
@@ -253,9 +261,7 @@ static inline void tell_rates(study *s) {
 
 /* ---- Files beside the rows ---- */
 
-static inline void tell_values(const study *s, const char *rows_at) {
-    char at[REPORT_PATH];
-    report_path(at, rows_at, ".csv");
+static inline void tell_values(const study *s, const char *at) {
     FILE *f = fopen(at, "w");
     if (!f) broken("%s: cannot be written", at);
     fprintf(f, "task,data,workers,batch,steps,rule,at,rate,seed,diverged");
@@ -329,7 +335,7 @@ static inline void tell_head(study *s) {
     machine_report(&here, &s->out);
     report_say(&s->out,
                "- What it was run on makes no difference to the numbers.\n- %zu runs (tuning and all), %.0f s of "
-               "processor time; %zu of them diverged (of too long steps, in tuning).\n- %llu seeds; tuned on %llu "
+               "processor time; %zu of them diverged (of too long steps).\n- %llu seeds; tuned on %llu "
                "others.\n\n",
                s->rows.count, seconds, diverged, (unsigned long long)s->seeds, (unsigned long long)s->tuning_seeds);
     report_say(
@@ -339,10 +345,12 @@ static inline void tell_head(study *s) {
         "the inverse assignment, scaled so that its component along the mean\ngradient is that (subspace.h's "
         "default); *forward*: the published assignment, at the same length; *as published*: that, not scaled.\n*unit "
         "mean*: mean of the directions g / |g|; *scaled*: to the mean's component, too, so that only AdaCons's "
-        "weights are missing from it.\n*Adasum*: by layers, as in Horovod.\n\n");
+        "weights are missing from it.\n*Adasum*: by layers, as in Horovod. *diverged*: a test loss that is not finite, "
+        "or ten times that of guessing.\n\n");
 }
 
-static inline void tell(study *s, const char *rows_at) {
+static inline void tell(study *s, const char *rows_at, const char *values_at) {
+    char at[REPORT_PATH];
     tell_head(s);
     tell_tally(s);
     report_say(&s->out, "## All cells\n\n*task, workers x samples of each.*\n\n");
@@ -355,9 +363,12 @@ static inline void tell(study *s, const char *rows_at) {
     report_say(&s->out, "## Checks\n\n");
     for (size_t i = 0; i < s->tasks; i++) check_task(s, &s->task[i]);
     check_rows(s);
-    if (!rows_at) return;
-    tell_values(s, rows_at);
-    tell_picture(s, rows_at);
+    if (rows_at && !values_at) {
+        report_path(at, rows_at, ".csv");
+        values_at = at;
+    }
+    if (values_at) tell_values(s, values_at);
+    if (rows_at) tell_picture(s, rows_at);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * training.h: one run: so many workers with the same parameters, a gradient of each, what the rule makes of them, a step
- * of the optimiser. The step size rises over the first twentieth of the steps and falls to zero from there. */
+ * training.h: one run: so many workers with the same parameters, a gradient of each, what the rule makes of them, a
+ * step of the optimiser. The step size rises over the first twentieth of the steps and falls to zero from there. */
 #ifndef CONSENSUS_TRAINING_H
 #define CONSENSUS_TRAINING_H
 

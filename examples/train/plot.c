@@ -178,7 +178,10 @@ static void draw_legend(svg *s, const plot_panel *p, double left, double top) {
 }
 
 void plot_panels(const char *file, const char *title, size_t count, const plot_panel *panel) {
-    const double width = 400, height = 280, gap = 70, top = 84, legend = 110;
+    const double width = 400, height = 280, gap = 70, top = 84;
+    double legend = 110;
+    for (size_t i = 0; count && i < panel[0].count; i++)
+        if (panel[0].series[i].name) legend = fmax(legend, 60 + 7 * (double)strlen(panel[0].series[i].name));
     svg s = svg_open(file, gap + (double)count * (width + gap) + legend - 20, top + height + 56, title);
     svg_text(&s, gap, 32, "start", STYLE_TITLE, title);
     for (size_t i = 0; i < count; i++) {
