@@ -205,30 +205,41 @@ static void check_bytes(study *s) {
     }
 }
 
-/* Trace and largest eigenvalue where they are known: of a Hessian that is the sum of its own parts. */
+/* The Hessian's quotient along l->direction, of length 1. */
+static double quotient(images *m, const tensor_list *at, double h) {
+    learner *l = &m->l;
+    const size_t d = l->net.parameters;
+    learner_loss(l, learner_move(l, at, h, l->direction), &m->data.train, m->pool, m->train, NULL, l->product);
+    learner_loss(l, learner_move(l, at, -h, l->direction), &m->data.train, m->pool, m->train, NULL, l->sum);
+    for (size_t i = 0; i < d; i++) l->product[i] = (l->product[i] - l->sum[i]) / (2 * h);
+    return vector_dot(d, l->direction, l->product);
+}
+
+/* The largest eigenvalue is above any quotient, such as the gradient's. The trace over the output's biases, by
+ * Hutchinson's estimate, is the sum of their quotients. The convex loss's Hessian is that of its gradient. */
 static void check_curvature(study *s) {
     images *m = s->im;
     learner *l = &m->l;
     tensor_list at = problem_new(&m->p);
-    const size_t d = l->net.parameters, some = 200;
-    double eigenvalue, trace, quotient;
+    const size_t d = l->net.parameters, train = m->train, from = d - m->p.count[m->p.tensors - 1];
+    double eigenvalue, some, sum = 0;
     rng r = rng_make(5, STREAM_TRACE, 1);
-    const size_t train = m->train;
-    m->train = some;
+    m->train = 200;
     m->p.first(&m->p, &at, 5);
-    eigenvalue = learner_eigenvalue(l, &at, m->pool, some, 1e-3, 5);
-    trace = images_trace(m, &at, 1e-2, 5);
-    /* no direction has a quotient above the largest eigenvalue; the gradient's is a good one to try */
-    learner_loss(l, &at, &m->data.train, m->pool, some, NULL, l->direction);
-    const double length = sqrt(vector_dot(d, l->direction, l->direction));
-    for (size_t i = 0; i < d; i++) l->direction[i] /= length;
-    learner_loss(l, learner_move(l, &at, 1e-3, l->direction), &m->data.train, m->pool, some, NULL, l->product);
-    learner_loss(l, learner_move(l, &at, -1e-3, l->direction), &m->data.train, m->pool, some, NULL, l->sum);
-    for (size_t i = 0; i < d; i++) l->product[i] = (l->product[i] - l->sum[i]) / 2e-3;
-    quotient = vector_dot(d, l->direction, l->product);
-    check(quotient <= 1.05 * eigenvalue, "the largest eigenvalue is above the gradient's quotient", quotient,
-          eigenvalue);
-    check(trace > 0.5 * eigenvalue, "the trace is above the largest eigenvalue at the start", eigenvalue, trace);
+    eigenvalue = learner_eigenvalue(l, &at, m->pool, m->train, 1e-3, 5);
+    learner_loss(l, &at, &m->data.train, m->pool, m->train, NULL, l->direction);
+    some = 1 / sqrt(vector_dot(d, l->direction, l->direction));
+    for (size_t i = 0; i < d; i++) l->direction[i] *= some;
+    some = quotient(m, &at, 1e-3);
+    check(some <= 1.05 * eigenvalue, "the largest eigenvalue, above the gradient's quotient", some, eigenvalue);
+    memset(l->direction, 0, d * sizeof *l->direction);
+    for (size_t i = from; i < d; i++) {
+        l->direction[i] = 1;
+        sum += quotient(m, &at, 1e-2);
+        l->direction[i] = 0;
+    }
+    some = images_trace(m, &at, 1e-2, from, 400, 5);
+    check(fabs(some - sum) < 0.05 * sum, "the trace over the output's biases", sum, some);
     m->train = train;
     problem_free(&m->p, &at);
     /* of the convex problem the Hessian is at hand: its gradient's difference along a direction */

@@ -85,20 +85,22 @@ typedef struct place {
     double error, loss, gradient, eigenvalue, trace; /* test error; of the training loss: the rest */
 } place;
 
-/* Hutchinson: the mean of z H z over directions z of +1 and -1; products are differences of gradients. */
-static inline double images_trace(images *m, const tensor_list *at, double h, uint64_t seed) {
+/* The trace of the Hessian's part that belongs to the parameters from `from` on. Hutchinson: the mean of z H z over
+ * directions z of +1 and -1; products are differences of gradients. */
+static inline double images_trace(images *m, const tensor_list *at, double h, size_t from, int draws, uint64_t seed) {
     learner *l = &m->l;
     const size_t d = l->net.parameters;
-    const double length = sqrt((double)d);
+    const double length = sqrt((double)(d - from));
     rng r = rng_make(seed, STREAM_TRACE, 0);
     double trace = 0;
-    for (int k = 0; k < TRACE_DRAWS; k++) {
-        for (size_t i = 0; i < d; i++) l->direction[i] = rng_uniform(&r) < 0.5 ? -1 / length : 1 / length;
+    memset(l->direction, 0, d * sizeof *l->direction);
+    for (int k = 0; k < draws; k++) {
+        for (size_t i = from; i < d; i++) l->direction[i] = rng_uniform(&r) < 0.5 ? -1 / length : 1 / length;
         learner_loss(l, learner_move(l, at, h, l->direction), &m->data.train, m->pool, m->train, NULL, l->product);
         learner_loss(l, learner_move(l, at, -h, l->direction), &m->data.train, m->pool, m->train, NULL, l->sum);
-        for (size_t i = 0; i < d; i++) trace += l->direction[i] * (l->product[i] - l->sum[i]) / (2 * h);
+        for (size_t i = from; i < d; i++) trace += l->direction[i] * (l->product[i] - l->sum[i]) / (2 * h);
     }
-    return trace / TRACE_DRAWS * (double)d;
+    return trace / draws * (double)(d - from);
 }
 
 static inline place images_place(images *m, const tensor_list *at, uint64_t seed) {
@@ -108,7 +110,7 @@ static inline place images_place(images *m, const tensor_list *at, uint64_t seed
     w.loss = learner_loss(l, at, &m->data.train, m->pool, m->train, NULL, l->sum);
     w.gradient = sqrt(vector_dot(l->net.parameters, l->sum, l->sum));
     w.eigenvalue = learner_eigenvalue(l, at, m->pool, m->train, 1e-3, seed);
-    w.trace = images_trace(m, at, 1e-2, seed);
+    w.trace = images_trace(m, at, 1e-2, 0, TRACE_DRAWS, seed);
     return w;
 }
 
