@@ -150,7 +150,7 @@ help:
 	@echo '                     IMAGES=DIR TEXT=FILE ADULT=DIR: data sets (else those of examples/data/get.sh, or made by the programs)'
 	@echo '$(BENCHES)'
 	@echo '                     one of them, into bench/results; with BENCH_ARGS=--quick: a look; --help: what else'
-	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI; none of it is needed'
+	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI, xxHash, stb; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
 	@echo 'make clean           remove build/'
 	@echo
