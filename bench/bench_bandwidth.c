@@ -213,7 +213,7 @@ static settings settings_read(int argc, char **argv) {
         else if ((v = option_value(&o, "--threads")))
             s.threads_count = option_numbers(v, s.threads, MOST_THREADS);
         else if ((v = option_value(&o, "--seconds")))
-            s.seconds = atof(v);
+            s.seconds = option_number("bench-bandwidth", "--seconds", v, 1e-4, 60);
         else if ((v = option_value(&o, "--json")))
             s.rows_at = v;
         else {

@@ -15,12 +15,12 @@ enum { RULES = 12, RATES = 6, WORKERS = 5, MOST_TUNING = 10 };
 
 /* Periods and pulls of the published code, EASGD's beta of its own paper as well; and all at the same periods. */
 static const rule rules[RULES] = {
-    {"all-reduce", "all-reduce", ALL_REDUCE, 1, 0},      {"easgd", "EASGD, tau 4, beta 0.1", EASGD, 4, 0.1},
-    {"easgd9", "EASGD, tau 4, beta 0.9", EASGD, 4, 0.9}, {"lsgd", "LSGD, tau 4", LSGD, 4, 0.1},
-    {"uniform", "uniform, tau 32", UNIFORM, 32, 0.5},    {"mgrawa", "MGRAWA, tau 32", MGRAWA, 32, 0.5},
-    {"lgrawa", "LGRAWA, tau 32", LGRAWA, 32, 0.5},       {"easgd32", "EASGD, tau 32, beta 0.9", EASGD, 32, 0.9},
-    {"lsgd32", "LSGD, tau 32", LSGD, 32, 0.1},           {"uniform4", "uniform, tau 4", UNIFORM, 4, 0.5},
-    {"mgrawa4", "MGRAWA, tau 4", MGRAWA, 4, 0.5},        {"lgrawa4", "LGRAWA, tau 4", LGRAWA, 4, 0.5}};
+    {"all-reduce", ALL_REDUCE, 1, 0},          {"EASGD, tau 4, beta 0.1", EASGD, 4, 0.1},
+    {"EASGD, tau 4, beta 0.9", EASGD, 4, 0.9}, {"LSGD, tau 4", LSGD, 4, 0.1},
+    {"uniform, tau 32", UNIFORM, 32, 0.5},     {"MGRAWA, tau 32", MGRAWA, 32, 0.5},
+    {"LGRAWA, tau 32", LGRAWA, 32, 0.5},       {"EASGD, tau 32, beta 0.9", EASGD, 32, 0.9},
+    {"LSGD, tau 32", LSGD, 32, 0.1},           {"uniform, tau 4", UNIFORM, 4, 0.5},
+    {"MGRAWA, tau 4", MGRAWA, 4, 0.5},         {"LGRAWA, tau 4", LGRAWA, 4, 0.5}};
 enum { OWN = 7, FIRST_GRAWA = 5, LAST_GRAWA = 6, AT_ALL_REDUCE = 0, AT_EASGD = 1, AT_EASGD9 = 2, AT_LSGD = 3 };
 enum { AT_UNIFORM = 4, SCALED = 16 /* gradients of all workers together, by the seconds of a run */ };
 
@@ -441,8 +441,8 @@ static void tell_pairs(study *s) {
             ta[k] = log(a->trace[k]);
             tb[k] = log(b->trace[k]);
         }
-        const spread d[5] = {paired(a->budget[2], b->budget[2], n, 0), paired(a->budget[0], b->budget[0], n, 0),
-                             paired(ea, eb, n, 0), paired(ta, tb, n, 0), paired(sa->budget[2], sb->budget[2], n, 0)};
+        const spread d[5] = {paired(a->budget[2], b->budget[2], n), paired(a->budget[0], b->budget[0], n),
+                             paired(ea, eb, n), paired(ta, tb, n), paired(sa->budget[2], sb->budget[2], n)};
         table_row(t);
         table_cell(t, "%s", rules[pair[i].a].name);
         table_cell(t, "%s", rules[pair[i].b].name);

@@ -19,7 +19,7 @@ enum { CLUSTER_MOST = 32, CLUSTER_POINTS = 33 };
 typedef enum kind { ALL_REDUCE, EASGD, LSGD, UNIFORM, MGRAWA, LGRAWA } kind;
 
 typedef struct rule {
-    const char *key, *name;
+    const char *name;
     kind kind;
     uint32_t period; /* local steps a round, of all workers together: workers times as many */
     double pull;     /* EASGD: its beta */
@@ -52,7 +52,7 @@ typedef struct worker {
     weft_tensor param[MAX_TENSORS], grad[MAX_TENSORS], moved[MAX_TENSORS], one;
     grawa *g;
     weft_collective *sum, *vote;
-    void *memory[3];
+    void *memory[2];
     float loss[CLUSTER_MOST];
     double losses;
     uint64_t steps, rounds, probes, due, since, waited, counted;
@@ -316,7 +316,7 @@ static inline void worker_close(worker *w) {
     if (w->g) grawa_close(w->g);
     if (w->sum) weft_collective_close(w->sum);
     if (w->vote) weft_collective_close(w->vote);
-    for (int i = 0; i < 3; i++) free(w->memory[i]);
+    for (int i = 0; i < 2; i++) free(w->memory[i]);
     problem_free(p, &w->params);
     problem_free(p, &w->grads);
     problem_free(p, &w->velocity);

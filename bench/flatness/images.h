@@ -82,7 +82,7 @@ static inline void images_close(images *m) {
 
 /* Where a run has come to. */
 typedef struct place {
-    double error, loss, gradient, eigenvalue, trace; /* test error; of the training loss: the rest */
+    double loss, gradient, eigenvalue, trace; /* of the training loss */
 } place;
 
 /* The trace of the Hessian's part that belongs to the parameters from `from` on. Hutchinson: the mean of z H z over
@@ -106,7 +106,6 @@ static inline double images_trace(images *m, const tensor_list *at, double h, si
 static inline place images_place(images *m, const tensor_list *at, uint64_t seed) {
     place w;
     learner *l = &m->l;
-    w.error = images_look(&m->p, at);
     w.loss = learner_loss(l, at, &m->data.train, m->pool, m->train, NULL, l->sum);
     w.gradient = sqrt(vector_dot(l->net.parameters, l->sum, l->sum));
     w.eigenvalue = learner_eigenvalue(l, at, m->pool, m->train, 1e-3, seed);

@@ -20,7 +20,6 @@ typedef struct outcome {
     double rate; /* as tuned */
     uint64_t seeds;
     run_result run[MOST_SEEDS];
-    place at[MOST_SEEDS]; /* images, if asked for */
     double budget[BUDGETS][MOST_SEEDS], steps[MOST_SEEDS], rounds[MOST_SEEDS], bytes[MOST_SEEDS], waited[MOST_SEEDS];
     double eigenvalue[MOST_SEEDS], trace[MOST_SEEDS], gradient[MOST_SEEDS], loss[MOST_SEEDS], reached[MOST_SEEDS];
     double rounds_to[MOST_SEEDS], bytes_to[MOST_SEEDS], steps_to[MOST_SEEDS], spread[MOST_SEEDS];
@@ -38,7 +37,6 @@ static inline void outcome_add(outcome *o, const run_result *r, const place *at,
     const uint64_t i = o->seeds++;
     int k = 0;
     o->run[i] = *r;
-    if (at) o->at[i] = *at;
     for (int b = 0; b < BUDGETS; b++) o->budget[b][i] = r->diverged ? (double)NAN : curve_at(r, budget_at[b]);
     while (k < CLUSTER_POINTS && !(r->curve[k] <= target)) k++;
     const double share = k < CLUSTER_POINTS ? (double)k / (CLUSTER_POINTS - 1) : (double)NAN;
@@ -120,10 +118,10 @@ static inline void cell_mean(table *t, const double *v, uint64_t n, int decimals
         table_cell(t, "%.*f +- %.*f", decimals, s.mean, decimals, s.error);
 }
 
-/* a less b, seed by seed; `ratio`: a by b. */
-static inline spread paired(const double *a, const double *b, uint64_t n, int ratio) {
+/* a less b, seed by seed. */
+static inline spread paired(const double *a, const double *b, uint64_t n) {
     double d[MOST_SEEDS];
-    for (uint64_t i = 0; i < n; i++) d[i] = ratio ? a[i] / b[i] : a[i] - b[i];
+    for (uint64_t i = 0; i < n; i++) d[i] = a[i] - b[i];
     return spread_of(d, n);
 }
 
