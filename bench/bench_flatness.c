@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * bench-flatness: what the paper on GRAWA claims, tried: test error after the same virtual time, how flat the minima are,
+ * bench-flatness: what the paper on GRAWA claims, tried: test error after the same virtual time, how flat minima are,
  * what it takes to get there, more workers, unequal ones, and a convex problem; MGRAWA and LGRAWA beside uniform
- * averaging (the same but for the weights), EASGD, LSGD and an all-reduce of gradients. */
+ * averaging (equal weights, and no probe), EASGD, LSGD and an all-reduce of gradients. */
 #define GRAWA_IMPLEMENTATION
 #include "grawa.h"
 
@@ -543,7 +543,7 @@ int main(int argc, char **argv) {
     s.csv = tell_csv(o.rows_at);
     tell_head(&s, &m);
     tune_all(&s);
-    /* a target that all come near: what the all-reduce reaches in the end, on the first tuning seed, and a point more */
+    /* a target that all come near: what the all-reduce reaches, on the first tuning seed, and a point more */
     {
         setting one = plain(&s, &rules[AT_ALL_REDUCE], s.rate[0][AT_ALL_REDUCE], 1000);
         run_result out;

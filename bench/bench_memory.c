@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * bench-memory: how much memory each algorithm takes beside the host's parameters and gradients, asked of X_memory, as a
- * function of the number of parameters d, of workers N and of neighbours k. Nothing is run. */
+ * bench-memory: how much memory each algorithm takes beside the host's parameters and gradients, asked of X_memory, as
+ * a function of the number of parameters d, of workers N and of neighbours k. Nothing is run. */
 #define GRAWA_IMPLEMENTATION
 #include "grawa.h"
 #define SUBSPACE_IMPLEMENTATION
