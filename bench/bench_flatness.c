@@ -119,6 +119,18 @@ static void check(int right, const char *what, double wanted, double got) {
     exit(1);
 }
 
+/* The largest difference of two numbers; NaN counts. */
+static double farthest(const problem *p, const tensor_list *a, const tensor_list *b) {
+    double off = 0;
+    for (size_t t = 0; t < p->tensors; t++)
+        for (size_t i = 0; i < p->count[t]; i++) {
+            const double e = fabs((double)a->tensor[t][i] - (double)b->tensor[t][i]);
+            if (!(e <= off)) off = e;
+            if (isnan(off)) return off;
+        }
+    return off;
+}
+
 /* One worker under any rule that leaves a single worker's model alone is plain SGD. */
 static void check_alone(study *s) {
     problem *p = &s->im->p;
@@ -127,7 +139,7 @@ static void check_alone(study *s) {
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         setting one = plain(s, &rules[kinds[k]], 0.05, 77);
         run_result r;
-        double off = 0;
+        double off;
         uint64_t step = 0, probes = 0;
         one.workers = 1;
         one.steps = 40;
@@ -144,9 +156,7 @@ static void check_alone(study *s) {
                     at.tensor[t][i] -= 0.05f * (g.tensor[t][i] + 0.9f * v.tensor[t][i]);
                 }
         }
-        for (size_t t = 0; t < p->tensors; t++)
-            for (size_t i = 0; i < p->count[t]; i++)
-                off = fmax(off, fabs((double)at.tensor[t][i] - (double)out.tensor[t][i]));
+        off = farthest(p, &at, &out);
         check(off < 1e-4, one.rule->name, 0, off);
         problem_free(p, &out);
     }
@@ -161,7 +171,7 @@ static void check_mean(study *s) {
     setting one = plain(s, &rules[AT_ALL_REDUCE], 0.05, 79);
     tensor_list at = problem_new(p), g[3], v = problem_new(p), out;
     run_result r;
-    double off = 0;
+    double off;
     one.workers = 3;
     one.steps = 12;
     cluster_run(&r, p, &one, &out);
@@ -176,9 +186,7 @@ static void check_mean(study *s) {
                 at.tensor[t][i] -= 0.05f * (mean + 0.9f * v.tensor[t][i]);
             }
     }
-    for (size_t t = 0; t < p->tensors; t++)
-        for (size_t i = 0; i < p->count[t]; i++)
-            off = fmax(off, fabs((double)at.tensor[t][i] - (double)out.tensor[t][i]));
+    off = farthest(p, &at, &out);
     check(r.rounds >= 10 && off < 1e-4, "all-reduce of three", 0, off);
     for (int i = 0; i < 3; i++) problem_free(p, &g[i]);
     problem_free(p, &at);

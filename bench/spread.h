@@ -37,16 +37,26 @@ static inline double student(int freedom) {
     return freedom < 1 ? (double)INFINITY : t[freedom < 19 ? freedom : 19];
 }
 
-/* Verdict on a mean with its error: "yes" or "no" where 95 % of t agree, else which side it is on. */
-static inline const char *sure(spread v) {
+/* Where 95 % of t agree on which side of 0 the mean is: 1 above, -1 below; 0: not decided. */
+static inline int spread_side(spread v) {
     const double margin = student(v.n - 1) * v.error;
-    if (v.n < 2) return "-";
-    return v.mean > margin ? "yes" : v.mean < -margin ? "no, the reverse" : "not decided";
+    return v.n < 2 ? 0 : v.mean > margin ? 1 : v.mean < -margin ? -1 : 0;
+}
+
+/* The same in words: those for below, for not decided, for above. */
+static inline const char *spread_word(spread v, const char *below, const char *open, const char *above) {
+    const int side = spread_side(v);
+    return v.n < 2 ? "-" : side > 0 ? above : side < 0 ? below : open;
+}
+
+static inline const char *sure(spread v) {
+    return spread_word(v, "no, the reverse", "not decided", "yes");
 }
 
 /* ---- Cells of a table ---- */
 
-static inline void cell_spread(table *t, spread v, int decimals) {
+/* The mean, and `around` it: the deviation, or the mean's error. */
+static inline void cell_around(table *t, spread v, double around, int decimals) {
     if (v.diverged)
         table_cell(t, "diverged (%d of %d)", v.diverged, v.diverged + v.n);
     else if (!v.n)
@@ -54,7 +64,15 @@ static inline void cell_spread(table *t, spread v, int decimals) {
     else if (v.n < 2)
         table_cell(t, "%.*f", decimals, v.mean);
     else
-        table_cell(t, "%.*f +- %.*f", decimals, v.mean, decimals, v.deviation);
+        table_cell(t, "%.*f +- %.*f", decimals, v.mean, decimals, around);
+}
+
+static inline void cell_spread(table *t, spread v, int decimals) {
+    cell_around(t, v, v.deviation, decimals);
+}
+
+static inline void cell_mean_error(table *t, spread v, int decimals) {
+    cell_around(t, v, v.error, decimals);
 }
 
 static inline void cell_error(table *t, spread v, int decimals) {

@@ -38,9 +38,7 @@ static inline spread cell_gain(const study *s, const cell *c, size_t a, size_t b
 
 /* 1: better, decided; -1: worse, decided; 0: neither. That a diverged where b did not decides, too. */
 static inline int decided(spread v) {
-    const double margin = student(v.n - 1) * v.error;
-    if (v.diverged) return -1;
-    return v.n < 2 ? 0 : v.mean > margin ? 1 : v.mean < -margin ? -1 : 0;
+    return v.diverged ? -1 : spread_side(v);
 }
 
 static inline const char *decided_word(spread v) {
@@ -54,17 +52,6 @@ static inline void cell_gain_star(table *t, spread v, int decimals) {
         table_cell(t, "diverged");
     else
         table_cell(t, "%+.*f +- %.*f%s", decimals, v.mean, decimals, v.error, decided(v) ? " *" : "");
-}
-
-static inline void cell_mean_error(table *t, spread v, int decimals) {
-    if (v.diverged)
-        table_cell(t, "diverged (%d of %d)", v.diverged, v.diverged + v.n);
-    else if (!v.n)
-        table_cell(t, "-");
-    else if (v.n < 2)
-        table_cell(t, "%.*f", decimals, v.mean);
-    else
-        table_cell(t, "%.*f +- %.*f", decimals, v.mean, decimals, v.error);
 }
 
 static inline void tell_main(study *s, const cell *c) {

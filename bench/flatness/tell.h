@@ -108,14 +108,10 @@ static inline FILE *tell_csv(const char *rows_at) {
 
 static inline void cell_mean(table *t, const double *v, uint64_t n, int decimals) {
     const spread s = spread_of(v, n);
-    if (!s.n)
-        table_cell(t, "-");
-    else if ((uint64_t)s.n < n)
+    if (s.n && (uint64_t)s.n < n)
         table_cell(t, "%.*f (%d of %d)", decimals, s.mean, s.n, (int)n);
-    else if (s.n < 2)
-        table_cell(t, "%.*f", decimals, s.mean);
     else
-        table_cell(t, "%.*f +- %.*f", decimals, s.mean, decimals, s.error);
+        cell_mean_error(t, s, decimals);
 }
 
 /* a less b, seed by seed. */
@@ -127,9 +123,7 @@ static inline spread paired(const double *a, const double *b, uint64_t n) {
 
 /* Is a difference of which less than 0 is better decided? */
 static inline const char *verdict(spread d) {
-    const double margin = student(d.n - 1) * d.error;
-    if (d.n < 2) return "-";
-    return d.mean < -margin ? "better" : d.mean > margin ? "worse" : "not decided";
+    return spread_word(d, "better", "not decided", "worse");
 }
 
 static inline void tell_curve(plot_series *l, const char *name, int colour, const outcome *o, double seconds,
