@@ -120,7 +120,8 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo llm libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
-        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
+        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross mixed \
+        cross-all platforms deps-nightly \
         bench papers $(BENCHES) bench-deps \
         deps install uninstall clean
 
@@ -137,11 +138,14 @@ help:
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
-	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
+	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly, Windows; other compilers'
+	@echo 'make mixed           one job of workers on different machines only, over TCP'
+	@echo 'make cross-all       both, with what `make test` has no time for: musl, 32-bit Arm, RISC-V, POWER'
+	@echo 'make platforms       these and the matrix, and what they covered into docs/PLATFORMS.md'
 	@echo 'make train-cuda      build build/train for --device cuda, too (nvcc and cuBLAS)'
 	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
 	@echo 'make cuda-bench      on a GPU: device kernels against its copies, into build/bench/cuda.md (BENCH_ARGS as below)'
-	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
+	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it; deps-nightly: for cross-all, too'
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
 	@echo 'make bench           what everything costs: one report, build/bench/report.md (a quarter of an hour; the machine should be'
@@ -336,7 +340,7 @@ RUN = CC='$(CC)' CXX='$(CXX)' SAN_CC='$(SAN_CC)' FUZZ_CC='$(FUZZ_CC)' BUILD='$(B
       EXAMPLES='$(EXAMPLES)' HEADERS='$(HEADERS)' tests/run
 
 # `make -j2 deps test` must not start before the tools are there
-test test-quick matrix mutants cross: | $(filter deps headers,$(MAKECMDGOALS))
+test test-quick matrix mutants cross mixed: | $(filter deps headers,$(MAKECMDGOALS))
 
 test:
 	+@$(RUN)
@@ -352,6 +356,18 @@ mutants:
 
 cross:
 	+@$(RUN) cross
+
+mixed:
+	+@$(RUN) mixed
+
+cross-all platforms: | $(filter deps-nightly headers,$(MAKECMDGOALS))
+
+cross-all:
+	+@$(RUN) cross_all mixed_all
+
+platforms:
+	+@$(RUN) matrix cross_all mixed_all
+	tests/platforms '$(BUILD)' > $(BUILD)/PLATFORMS.md && cp $(BUILD)/PLATFORMS.md docs/PLATFORMS.md
 
 # One unit for each header, one with all of them, the benchmark, and the trainer's two; and the trainer as a whole. What
 # cuBLAS needs where it is not, is left out, and said.
@@ -426,6 +442,9 @@ cuda-bench: $(if $(NVCC),$(BUILD)/bench-cuda)
 
 deps:
 	@tests/deps
+
+deps-nightly:
+	@tests/deps nightly
 
 # ---- installing ------------------------------------------------------------------------------------------------------
 

@@ -1034,7 +1034,7 @@ END_TEST
 /* More elements than 31 or 32 bits count: sizes, positions and shards are those of wide integers. Nothing is
  * allocated. */
 START_TEST(sizes_are_wide) {
-    static const size_t counts[] = {((size_t)1 << 31) + 3, ((size_t)1 << 32) + 5, ((size_t)1 << 40) + 1};
+    static const uint64_t counts[] = {(UINT64_C(1) << 31) + 3, (UINT64_C(1) << 32) + 5, (UINT64_C(1) << 40) + 1};
     fixture f;
     weft_tensor t[3];
     weft_tensors list = {t, 3};
@@ -1045,10 +1045,10 @@ START_TEST(sizes_are_wide) {
         weft_memory_report report;
         size_t bytes;
         t[0].data = (void *)64;
-        t[0].count = counts[k];
+        t[0].count = (size_t)counts[k];
         t[0].dtype = WEFT_F64;
         t[1].data = (void *)(uintptr_t)(64 + counts[k] * 8);
-        t[1].count = counts[k];
+        t[1].count = (size_t)counts[k];
         t[1].dtype = WEFT_BF16;
         t[2].data = (void *)(uintptr_t)(128 + counts[k] * 10 / 64 * 64);
         t[2].count = 7;
