@@ -1010,7 +1010,8 @@ START_TEST(memory_is_what_the_manual_says) {
             double bytes, want;
             size_t total;
             subspace_desc d = f.d;
-            t.count = g == 0 ? 1000 : g == 1 ? 25000000 : ((size_t)1 << 31) + 3;
+            if (g == 2 && sizeof(size_t) < 8) continue; /* it is not there */
+            t.count = g == 0 ? 1000 : g == 1 ? 25000000 : (size_t)((UINT64_C(1) << 31) + 3);
             bytes = 4.0 * (double)t.count;
             f.net.size = sizes[k];
             d.gradients = one;
@@ -1133,7 +1134,7 @@ START_TEST(sizes_that_overflow) {
             else
                 ck_assert_msg(report.detail.status == WEFT_ERR_OVERFLOW, "%s: %s", weft_strerror(report.detail.status),
                               report.detail.field);
-            if (i < 2) ck_assert_uint_eq(bytes, 0); /* more chunks than can be numbered */
+            if (i < 2 && sizeof(size_t) > 4) ck_assert_uint_eq(bytes, 0); /* more chunks than can be numbered */
         }
     }
     /* workers by workers by groups */
