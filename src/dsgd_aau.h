@@ -266,6 +266,9 @@ DSGD_AAU_API weft_status dsgd_aau_peer_up(dsgd_aau *x, uint32_t rank);
  * and graph. Hostile blobs give an error, the object is then as before. */
 DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *x, void *buf, size_t capacity, size_t *bytes);
 DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *x, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+DSGD_AAU_API weft_status dsgd_aau_save_to(dsgd_aau *x, weft_write_fn write, void *ctx, size_t *bytes);
+DSGD_AAU_API weft_status dsgd_aau_load_from(dsgd_aau *x, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Reading. The descriptor comes back with defaults filled in. */
 DSGD_AAU_API void dsgd_aau_stats(const dsgd_aau *x, dsgd_aau_stats_t *out);
@@ -2191,29 +2194,30 @@ WEFT_FN uint64_t dsgd_aau_blob_fingerprint(const dsgd_aau *g) {
     return h;
 }
 
-DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *g, void *buf, size_t capacity, size_t *bytes) {
+DSGD_AAU_API weft_status dsgd_aau_save_to(dsgd_aau *g, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
+    weft_detail why = weft_detail_none();
     dsgd_aau_stats_t now;
     weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    if (bytes) *bytes = DSGD_AAU_BLOB_BYTES;
-    if (!buf)
-        return dsgd_aau_exit(g, bytes ? WEFT_OK
-                                      : dsgd_aau_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < DSGD_AAU_BLOB_BYTES)
-        return dsgd_aau_exit(
-            g, dsgd_aau_fail(g, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), DSGD_AAU_BLOB_BYTES, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = DSGD_AAU_BLOB_BYTES;
-    b.at = WEFT_BLOB_HEAD;
-    dsgd_aau_stats(g, &now);
-    dsgd_aau_blob(&now, &b);
-    weft_blob_seal((unsigned char *)buf, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g));
-    return dsgd_aau_exit(g, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), bytes, &why);
+    if (s == WEFT_OK) {
+        dsgd_aau_stats(g, &now);
+        dsgd_aau_blob(&now, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)dsgd_aau_fail(g, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return dsgd_aau_exit(g, s);
 }
 
-DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t bytes) {
+DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return dsgd_aau_save_to(g, buf ? weft_blob_to_buffer : NULL, &m, bytes);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_load_from(dsgd_aau *g, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     dsgd_aau_stats_t loaded;
@@ -2221,17 +2225,22 @@ DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t byte
     if (s != WEFT_OK) return s;
     if (!(dsgd_aau_state(g) & DSGD_AAU_MAY_LOAD))
         return dsgd_aau_exit(g, dsgd_aau_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
-    s = weft_blob_check((const unsigned char *)buf, bytes, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), &why);
+    s = weft_blob_check(&b, read, ctx, bytes, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), &why);
+    if (s == WEFT_OK) {
+        memset(&loaded, 0, sizeof loaded);
+        dsgd_aau_blob(&loaded, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
     if (s != WEFT_OK) return dsgd_aau_exit(g, dsgd_aau_fail(g, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    memset(&loaded, 0, sizeof loaded);
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    dsgd_aau_blob(&loaded, &b);
     g->stats = loaded;
     g->net.round = loaded.steps;
     return dsgd_aau_exit(g, WEFT_OK);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return dsgd_aau_load_from(g, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

@@ -321,6 +321,9 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
  * the object is then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+GRAWA_API weft_status grawa_save_to(grawa *g, weft_write_fn write, void *ctx, size_t *bytes);
+GRAWA_API weft_status grawa_load_from(grawa *g, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Schedules, between steps. pull: for the next round. period and proximal: from the next round on, the period under way
  * keeps its own. grad_scale: from the next gradient on. Part of the saved blob, not of the fingerprint. Here 0 means 0.
@@ -1764,7 +1767,7 @@ WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
         size_t each = weft_dtype_bytes(t->dtype);
         weft_blob_raw(b, g->anchor + g->reduce.map.position[i], t->count * each, each);
     }
-    if (!b->from || b->short_of) return;
+    if (!b->read || b->status != WEFT_OK) return;
     g->fresh[g->group.net->rank] = joined != 0;
     g->joined = g->settled != 0;
     g->desc.period_steps = period > 0 && period <= UINT32_MAX ? (uint32_t)period : 0;
@@ -1780,26 +1783,25 @@ WEFT_FN size_t grawa_blob_bytes(grawa *g) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes) {
+GRAWA_API weft_status grawa_save_to(grawa *g, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    need = grawa_blob_bytes(g);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return grawa_exit(
-            g, bytes ? WEFT_OK : weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return grawa_exit(
-            g, weft_group_fail(&g->group, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    grawa_blob(g, &b);
-    weft_blob_seal((unsigned char *)buf, need, grawa_blob_fingerprint(g));
-    return grawa_exit(g, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, grawa_blob_bytes(g), grawa_blob_fingerprint(g), bytes, &why);
+    if (s == WEFT_OK) {
+        grawa_blob(g, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return grawa_exit(g, s);
+}
+
+GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return grawa_save_to(g, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -1833,7 +1835,7 @@ WEFT_FN int grawa_blob_sane(const grawa *g) {
     return 1;
 }
 
-GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
+GRAWA_API weft_status grawa_load_from(grawa *g, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     grawa_desc keep;
@@ -1845,28 +1847,31 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     if (!(grawa_state(g) & GRAWA_MAY_LOAD))
         return grawa_exit(
             g, weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
-    s = weft_blob_check((const unsigned char *)buf, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
-    if (s != WEFT_OK)
-        return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    keep = g->desc;
-    period = g->next_period;
-    proximal = g->next_proximal;
-    scale = g->grad_scale;
-    hash = g->initial_hash;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    grawa_blob(g, &b);
-    if (!b.short_of && grawa_blob_sane(g)) return grawa_exit(g, WEFT_OK);
-    g->desc = keep;
-    grawa_begin_afresh(g);
-    g->next_period = period;
-    g->next_proximal = proximal;
-    g->grad_scale = scale;
-    g->initial_hash = hash;
-    grawa_anchor_here(g);
-    return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    s = weft_blob_check(&b, read, ctx, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
+    if (s == WEFT_OK) {
+        keep = g->desc;
+        period = g->next_period;
+        proximal = g->next_proximal;
+        scale = g->grad_scale;
+        hash = g->initial_hash;
+        grawa_blob(g, &b);
+        s = weft_blob_end(&b, grawa_blob_sane(g), &why);
+        if (s == WEFT_OK) return grawa_exit(g, WEFT_OK);
+        g->desc = keep;
+        grawa_begin_afresh(g);
+        g->next_period = period;
+        g->next_proximal = proximal;
+        g->grad_scale = scale;
+        g->initial_hash = hash;
+        grawa_anchor_here(g);
+    }
+    return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return grawa_load_from(g, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Setters ---- */

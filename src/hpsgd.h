@@ -317,6 +317,9 @@ HPSGD_API weft_status hpsgd_regroup(hpsgd *h, const weft_view *view);
  * hpsgd_init would make it. */
 HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes);
 HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+HPSGD_API weft_status hpsgd_save_to(hpsgd *h, weft_write_fn write, void *ctx, size_t *bytes);
+HPSGD_API weft_status hpsgd_load_from(hpsgd *h, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Schedules, from now on; 0 leaves as it is. In FIXED both are max_steps, in BLOCKING both are min_steps. */
 HPSGD_API weft_status hpsgd_set_steps(hpsgd *h, uint32_t min_steps, uint32_t max_steps);
@@ -1607,13 +1610,13 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
         size_t each = weft_dtype_bytes(h->payload[i].dtype);
         weft_blob_raw(b, h->payload[i].data, h->payload[i].count * each, each);
     }
-    if (!b->from || b->short_of) return;
+    if (!b->read || b->status != WEFT_OK) return;
     h->round = h->settled = round; /* of no view */
     h->desc.min_steps = min <= UINT32_MAX ? (uint32_t)min : 0;
     h->desc.max_steps = max <= UINT32_MAX ? (uint32_t)max : 0;
     h->desc.on_void = on_void == HPSGD_REQUEUE ? HPSGD_REQUEUE : HPSGD_DROP;
     h->left_over = left_over != 0;
-    b->short_of = on_void > HPSGD_DROP || left_over > 1; /* nothing that was saved */
+    if (on_void > HPSGD_DROP || left_over > 1) b->status = WEFT_ERR_ARGUMENT; /* nothing that was saved */
     h->resend = *in_flight != 0;
     h->joined = 1;
 }
@@ -1626,9 +1629,9 @@ WEFT_FN size_t hpsgd_blob_bytes(hpsgd *h, uint64_t in_flight) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes) {
+HPSGD_API weft_status hpsgd_save_to(hpsgd *h, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     uint64_t in_flight;
     weft_status s = hpsgd_enter(h, 1, 1);
     if (s != WEFT_OK) return s;
@@ -1637,20 +1640,20 @@ HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *b
         return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (stalled)"), 0, 1));
     in_flight = h->state >= HPSGD_RECORD || h->resend;
     if ((in_flight && !h->desc.keep_delta) || !hpsgd_settled(h)) return hpsgd_exit(h, WEFT_AGAIN);
-    need = hpsgd_blob_bytes(h, in_flight);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return hpsgd_exit(h,
-                          bytes ? WEFT_OK : hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    hpsgd_blob(h, &b, &in_flight);
-    weft_blob_seal((unsigned char *)buf, need, hpsgd_blob_fingerprint(h));
-    return hpsgd_exit(h, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, hpsgd_blob_bytes(h, in_flight), hpsgd_blob_fingerprint(h), bytes, &why);
+    if (s == WEFT_OK) {
+        hpsgd_blob(h, &b, &in_flight);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return hpsgd_exit(h, s);
+}
+
+HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return hpsgd_save_to(h, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -1669,7 +1672,7 @@ WEFT_FN int hpsgd_blob_sane(hpsgd *h, uint64_t in_flight) {
     return hpsgd_count_nonfinite(h, HPSGD_OF_W) == 0;
 }
 
-HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
+HPSGD_API weft_status hpsgd_load_from(hpsgd *h, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     hpsgd_desc keep;
@@ -1680,21 +1683,25 @@ HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
     if (!(hpsgd_state(h) & HPSGD_MAY_LOAD))
         return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, h->stats.steps));
     idle = hpsgd_blob_bytes(h, 0);
-    s = weft_blob_check((const unsigned char *)buf, bytes, bytes > idle ? hpsgd_blob_bytes(h, 1) : idle,
-                        hpsgd_blob_fingerprint(h), &why);
-    if (s != WEFT_OK) return hpsgd_exit(h, hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    keep = h->desc;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    hpsgd_blob(h, &b, &in_flight);
-    if (!b.short_of && b.at == b.capacity && hpsgd_blob_sane(h, in_flight)) return hpsgd_exit(h, WEFT_OK);
-    h->desc = keep;
-    h->left_over = 0;
-    hpsgd_begin_afresh(h);
-    weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
-    return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    s = weft_blob_check(&b, read, ctx, bytes, bytes > idle ? hpsgd_blob_bytes(h, 1) : idle, hpsgd_blob_fingerprint(h),
+                        &why);
+    if (s == WEFT_OK) {
+        keep = h->desc;
+        hpsgd_blob(h, &b, &in_flight);
+        s = weft_blob_end(&b, hpsgd_blob_sane(h, in_flight), &why);
+        if (s == WEFT_OK) return hpsgd_exit(h, WEFT_OK);
+        h->desc = keep;
+        h->left_over = 0;
+        hpsgd_begin_afresh(h);
+        weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
+    }
+    return hpsgd_exit(h, hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return hpsgd_load_from(h, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Setters ---- */

@@ -337,6 +337,9 @@ SADDLE_API weft_status saddle_peer_up(saddle *x, uint32_t rank);
  * copies go whole. Hostile blobs give an error, the object is then as before. */
 SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes);
 SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+SADDLE_API weft_status saddle_save_to(saddle *x, weft_write_fn write, void *ctx, size_t *bytes);
+SADDLE_API weft_status saddle_load_from(saddle *x, weft_read_fn read, void *ctx, size_t bytes);
 
 /* What saddle_buffer shows. */
 typedef enum saddle_buffer_kind {
@@ -1624,9 +1627,9 @@ WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_
     x->whole = saddle_take(l, WEFT_TEXT("a piece of a whole copy that goes"), degree && copies, longest);
     pieces = saddle_take(l, WEFT_TEXT("pieces that come"), degree, longest);
     stores = saddle_take(l, WEFT_TEXT("coded messages"), store ? degree : 0, store);
-    lengths = cross ? (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), degree,
-                                                 models * sizeof(size_t))
-                    : NULL;
+    lengths = cross
+                  ? (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), degree, models * sizeof(size_t))
+                  : NULL;
     neighbours = saddle_take(l, WEFT_TEXT("public copies of neighbours"), copies ? degree : 0, model);
     residuals = saddle_take(l, WEFT_TEXT("residuals of gradients, one a neighbour"),
                             cross && d->gradient_feedback ? degree : 0, model);
@@ -1958,6 +1961,7 @@ WEFT_FN void saddle_begin_afresh(saddle *x) {
 WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
     uint32_t i;
     size_t t;
+    WEFT_GPU_USE(*b, &x->desc, &x->gpu);
     weft_blob_u64(b, &x->step);
     weft_blob_u64(b, &x->stats.steps);
     weft_blob_u64(b, &x->stats.evaluations);
@@ -2001,29 +2005,28 @@ WEFT_FN int saddle_blob_sane(saddle *x) {
     return !bad;
 }
 
-SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes) {
+SADDLE_API weft_status saddle_save_to(saddle *x, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     weft_status s = saddle_enter(x, SADDLE_BIT(SADDLE_IDLE));
     if (s != WEFT_OK) return s;
-    need = saddle_blob_bytes(x);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return saddle_exit(x,
-                           bytes ? WEFT_OK : saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return saddle_exit(x, saddle_fail(x, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    WEFT_GPU_USE(b, &x->desc, &x->gpu);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    saddle_blob(x, &b);
-    weft_blob_seal((unsigned char *)buf, need, saddle_blob_fingerprint(x));
-    return saddle_exit(x, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, saddle_blob_bytes(x), saddle_blob_fingerprint(x), bytes, &why);
+    if (s == WEFT_OK) {
+        saddle_blob(x, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return saddle_exit(x, s);
 }
 
-SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
+SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return saddle_save_to(x, buf ? weft_blob_to_buffer : NULL, &m, bytes);
+}
+
+SADDLE_API weft_status saddle_load_from(saddle *x, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     const double rate = x ? x->rate : 0;
@@ -2031,26 +2034,29 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
     if (s != WEFT_OK) return s;
     if (!(saddle_state(x) & SADDLE_MAY_LOAD))
         return saddle_exit(x, saddle_fail(x, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, x->step));
-    s = weft_blob_check((const unsigned char *)buf, bytes, saddle_blob_bytes(x), saddle_blob_fingerprint(x), &why);
-    if (s != WEFT_OK) return saddle_exit(x, saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    memset(&b, 0, sizeof b);
-    WEFT_GPU_USE(b, &x->desc, &x->gpu);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    saddle_blob(x, &b);
-    if (saddle_blob_sane(x)) {
-        x->loaded = 1;
-        x->net.round = x->step;
-        x->desc.learning_rate = x->rate;
-        return saddle_exit(x, WEFT_OK);
+    s = weft_blob_check(&b, read, ctx, bytes, saddle_blob_bytes(x), saddle_blob_fingerprint(x), &why);
+    if (s == WEFT_OK) {
+        saddle_blob(x, &b);
+        s = weft_blob_end(&b, saddle_blob_sane(x), &why);
+        if (s == WEFT_OK) {
+            x->loaded = 1;
+            x->net.round = x->step;
+            x->desc.learning_rate = x->rate;
+            return saddle_exit(x, WEFT_OK);
+        }
+        x->step = 0;
+        x->rate = rate;
+        x->last_rate = 0;
+        memset(&x->stats, 0, sizeof x->stats);
+        saddle_begin_afresh(x);
     }
-    x->step = 0;
-    x->rate = rate;
-    x->last_rate = 0;
-    memset(&x->stats, 0, sizeof x->stats);
-    saddle_begin_afresh(x);
-    return saddle_exit(x, saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    return saddle_exit(x, saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return saddle_load_from(x, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

@@ -316,6 +316,9 @@ SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view);
  * workers; all workers load the blobs of the same moment. Hostile blobs give an error, the object is then as before. */
 SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes);
 SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+SUBSPACE_API weft_status subspace_save_to(subspace *a, weft_write_fn write, void *ctx, size_t *bytes);
+SUBSPACE_API weft_status subspace_load_from(subspace *a, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Reading. The descriptor comes back with defaults filled in; it is for reading, not for another init. */
 SUBSPACE_API void subspace_stats(const subspace *a, subspace_stats_t *out);
@@ -2070,25 +2073,27 @@ WEFT_FN size_t subspace_blob_bytes(subspace *a) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes) {
+SUBSPACE_API weft_status subspace_save_to(subspace *a, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need, g, k;
+    weft_detail why = weft_detail_none();
+    size_t g, k;
     weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     for (g = 0; g < a->groups; g++) /* what is not in use is zero */
         for (k = a->slot_count[g]; k < a->rows; k++) a->slots[g * a->rows + k] = 0.0;
-    need = subspace_blob_bytes(a);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return bytes ? subspace_exit(a, WEFT_OK) : subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
-    if (capacity < need) return subspace_refuse(a, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, capacity);
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    subspace_blob(a, &b);
-    weft_blob_seal((unsigned char *)buf, need, subspace_blob_fingerprint(a));
-    return subspace_exit(a, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, subspace_blob_bytes(a), subspace_blob_fingerprint(a), bytes, &why);
+    if (s == WEFT_OK) {
+        subspace_blob(a, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    return s == WEFT_OK ? subspace_exit(a, s) : subspace_refuse(a, s, why.field, why.expected, why.got);
+}
+
+SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return subspace_save_to(a, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -2105,7 +2110,7 @@ WEFT_FN int subspace_blob_sane(const subspace *a) {
     return 1;
 }
 
-SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
+SUBSPACE_API weft_status subspace_load_from(subspace *a, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     subspace_stats_t stats;
@@ -2115,24 +2120,28 @@ SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t byte
     if (s != WEFT_OK) return s;
     if (!(subspace_state(a) & SUBSPACE_MAY_LOAD))
         return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("rounds"), 0, a->round);
-    s = weft_blob_check((const unsigned char *)buf, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
-    if (s != WEFT_OK) return subspace_refuse(a, s, why.field, why.expected, why.got);
-    samples = a->own_samples;
-    stats = a->stats;
-    wanting = a->wanting;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    subspace_blob(a, &b);
-    a->averaged = a->settled;
-    a->joined = a->settled != 0;
-    if (!b.short_of && subspace_blob_sane(a)) return subspace_exit(a, WEFT_OK);
-    subspace_begin_afresh(a);
-    a->own_samples = samples;
-    a->stats = stats;
-    a->wanting = wanting;
-    return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob contents"), 0, 0);
+    s = weft_blob_check(&b, read, ctx, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
+    if (s == WEFT_OK) {
+        samples = a->own_samples;
+        stats = a->stats;
+        wanting = a->wanting;
+        subspace_blob(a, &b);
+        a->averaged = a->settled;
+        a->joined = a->settled != 0;
+        s = weft_blob_end(&b, subspace_blob_sane(a), &why);
+        if (s == WEFT_OK) return subspace_exit(a, WEFT_OK);
+        subspace_begin_afresh(a);
+        a->own_samples = samples;
+        a->stats = stats;
+        a->wanting = wanting;
+    }
+    return subspace_refuse(a, s, why.field, why.expected, why.got);
+}
+
+SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return subspace_load_from(a, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */
