@@ -271,6 +271,8 @@ START_TEST(same_bytes) {
     size_t n = 0, m = 0, told = 0;
     ck_assert_int_eq(r->save(s->object, blob, ROOM, &n), WEFT_OK);
     ck_assert_uint_ge(n, r->least);
+    ck_assert_int_eq(r->save(s->object, blob, n - 1, &told), WEFT_ERR_CAPACITY);
+    ck_assert(r->detail(s->object)->expected == n && r->detail(s->object)->got == n - 1 && told == n);
     ck_assert_int_eq(r->save_to(s->object, NULL, NULL, &told), WEFT_OK);
     ck_assert_uint_eq(told, n);
     ck_assert_int_eq(r->save_to(s->object, NULL, NULL, NULL), WEFT_ERR_ARGUMENT);
@@ -345,6 +347,12 @@ START_TEST(lies) {
     ck_assert_int_eq(r->save(s->object, blob, ROOM, &n), WEFT_OK);
     ck_assert_int_eq(r->save(t->object, fresh, ROOM, &n_fresh), WEFT_OK);
     memcpy(k->bytes, blob, n);
+    for (i = WEFT_BLOB_HEAD; i < n; i++) { /* what is damaged, but the same twice, is told as that */
+        rewind_store(k);
+        k->bytes[i] ^= (unsigned char)(1 << i % 8);
+        ck_assert_int_eq(r->load_from(t->object, give, k, n), WEFT_ERR_CHECKSUM);
+        k->bytes[i] ^= (unsigned char)(1 << i % 8);
+    }
     for (i = 1;; i++) {
         weft_status st;
         rewind_store(k);
