@@ -122,7 +122,7 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 .PHONY: help all demo llm libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
         bench papers $(BENCHES) bench-deps \
-        deps install uninstall clean
+        deps install uninstall release clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
@@ -152,6 +152,7 @@ help:
 	@echo '                     one of them, into bench/results; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI, xxHash, stb; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
+	@echo 'make release         the headers, their sums and an archive, of this commit, into $(BUILD)/release; TAG=yes: and the tag'
 	@echo 'make clean           remove build/'
 	@echo
 	@echo 'CC=$(CC) CXX=$(CXX) CFLAGS=$(CFLAGS) BUILD=$(BUILD)'
@@ -441,6 +442,10 @@ install:
 uninstall:
 	cd '$(DESTDIR)$(INCLUDEDIR)' && rm -f $(HEADERS)
 	rm -f '$(DESTDIR)$(PKGCONFIGDIR)/weft.pc'
+
+# What it refuses, and why, is in the script.
+release:
+	+@BUILD='$(BUILD)' MAKE='$(MAKE)' TAG='$(or $(TAG),no)' src/release
 
 clean:
 	rm -rf $(BUILD)
