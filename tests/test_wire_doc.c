@@ -6,7 +6,6 @@
  * f64) those numbers are turned on a big-endian machine. The document must be in docs/ of the current directory.
  *
  *     build/test/test_wire_doc rewrite      # puts the library's bytes into the document, line by line */
-#define WEFT_NO_SIMD
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #define SUBSPACE_IMPLEMENTATION
