@@ -74,7 +74,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 
 # Instruction sets are the affair of the tests of kernels, codecs, misuse, and of each header's first one; without them
 # the others (faults, schedules, networks) are built in half the time.
-SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer \
+SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer %_doc \
              test_sim% test_members test_link test_tcp test_tls test_selftest test_options test_graph \
              test_stragglers test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
              $(notdir $@)),-DWEFT_NO_SIMD=)
@@ -122,7 +122,7 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 .PHONY: help all demo llm libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
         bench papers $(BENCHES) bench-deps \
-        deps install uninstall clean
+        deps install uninstall release check-docs clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
@@ -133,7 +133,8 @@ help:
 	@echo 'make libtorch        build build/libtorch and train a small ResNet on images with libtorch (libtorch-dev), with two'
 	@echo '                     processes over TCP, by every rule; writes build/libtorch.svg  (some minutes)'
 	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), llm, hello_*'
-	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA, mutants'
+	@echo 'make test            everything: headers fresh, documents, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA,'
+	@echo '                     release, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
@@ -152,6 +153,8 @@ help:
 	@echo '                     one of them, into bench/results; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI, xxHash, stb; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
+	@echo 'make release         the headers, their sums and an archive, of this commit, into $(BUILD)/release; TAG=yes: and the tag'
+	@echo 'make check-docs      do links, files and tests that the documents name exist'
 	@echo 'make clean           remove build/'
 	@echo
 	@echo 'CC=$(CC) CXX=$(CXX) CFLAGS=$(CFLAGS) BUILD=$(BUILD)'
@@ -441,6 +444,13 @@ install:
 uninstall:
 	cd '$(DESTDIR)$(INCLUDEDIR)' && rm -f $(HEADERS)
 	rm -f '$(DESTDIR)$(PKGCONFIGDIR)/weft.pc'
+
+check-docs:
+	@tests/docs
+
+# What it refuses, and why, is in the script.
+release:
+	+@BUILD='$(BUILD)' MAKE='$(MAKE)' TAG='$(or $(TAG),no)' src/release
 
 clean:
 	rm -rf $(BUILD)
