@@ -76,7 +76,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 # the others (faults, schedules, networks) are built in half the time.
 SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer %_doc \
              test_sim% test_members test_link test_tcp test_tls test_selftest test_options test_graph \
-             test_stragglers test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
+             test_stragglers test_edge test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
              $(notdir $@)),-DWEFT_NO_SIMD=)
 
 # ---- what there is ---------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help all demo llm libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
+.PHONY: help all demo llm edge libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
         bench papers $(BENCHES) bench-deps \
         deps install uninstall release check-docs clean
@@ -132,9 +132,11 @@ help:
 	@echo '                     rule; writes build/llm.svg  (a C compiler only; some minutes)'
 	@echo 'make libtorch        build build/libtorch and train a small ResNet on images with libtorch (libtorch-dev), with two'
 	@echo '                     processes over TCP, by every rule; writes build/libtorch.svg  (some minutes)'
+	@echo 'make edge            two microcontrollers, emulated, learn spoken digits together over a serial line; what that takes'
+	@echo '                     (arm-none-eabi-gcc, qemu-system-arm; a minute or two; RECORDINGS=DIR: real ones)'
 	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), llm, hello_*'
 	@echo 'make test            everything: headers fresh, documents, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA,'
-	@echo '                     release, mutants'
+	@echo '                     microcontrollers, release, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
@@ -190,6 +192,9 @@ demo: $(BUILD)/train
 
 llm: $(BUILD)/llm
 	$(BUILD)/llm --svg $(BUILD)/llm.svg --csv $(BUILD)/llm.csv --generate 400
+
+edge:
+	@BUILD='$(BUILD)' CC='$(CC)' examples/edge/run $(RECORDINGS)
 
 # Torch is no part of `make examples`: it is large, and seldom there. libtorch-program: without the run.
 TORCH_WANTED = $(filter libtorch libtorch-program,$(MAKECMDGOALS))
