@@ -55,7 +55,8 @@
  *   is not over, WEFT_STALL. As many steps a round as fit into one all-reduce; timing decides, no two runs are alike.
  *   With a network without delay this is synchronous SGD.
  * HPSGD_FIXED: every max_steps steps. A result is taken in at the end of the phase, never before: the same bits in
- *   every run, whatever the network does.
+ *   every run, whatever the network does, if hpsgd_start was over before the first step (else the first phase lasts
+ *   until all have met).
  * HPSGD_BLOCKING: every min_steps steps, and the worker waits for the result: local SGD with H = min_steps; with 1,
  *   synchronous SGD.
  *
