@@ -121,7 +121,7 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 .SUFFIXES:
 .PHONY: help all demo llm edge libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
         asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
-        bench papers $(BENCHES) bench-deps \
+        coverage lint bench papers $(BENCHES) bench-deps \
         deps install uninstall release check-docs clean
 
 help:
@@ -141,6 +141,8 @@ help:
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
 	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
+	@echo 'make coverage        what of src/ the tests run, into build/coverage; fails below 100 % of lines or 95 % of branches'
+	@echo 'make lint            clang-tidy, cppcheck, the analyzer of gcc and valgrind (tests/deps lint installs them)'
 	@echo 'make train-cuda      build build/train for --device cuda, too (nvcc and cuBLAS)'
 	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
 	@echo 'make cuda-bench      on a GPU: device kernels against its copies, into build/bench/cuda.md (BENCH_ARGS as below)'
@@ -360,6 +362,10 @@ mutants:
 
 cross:
 	+@$(RUN) cross
+
+# No part of `make test`: minutes each.
+coverage lint: | $(filter deps headers,$(MAKECMDGOALS))
+	+@BUILD='$(BUILD)' MAKE='$(MAKE)' GCC='$(SAN_CC)' tests/$@/run
 
 # One unit for each header, one with all of them, the benchmark, and the trainer's two; and the trainer as a whole. What
 # cuBLAS needs where it is not, is left out, and said.
