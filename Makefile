@@ -120,7 +120,7 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo llm edge libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
-        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross \
+        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants mutants-random cross \
         coverage lint bench papers $(BENCHES) bench-deps \
         deps install uninstall release check-docs clean
 
@@ -140,6 +140,7 @@ help:
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
+	@echo 'make mutants-random  lines of src/ broken at random: how many do the tests notice?  (FAULTS=100, SEED=1; about an hour)'
 	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
 	@echo 'make coverage        what of src/ the tests run, into build/coverage; fails below 100 % of lines or 95 % of branches'
 	@echo 'make lint            clang-tidy, cppcheck, the analyzer of gcc and valgrind (tests/deps lint installs them)'
@@ -359,6 +360,9 @@ matrix:
 
 mutants:
 	+@$(RUN) mutants
+
+mutants-random:
+	@BUILD='$(BUILD)' CC='$(CC)' tests/mutants/random $(or $(FAULTS),100) $(or $(SEED),1)
 
 cross:
 	+@$(RUN) cross
