@@ -9,8 +9,9 @@
 #include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
-#if defined __x86_64__ || defined __i386__
+#if (defined __x86_64__ || (defined __i386__ && defined __SSE2__)) && defined __GNUC__
 #include <xmmintrin.h>
+#define CAN_FLUSH 1
 #endif
 
 /* A set that is none of the header's: see test_kernels_wide.c. */
@@ -1316,7 +1317,7 @@ START_TEST(selection) {
 #elif defined __wasm_simd128__
     ck_assert_int_eq(best, WEFT_ISA_WASM);
 #endif
-#ifdef __x86_64__
+#if defined __x86_64__ && defined __GNUC__
     /* the compiler's own opinion of this machine */
     ck_assert_int_eq(weft_isa_available(WEFT_ISA_AVX2),
                      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && !NO_SIMD);
@@ -1362,7 +1363,7 @@ START_TEST(probe_accepts_the_default) {
 END_TEST
 
 START_TEST(probe_refuses_flushing) {
-#if defined __x86_64__ || (defined __i386__ && defined __SSE2__)
+#ifdef CAN_FLUSH
     const unsigned was = _mm_getcsr();
     weft_detail ftz = weft_detail_none(), daz = weft_detail_none(), both = weft_detail_none();
     weft_status s_ftz, s_daz, s_both;

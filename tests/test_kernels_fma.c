@@ -4,7 +4,10 @@
 #if defined __x86_64__ && defined __GNUC__
 #define FMA_OPTIONAL 1
 #endif
-#if defined FMA_OPTIONAL || ((defined __aarch64__ || defined __s390x__) && defined __GNUC__)
+#if defined __aarch64__ || defined __s390x__ || defined __powerpc__ || defined __riscv || defined __ARM_FEATURE_FMA
+#define FMA_ALWAYS 1
+#endif
+#if defined __GNUC__ && (defined FMA_OPTIONAL || defined FMA_ALWAYS)
 #if defined __clang__
 #ifdef FMA_OPTIONAL
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * cJSON.h: what the golden programs use of cJSON, for machines that it is not installed for. Reads the golden vectors:
- * no escapes but \" \\ \/ and \n. */
+ * no escapes but \" \\ \/ and \n. Prints lists of texts, whole numbers and words. */
 #ifndef CROSS_CJSON_H
 #define CROSS_CJSON_H
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,8 +146,51 @@ static inline int cJSON_IsArray(const cJSON *j) { return cross_is(j, '['); }
 static inline int cJSON_IsObject(const cJSON *j) { return cross_is(j, '{'); }
 static inline int cJSON_IsString(const cJSON *j) { return cross_is(j, '"'); }
 static inline int cJSON_IsNumber(const cJSON *j) { return cross_is(j, '0'); }
+static inline double cJSON_GetNumberValue(const cJSON *j) { return cJSON_IsNumber(j) ? j->valuedouble : NAN; }
 static inline int cJSON_IsNull(const cJSON *j) { return cross_is(j, 'n'); }
 static inline int cJSON_IsTrue(const cJSON *j) { return cross_is(j, 't'); }
 static inline int cJSON_IsBool(const cJSON *j) { return cross_is(j, 't') || cross_is(j, 'f'); }
+
+/* j into *at; NULL: it is none of the kinds that this prints, or longer than the room up to `end`. */
+static inline char *cross_print(const cJSON *j, char *at, const char *end) {
+    const cJSON *c;
+    int n = 0;
+    if (!j || end - at < 3) return NULL;
+    switch (j->kind) {
+    case '[':
+        *at++ = '[';
+        for (c = j->child; c; c = c->next) {
+            if (!(at = cross_print(c, at, end))) return NULL;
+            if (c->next) *at++ = ',';
+        }
+        *at++ = ']';
+        *at = 0;
+        return at;
+    case '"':
+        if (strpbrk(j->valuestring, "\"\\\n")) return NULL;
+        n = snprintf(at, (size_t)(end - at), "\"%s\"", j->valuestring);
+        break;
+    case '0':
+        if (j->valuedouble != (double)(int)j->valuedouble) return NULL;
+        n = snprintf(at, (size_t)(end - at), "%d", (int)j->valuedouble);
+        break;
+    case 't':
+    case 'f':
+    case 'n':
+        n = snprintf(at, (size_t)(end - at), "%s", j->kind == 't' ? "true" : j->kind == 'f' ? "false" : "null");
+        break;
+    default: return NULL;
+    }
+    return n > 0 && n < end - at - 2 ? at + n : NULL;
+}
+
+static inline char *cJSON_PrintUnformatted(const cJSON *j) {
+    char *text = (char *)malloc(4096);
+    if (text && cross_print(j, text, text + 4096)) return text;
+    free(text);
+    return NULL;
+}
+
+static inline void cJSON_free(void *text) { free(text); }
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * check.h: what the tests use of Check, for machines that Check is not installed for. Each test runs in a process of
- * its own under a time limit, as with Check; where there are no processes (WebAssembly) all run in one, and the first
- * failure ends the program. CK_RUN_SUITE chooses a suite, CK_TIMEOUT_MULTIPLIER stretches the limits; CROSS_EVERY=n
- * (not Check's) runs each n-th of the tests of a loop. */
+ * its own under a time limit, as with Check; where there is no fork (WebAssembly, Windows) all run in one, and the
+ * first failure ends the program. CK_RUN_SUITE chooses a suite, CK_TIMEOUT_MULTIPLIER stretches the limits;
+ * CROSS_EVERY=n (not Check's) runs each n-th of the tests of a loop. */
 #ifndef CROSS_CHECK_H
 #define CROSS_CHECK_H
 
@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifndef __wasm__
+#if defined __wasm__ || defined _WIN32
+#define CROSS_ONE_PROCESS
+#else
 #include <signal.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -113,7 +115,7 @@ static inline void cross_summary(const SRunner *r) {
     fflush(stdout);
 }
 
-#ifdef __wasm__
+#ifdef CROSS_ONE_PROCESS
 static SRunner *cross_running;
 static char cross_name[200];
 #endif
@@ -128,7 +130,7 @@ static inline void cross_fail(const char *file, int line, const char *format, ..
     vprintf(format, args);
     va_end(args);
     printf("\n");
-#ifdef __wasm__
+#ifdef CROSS_ONE_PROCESS
     printf("    in %s\n", cross_name);
     cross_running->failures++;
     cross_summary(cross_running);
@@ -143,7 +145,7 @@ static inline void cross_run(SRunner *r, const TCase *c, int test, int i) {
     char name[200];
     snprintf(name, sizeof name, c->test[test].loop ? "%s:%s:%d" : "%s:%s", c->name, c->test[test].name, i);
     r->checks++;
-#ifdef __wasm__
+#ifdef CROSS_ONE_PROCESS
     cross_running = r;
     memcpy(cross_name, name, sizeof name);
     c->test[test].run(i);
