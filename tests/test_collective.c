@@ -1322,6 +1322,7 @@ START_TEST(descriptor_is_checked) {
     bytes = weft_collective_memory(&d, &report);
     ck_assert_uint_gt(bytes, 0);
     ck_assert_uint_eq(report.total_bytes, bytes);
+    ck_assert_uint_gt(report.count, 3);
     ck_assert_uint_eq(report.requests_per_peer, WEFT_REQUESTS_PER_PEER);
     for (i = 0; i < report.count; i++) {
         ck_assert_uint_eq(report.entry[i].offset % WEFT_ALIGNMENT, 0);
