@@ -146,8 +146,8 @@ def headers():
 
 def entries(path, keys):
     """A file of paragraphs `key: text`, with file and why among the keys, and `line` once or several times: those that
-    are excepted, each with its reason. `line` is a line of `file` without its indentation, and there once. Yields
-    (file, number, paragraph) for each line."""
+    are excepted, each with its reason. `line` is a line of `file` without its indentation; all of them follow each other
+    there, once, or each is there once. Yields (file, number, paragraph) for each line."""
     block, lines = {}, []
     with open(path, encoding="utf-8") as f:
         for i, text in enumerate(f.read().split("\n") + [""]):
@@ -163,9 +163,15 @@ def entries(path, keys):
             elif block or lines:
                 if set(block) != set(keys) or not lines:
                     fail("%s:%d: an entry has line, %s" % (path, i, ", ".join(keys)))
-                for line in lines:
-                    found = [n + 1 for n, s in enumerate(source(block["file"])) if s.strip() == line]
-                    if len(found) != 1:
-                        fail("%s:%d: found %d times: %s" % (path, i, len(found), line))
-                    yield block["file"], found[0], block
+                text = [t.strip() for t in source(block["file"])]
+                found = [n for n in range(len(text)) if text[n : n + len(lines)] == lines]
+                if len(found) == 1:
+                    numbers = [found[0] + 1 + n for n in range(len(lines))]
+                else:
+                    for line in lines:
+                        if text.count(line) != 1:
+                            fail("%s:%d: found %d times: %s" % (path, i, text.count(line), line))
+                    numbers = [text.index(line) + 1 for line in lines]
+                for n in numbers:
+                    yield block["file"], n, block
                 block, lines = {}, []

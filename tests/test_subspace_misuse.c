@@ -1136,6 +1136,13 @@ START_TEST(sizes_that_overflow) {
             if (i < 2) ck_assert_uint_eq(bytes, 0); /* more chunks than can be numbered */
         }
     }
+    /* a mirror that is a size, but not together with its gradients */
+    bad = f.d;
+    bad.gradients = list;
+    t[0].count = SIZE_MAX / 8;
+    f.net.size = 100000;
+    ck_assert_uint_eq(subspace_memory(&bad, &report), 0);
+    ck_assert_int_eq(report.detail.status, WEFT_ERR_OVERFLOW);
     /* workers by workers by groups */
     bad = f.d;
     f.net.size = UINT32_MAX - 1;
