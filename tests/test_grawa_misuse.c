@@ -520,7 +520,8 @@ START_TEST(averages_that_differ) {
         ck_assert_uint_eq(grawa_detail(c.worker[r].g)->peer, !r);
     }
     for (r = 0; r < 2; r++) into[r] = cluster_tensors(3, count, NULL);
-    CLUSTER_ALL(&c, w, grawa_average(w->g, GRAWA_MEAN, &into[w->rank], NULL)); /* the next one is as if nothing had been */
+    CLUSTER_ALL(&c, w,
+                grawa_average(w->g, GRAWA_MEAN, &into[w->rank], NULL)); /* the next one is as if nothing had been */
     ck_assert_msg(!c.why[0] && cluster_same_bits(&into[0], &into[1]), "%s", c.why);
     for (r = 0; r < 2; r++) cluster_tensors_free(&into[r]);
 
@@ -553,6 +554,47 @@ START_TEST(first_parameters_that_are_not_finite) {
         ck_assert_str_eq(grawa_detail(c.worker[r].g)->field, "initial parameters");
         ck_assert_uint_eq(grawa_detail(c.worker[r].g)->got, 1);
     }
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
+/* A worker owns up to a value that is not finite, though it adds nothing to this round's models: as this one knows. */
+START_TEST(blame_of_one_without_a_part) {
+    cluster_desc d = plain(2);
+    cluster c;
+    cluster_worker *w;
+    uint32_t r, times;
+    ck_assert_msg(cluster_open(&c, &d) && cluster_steps(&c, 1), "%s", c.why);
+    cluster_set(&c.worker[1].params.tensor[0], 1, (double)NAN);
+    for (r = 0; r < 2; r++) {
+        w = &c.worker[r];
+        w->status = grawa_step(w->g, cluster_noise(w));
+        ck_assert_int_eq(w->status, WEFT_AGAIN);
+    }
+    for (times = 0; times < 1000 && c.worker[0].status >= 0; times++) {
+        for (r = 0; r < 2; r++) {
+            w = &c.worker[r];
+            if (w->status == WEFT_AGAIN) w->status = grawa_poll(w->g);
+            if (!r && w->g->state == GRAWA_REDUCE) w->g->fresh[1] = 1;
+        }
+        weft_sim_advance(&c.sim, 100);
+    }
+    ck_assert_int_eq(c.worker[0].status, WEFT_ERR_PROTOCOL);
+    ck_assert_str_eq(grawa_detail(c.worker[0].g)->field, "blame for a value");
+    ck_assert_uint_eq(grawa_detail(c.worker[0].g)->peer, 1);
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
+START_TEST(polls_after_good_bye) {
+    cluster_desc d = plain(1);
+    cluster c;
+    ck_assert_msg(cluster_open(&c, &d) && cluster_steps(&c, 1), "%s", c.why);
+    ck_assert_int_eq(grawa_leave(c.worker[0].g), WEFT_OK);
+    ck_assert_int_eq(c.worker[0].g->state, GRAWA_LEFT);
+    ck_assert_int_eq(grawa_poll(c.worker[0].g), WEFT_OK);
+    ck_assert_int_eq(grawa_wait(c.worker[0].g), WEFT_OK);
+    ck_assert_int_eq(grawa_step(c.worker[0].g, NULL), WEFT_ERR_ORDER);
     ck_assert_msg(cluster_close(&c), "%s", c.why);
 }
 END_TEST
@@ -1242,6 +1284,8 @@ int main(void) {
     tcase_add_test(t, gradients_are_checked);
     tcase_add_test(t, averages_are_checked);
     tcase_add_test(t, averages_that_differ);
+    tcase_add_test(t, blame_of_one_without_a_part);
+    tcase_add_test(t, polls_after_good_bye);
     tcase_add_test(t, first_parameters_that_are_not_finite);
     tcase_add_test(t, setters_are_checked);
     tcase_add_test(t, details_are_of_one_error);

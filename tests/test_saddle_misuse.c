@@ -1092,6 +1092,32 @@ START_TEST(letters_awry) {
 }
 END_TEST
 
+/* A neighbour that sends letter after letter: a look at the network reads 64 of them, and says that there may be more. */
+START_TEST(letters_without_end) {
+    lock_desc d = lock_default(2);
+    uint64_t before;
+    weft_links *n;
+    int i;
+    lock k;
+    ck_assert(lock_open(&k, &d) && lock_steps(&k, 2));
+    for (i = 0; i < 100; i++) {
+        weft_link_hello(&k.worker[1].x->net, 0);
+        weft_sim_advance(&k.sim, 10000);
+        weft_link_pump(&k.worker[1].x->net, 0);
+    }
+    n = &k.worker[0].x->net;
+    before = n->traffic.messages_received;
+    n->moved = 0;
+    weft_link_receive(n, 0);
+    ck_assert_uint_eq(n->traffic.messages_received - before, 64);
+    ck_assert(n->moved);
+    weft_link_receive(n, 0);
+    ck_assert_uint_ge(n->traffic.messages_received - before, 100);
+    ck_assert_int_eq(n->link[0].state, WEFT_LINK_UP); /* they said nothing new */
+    fine(&k, 1);
+}
+END_TEST
+
 static uint64_t asked_until;
 
 static void noted_wait(void *ctx, uint64_t until) {
@@ -1239,6 +1265,7 @@ int main(void) {
     tcase_add_loop_test(c, polls_in_between, 0, 8);
     tcase_add_loop_test(c, settings_differ, 0, 18);
     tcase_add_test(c, letters_awry);
+    tcase_add_test(c, letters_without_end);
     tcase_add_test(c, wait_ends_in_time);
     tcase_add_loop_test(c, nothing_that_is_not_finite_is_sent, 0, 4);
     suite_add_tcase(s, c);
