@@ -146,8 +146,8 @@ def headers():
 
 def entries(path, keys):
     """A file of paragraphs `key: text`, with file and why among the keys, and `line` once or several times: those that
-    are excepted, each with its reason. `line` is a line of `file` without its indentation, and there once. Yields
-    (file, number, paragraph) for each line."""
+    are excepted, each with its reason. `line` is a line of `file` without its indentation; all of them follow each other
+    there, once, or each is there once; `before`, if given, is the line before them, which tells them apart. Yields (file, number, paragraph) for each line."""
     block, lines = {}, []
     with open(path, encoding="utf-8") as f:
         for i, text in enumerate(f.read().split("\n") + [""]):
@@ -161,11 +161,21 @@ def entries(path, keys):
             elif text:
                 fail("%s:%d: %s" % (path, i + 1, text))
             elif block or lines:
-                if set(block) != set(keys) or not lines:
+                if set(block) - {"before"} != set(keys) or not lines:
                     fail("%s:%d: an entry has line, %s" % (path, i, ", ".join(keys)))
-                for line in lines:
-                    found = [n + 1 for n, s in enumerate(source(block["file"])) if s.strip() == line]
-                    if len(found) != 1:
-                        fail("%s:%d: found %d times: %s" % (path, i, len(found), line))
-                    yield block["file"], found[0], block
+                text = [t.strip() for t in source(block["file"])]
+                ahead = [block["before"]] if "before" in block else []
+                run = ahead + lines
+                found = [n for n in range(len(text)) if text[n : n + len(run)] == run]
+                if ahead and len(found) != 1:
+                    fail("%s:%d: found %d times: %s" % (path, i, len(found), run[0]))
+                if len(found) == 1:
+                    numbers = [found[0] + 1 + len(ahead) + n for n in range(len(lines))]
+                else:
+                    for line in lines:
+                        if text.count(line) != 1:
+                            fail("%s:%d: found %d times: %s" % (path, i, text.count(line), line))
+                    numbers = [text.index(line) + 1 for line in lines]
+                for n in numbers:
+                    yield block["file"], n, block
                 block, lines = {}, []

@@ -1251,7 +1251,8 @@ END_TEST
 
 /* A residual that has been spoiled heals. */
 START_TEST(spoiled_residual) {
-    vector x = vector_make(WEFT_F32, 10), kept = vector_make(WEFT_F32, 10), q = vector_make(WEFT_F32, 10);
+    const weft_dtype t = _i ? WEFT_F64 : WEFT_F32;
+    vector x = vector_make(t, 10), kept = vector_make(t, 10), q = vector_make(t, 10);
     coded h;
     put(&kept, 4, weft_bits_f64(UINT64_C(0x7FF8000000000000)));
     put(&x, 5, 3);
@@ -1517,7 +1518,7 @@ int main(void) {
     tcase_add_loop_test(t, beyond_f32, 0, 4);
     tcase_add_loop_test(t, not_finite, 0, 4 * CODECS);
     tcase_add_test(t, not_finite_whole);
-    tcase_add_test(t, spoiled_residual);
+    tcase_add_loop_test(t, spoiled_residual, 0, 2);
     t = begin_suite(r, "hostile");
     tcase_add_loop_test(t, hostile, 0, 4 * CODECS);
     tcase_add_test(t, hostile_pairs);

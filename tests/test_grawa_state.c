@@ -568,6 +568,32 @@ START_TEST(different_moments) {
 }
 END_TEST
 
+/* A blob that is shorter than what is read of it: nothing is read or written beyond its end. */
+START_TEST(short_blobs) {
+    unsigned char bytes[12];
+    uint64_t v = 77;
+    weft_blob b;
+    memset(&b, 0, sizeof b);
+    memset(bytes, 0xEE, sizeof bytes);
+    b.bytes = bytes;
+    b.capacity = sizeof bytes;
+    weft_blob_u64(&b, &v);
+    ck_assert(b.at == 8 && !b.short_of);
+    weft_blob_u64(&b, &v);
+    ck_assert(b.short_of);
+    ck_assert_uint_eq(bytes[8] & bytes[9] & bytes[10] & bytes[11], 0xEE);
+    memset(&b, 0, sizeof b);
+    b.from = bytes;
+    b.capacity = sizeof bytes;
+    v = 0;
+    weft_blob_u64(&b, &v);
+    ck_assert_uint_eq(v, 77);
+    v = 5;
+    weft_blob_u64(&b, &v);
+    ck_assert(b.short_of && v == 5);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("state");
     TCase *t = tcase_create("resume");
@@ -587,6 +613,7 @@ int main(void) {
     tcase_add_test(t, somebody_elses);
     tcase_add_loop_test(t, contents_out_of_range, 0, 4);
     tcase_add_test(t, only_into_a_fresh_object);
+    tcase_add_test(t, short_blobs);
     suite_add_tcase(s, t);
     runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);
