@@ -120,8 +120,8 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: help all demo llm edge libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
-        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants mutants-random cross \
-        coverage lint bench papers $(BENCHES) bench-deps \
+        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants mutants-random cross mixed \
+        cross-all platforms deps-nightly coverage lint bench papers $(BENCHES) bench-deps \
         deps install uninstall release check-docs clean
 
 help:
@@ -141,13 +141,16 @@ help:
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
 	@echo 'make mutants-random  lines of src/ broken at random: how many do the tests notice?  (FAULTS=100, SEED=1; about an hour)'
-	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly'
+	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly, Windows; other compilers'
+	@echo 'make mixed           one job of workers on different machines only, over TCP'
+	@echo 'make cross-all       both, with what `make test` has no time for: musl, 32-bit Arm, RISC-V, POWER'
+	@echo 'make platforms       these and the matrix, and what they covered into docs/PLATFORMS.md'
 	@echo 'make coverage        what of src/ the tests run, into build/coverage; fails below 100 % of lines or 95 % of branches'
 	@echo 'make lint            clang-tidy, cppcheck, the analyzer of gcc and valgrind (tests/deps lint installs them)'
 	@echo 'make train-cuda      build build/train for --device cuda, too (nvcc and cuBLAS)'
 	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
 	@echo 'make cuda-bench      on a GPU: device kernels against its copies, into build/bench/cuda.md (BENCH_ARGS as below)'
-	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it'
+	@echo 'make deps            install what the tests need (Debian, Ubuntu), or name it; deps-nightly: for cross-all, too'
 	@echo 'make headers         rewrite the headers at the top from src/'
 	@echo 'make check-headers   fail if they are stale'
 	@echo 'make bench           what everything costs: one report, build/bench/report.md (a quarter of an hour; the machine should be'
@@ -347,7 +350,7 @@ RUN = CC='$(CC)' CXX='$(CXX)' SAN_CC='$(SAN_CC)' FUZZ_CC='$(FUZZ_CC)' BUILD='$(B
       EXAMPLES='$(EXAMPLES)' HEADERS='$(HEADERS)' tests/run
 
 # `make -j2 deps test` must not start before the tools are there
-test test-quick matrix mutants cross: | $(filter deps headers,$(MAKECMDGOALS))
+test test-quick matrix mutants cross mixed: | $(filter deps headers,$(MAKECMDGOALS))
 
 test:
 	+@$(RUN)
@@ -370,6 +373,18 @@ cross:
 # No part of `make test`: minutes each.
 coverage lint: | $(filter deps headers,$(MAKECMDGOALS))
 	+@BUILD='$(BUILD)' MAKE='$(MAKE)' GCC='$(SAN_CC)' tests/$@/run
+
+mixed:
+	+@$(RUN) mixed
+
+cross-all platforms: | $(filter deps-nightly headers,$(MAKECMDGOALS))
+
+cross-all:
+	+@$(RUN) cross_all mixed_all
+
+platforms:
+	+@$(RUN) matrix cross_all mixed_all
+	tests/platforms '$(BUILD)' > $(BUILD)/PLATFORMS.md && cp $(BUILD)/PLATFORMS.md docs/PLATFORMS.md
 
 # One unit for each header, one with all of them, the benchmark, and the trainer's two; and the trainer as a whole. What
 # cuBLAS needs where it is not, is left out, and said.
@@ -444,6 +459,9 @@ cuda-bench: $(if $(NVCC),$(BUILD)/bench-cuda)
 
 deps:
 	@tests/deps
+
+deps-nightly:
+	@tests/deps nightly
 
 # ---- installing ------------------------------------------------------------------------------------------------------
 

@@ -1010,7 +1010,8 @@ START_TEST(memory_is_what_the_manual_says) {
             double bytes, want;
             size_t total;
             subspace_desc d = f.d;
-            t.count = g == 0 ? 1000 : g == 1 ? 25000000 : ((size_t)1 << 31) + 3;
+            if (g == 2 && sizeof(size_t) < 8) continue; /* it is not there */
+            t.count = g == 0 ? 1000 : g == 1 ? 25000000 : (size_t)((UINT64_C(1) << 31) + 3);
             bytes = 4.0 * (double)t.count;
             f.net.size = sizes[k];
             d.gradients = one;
@@ -1034,7 +1035,7 @@ END_TEST
 /* More elements than 31 or 32 bits count: sizes, positions and shards are those of wide integers. Nothing is
  * allocated. */
 START_TEST(sizes_are_wide) {
-    static const size_t counts[] = {((size_t)1 << 31) + 3, ((size_t)1 << 32) + 5, ((size_t)1 << 40) + 1};
+    static const uint64_t counts[] = {(UINT64_C(1) << 31) + 3, (UINT64_C(1) << 32) + 5, (UINT64_C(1) << 40) + 1};
     fixture f;
     weft_tensor t[3];
     weft_tensors list = {t, 3};
@@ -1045,10 +1046,10 @@ START_TEST(sizes_are_wide) {
         weft_memory_report report;
         size_t bytes;
         t[0].data = (void *)64;
-        t[0].count = counts[k];
+        t[0].count = (size_t)counts[k];
         t[0].dtype = WEFT_F64;
         t[1].data = (void *)(uintptr_t)(64 + counts[k] * 8);
-        t[1].count = counts[k];
+        t[1].count = (size_t)counts[k];
         t[1].dtype = WEFT_BF16;
         t[2].data = (void *)(uintptr_t)(128 + counts[k] * 10 / 64 * 64);
         t[2].count = 7;
@@ -1133,7 +1134,7 @@ START_TEST(sizes_that_overflow) {
             else
                 ck_assert_msg(report.detail.status == WEFT_ERR_OVERFLOW, "%s: %s", weft_strerror(report.detail.status),
                               report.detail.field);
-            if (i < 2) ck_assert_uint_eq(bytes, 0); /* more chunks than can be numbered */
+            if (i < 2 && sizeof(size_t) > 4) ck_assert_uint_eq(bytes, 0); /* more chunks than can be numbered */
         }
     }
     /* a mirror that is a size, but not together with its gradients */
