@@ -55,6 +55,56 @@
  * dsgd_aau_poll between two layers answers at once what would else wait for your next step. Nothing breaks without it,
  * but epochs take longer (in one simulation of 64 workers twice as long, and steps alone were twice as many).
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     busy     left
+ *   dsgd_aau_start            y        y        -        -
+ *   dsgd_aau_step             y        y        -        -
+ *   dsgd_aau_poll             y        y        y        y
+ *   dsgd_aau_wait             y        y        y        y
+ *   dsgd_aau_leave            y        y        -        -
+ *   dsgd_aau_peer_lost        y        y        y        -
+ *   dsgd_aau_peer_up          y        y        y        -
+ *   dsgd_aau_save             y        y        -        -
+ *   dsgd_aau_save_to          y        y        -        -
+ *   dsgd_aau_load             y        -        -        -
+ *   dsgd_aau_load_from        y        -        -        -
+ *
+ * fresh: nothing has been called. idle: between steps. busy: a verb has returned WEFT_AGAIN. left: dsgd_aau_leave is
+ * done. A lost neighbour makes no other state. A dash is WEFT_ERR_ORDER and changes nothing; dsgd_aau_state tells the
+ * same in bits. The readers (stats, effective, detail, fault, link, labels, state) and dsgd_aau_close are legal in
+ * all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; dsgd_aau_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (dsgd_aau_peer_lost)
+ *   MISMATCH, VERSION                           a neighbour has other settings, or another version of this header, and
+ *                                               was refused; detail has both values; the others go on
+ *   NONFINITE                                   of step: the parameters are not finite, and nothing was announced:
+ *                                               mend them, call it again
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
+ *                                               ends; dsgd_aau_fault says why, stats count
+ *
  * ---- How the waiting ends ----
  *
  * You wait until a neighbour that this epoch has not joined with you yet is ready, or until news arrive that others
@@ -73,6 +123,9 @@
  * One accumulator of the model's size (4 bytes an element for 16-bit types), whatever `fan`; one piece (piece_bytes;
  * one more for the bf16 wire); 20 bytes a worker, 8 bytes an edge and about 1.5 KB a neighbour for labels and messages.
  * dsgd_aau_memory names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64) and p = min(piece_bytes, the largest tensor), on
+ * 64-bit machines: P + p (2 p with the bf16 wire) + 1.5 KB k + 20 N + 8 E + 2 KB, for k neighbours and E edges.
  *
  * ---- On the wire ----
  *
@@ -103,7 +156,20 @@
  * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link
  * and nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may
  * fall apart: each side goes on alone, and they grow together when a link heals. Whoever comes later or again (`join`)
- * takes over a neighbour's parameters. */
+ * takes over a neighbour's parameters.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of dsgd_aau_peer_lost; a worker that is declared lost sends no more (or as a newcomer). `now` does not go back. The
+ * memory given, tensor lists and transport stay where they are until dsgd_aau_close. Float arithmetic is IEEE 754,
+ * rounding to nearest, without flushing (checked at init). All of it is tested by weft_transport_selftest as far as a
+ * test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \

@@ -49,6 +49,66 @@
  * been counted. hpsgd_state tells which verbs are legal; a wrong one is WEFT_ERR_ORDER and changes nothing. One object
  * belongs to one thread at a time. No verb allocates, prints or reads the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     stalled  busy     lost     left
+ *   hpsgd_start               y        y        y        -        -        -
+ *   hpsgd_step                y        y        y        -        -        -
+ *   hpsgd_poll                y        y        y        y        y        y
+ *   hpsgd_progress            y        y        y        y        y        y
+ *   hpsgd_wait                y        y        y        y        y        y
+ *   hpsgd_drain               y        y        y        y        y        -
+ *   hpsgd_leave               y        y        y        -        -        -
+ *   hpsgd_model               y        y        y        y        y        y
+ *   hpsgd_regroup             y        y        y        y        y        -
+ *   hpsgd_peer_lost           y        y        y        y        y        -
+ *   hpsgd_peer_up             y        y        y        y        y        -
+ *   hpsgd_save                y        y        -        -        -        -
+ *   hpsgd_save_to             y        y        -        -        -        -
+ *   hpsgd_load                y        -        -        -        -        -
+ *   hpsgd_load_from           y        -        -        -        -        -
+ *   hpsgd_set_steps           y        y        y        -        -        -
+ *   hpsgd_set_void            y        y        y        y        y        -
+ *
+ * fresh: nothing has been called, or setters only. idle: hpsgd_step has said WEFT_OK; a round may be under way.
+ * stalled: it has said WEFT_STALL. busy: start, drain, regroup or leave has returned WEFT_AGAIN (here a drain:
+ * hpsgd_drain is then a poll). lost: a worker is lost and the view is not settled. left: hpsgd_leave is done. A dash
+ * is WEFT_ERR_ORDER and changes nothing; hpsgd_state tells the same in bits. The readers (stats, effective, detail,
+ * state) and hpsgd_close are legal in all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; or, with a pool that has `submit`, by one of its threads, one at a time (see BESIDE below), so that they
+ * must be ready for another thread than yours. A callback that calls a verb of its object gets WEFT_ERR_REENTRY where
+ * it is your thread, and must not where it is not. Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; hpsgd_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): hpsgd_regroup with the same new view
+ *                                               on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until hpsgd_regroup (without whoever
+ *                                               it was), or hpsgd_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (hpsgd_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   of start: initial parameters that are not finite. Later ones only void
+ *                                               their round (stats)
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
  * ---- When a round happens ----
  *
  * HPSGD_FREE (default): whenever the last round is over and min_steps (1) are done. If max_steps (16) are done and it
@@ -78,6 +138,9 @@
  * keep_delta = WEFT_ZERO gives it up: the sum is then formed in place, payloads above 256 KB a 32nd at a time: two
  * copies and a 32nd. With a bf16 payload, two bytes instead of four for payload and sum. Payloads of up to 8 KB take a
  * copy a worker for the sum. hpsgd_memory names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64), on 64-bit machines, without a pool: 3 P + 2.3 KB
+ * N + 2.5 KB; without keep_delta 2 P + P / 32 for payloads above 256 KB.
  *
  * ---- On the wire ----
  *
@@ -113,7 +176,20 @@
  * number of workers in the round, never a constant. A sum that is not finite voids its round by itself, alike for all;
  * the worker that caused it goes back to W and loses its steps. A worker that comes later takes over W; whoever was
  * left out of a view in between must come as a new object, else WEFT_ERR_MISMATCH. Initial parameters that are not
- * finite are refused; if W overflows later, every round after that is void, and counted. */
+ * finite are refused; if W overflows later, every round after that is void, and counted.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of hpsgd_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or as
+ * a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * hpsgd_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \

@@ -49,6 +49,63 @@
  * WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, prints or reads
  * the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     busy     lost     left
+ *   subspace_submit           y        y        -        -        -
+ *   subspace_aggregate        y        y        y        y        -
+ *   subspace_poll             y        y        y        y        y
+ *   subspace_wait             y        y        y        y        y
+ *   subspace_combine          y        y        -        -        -
+ *   subspace_set_batch        y        y        -        -        -
+ *   subspace_leave            y        y        -        -        -
+ *   subspace_regroup          y        y        y        y        -
+ *   subspace_peer_lost        y        y        y        y        -
+ *   subspace_peer_up          y        y        y        y        -
+ *   subspace_save             y        y        -        -        -
+ *   subspace_save_to          y        y        -        -        -
+ *   subspace_load             y        -        -        -        -
+ *   subspace_load_from        y        -        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: between rounds. busy: a verb has returned WEFT_AGAIN, or
+ * tensors are submitted (subspace_submit of those that are not yet). lost: a worker is lost and the view is not
+ * settled. left: subspace_leave is done. A dash is WEFT_ERR_ORDER and changes nothing; subspace_state tells the same
+ * in bits. The readers (stats, effective, detail, worker, scale_of, state) and subspace_close are legal in all; after
+ * close nothing is. In busy, subspace_submit takes tensors that have not been submitted; here all of them were.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; subspace_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): subspace_regroup with the same new
+ *                                               view on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until subspace_regroup (without
+ *                                               whoever it was), or subspace_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (subspace_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   the round was rejected by all, gradients and state untouched: take
+ *                                               another step, or none
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
  * ---- What a round costs ----
  *
  * The published sequence sums all gradients once for the alphas and once more for the result. Here no sum is formed
@@ -64,6 +121,9 @@
  * One copy of the gradients, into which the others' pieces and then the aggregate are received, and 64 bytes a worker
  * and chunk of 4 MiB, and a worker and tensor; 2 N^2 + 12 N doubles a group of tensors; about 2 KB a worker for
  * messages, 4 KB more with a pool. subspace_memory names every buffer.
+ *
+ * With P the bytes of the gradients (each tensor rounded up to 64), on 64-bit machines, without a pool, one group: P +
+ * 2.5 KB N + 16 N^2 + 2 KB bytes, and 1 KB for each 4 MB at N = 8; in place min(P, 4 MB) instead of P.
  *
  * ---- In place ----
  *
@@ -112,7 +172,20 @@
  * read its object. So after an error, too, tensors and memory stay until no other worker is in a round with this one:
  * until all have left, closed, or agreed on a view without it; and a worker that is declared lost must really have
  * stopped. subspace_leave sees to that by itself. Where threads come and go as they like, ask for
- * SUBSPACE_PLAN_EXCHANGE. */
+ * SUBSPACE_PLAN_EXCHANGE.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of subspace_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or
+ * as a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * subspace_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \

@@ -44,6 +44,66 @@
  * are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No
  * verb allocates, sleeps, prints or reads the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     probe    busy     lost     left
+ *   grawa_start               y        y        -        -        -        -
+ *   grawa_step                y        y        -        -        -        -
+ *   grawa_probe               -        -        y        -        -        -
+ *   grawa_poll                y        y        y        y        y        y
+ *   grawa_wait                y        y        y        y        y        y
+ *   grawa_average             y        y        -        -        -        -
+ *   grawa_leave               y        y        -        -        -        -
+ *   grawa_regroup             y        y        y        y        y        -
+ *   grawa_peer_lost           y        y        y        y        y        -
+ *   grawa_peer_up             y        y        y        y        y        -
+ *   grawa_save                y        y        -        -        -        -
+ *   grawa_save_to             y        y        -        -        -        -
+ *   grawa_load                y        -        -        -        -        -
+ *   grawa_load_from           y        -        -        -        -        -
+ *   grawa_set_period          y        y        -        -        -        -
+ *   grawa_set_pull            y        y        -        -        -        -
+ *   grawa_set_proximal        y        y        -        -        -        -
+ *   grawa_set_grad_scale      y        y        y        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: between steps and rounds. probe: grawa_step or grawa_poll has
+ * returned WEFT_WANT_GRADIENT. busy: a verb has returned WEFT_AGAIN. lost: a worker is lost and the view is not
+ * settled. left: grawa_leave is done. A dash is WEFT_ERR_ORDER and changes nothing; grawa_state tells the same in
+ * bits. The readers (stats, effective, detail, weight, group, state) and grawa_close are legal in all; after close
+ * nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; grawa_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): grawa_regroup with the same new view
+ *                                               on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until grawa_regroup (without whoever
+ *                                               it was), or grawa_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (grawa_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   the round was rejected by all (`guard`), nothing was touched: train on
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
  * ---- When a round happens ----
  *
  * GRAWA_TRIGGER_PERIOD (default): after period_steps local steps of this worker; all workers take equally many.
@@ -72,6 +132,9 @@
  * if proximal > 0 (the anchor); for models of up to 8 KB a copy a worker instead of one; recursive doubling needs one
  * more. Besides, 49 bytes a group, 20 bytes a group and worker, and about 2 KB a worker for messages. grawa_memory
  * names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64), on 64-bit machines, without a pool, `proximal`
+ * and groups: P + 2.3 KB N + 3 KB.
  *
  * ---- On the wire ----
  *
@@ -116,7 +179,20 @@
  * that nothing moves. A non-finite gradient takes that
  * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
  * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
- * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
+ * norm of zero is the limit of small norms: the workers with zero share the whole weight.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of grawa_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or as
+ * a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * grawa_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"

@@ -56,6 +56,58 @@
  * yours; until then they are lent. No verb allocates, prints or reads the environment; one object belongs to one thread
  * at a time. saddle_state tells which verbs are legal; a wrong one is WEFT_ERR_ORDER and changes nothing.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     wanted   busy     left
+ *   saddle_next               y        y        y        y        -
+ *   saddle_wait               y        y        y        y        y
+ *   saddle_step               y        y        y        y        -
+ *   saddle_poll               y        y        y        y        y
+ *   saddle_set_learning_rate  y        y        -        -        -
+ *   saddle_leave              y        y        -        -        -
+ *   saddle_peer_lost          y        y        y        y        -
+ *   saddle_peer_up            y        y        y        y        -
+ *   saddle_save               y        y        -        -        -
+ *   saddle_save_to            y        y        -        -        -
+ *   saddle_load               y        -        -        -        -
+ *   saddle_load_from          y        -        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: a step is done. wanted: a verb has returned
+ * WEFT_WANT_GRADIENT, and any of those that go on hands the gradient over. busy: it has returned WEFT_AGAIN. left:
+ * saddle_leave is done (saddle_wait then says WEFT_OK). A lost neighbour makes no other state. A dash is
+ * WEFT_ERR_ORDER and changes nothing; saddle_state tells the same in bits. The readers (stats, effective, detail,
+ * fault, link, buffer, state) and saddle_close are legal in all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep. `weight` and `active` are called in the same way, and must give the
+ * same answer for the same arguments.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; saddle_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (saddle_peer_lost)
+ *   MISMATCH, VERSION                           a neighbour has other settings, or another version of this header, and
+ *                                               was refused; detail has both values; the others go on
+ *   NONFINITE                                   by `guard`, and where the result of a step is not finite: see below
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
+ *                                               ends; saddle_fault says why, stats count
+ *
  * ---- Variants: settings of one machine ----
  *
  *   variant        rho    cross-gradients  momentum     order
@@ -95,6 +147,10 @@
  * SADDLE_DIFFERENCE k more, with cross-gradients that are coded k more for their error memories. Pieces: k + 1 of
  * piece_bytes (k + 2 with SADDLE_DIFFERENCE). saddle_memory names every buffer.
  *
+ * With P the bytes of the parameters (each tensor rounded up to 64) and p = min(piece_bytes, the largest tensor), on
+ * 64-bit machines, for k neighbours: SADDLE_Q 3 P + (k + 1) p + 1.5 KB k + 2 KB, with a codec (k + 4) P + (k + 2) p;
+ * SADDLE_N without one (k + 5) P + (k + 1) p.
+ *
  * ---- On the wire ----
  *
  * A step sends each neighbour the model as the codec has it (weft_codec_bytes, piece by piece), with cross-gradients
@@ -122,7 +178,20 @@
  * from which on they exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of
  * the step. What error memories hold is kept for whoever comes next. A worker whose result is not finite says so, tells
  * its neighbours that it is out, and can only be closed. Where own weights leave a worker none for itself, and all
- * neighbours are lost in the middle of a step, that step has no gradient. */
+ * neighbours are lost in the middle of a step, that step has no gradient.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of saddle_peer_lost; a worker that is declared lost sends no more (or as a newcomer). `now` does not go back. The
+ * memory given, tensor lists and transport stay where they are until saddle_close. Float arithmetic is IEEE 754,
+ * rounding to nearest, without flushing (checked at init). All of it is tested by weft_transport_selftest as far as a
+ * test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"

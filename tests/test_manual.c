@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * test_manual.c: the tables "Which verb when" in the manuals of the headers against the code: an object is brought into
  * each state, and each verb called there. y: legal; -: WEFT_ERR_ORDER, and nothing has changed. A verb without a row, a
- * row without a verb, or a cell that is wrong fails. `test_manual print` prints the tables as they should be. */
+ * row without a verb, or a cell that is wrong fails. `test_manual print` prints the tables as they should be. And what the manuals say of memory. */
 #define GRAWA_IMPLEMENTATION
 #include "grawa.h"
 #define SUBSPACE_IMPLEMENTATION
@@ -13,6 +13,7 @@
 #define SADDLE_IMPLEMENTATION
 #include "saddle.h"
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -458,6 +459,85 @@ START_TEST(complete) {
 }
 END_TEST
 
+/* "Extra memory" of the manuals, stated again: at most a tenth off in what is not the model's own size. */
+static void expect_bytes(const char *name, size_t bytes, double models, double rest) {
+    const double off = (double)bytes - models * 4e6 - rest;
+    ck_assert_msg(fabs(off) <= 0.1 * rest, "%s: %zu bytes; the manual says %.0f and a tenth", name, bytes,
+                  models * 4e6 + rest);
+}
+
+START_TEST(memory_formulas) {
+    static const uint32_t workers[] = {4, 8, 16, 32};
+    static unsigned char graph_memory[WEFT_GRAPH_BYTES(32, 64)];
+    static float big[2000000];
+    const uint32_t n = workers[_i];
+    const double p = 262144;
+    weft_tensor t = {NULL, 1000000, WEFT_F32};
+    weft_tensors view = {NULL, 1};
+    weft_graph graph;
+    uint32_t k;
+    stage *s = stage_make(1);
+    t.data = big;
+    view.tensor = &t;
+    s->net.size = n;
+    if (sizeof(void *) == 8) {
+        {
+            grawa_desc d = {0};
+            d.struct_size = sizeof d;
+            d.params = view;
+            d.transport = &s->net;
+            expect_bytes("grawa", grawa_memory(&d, NULL), 1, 2.3 * 1024 * n + 3 * 1024);
+        }
+        {
+            subspace_desc d = {0};
+            d.struct_size = sizeof d;
+            d.gradients = view;
+            d.transport = &s->net;
+            expect_bytes("subspace", subspace_memory(&d, NULL), 1, 2.5 * 1024 * n + 16.0 * n * n + 2 * 1024);
+        }
+        {
+            hpsgd_desc d = {0};
+            d.struct_size = sizeof d;
+            d.params = view;
+            d.transport = &s->net;
+            expect_bytes("hpsgd", hpsgd_memory(&d, NULL), 3, 2.3 * 1024 * n + 2.5 * 1024);
+            d.keep_delta = WEFT_ZERO;
+            expect_bytes("hpsgd, keep_delta off", hpsgd_memory(&d, NULL), 2 + 1.0 / 32, 2.3 * 1024 * n + 2.5 * 1024);
+        }
+        for (k = 2; k <= 4; k += 2) {
+            if (k == 4 && n < 12) continue;
+            ck_assert_int_eq(k == 2 ? weft_graph_ring(&graph, n, graph_memory, sizeof graph_memory)
+                                    : weft_graph_torus(&graph, 4, n / 4, graph_memory, sizeof graph_memory),
+                             WEFT_OK);
+            {
+                dsgd_aau_desc d = {0};
+                d.struct_size = sizeof d;
+                d.params = view;
+                d.transport = &s->net;
+                d.graph = &graph;
+                expect_bytes("dsgd_aau", dsgd_aau_memory(&d, NULL), 1,
+                             p + 1.5 * 1024 * k + 20 * n + 8 * graph.edges + 2 * 1024);
+            }
+            {
+                saddle_desc d = {0};
+                d.struct_size = sizeof d;
+                d.params = view;
+                d.transport = &s->net;
+                d.graph = &graph;
+                d.learning_rate = 0.1;
+                expect_bytes("saddle, Q", saddle_memory(&d, NULL), 3, (k + 1) * p + 1.5 * 1024 * k + 2 * 1024);
+                d.variant = SADDLE_N;
+                expect_bytes("saddle, N", saddle_memory(&d, NULL), k + 5, (k + 1) * p + 1.5 * 1024 * k + 2 * 1024);
+                d.variant = SADDLE_Q;
+                d.codec = weft_codec_q8();
+                expect_bytes("saddle, Q, q8", saddle_memory(&d, NULL), k + 4, (k + 2) * p + 1.5 * 1024 * k + 2 * 1024);
+            }
+        }
+    }
+    free(s);
+}
+END_TEST
+
 int main(int argc, char **argv) {
     Suite *s = suite_create("manual");
     TCase *t = tcase_create("manual");
@@ -479,6 +559,7 @@ int main(int argc, char **argv) {
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, table, 0, HEADERS);
     tcase_add_loop_test(t, complete, 0, HEADERS);
+    tcase_add_loop_test(t, memory_formulas, 0, 4);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
