@@ -145,9 +145,10 @@ def headers():
 
 
 def entries(path, keys):
-    """A file of paragraphs `key: text`, with file and why among the keys, and `line` once or several times: those that
-    are excepted, each with its reason. `line` is a line of `file` without its indentation; all of them follow each other
-    there, once, or each is there once; `before`, if given, is the line before them, which tells them apart. Yields (file, number, paragraph) for each line."""
+    """A file of paragraphs `key: text`, with file and why among the keys, and `line` once or several times: what is
+    excepted, with its reason. `line` is a line of `file` without its indentation; all of a paragraph follow each other
+    there, once, or each is there once; `before`, if given, is the line before them, which tells them apart. Yields
+    (file, number, paragraph) for each line."""
     block, lines = {}, []
     with open(path, encoding="utf-8") as f:
         for i, text in enumerate(f.read().split("\n") + [""]):
