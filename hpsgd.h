@@ -184,7 +184,9 @@
  * of hpsgd_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or as
  * a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
  * hpsgd_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
- * tested by weft_transport_selftest as far as a test can tell.
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): hpsgd_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
  *
  * ---- History ----
  *
@@ -484,8 +486,11 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
- * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ * End. X_leave is done when test has said of the last messages that they are over, which may be before they are on the
+ *   line: a transport that copies must be flushed before the process ends.
+ * Threads. Callbacks are called on the thread that called the verb, never on another (hpsgd.h with a pool that has
+ *   `submit`: also on one of its threads, one at a time). Objects on several threads that share one transport need a
+ *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
@@ -1005,7 +1010,9 @@ HPSGD_API weft_status hpsgd_wait(hpsgd *h);
 HPSGD_API weft_status hpsgd_drain(hpsgd *h);
 
 /* Sends off what is left and says good-bye: the others go on without this worker. Poll until WEFT_OK, then close. Views
- * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first. */
+ * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first; where all leave
+ * at once it may be none: who has heard everybody's good-bye says none of its own, and its end may come first. After a
+ * drain nothing is lost by that: close. */
 HPSGD_API weft_status hpsgd_leave(hpsgd *h);
 
 /* W, into tensors of params' shapes and types (where there is a master: of the master's). Legal between init and close,
@@ -1029,8 +1036,9 @@ HPSGD_API weft_status hpsgd_regroup(hpsgd *h, const weft_view *view);
  * save, at the same moment. With a round under way (needs keep_delta, else WEFT_AGAIN: drain, or try later) the payload
  * is in it, too, and is sent again after loading: in HPSGD_FIXED resuming equals never having stopped, at every step;
  * in the other modes save after a drain. Not in a stall: wait for its end. Load: into a fresh object of the same
- * descriptor, rank and number of workers, all of the same moment. Hostile blobs give an error, the object is then as
- * hpsgd_init would make it. */
+ * descriptor (but for `channel` and timing), rank and number of workers, all of the same moment, with the parameters of
+ * that moment in place: they are not looked at here, and what they differ by would count as a change of this worker's.
+ * Hostile blobs give an error, the object is then as hpsgd_init would make it. */
 HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes);
 HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes);
 /* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */

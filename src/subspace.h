@@ -179,7 +179,9 @@
  * of subspace_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or
  * as a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
  * subspace_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
- * tested by weft_transport_selftest as far as a test can tell.
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): subspace_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
  *
  * ---- History ----
  *
