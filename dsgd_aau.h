@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Generated from src/ by `make headers`: edit the files there, never this one.
  * dsgd_aau.h: decentralised SGD with adaptive asynchronous updates (DSGD-AAU) for training processes of any framework,
- * in plain C: every worker averages with whichever neighbours are ready, and nobody waits for a straggler for long.
+ * in plain C: every worker averages with whichever neighbours are ready, and only an epoch's end waits for stragglers.
  *
  * A worker takes a gradient step on its own parameters, x_j <- x_j - eta g(x_j), and says that it is ready. When an
  * edge between two ready workers joins two parts of the graph that this epoch has not joined yet, they average, by
@@ -42,14 +42,14 @@
  * ---- The verbs ----
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call dsgd_aau_poll
- * until it says something else), or an error (< 0; dsgd_aau_detail names who and where). From WEFT_AGAIN until WEFT_OK
- * the parameters are lent to the library: neither write nor train on them. They change at the very end, wholly or not
- * at all. A neighbour that is lost, or whose messages make no sense, is no error: the others go on without it
- * (dsgd_aau_stats counts, dsgd_aau_fault tells why). Errors that a verb may return while the run goes on, each said
- * once: WEFT_ERR_MISMATCH (a neighbour runs with other settings, and was refused), WEFT_ERR_TIMEOUT (nothing has moved
- * for timeout_ns). dsgd_aau_state tells which verbs are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing.
- * One object belongs to one thread at a time. No verb allocates, sleeps (but dsgd_aau_wait, in the transport), prints
- * or reads the environment.
+ * until it says something else), or an error (< 0; dsgd_aau_detail names who and where). From WEFT_AGAIN until
+ * WEFT_OK the parameters are lent to the library: neither write nor train on them. They change at the very end,
+ * wholly or not at all. A neighbour that is lost, or whose messages make no sense, is no error: the others go on
+ * without it (dsgd_aau_stats counts; dsgd_aau_fault tells why if it was nonsense, or other settings). Errors that a
+ * verb may return while the run goes on, each said once: WEFT_ERR_MISMATCH (a neighbour runs with other settings, and
+ * was refused), WEFT_ERR_TIMEOUT (nothing has moved for timeout_ns). dsgd_aau_state tells which verbs are legal now;
+ * a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates,
+ * sleeps (but dsgd_aau_wait, in the transport), prints or reads the environment.
  *
  * While you compute a gradient, others may ask this worker for an answer ("not now") or have news to pass on: a
  * dsgd_aau_poll between two layers answers at once what would else wait for your next step. Nothing breaks without it,
@@ -110,8 +110,10 @@
  * You wait until a neighbour that this epoch has not joined with you yet is ready, or until news arrive that others
  * have averaged: then you take any ready neighbour, or, `grace_ns` later at the latest, go on with your local step
  * alone. So the slowest worker holds up an epoch, but nobody's steps; only when all others are joined already do they
- * wait for it. `patience_ns` bounds even that (an extension; not in the paper). A worker alone (N = 1, or everybody
- * else lost) never waits, and its parameters are never touched.
+ * wait for it. With few workers that is the usual case: in a ring of three the fast ones take two steps for each of
+ * the slowest. `patience_ns` bounds even that (an extension; not in the paper), for more steps alone: an edge that an
+ * epoch has used is used again in the next one only. In the end models differ: take one, or average them yourself. A
+ * worker alone (N = 1, or everybody else lost) never waits, and its parameters are never touched.
  *
  * grace_ns should be two or three round trips; its default is a 32nd of your own gradient's time. Without any most
  * steps on a sparse graph are alone (in a simulation of 256 workers on a torus 87 %, with 0.03 gradients' time 57 %).
@@ -149,14 +151,16 @@
  *
  * ---- What is guaranteed when things fail ----
  *
- * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both ends
- * use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that is lost
- * in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction of its
- * distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an invitation and
- * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link
- * and nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may
- * fall apart: each side goes on alone, and they grow together when a link heals. Whoever comes later or again (`join`)
- * takes over a neighbour's parameters.
+ * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both
+ * ends use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that
+ * is lost in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction
+ * of its distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an
+ * invitation and then falls silent holds its partners until it is declared lost. Nobody is declared lost by time: a
+ * worker that hangs is for the host to find (TIMEOUT says that nothing moves; those whom dsgd_aau_labels shows in
+ * another part are awaited) and to report with dsgd_aau_peer_lost, at each of its neighbours. Messages are checked,
+ * so that nonsense ends a link and nothing else; but a worker that lies well (that two others have lost each other,
+ * say) is believed. The graph may fall apart: each side goes on alone, and they grow together when a link heals.
+ * Whoever comes later or again (`join`) takes over a neighbour's parameters.
  *
  * ---- What is assumed of the host ----
  *
@@ -1827,7 +1831,8 @@ DSGD_AAU_API weft_status dsgd_aau_peer_up(dsgd_aau *x, uint32_t rank);
 
 /* The counters of this object, as one blob (versioned, checksummed, endian-neutral). *bytes is set to the length; with
  * buf NULL only that. Parameters and optimiser are the host's to save. What shapes a run is when things happened, which
- * nobody can save: whoever loads comes in anew, as `join` says. Load: into a fresh object of the same descriptor, rank
+ * nobody can save: whoever loads comes in anew, as `join` says (if all do: DSGD_AAU_FOUND with DSGD_AAU_INITIAL_KEEP,
+ * since their parameters differ by then). Load: into a fresh object of the same descriptor, rank
  * and graph. Hostile blobs give an error, the object is then as before. */
 DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *x, void *buf, size_t capacity, size_t *bytes);
 DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *x, const void *buf, size_t bytes);
@@ -1839,7 +1844,8 @@ DSGD_AAU_API weft_status dsgd_aau_load_from(dsgd_aau *x, weft_read_fn read, void
 DSGD_AAU_API void dsgd_aau_stats(const dsgd_aau *x, dsgd_aau_stats_t *out);
 DSGD_AAU_API void dsgd_aau_effective(const dsgd_aau *x, dsgd_aau_desc *out);
 DSGD_AAU_API const weft_detail *dsgd_aau_detail(const dsgd_aau *x); /* never NULL, but for x == NULL */
-DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *x);  /* why a link was last given up; likewise */
+/* Why a link was last given up from this end; likewise. A loss that transport or host have told of is none. */
+DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *x);
 DSGD_AAU_API uint32_t dsgd_aau_state(const dsgd_aau *x);
 DSGD_AAU_API weft_link_state dsgd_aau_link(const dsgd_aau *x, uint32_t rank); /* DOWN for whoever is no neighbour */
 /* Parts of this epoch, as this worker knows them: the smallest worker of each one's part. How many; as far as
