@@ -105,6 +105,13 @@
  *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
  *                                               is as before
  *
+ * After PEER_LOST: give all that are left the same view of a higher epoch (subspace_regroup), and poll; another loss
+ * may show meanwhile: again, with the next epoch. Then WEFT_OK: if tensors of this step had been submitted, the
+ * gradients hold the aggregate, and are not to be submitted again (the loss may show after the round has been
+ * committed here: stats.rounds has counted it then); if none had, nothing has happened. WEFT_WANT_GRADIENT: submit all
+ * of them again. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others their
+ * last round; those who stay need no regroup for a good-bye.
+ *
  * ---- What a round costs ----
  *
  * The published sequence sums all gradients once for the alphas and once more for the result. Here no sum is formed
@@ -388,7 +395,9 @@ SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view);
 
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes is
  * set to the length; with buf NULL only that. Load: into a fresh object of the same descriptor, rank and number of
- * workers; all workers load the blobs of the same moment. Hostile blobs give an error, the object is then as before. */
+ * workers; all workers load the blobs of the same moment, which nobody but you can check.
+ * Model and optimiser are not in it; what subspace_set_batch said last is. Hostile blobs give an error, the object is
+ * then as before. */
 SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes);
 SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes);
 /* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
