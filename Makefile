@@ -74,9 +74,9 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 
 # Instruction sets are the affair of the tests of kernels, codecs, misuse, and of each header's first one; without them
 # the others (faults, schedules, networks) are built in half the time.
-SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer \
+SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer %_doc \
              test_sim% test_members test_link test_tcp test_tls test_selftest test_options test_graph \
-             test_stragglers test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
+             test_stragglers test_edge test_manual test_pieces test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
              $(notdir $@)),-DWEFT_NO_SIMD=)
 
 # ---- what there is ---------------------------------------------------------------------------------------------------
@@ -119,11 +119,10 @@ BENCHES := bench-kernels bench-collectives $(patsubst bench/bench_%.c,bench-%,$(
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help all demo llm libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
-        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants cross mixed \
-        cross-all platforms deps-nightly \
-        bench papers $(BENCHES) bench-deps \
-        deps install uninstall clean
+.PHONY: help all demo llm edge libtorch libtorch-program examples headers check-headers matrix test test-quick test-programs unit-programs \
+        asan-programs tsan-programs fuzz-programs golden-programs cuda-programs cuda cuda-test cuda-bench train-cuda mutants mutants-random cross mixed \
+        cross-all platforms deps-nightly coverage lint bench papers $(BENCHES) bench-deps \
+        deps install uninstall release check-docs clean
 
 help:
 	@echo 'weft $(VERSION): $(HEADERS)'
@@ -133,15 +132,21 @@ help:
 	@echo '                     rule; writes build/llm.svg  (a C compiler only; some minutes)'
 	@echo 'make libtorch        build build/libtorch and train a small ResNet on images with libtorch (libtorch-dev), with two'
 	@echo '                     processes over TCP, by every rule; writes build/libtorch.svg  (some minutes)'
+	@echo 'make edge            two microcontrollers, emulated, learn spoken digits together over a serial line; what that takes'
+	@echo '                     (arm-none-eabi-gcc, qemu-system-arm; a minute or two; RECORDINGS=DIR: real ones)'
 	@echo 'make examples        build the programs of examples/: train, cluster (the simulator), llm, hello_*'
-	@echo 'make test            everything: headers fresh, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA, mutants'
+	@echo 'make test            everything: headers fresh, documents, matrix, unit tests, sanitizers, golden, fuzz, cross, MPI, CUDA,'
+	@echo '                     microcontrollers, release, mutants'
 	@echo 'make test-quick      headers fresh and the unit tests only'
 	@echo 'make matrix          the strict-warning compile matrix only'
 	@echo 'make mutants         the deliberate faults only'
+	@echo 'make mutants-random  lines of src/ broken at random: how many do the tests notice?  (FAULTS=100, SEED=1; about an hour)'
 	@echo 'make cross           other machines only: 64-bit Arm, older x86, i386, big-endian, WebAssembly, Windows; other compilers'
 	@echo 'make mixed           one job of workers on different machines only, over TCP'
 	@echo 'make cross-all       both, with what `make test` has no time for: musl, 32-bit Arm, RISC-V, POWER'
 	@echo 'make platforms       these and the matrix, and what they covered into docs/PLATFORMS.md'
+	@echo 'make coverage        what of src/ the tests run, into build/coverage; fails below 100 % of lines or 95 % of branches'
+	@echo 'make lint            clang-tidy, cppcheck, the analyzer of gcc and valgrind (tests/deps lint installs them)'
 	@echo 'make train-cuda      build build/train for --device cuda, too (nvcc and cuBLAS)'
 	@echo 'make cuda            compile the device code of every header, if nvcc is found; make cuda-test: run it, on a GPU'
 	@echo 'make cuda-bench      on a GPU: device kernels against its copies, into build/bench/cuda.md (BENCH_ARGS as below)'
@@ -156,6 +161,8 @@ help:
 	@echo '                     one of them, into bench/results; with BENCH_ARGS=--quick: a look; --help: what else'
 	@echo 'make bench-deps      install what they compare with: OpenBLAS, torch, Gloo, OpenMPI, xxHash, stb; none of it is needed'
 	@echo 'make install         headers, pkg-config file and CMake package into PREFIX ($(PREFIX)), under DESTDIR'
+	@echo 'make release         the headers, their sums and an archive, of this commit, into $(BUILD)/release; TAG=yes: and the tag'
+	@echo 'make check-docs      do links, files and tests that the documents name exist'
 	@echo 'make clean           remove build/'
 	@echo
 	@echo 'CC=$(CC) CXX=$(CXX) CFLAGS=$(CFLAGS) BUILD=$(BUILD)'
@@ -191,6 +198,9 @@ demo: $(BUILD)/train
 
 llm: $(BUILD)/llm
 	$(BUILD)/llm --svg $(BUILD)/llm.svg --csv $(BUILD)/llm.csv --generate 400
+
+edge:
+	@BUILD='$(BUILD)' CC='$(CC)' examples/edge/run $(RECORDINGS)
 
 # Torch is no part of `make examples`: it is large, and seldom there. libtorch-program: without the run.
 TORCH_WANTED = $(filter libtorch libtorch-program,$(MAKECMDGOALS))
@@ -354,8 +364,15 @@ matrix:
 mutants:
 	+@$(RUN) mutants
 
+mutants-random:
+	@BUILD='$(BUILD)' CC='$(CC)' tests/mutants/random $(or $(FAULTS),100) $(or $(SEED),1)
+
 cross:
 	+@$(RUN) cross
+
+# No part of `make test`: minutes each.
+coverage lint: | $(filter deps headers,$(MAKECMDGOALS))
+	+@BUILD='$(BUILD)' MAKE='$(MAKE)' GCC='$(SAN_CC)' tests/$@/run
 
 mixed:
 	+@$(RUN) mixed
@@ -460,6 +477,13 @@ install:
 uninstall:
 	cd '$(DESTDIR)$(INCLUDEDIR)' && rm -f $(HEADERS)
 	rm -f '$(DESTDIR)$(PKGCONFIGDIR)/weft.pc'
+
+check-docs:
+	@tests/docs
+
+# What it refuses, and why, is in the script.
+release:
+	+@BUILD='$(BUILD)' MAKE='$(MAKE)' TAG='$(or $(TAG),no)' src/release
 
 clean:
 	rm -rf $(BUILD)

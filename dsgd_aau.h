@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Generated from src/ by `make headers`: edit the files there, never this one.
  * dsgd_aau.h: decentralised SGD with adaptive asynchronous updates (DSGD-AAU) for training processes of any framework,
- * in plain C: every worker averages with whichever neighbours are ready, and nobody waits for a straggler for long.
+ * in plain C: every worker averages with whichever neighbours are ready, and only an epoch's end waits for stragglers.
  *
  * A worker takes a gradient step on its own parameters, x_j <- x_j - eta g(x_j), and says that it is ready. When an
  * edge between two ready workers joins two parts of the graph that this epoch has not joined yet, they average, by
@@ -42,26 +42,78 @@
  * ---- The verbs ----
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call dsgd_aau_poll
- * until it says something else), or an error (< 0; dsgd_aau_detail names who and where). From WEFT_AGAIN until WEFT_OK
- * the parameters are lent to the library: neither write nor train on them. They change at the very end, wholly or not
- * at all. A neighbour that is lost, or whose messages make no sense, is no error: the others go on without it
- * (dsgd_aau_stats counts, dsgd_aau_fault tells why). Errors that a verb may return while the run goes on, each said
- * once: WEFT_ERR_MISMATCH (a neighbour runs with other settings, and was refused), WEFT_ERR_TIMEOUT (nothing has moved
- * for timeout_ns). dsgd_aau_state tells which verbs are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing.
- * One object belongs to one thread at a time. No verb allocates, sleeps (but dsgd_aau_wait, in the transport), prints
- * or reads the environment.
+ * until it says something else), or an error (< 0; dsgd_aau_detail names who and where). From WEFT_AGAIN until
+ * WEFT_OK the parameters are lent to the library: neither write nor train on them. They change at the very end,
+ * wholly or not at all. A neighbour that is lost, or whose messages make no sense, is no error: the others go on
+ * without it (dsgd_aau_stats counts; dsgd_aau_fault tells why if it was nonsense, or other settings). Errors that a
+ * verb may return while the run goes on, each said once: WEFT_ERR_MISMATCH (a neighbour runs with other settings, and
+ * was refused), WEFT_ERR_TIMEOUT (nothing has moved for timeout_ns). dsgd_aau_state tells which verbs are legal now;
+ * a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates,
+ * sleeps (but dsgd_aau_wait, in the transport), prints or reads the environment.
  *
  * While you compute a gradient, others may ask this worker for an answer ("not now") or have news to pass on: a
  * dsgd_aau_poll between two layers answers at once what would else wait for your next step. Nothing breaks without it,
  * but epochs take longer (in one simulation of 64 workers twice as long, and steps alone were twice as many).
+ *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     busy     left
+ *   dsgd_aau_start            y        y        -        -
+ *   dsgd_aau_step             y        y        -        -
+ *   dsgd_aau_poll             y        y        y        y
+ *   dsgd_aau_wait             y        y        y        y
+ *   dsgd_aau_leave            y        y        -        -
+ *   dsgd_aau_peer_lost        y        y        y        -
+ *   dsgd_aau_peer_up          y        y        y        -
+ *   dsgd_aau_save             y        y        -        -
+ *   dsgd_aau_save_to          y        y        -        -
+ *   dsgd_aau_load             y        -        -        -
+ *   dsgd_aau_load_from        y        -        -        -
+ *
+ * fresh: nothing has been called. idle: between steps. busy: a verb has returned WEFT_AGAIN. left: dsgd_aau_leave is
+ * done. A lost neighbour makes no other state. A dash is WEFT_ERR_ORDER and changes nothing; dsgd_aau_state tells the
+ * same in bits. The readers (stats, effective, detail, fault, link, labels, state) and dsgd_aau_close are legal in
+ * all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; dsgd_aau_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (dsgd_aau_peer_lost)
+ *   MISMATCH, VERSION                           a neighbour has other settings, or another version of this header, and
+ *                                               was refused; detail has both values; the others go on
+ *   NONFINITE                                   of step: the parameters are not finite, and nothing was announced:
+ *                                               mend them, call it again
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
+ *                                               ends; dsgd_aau_fault says why, stats count
  *
  * ---- How the waiting ends ----
  *
  * You wait until a neighbour that this epoch has not joined with you yet is ready, or until news arrive that others
  * have averaged: then you take any ready neighbour, or, `grace_ns` later at the latest, go on with your local step
  * alone. So the slowest worker holds up an epoch, but nobody's steps; only when all others are joined already do they
- * wait for it. `patience_ns` bounds even that (an extension; not in the paper). A worker alone (N = 1, or everybody
- * else lost) never waits, and its parameters are never touched.
+ * wait for it. With few workers that is the usual case: in a ring of three the fast ones take two steps for each of
+ * the slowest. `patience_ns` bounds even that (an extension; not in the paper), for more steps alone: an edge that an
+ * epoch has used is used again in the next one only. In the end models differ: take one, or average them yourself. A
+ * worker alone (N = 1, or everybody else lost) never waits, and its parameters are never touched.
  *
  * grace_ns should be two or three round trips; its default is a 32nd of your own gradient's time. Without any most
  * steps on a sparse graph are alone (in a simulation of 256 workers on a torus 87 %, with 0.03 gradients' time 57 %).
@@ -73,6 +125,9 @@
  * One accumulator of the model's size (4 bytes an element for 16-bit types), whatever `fan`; one piece (piece_bytes;
  * one more for the bf16 wire); 20 bytes a worker, 8 bytes an edge and about 1.5 KB a neighbour for labels and messages.
  * dsgd_aau_memory names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64) and p = min(piece_bytes, the largest tensor), on
+ * 64-bit machines: P + p (2 p with the bf16 wire) + 1.5 KB k + 20 N + 8 E + 2 KB, for k neighbours and E edges.
  *
  * ---- On the wire ----
  *
@@ -96,14 +151,29 @@
  *
  * ---- What is guaranteed when things fail ----
  *
- * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both ends
- * use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that is lost
- * in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction of its
- * distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an invitation and
- * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link
- * and nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may
- * fall apart: each side goes on alone, and they grow together when a link heals. Whoever comes later or again (`join`)
- * takes over a neighbour's parameters. */
+ * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both
+ * ends use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that
+ * is lost in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction
+ * of its distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an
+ * invitation and then falls silent holds its partners until it is declared lost. Nobody is declared lost by time: a
+ * worker that hangs is for the host to find (TIMEOUT says that nothing moves; those whom dsgd_aau_labels shows in
+ * another part are awaited) and to report with dsgd_aau_peer_lost, at each of its neighbours. Messages are checked,
+ * so that nonsense ends a link and nothing else; but a worker that lies well (that two others have lost each other,
+ * say) is believed. The graph may fall apart: each side goes on alone, and they grow together when a link heals.
+ * Whoever comes later or again (`join`) takes over a neighbour's parameters.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of dsgd_aau_peer_lost; a worker that is declared lost sends no more (or as a newcomer). `now` does not go back. The
+ * memory given, tensor lists and transport stay where they are until dsgd_aau_close. Float arithmetic is IEEE 754,
+ * rounding to nearest, without flushing (checked at init). All of it is tested by weft_transport_selftest as far as a
+ * test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \
@@ -398,8 +468,11 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
- * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ * End. X_leave is done when test has said of the last messages that they are over, which may be before they are on the
+ *   line: a transport that copies must be flushed before the process ends.
+ * Threads. Callbacks are called on the thread that called the verb, never on another (hpsgd.h with a pool that has
+ *   `submit`: also on one of its threads, one at a time). Objects on several threads that share one transport need a
+ *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
@@ -1601,6 +1674,15 @@ WEFT_INLINE uint64_t weft_graph_rounds(double gap, double factor) {
  * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
 #define WEFT_BLOB_VERSION 1u
 
+/* Where a blob goes that no memory has room for: flash, a file, a line. Takes the next `bytes` bytes, at most 256 at a
+ * time (with WEFT_CUDA 16,384), which are gone when it returns. Anything but WEFT_OK ends the saving, with this status;
+ * the object is as before. It must not call verbs of the object. */
+typedef weft_status (*weft_write_fn)(void *ctx, const void *data, size_t bytes);
+
+/* Gives the `bytes` bytes of a blob that begin at `at`. All are asked for twice, in order: first the blob is checked,
+ * and then taken. Anything but WEFT_OK ends the loading, with this status; the object is as before. */
+typedef weft_status (*weft_read_fn)(void *ctx, size_t at, void *data, size_t bytes);
+
 #endif /* WEFT_STATE_API */
 
 /* ---- src/dsgd_aau.h: API --------------------------------------------------------------------- */
@@ -1749,16 +1831,21 @@ DSGD_AAU_API weft_status dsgd_aau_peer_up(dsgd_aau *x, uint32_t rank);
 
 /* The counters of this object, as one blob (versioned, checksummed, endian-neutral). *bytes is set to the length; with
  * buf NULL only that. Parameters and optimiser are the host's to save. What shapes a run is when things happened, which
- * nobody can save: whoever loads comes in anew, as `join` says. Load: into a fresh object of the same descriptor, rank
+ * nobody can save: whoever loads comes in anew, as `join` says (if all do: DSGD_AAU_FOUND with DSGD_AAU_INITIAL_KEEP,
+ * since their parameters differ by then). Load: into a fresh object of the same descriptor, rank
  * and graph. Hostile blobs give an error, the object is then as before. */
 DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *x, void *buf, size_t capacity, size_t *bytes);
 DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *x, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+DSGD_AAU_API weft_status dsgd_aau_save_to(dsgd_aau *x, weft_write_fn write, void *ctx, size_t *bytes);
+DSGD_AAU_API weft_status dsgd_aau_load_from(dsgd_aau *x, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Reading. The descriptor comes back with defaults filled in. */
 DSGD_AAU_API void dsgd_aau_stats(const dsgd_aau *x, dsgd_aau_stats_t *out);
 DSGD_AAU_API void dsgd_aau_effective(const dsgd_aau *x, dsgd_aau_desc *out);
 DSGD_AAU_API const weft_detail *dsgd_aau_detail(const dsgd_aau *x); /* never NULL, but for x == NULL */
-DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *x);  /* why a link was last given up; likewise */
+/* Why a link was last given up from this end; likewise. A loss that transport or host have told of is none. */
+DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *x);
 DSGD_AAU_API uint32_t dsgd_aau_state(const dsgd_aau *x);
 DSGD_AAU_API weft_link_state dsgd_aau_link(const dsgd_aau *x, uint32_t rank); /* DOWN for whoever is no neighbour */
 /* Parts of this epoch, as this worker knows them: the smallest worker of each one's part. How many; as far as
@@ -4675,84 +4762,153 @@ WEFT_FN weft_status weft_graph_doctor(const weft_graph *graph, const weft_mixing
 #define WEFT_STATE_IMPLEMENTATION
 
 #define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+#define WEFT_BLOB_FIRST ((uint64_t)WEFT_BLOB_VERSION << 32 | WEFT_BLOB_MAGIC)
 enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+#ifdef WEFT_CUDA
+enum { WEFT_BLOB_PIECE = 16384 }; /* each is a transfer */
+#else
+enum { WEFT_BLOB_PIECE = 256 };
+#endif
 
-/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+/* One cursor for measuring (neither callback), writing and reading, so that the three cannot disagree on the order of
  * fields. */
 typedef struct weft_blob {
-    unsigned char *bytes;      /* writing */
-    const unsigned char *from; /* reading */
+    weft_write_fn write;
+    weft_read_fn read;
+    void *ctx;
     size_t at, capacity;
-    int short_of; /* ran past the end */
+    uint32_t crc;
+    weft_status status; /* the first failure; nothing moves any more */
 #ifdef WEFT_CUDA
     weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
 #endif
 } weft_blob;
 
-WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
-    if (!b->bytes && !b->from) return 1;
-    if (b->capacity - b->at >= bytes) return 1;
-    b->short_of = 1;
-    return 0;
+WEFT_FN void weft_blob_move(weft_blob *b, void *data, size_t bytes) {
+    if (b->status == WEFT_OK && b->read)
+        b->status = b->capacity - b->at < bytes ? WEFT_ERR_ARGUMENT : b->read(b->ctx, b->at, data, bytes);
+    else if (b->status == WEFT_OK && b->write)
+        b->status = b->write(b->ctx, data, bytes);
+    if (b->status != WEFT_OK) return;
+    if (b->read || b->write) b->crc = weft_crc32c(b->crc, data, bytes);
+    b->at += bytes;
 }
 
 WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
-    if (weft_blob_room(b, 8)) {
-        if (b->from)
-            *v = weft_get64(b->from + b->at);
-        else if (b->bytes)
-            weft_put64(b->bytes + b->at, *v);
-    }
-    b->at += b->short_of ? 0 : 8;
+    unsigned char p[8];
+    weft_put64(p, *v);
+    weft_blob_move(b, p, sizeof p);
+    if (b->status == WEFT_OK) *v = weft_get64(p);
 }
 
 WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
     uint64_t bits = weft_double_bits(*v);
     weft_blob_u64(b, &bits);
-    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+    memcpy(v, &bits, sizeof bits);
 }
 
 /* `bytes` bytes of elements of `each` bytes, stored little-endian. */
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
-    if (bytes && weft_blob_room(b, bytes)) {
-        if (b->from) {
-            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
-        } else if (b->bytes) {
-            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
-            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
-        }
+    unsigned char piece[WEFT_BLOB_PIECE], *p = (unsigned char *)data;
+    if (!b->read && !b->write) b->at += bytes;
+    while ((b->read || b->write) && bytes && b->status == WEFT_OK) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        if (b->write) weft_data_out(WEFT_GPU_OF(b), piece, p, n);
+        if (b->write && weft_big_endian()) weft_swap(piece, n, each);
+        weft_blob_move(b, piece, n);
+        if (b->read && weft_big_endian()) weft_swap(piece, n, each);
+        if (b->read && b->status == WEFT_OK) weft_data_in(WEFT_GPU_OF(b), p, piece, n);
+        p += n;
+        bytes -= n;
     }
-    b->at += b->short_of ? 0 : bytes;
 }
 
-WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
-    weft_put32(p, WEFT_BLOB_MAGIC);
-    weft_put32(p + 4, WEFT_BLOB_VERSION);
-    weft_put64(p + 8, fingerprint);
-    weft_put64(p + 16, bytes);
-    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+/* A blob in memory, as one that goes in pieces. */
+typedef struct weft_blob_buffer {
+    unsigned char *to;
+    const unsigned char *from;
+    size_t bytes;
+} weft_blob_buffer;
+
+WEFT_FN weft_status weft_blob_to_buffer(void *ctx, const void *data, size_t bytes) {
+    weft_blob_buffer *m = (weft_blob_buffer *)ctx;
+    memcpy(m->to, data, bytes);
+    m->to += bytes;
+    return WEFT_OK;
 }
 
-/* Is this a whole blob of these settings and of the length that they make? */
-WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
-                                    weft_detail *d) {
-    uint32_t crc;
-    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+WEFT_FN weft_status weft_blob_from_buffer(void *ctx, size_t at, void *data, size_t bytes) {
+    memcpy(data, ((weft_blob_buffer *)ctx)->from + at, bytes);
+    return WEFT_OK;
+}
+
+/* Begins to write a blob of `need` bytes, and tells that length; without `write` it only tells. */
+WEFT_FN weft_status weft_blob_begin(weft_blob *b, weft_write_fn write, void *ctx, uint64_t need, uint64_t fingerprint,
+                                    size_t *bytes, weft_detail *d) {
+    uint64_t first = WEFT_BLOB_FIRST;
+    memset(b, 0, sizeof *b);
+    if (bytes)
+        *bytes = (size_t)need;
+    else if (!write)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
+    if (write == weft_blob_to_buffer && ((weft_blob_buffer *)ctx)->bytes < need)
+        return weft_refuse(d, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, ((weft_blob_buffer *)ctx)->bytes);
+    b->write = write;
+    b->ctx = ctx;
+    b->capacity = (size_t)need;
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &fingerprint);
+    weft_blob_u64(b, &need);
+    return WEFT_OK;
+}
+
+/* Ends it, or a reading: have all of the fields and nothing else been moved, was what was read what was checked, and
+ * does it make sense? */
+WEFT_FN weft_status weft_blob_end(weft_blob *b, int sane, weft_detail *d) {
+    unsigned char tail[WEFT_BLOB_TAIL];
+    const uint32_t crc = b->crc;
+    weft_put32(tail, crc);
+    weft_blob_move(b, tail, sizeof tail);
+    if (b->status == WEFT_OK && (!sane || b->at != b->capacity || weft_get32(tail) != crc))
+        b->status = WEFT_ERR_ARGUMENT;
+    return b->status == WEFT_OK ? WEFT_OK : weft_refuse(d, b->status, WEFT_TEXT("blob contents"), b->capacity, b->at);
+}
+
+/* Is this a whole blob of these settings and of the length that they make? Then b stands at its fields. */
+WEFT_FN weft_status weft_blob_check(weft_blob *b, weft_read_fn read, void *ctx, size_t bytes, size_t expected,
+                                    uint64_t fingerprint, weft_detail *d) {
+    unsigned char piece[WEFT_BLOB_PIECE];
+    uint64_t first = WEFT_BLOB_FIRST, theirs = 0, length = 0;
+    uint32_t crc, of_head;
+    memset(b, 0, sizeof *b);
+    b->read = read;
+    b->ctx = ctx;
+    b->capacity = bytes;
+    if (!read || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
-    if (weft_get32(p) != WEFT_BLOB_MAGIC)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
-    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
-        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
-    if (weft_get64(p + 16) != bytes)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
-    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
-    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
-                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
-    if (weft_get64(p + 8) != fingerprint)
-        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &theirs);
+    weft_blob_u64(b, &length);
+    of_head = b->crc;
+    while (b->status == WEFT_OK && b->at < bytes - WEFT_BLOB_TAIL) {
+        const size_t rest = bytes - WEFT_BLOB_TAIL - b->at;
+        weft_blob_move(b, piece, rest < sizeof piece ? rest : sizeof piece);
+    }
+    crc = b->crc;
+    weft_blob_move(b, piece, WEFT_BLOB_TAIL);
+    if (b->status != WEFT_OK) return weft_refuse(d, b->status, WEFT_TEXT("blob"), bytes, b->at);
+    if ((uint32_t)first != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, (uint32_t)first);
+    if (first != WEFT_BLOB_FIRST)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, first >> 32);
+    if (length != bytes) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), length, bytes);
+    if (crc != weft_get32(piece))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc, weft_get32(piece));
+    if (theirs != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, theirs);
     if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    b->at = WEFT_BLOB_HEAD;
+    b->crc = of_head;
     return WEFT_OK;
 }
 
@@ -6653,29 +6809,30 @@ WEFT_FN uint64_t dsgd_aau_blob_fingerprint(const dsgd_aau *g) {
     return h;
 }
 
-DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *g, void *buf, size_t capacity, size_t *bytes) {
+DSGD_AAU_API weft_status dsgd_aau_save_to(dsgd_aau *g, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
+    weft_detail why = weft_detail_none();
     dsgd_aau_stats_t now;
     weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    if (bytes) *bytes = DSGD_AAU_BLOB_BYTES;
-    if (!buf)
-        return dsgd_aau_exit(g, bytes ? WEFT_OK
-                                      : dsgd_aau_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < DSGD_AAU_BLOB_BYTES)
-        return dsgd_aau_exit(
-            g, dsgd_aau_fail(g, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), DSGD_AAU_BLOB_BYTES, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = DSGD_AAU_BLOB_BYTES;
-    b.at = WEFT_BLOB_HEAD;
-    dsgd_aau_stats(g, &now);
-    dsgd_aau_blob(&now, &b);
-    weft_blob_seal((unsigned char *)buf, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g));
-    return dsgd_aau_exit(g, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), bytes, &why);
+    if (s == WEFT_OK) {
+        dsgd_aau_stats(g, &now);
+        dsgd_aau_blob(&now, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)dsgd_aau_fail(g, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return dsgd_aau_exit(g, s);
 }
 
-DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t bytes) {
+DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return dsgd_aau_save_to(g, buf ? weft_blob_to_buffer : NULL, &m, bytes);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_load_from(dsgd_aau *g, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     dsgd_aau_stats_t loaded;
@@ -6683,17 +6840,22 @@ DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t byte
     if (s != WEFT_OK) return s;
     if (!(dsgd_aau_state(g) & DSGD_AAU_MAY_LOAD))
         return dsgd_aau_exit(g, dsgd_aau_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
-    s = weft_blob_check((const unsigned char *)buf, bytes, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), &why);
+    s = weft_blob_check(&b, read, ctx, bytes, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), &why);
+    if (s == WEFT_OK) {
+        memset(&loaded, 0, sizeof loaded);
+        dsgd_aau_blob(&loaded, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
     if (s != WEFT_OK) return dsgd_aau_exit(g, dsgd_aau_fail(g, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    memset(&loaded, 0, sizeof loaded);
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    dsgd_aau_blob(&loaded, &b);
     g->stats = loaded;
     g->net.round = loaded.steps;
     return dsgd_aau_exit(g, WEFT_OK);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return dsgd_aau_load_from(g, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

@@ -45,6 +45,66 @@
  * are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No
  * verb allocates, sleeps, prints or reads the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     probe    busy     lost     left
+ *   grawa_start               y        y        -        -        -        -
+ *   grawa_step                y        y        -        -        -        -
+ *   grawa_probe               -        -        y        -        -        -
+ *   grawa_poll                y        y        y        y        y        y
+ *   grawa_wait                y        y        y        y        y        y
+ *   grawa_average             y        y        -        -        -        -
+ *   grawa_leave               y        y        -        -        -        -
+ *   grawa_regroup             y        y        y        y        y        -
+ *   grawa_peer_lost           y        y        y        y        y        -
+ *   grawa_peer_up             y        y        y        y        y        -
+ *   grawa_save                y        y        -        -        -        -
+ *   grawa_save_to             y        y        -        -        -        -
+ *   grawa_load                y        -        -        -        -        -
+ *   grawa_load_from           y        -        -        -        -        -
+ *   grawa_set_period          y        y        -        -        -        -
+ *   grawa_set_pull            y        y        -        -        -        -
+ *   grawa_set_proximal        y        y        -        -        -        -
+ *   grawa_set_grad_scale      y        y        y        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: between steps and rounds. probe: grawa_step or grawa_poll has
+ * returned WEFT_WANT_GRADIENT. busy: a verb has returned WEFT_AGAIN. lost: a worker is lost and the view is not
+ * settled. left: grawa_leave is done. A dash is WEFT_ERR_ORDER and changes nothing; grawa_state tells the same in
+ * bits. The readers (stats, effective, detail, weight, group, state) and grawa_close are legal in all; after close
+ * nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; grawa_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): grawa_regroup with the same new view
+ *                                               on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until grawa_regroup (without whoever
+ *                                               it was), or grawa_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (grawa_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   the round was rejected by all (`guard`), nothing was touched: train on
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
  * ---- When a round happens ----
  *
  * GRAWA_TRIGGER_PERIOD (default): after period_steps local steps of this worker; all workers take equally many.
@@ -73,6 +133,9 @@
  * if proximal > 0 (the anchor); for models of up to 8 KB a copy a worker instead of one; recursive doubling needs one
  * more. Besides, 49 bytes a group, 20 bytes a group and worker, and about 2 KB a worker for messages. grawa_memory
  * names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64), on 64-bit machines, without a pool, `proximal`
+ * and groups: P + 2.3 KB N + 3 KB.
  *
  * ---- On the wire ----
  *
@@ -117,7 +180,22 @@
  * that nothing moves. A non-finite gradient takes that
  * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
  * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
- * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
+ * norm of zero is the limit of small norms: the workers with zero share the whole weight.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of grawa_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or as
+ * a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * grawa_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): grawa_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART
@@ -411,8 +489,11 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
- * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ * End. X_leave is done when test has said of the last messages that they are over, which may be before they are on the
+ *   line: a transport that copies must be flushed before the process ends.
+ * Threads. Callbacks are called on the thread that called the verb, never on another (hpsgd.h with a pool that has
+ *   `submit`: also on one of its threads, one at a time). Objects on several threads that share one transport need a
+ *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
@@ -758,6 +839,15 @@ typedef struct weft_collective weft_collective;
  * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
 #define WEFT_BLOB_VERSION 1u
 
+/* Where a blob goes that no memory has room for: flash, a file, a line. Takes the next `bytes` bytes, at most 256 at a
+ * time (with WEFT_CUDA 16,384), which are gone when it returns. Anything but WEFT_OK ends the saving, with this status;
+ * the object is as before. It must not call verbs of the object. */
+typedef weft_status (*weft_write_fn)(void *ctx, const void *data, size_t bytes);
+
+/* Gives the `bytes` bytes of a blob that begin at `at`. All are asked for twice, in order: first the blob is checked,
+ * and then taken. Anything but WEFT_OK ends the loading, with this status; the object is as before. */
+typedef weft_status (*weft_read_fn)(void *ctx, size_t at, void *data, size_t bytes);
+
 #endif /* WEFT_STATE_API */
 
 /* ---- src/grawa.h: API ------------------------------------------------------------------------ */
@@ -952,6 +1042,9 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
  * the object is then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+GRAWA_API weft_status grawa_save_to(grawa *g, weft_write_fn write, void *ctx, size_t *bytes);
+GRAWA_API weft_status grawa_load_from(grawa *g, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Schedules, between steps. pull: for the next round. period and proximal: from the next round on, the period under way
  * keeps its own. grad_scale: from the next gradient on. Part of the saved blob, not of the fingerprint. Here 0 means 0.
@@ -4021,7 +4114,7 @@ WEFT_FN void weft_gather_done(weft_reduce *r) {
 }
 
 WEFT_FN int weft_ring_send(weft_reduce *r) {
-    uint32_t n = r->count, t = r->stage, from = r->here, to;
+    uint32_t n = r->count, t = r->stage, from, to;
     weft_range out, in;
     if (t >= 2 * (n - 1)) return 0;
     /* reducing: stage t hands on the shard here - 1 - t; gathering: stage n - 1 + t the shard here - t */
@@ -4567,84 +4660,153 @@ WEFT_FN void weft_collective_close(weft_collective *c) {
 #define WEFT_STATE_IMPLEMENTATION
 
 #define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+#define WEFT_BLOB_FIRST ((uint64_t)WEFT_BLOB_VERSION << 32 | WEFT_BLOB_MAGIC)
 enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+#ifdef WEFT_CUDA
+enum { WEFT_BLOB_PIECE = 16384 }; /* each is a transfer */
+#else
+enum { WEFT_BLOB_PIECE = 256 };
+#endif
 
-/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+/* One cursor for measuring (neither callback), writing and reading, so that the three cannot disagree on the order of
  * fields. */
 typedef struct weft_blob {
-    unsigned char *bytes;      /* writing */
-    const unsigned char *from; /* reading */
+    weft_write_fn write;
+    weft_read_fn read;
+    void *ctx;
     size_t at, capacity;
-    int short_of; /* ran past the end */
+    uint32_t crc;
+    weft_status status; /* the first failure; nothing moves any more */
 #ifdef WEFT_CUDA
     weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
 #endif
 } weft_blob;
 
-WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
-    if (!b->bytes && !b->from) return 1;
-    if (b->capacity - b->at >= bytes) return 1;
-    b->short_of = 1;
-    return 0;
+WEFT_FN void weft_blob_move(weft_blob *b, void *data, size_t bytes) {
+    if (b->status == WEFT_OK && b->read)
+        b->status = b->capacity - b->at < bytes ? WEFT_ERR_ARGUMENT : b->read(b->ctx, b->at, data, bytes);
+    else if (b->status == WEFT_OK && b->write)
+        b->status = b->write(b->ctx, data, bytes);
+    if (b->status != WEFT_OK) return;
+    if (b->read || b->write) b->crc = weft_crc32c(b->crc, data, bytes);
+    b->at += bytes;
 }
 
 WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
-    if (weft_blob_room(b, 8)) {
-        if (b->from)
-            *v = weft_get64(b->from + b->at);
-        else if (b->bytes)
-            weft_put64(b->bytes + b->at, *v);
-    }
-    b->at += b->short_of ? 0 : 8;
+    unsigned char p[8];
+    weft_put64(p, *v);
+    weft_blob_move(b, p, sizeof p);
+    if (b->status == WEFT_OK) *v = weft_get64(p);
 }
 
 WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
     uint64_t bits = weft_double_bits(*v);
     weft_blob_u64(b, &bits);
-    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+    memcpy(v, &bits, sizeof bits);
 }
 
 /* `bytes` bytes of elements of `each` bytes, stored little-endian. */
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
-    if (bytes && weft_blob_room(b, bytes)) {
-        if (b->from) {
-            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
-        } else if (b->bytes) {
-            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
-            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
-        }
+    unsigned char piece[WEFT_BLOB_PIECE], *p = (unsigned char *)data;
+    if (!b->read && !b->write) b->at += bytes;
+    while ((b->read || b->write) && bytes && b->status == WEFT_OK) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        if (b->write) weft_data_out(WEFT_GPU_OF(b), piece, p, n);
+        if (b->write && weft_big_endian()) weft_swap(piece, n, each);
+        weft_blob_move(b, piece, n);
+        if (b->read && weft_big_endian()) weft_swap(piece, n, each);
+        if (b->read && b->status == WEFT_OK) weft_data_in(WEFT_GPU_OF(b), p, piece, n);
+        p += n;
+        bytes -= n;
     }
-    b->at += b->short_of ? 0 : bytes;
 }
 
-WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
-    weft_put32(p, WEFT_BLOB_MAGIC);
-    weft_put32(p + 4, WEFT_BLOB_VERSION);
-    weft_put64(p + 8, fingerprint);
-    weft_put64(p + 16, bytes);
-    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+/* A blob in memory, as one that goes in pieces. */
+typedef struct weft_blob_buffer {
+    unsigned char *to;
+    const unsigned char *from;
+    size_t bytes;
+} weft_blob_buffer;
+
+WEFT_FN weft_status weft_blob_to_buffer(void *ctx, const void *data, size_t bytes) {
+    weft_blob_buffer *m = (weft_blob_buffer *)ctx;
+    memcpy(m->to, data, bytes);
+    m->to += bytes;
+    return WEFT_OK;
 }
 
-/* Is this a whole blob of these settings and of the length that they make? */
-WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
-                                    weft_detail *d) {
-    uint32_t crc;
-    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+WEFT_FN weft_status weft_blob_from_buffer(void *ctx, size_t at, void *data, size_t bytes) {
+    memcpy(data, ((weft_blob_buffer *)ctx)->from + at, bytes);
+    return WEFT_OK;
+}
+
+/* Begins to write a blob of `need` bytes, and tells that length; without `write` it only tells. */
+WEFT_FN weft_status weft_blob_begin(weft_blob *b, weft_write_fn write, void *ctx, uint64_t need, uint64_t fingerprint,
+                                    size_t *bytes, weft_detail *d) {
+    uint64_t first = WEFT_BLOB_FIRST;
+    memset(b, 0, sizeof *b);
+    if (bytes)
+        *bytes = (size_t)need;
+    else if (!write)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
+    if (write == weft_blob_to_buffer && ((weft_blob_buffer *)ctx)->bytes < need)
+        return weft_refuse(d, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, ((weft_blob_buffer *)ctx)->bytes);
+    b->write = write;
+    b->ctx = ctx;
+    b->capacity = (size_t)need;
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &fingerprint);
+    weft_blob_u64(b, &need);
+    return WEFT_OK;
+}
+
+/* Ends it, or a reading: have all of the fields and nothing else been moved, was what was read what was checked, and
+ * does it make sense? */
+WEFT_FN weft_status weft_blob_end(weft_blob *b, int sane, weft_detail *d) {
+    unsigned char tail[WEFT_BLOB_TAIL];
+    const uint32_t crc = b->crc;
+    weft_put32(tail, crc);
+    weft_blob_move(b, tail, sizeof tail);
+    if (b->status == WEFT_OK && (!sane || b->at != b->capacity || weft_get32(tail) != crc))
+        b->status = WEFT_ERR_ARGUMENT;
+    return b->status == WEFT_OK ? WEFT_OK : weft_refuse(d, b->status, WEFT_TEXT("blob contents"), b->capacity, b->at);
+}
+
+/* Is this a whole blob of these settings and of the length that they make? Then b stands at its fields. */
+WEFT_FN weft_status weft_blob_check(weft_blob *b, weft_read_fn read, void *ctx, size_t bytes, size_t expected,
+                                    uint64_t fingerprint, weft_detail *d) {
+    unsigned char piece[WEFT_BLOB_PIECE];
+    uint64_t first = WEFT_BLOB_FIRST, theirs = 0, length = 0;
+    uint32_t crc, of_head;
+    memset(b, 0, sizeof *b);
+    b->read = read;
+    b->ctx = ctx;
+    b->capacity = bytes;
+    if (!read || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
-    if (weft_get32(p) != WEFT_BLOB_MAGIC)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
-    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
-        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
-    if (weft_get64(p + 16) != bytes)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
-    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
-    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
-                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
-    if (weft_get64(p + 8) != fingerprint)
-        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &theirs);
+    weft_blob_u64(b, &length);
+    of_head = b->crc;
+    while (b->status == WEFT_OK && b->at < bytes - WEFT_BLOB_TAIL) {
+        const size_t rest = bytes - WEFT_BLOB_TAIL - b->at;
+        weft_blob_move(b, piece, rest < sizeof piece ? rest : sizeof piece);
+    }
+    crc = b->crc;
+    weft_blob_move(b, piece, WEFT_BLOB_TAIL);
+    if (b->status != WEFT_OK) return weft_refuse(d, b->status, WEFT_TEXT("blob"), bytes, b->at);
+    if ((uint32_t)first != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, (uint32_t)first);
+    if (first != WEFT_BLOB_FIRST)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, first >> 32);
+    if (length != bytes) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), length, bytes);
+    if (crc != weft_get32(piece))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc, weft_get32(piece));
+    if (theirs != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, theirs);
     if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    b->at = WEFT_BLOB_HEAD;
+    b->crc = of_head;
     return WEFT_OK;
 }
 
@@ -6068,7 +6230,7 @@ WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
         size_t each = weft_dtype_bytes(t->dtype);
         weft_blob_raw(b, g->anchor + g->reduce.map.position[i], t->count * each, each);
     }
-    if (!b->from || b->short_of) return;
+    if (!b->read || b->status != WEFT_OK) return;
     g->fresh[g->group.net->rank] = joined != 0;
     g->joined = g->settled != 0;
     g->desc.period_steps = period > 0 && period <= UINT32_MAX ? (uint32_t)period : 0;
@@ -6084,26 +6246,25 @@ WEFT_FN size_t grawa_blob_bytes(grawa *g) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes) {
+GRAWA_API weft_status grawa_save_to(grawa *g, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    need = grawa_blob_bytes(g);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return grawa_exit(
-            g, bytes ? WEFT_OK : weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return grawa_exit(
-            g, weft_group_fail(&g->group, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    grawa_blob(g, &b);
-    weft_blob_seal((unsigned char *)buf, need, grawa_blob_fingerprint(g));
-    return grawa_exit(g, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, grawa_blob_bytes(g), grawa_blob_fingerprint(g), bytes, &why);
+    if (s == WEFT_OK) {
+        grawa_blob(g, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return grawa_exit(g, s);
+}
+
+GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return grawa_save_to(g, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -6137,7 +6298,7 @@ WEFT_FN int grawa_blob_sane(const grawa *g) {
     return 1;
 }
 
-GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
+GRAWA_API weft_status grawa_load_from(grawa *g, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     grawa_desc keep;
@@ -6149,28 +6310,31 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     if (!(grawa_state(g) & GRAWA_MAY_LOAD))
         return grawa_exit(
             g, weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
-    s = weft_blob_check((const unsigned char *)buf, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
-    if (s != WEFT_OK)
-        return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    keep = g->desc;
-    period = g->next_period;
-    proximal = g->next_proximal;
-    scale = g->grad_scale;
-    hash = g->initial_hash;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    grawa_blob(g, &b);
-    if (!b.short_of && grawa_blob_sane(g)) return grawa_exit(g, WEFT_OK);
-    g->desc = keep;
-    grawa_begin_afresh(g);
-    g->next_period = period;
-    g->next_proximal = proximal;
-    g->grad_scale = scale;
-    g->initial_hash = hash;
-    grawa_anchor_here(g);
-    return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    s = weft_blob_check(&b, read, ctx, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
+    if (s == WEFT_OK) {
+        keep = g->desc;
+        period = g->next_period;
+        proximal = g->next_proximal;
+        scale = g->grad_scale;
+        hash = g->initial_hash;
+        grawa_blob(g, &b);
+        s = weft_blob_end(&b, grawa_blob_sane(g), &why);
+        if (s == WEFT_OK) return grawa_exit(g, WEFT_OK);
+        g->desc = keep;
+        grawa_begin_afresh(g);
+        g->next_period = period;
+        g->next_proximal = proximal;
+        g->grad_scale = scale;
+        g->initial_hash = hash;
+        grawa_anchor_here(g);
+    }
+    return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return grawa_load_from(g, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Setters ---- */

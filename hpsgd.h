@@ -49,13 +49,74 @@
  * been counted. hpsgd_state tells which verbs are legal; a wrong one is WEFT_ERR_ORDER and changes nothing. One object
  * belongs to one thread at a time. No verb allocates, prints or reads the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     stalled  busy     lost     left
+ *   hpsgd_start               y        y        y        -        -        -
+ *   hpsgd_step                y        y        y        -        -        -
+ *   hpsgd_poll                y        y        y        y        y        y
+ *   hpsgd_progress            y        y        y        y        y        y
+ *   hpsgd_wait                y        y        y        y        y        y
+ *   hpsgd_drain               y        y        y        y        y        -
+ *   hpsgd_leave               y        y        y        -        -        -
+ *   hpsgd_model               y        y        y        y        y        y
+ *   hpsgd_regroup             y        y        y        y        y        -
+ *   hpsgd_peer_lost           y        y        y        y        y        -
+ *   hpsgd_peer_up             y        y        y        y        y        -
+ *   hpsgd_save                y        y        -        -        -        -
+ *   hpsgd_save_to             y        y        -        -        -        -
+ *   hpsgd_load                y        -        -        -        -        -
+ *   hpsgd_load_from           y        -        -        -        -        -
+ *   hpsgd_set_steps           y        y        y        -        -        -
+ *   hpsgd_set_void            y        y        y        y        y        -
+ *
+ * fresh: nothing has been called, or setters only. idle: hpsgd_step has said WEFT_OK; a round may be under way.
+ * stalled: it has said WEFT_STALL. busy: start, drain, regroup or leave has returned WEFT_AGAIN (here a drain:
+ * hpsgd_drain is then a poll). lost: a worker is lost and the view is not settled. left: hpsgd_leave is done. A dash
+ * is WEFT_ERR_ORDER and changes nothing; hpsgd_state tells the same in bits. The readers (stats, effective, detail,
+ * state) and hpsgd_close are legal in all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; or, with a pool that has `submit`, by one of its threads, one at a time (see BESIDE below), so that they
+ * must be ready for another thread than yours. A callback that calls a verb of its object gets WEFT_ERR_REENTRY where
+ * it is your thread, and must not where it is not. Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; hpsgd_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): hpsgd_regroup with the same new view
+ *                                               on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until hpsgd_regroup (without whoever
+ *                                               it was), or hpsgd_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (hpsgd_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   of start: initial parameters that are not finite. Later ones only void
+ *                                               their round (stats)
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
  * ---- When a round happens ----
  *
  * HPSGD_FREE (default): whenever the last round is over and min_steps (1) are done. If max_steps (16) are done and it
  *   is not over, WEFT_STALL. As many steps a round as fit into one all-reduce; timing decides, no two runs are alike.
  *   With a network without delay this is synchronous SGD.
  * HPSGD_FIXED: every max_steps steps. A result is taken in at the end of the phase, never before: the same bits in
- *   every run, whatever the network does.
+ *   every run, whatever the network does, if hpsgd_start was over before the first step (else the first phase lasts
+ *   until all have met).
  * HPSGD_BLOCKING: every min_steps steps, and the worker waits for the result: local SGD with H = min_steps; with 1,
  *   synchronous SGD.
  *
@@ -77,6 +138,9 @@
  * keep_delta = WEFT_ZERO gives it up: the sum is then formed in place, payloads above 256 KB a 32nd at a time: two
  * copies and a 32nd. With a bf16 payload, two bytes instead of four for payload and sum. Payloads of up to 8 KB take a
  * copy a worker for the sum. hpsgd_memory names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64), on 64-bit machines, without a pool: 3 P + 2.3 KB
+ * N + 2.5 KB; without keep_delta 2 P + P / 32 for payloads above 256 KB.
  *
  * ---- On the wire ----
  *
@@ -112,7 +176,22 @@
  * number of workers in the round, never a constant. A sum that is not finite voids its round by itself, alike for all;
  * the worker that caused it goes back to W and loses its steps. A worker that comes later takes over W; whoever was
  * left out of a view in between must come as a new object, else WEFT_ERR_MISMATCH. Initial parameters that are not
- * finite are refused; if W overflows later, every round after that is void, and counted. */
+ * finite are refused; if W overflows later, every round after that is void, and counted.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of hpsgd_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or as
+ * a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * hpsgd_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): hpsgd_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \
@@ -407,8 +486,11 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
- * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ * End. X_leave is done when test has said of the last messages that they are over, which may be before they are on the
+ *   line: a transport that copies must be flushed before the process ends.
+ * Threads. Callbacks are called on the thread that called the verb, never on another (hpsgd.h with a pool that has
+ *   `submit`: also on one of its threads, one at a time). Objects on several threads that share one transport need a
+ *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
@@ -754,6 +836,15 @@ typedef struct weft_collective weft_collective;
  * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
 #define WEFT_BLOB_VERSION 1u
 
+/* Where a blob goes that no memory has room for: flash, a file, a line. Takes the next `bytes` bytes, at most 256 at a
+ * time (with WEFT_CUDA 16,384), which are gone when it returns. Anything but WEFT_OK ends the saving, with this status;
+ * the object is as before. It must not call verbs of the object. */
+typedef weft_status (*weft_write_fn)(void *ctx, const void *data, size_t bytes);
+
+/* Gives the `bytes` bytes of a blob that begin at `at`. All are asked for twice, in order: first the blob is checked,
+ * and then taken. Anything but WEFT_OK ends the loading, with this status; the object is as before. */
+typedef weft_status (*weft_read_fn)(void *ctx, size_t at, void *data, size_t bytes);
+
 #endif /* WEFT_STATE_API */
 
 /* ---- src/hpsgd.h: API ------------------------------------------------------------------------ */
@@ -919,7 +1010,9 @@ HPSGD_API weft_status hpsgd_wait(hpsgd *h);
 HPSGD_API weft_status hpsgd_drain(hpsgd *h);
 
 /* Sends off what is left and says good-bye: the others go on without this worker. Poll until WEFT_OK, then close. Views
- * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first. */
+ * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first; where all leave
+ * at once it may be none: who has heard everybody's good-bye says none of its own, and its end may come first. After a
+ * drain nothing is lost by that: close. */
 HPSGD_API weft_status hpsgd_leave(hpsgd *h);
 
 /* W, into tensors of params' shapes and types (where there is a master: of the master's). Legal between init and close,
@@ -943,10 +1036,14 @@ HPSGD_API weft_status hpsgd_regroup(hpsgd *h, const weft_view *view);
  * save, at the same moment. With a round under way (needs keep_delta, else WEFT_AGAIN: drain, or try later) the payload
  * is in it, too, and is sent again after loading: in HPSGD_FIXED resuming equals never having stopped, at every step;
  * in the other modes save after a drain. Not in a stall: wait for its end. Load: into a fresh object of the same
- * descriptor, rank and number of workers, all of the same moment. Hostile blobs give an error, the object is then as
- * hpsgd_init would make it. */
+ * descriptor (but for `channel` and timing), rank and number of workers, all of the same moment, with the parameters of
+ * that moment in place: they are not looked at here, and what they differ by would count as a change of this worker's.
+ * Hostile blobs give an error, the object is then as hpsgd_init would make it. */
 HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes);
 HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+HPSGD_API weft_status hpsgd_save_to(hpsgd *h, weft_write_fn write, void *ctx, size_t *bytes);
+HPSGD_API weft_status hpsgd_load_from(hpsgd *h, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Schedules, from now on; 0 leaves as it is. In FIXED both are max_steps, in BLOCKING both are min_steps. */
 HPSGD_API weft_status hpsgd_set_steps(hpsgd *h, uint32_t min_steps, uint32_t max_steps);
@@ -4211,7 +4308,7 @@ WEFT_FN void weft_gather_done(weft_reduce *r) {
 }
 
 WEFT_FN int weft_ring_send(weft_reduce *r) {
-    uint32_t n = r->count, t = r->stage, from = r->here, to;
+    uint32_t n = r->count, t = r->stage, from, to;
     weft_range out, in;
     if (t >= 2 * (n - 1)) return 0;
     /* reducing: stage t hands on the shard here - 1 - t; gathering: stage n - 1 + t the shard here - t */
@@ -4757,84 +4854,153 @@ WEFT_FN void weft_collective_close(weft_collective *c) {
 #define WEFT_STATE_IMPLEMENTATION
 
 #define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+#define WEFT_BLOB_FIRST ((uint64_t)WEFT_BLOB_VERSION << 32 | WEFT_BLOB_MAGIC)
 enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+#ifdef WEFT_CUDA
+enum { WEFT_BLOB_PIECE = 16384 }; /* each is a transfer */
+#else
+enum { WEFT_BLOB_PIECE = 256 };
+#endif
 
-/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+/* One cursor for measuring (neither callback), writing and reading, so that the three cannot disagree on the order of
  * fields. */
 typedef struct weft_blob {
-    unsigned char *bytes;      /* writing */
-    const unsigned char *from; /* reading */
+    weft_write_fn write;
+    weft_read_fn read;
+    void *ctx;
     size_t at, capacity;
-    int short_of; /* ran past the end */
+    uint32_t crc;
+    weft_status status; /* the first failure; nothing moves any more */
 #ifdef WEFT_CUDA
     weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
 #endif
 } weft_blob;
 
-WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
-    if (!b->bytes && !b->from) return 1;
-    if (b->capacity - b->at >= bytes) return 1;
-    b->short_of = 1;
-    return 0;
+WEFT_FN void weft_blob_move(weft_blob *b, void *data, size_t bytes) {
+    if (b->status == WEFT_OK && b->read)
+        b->status = b->capacity - b->at < bytes ? WEFT_ERR_ARGUMENT : b->read(b->ctx, b->at, data, bytes);
+    else if (b->status == WEFT_OK && b->write)
+        b->status = b->write(b->ctx, data, bytes);
+    if (b->status != WEFT_OK) return;
+    if (b->read || b->write) b->crc = weft_crc32c(b->crc, data, bytes);
+    b->at += bytes;
 }
 
 WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
-    if (weft_blob_room(b, 8)) {
-        if (b->from)
-            *v = weft_get64(b->from + b->at);
-        else if (b->bytes)
-            weft_put64(b->bytes + b->at, *v);
-    }
-    b->at += b->short_of ? 0 : 8;
+    unsigned char p[8];
+    weft_put64(p, *v);
+    weft_blob_move(b, p, sizeof p);
+    if (b->status == WEFT_OK) *v = weft_get64(p);
 }
 
 WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
     uint64_t bits = weft_double_bits(*v);
     weft_blob_u64(b, &bits);
-    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+    memcpy(v, &bits, sizeof bits);
 }
 
 /* `bytes` bytes of elements of `each` bytes, stored little-endian. */
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
-    if (bytes && weft_blob_room(b, bytes)) {
-        if (b->from) {
-            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
-        } else if (b->bytes) {
-            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
-            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
-        }
+    unsigned char piece[WEFT_BLOB_PIECE], *p = (unsigned char *)data;
+    if (!b->read && !b->write) b->at += bytes;
+    while ((b->read || b->write) && bytes && b->status == WEFT_OK) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        if (b->write) weft_data_out(WEFT_GPU_OF(b), piece, p, n);
+        if (b->write && weft_big_endian()) weft_swap(piece, n, each);
+        weft_blob_move(b, piece, n);
+        if (b->read && weft_big_endian()) weft_swap(piece, n, each);
+        if (b->read && b->status == WEFT_OK) weft_data_in(WEFT_GPU_OF(b), p, piece, n);
+        p += n;
+        bytes -= n;
     }
-    b->at += b->short_of ? 0 : bytes;
 }
 
-WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
-    weft_put32(p, WEFT_BLOB_MAGIC);
-    weft_put32(p + 4, WEFT_BLOB_VERSION);
-    weft_put64(p + 8, fingerprint);
-    weft_put64(p + 16, bytes);
-    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+/* A blob in memory, as one that goes in pieces. */
+typedef struct weft_blob_buffer {
+    unsigned char *to;
+    const unsigned char *from;
+    size_t bytes;
+} weft_blob_buffer;
+
+WEFT_FN weft_status weft_blob_to_buffer(void *ctx, const void *data, size_t bytes) {
+    weft_blob_buffer *m = (weft_blob_buffer *)ctx;
+    memcpy(m->to, data, bytes);
+    m->to += bytes;
+    return WEFT_OK;
 }
 
-/* Is this a whole blob of these settings and of the length that they make? */
-WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
-                                    weft_detail *d) {
-    uint32_t crc;
-    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+WEFT_FN weft_status weft_blob_from_buffer(void *ctx, size_t at, void *data, size_t bytes) {
+    memcpy(data, ((weft_blob_buffer *)ctx)->from + at, bytes);
+    return WEFT_OK;
+}
+
+/* Begins to write a blob of `need` bytes, and tells that length; without `write` it only tells. */
+WEFT_FN weft_status weft_blob_begin(weft_blob *b, weft_write_fn write, void *ctx, uint64_t need, uint64_t fingerprint,
+                                    size_t *bytes, weft_detail *d) {
+    uint64_t first = WEFT_BLOB_FIRST;
+    memset(b, 0, sizeof *b);
+    if (bytes)
+        *bytes = (size_t)need;
+    else if (!write)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
+    if (write == weft_blob_to_buffer && ((weft_blob_buffer *)ctx)->bytes < need)
+        return weft_refuse(d, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, ((weft_blob_buffer *)ctx)->bytes);
+    b->write = write;
+    b->ctx = ctx;
+    b->capacity = (size_t)need;
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &fingerprint);
+    weft_blob_u64(b, &need);
+    return WEFT_OK;
+}
+
+/* Ends it, or a reading: have all of the fields and nothing else been moved, was what was read what was checked, and
+ * does it make sense? */
+WEFT_FN weft_status weft_blob_end(weft_blob *b, int sane, weft_detail *d) {
+    unsigned char tail[WEFT_BLOB_TAIL];
+    const uint32_t crc = b->crc;
+    weft_put32(tail, crc);
+    weft_blob_move(b, tail, sizeof tail);
+    if (b->status == WEFT_OK && (!sane || b->at != b->capacity || weft_get32(tail) != crc))
+        b->status = WEFT_ERR_ARGUMENT;
+    return b->status == WEFT_OK ? WEFT_OK : weft_refuse(d, b->status, WEFT_TEXT("blob contents"), b->capacity, b->at);
+}
+
+/* Is this a whole blob of these settings and of the length that they make? Then b stands at its fields. */
+WEFT_FN weft_status weft_blob_check(weft_blob *b, weft_read_fn read, void *ctx, size_t bytes, size_t expected,
+                                    uint64_t fingerprint, weft_detail *d) {
+    unsigned char piece[WEFT_BLOB_PIECE];
+    uint64_t first = WEFT_BLOB_FIRST, theirs = 0, length = 0;
+    uint32_t crc, of_head;
+    memset(b, 0, sizeof *b);
+    b->read = read;
+    b->ctx = ctx;
+    b->capacity = bytes;
+    if (!read || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
-    if (weft_get32(p) != WEFT_BLOB_MAGIC)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
-    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
-        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
-    if (weft_get64(p + 16) != bytes)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
-    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
-    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
-                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
-    if (weft_get64(p + 8) != fingerprint)
-        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &theirs);
+    weft_blob_u64(b, &length);
+    of_head = b->crc;
+    while (b->status == WEFT_OK && b->at < bytes - WEFT_BLOB_TAIL) {
+        const size_t rest = bytes - WEFT_BLOB_TAIL - b->at;
+        weft_blob_move(b, piece, rest < sizeof piece ? rest : sizeof piece);
+    }
+    crc = b->crc;
+    weft_blob_move(b, piece, WEFT_BLOB_TAIL);
+    if (b->status != WEFT_OK) return weft_refuse(d, b->status, WEFT_TEXT("blob"), bytes, b->at);
+    if ((uint32_t)first != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, (uint32_t)first);
+    if (first != WEFT_BLOB_FIRST)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, first >> 32);
+    if (length != bytes) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), length, bytes);
+    if (crc != weft_get32(piece))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc, weft_get32(piece));
+    if (theirs != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, theirs);
     if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    b->at = WEFT_BLOB_HEAD;
+    b->crc = of_head;
     return WEFT_OK;
 }
 
@@ -6111,13 +6277,13 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
         size_t each = weft_dtype_bytes(h->payload[i].dtype);
         weft_blob_raw(b, h->payload[i].data, h->payload[i].count * each, each);
     }
-    if (!b->from || b->short_of) return;
+    if (!b->read || b->status != WEFT_OK) return;
     h->round = h->settled = round; /* of no view */
     h->desc.min_steps = min <= UINT32_MAX ? (uint32_t)min : 0;
     h->desc.max_steps = max <= UINT32_MAX ? (uint32_t)max : 0;
     h->desc.on_void = on_void == HPSGD_REQUEUE ? HPSGD_REQUEUE : HPSGD_DROP;
     h->left_over = left_over != 0;
-    b->short_of = on_void > HPSGD_DROP || left_over > 1; /* nothing that was saved */
+    if (on_void > HPSGD_DROP || left_over > 1) b->status = WEFT_ERR_ARGUMENT; /* nothing that was saved */
     h->resend = *in_flight != 0;
     h->joined = 1;
 }
@@ -6130,9 +6296,9 @@ WEFT_FN size_t hpsgd_blob_bytes(hpsgd *h, uint64_t in_flight) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes) {
+HPSGD_API weft_status hpsgd_save_to(hpsgd *h, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     uint64_t in_flight;
     weft_status s = hpsgd_enter(h, 1, 1);
     if (s != WEFT_OK) return s;
@@ -6141,20 +6307,20 @@ HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *b
         return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (stalled)"), 0, 1));
     in_flight = h->state >= HPSGD_RECORD || h->resend;
     if ((in_flight && !h->desc.keep_delta) || !hpsgd_settled(h)) return hpsgd_exit(h, WEFT_AGAIN);
-    need = hpsgd_blob_bytes(h, in_flight);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return hpsgd_exit(h,
-                          bytes ? WEFT_OK : hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    hpsgd_blob(h, &b, &in_flight);
-    weft_blob_seal((unsigned char *)buf, need, hpsgd_blob_fingerprint(h));
-    return hpsgd_exit(h, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, hpsgd_blob_bytes(h, in_flight), hpsgd_blob_fingerprint(h), bytes, &why);
+    if (s == WEFT_OK) {
+        hpsgd_blob(h, &b, &in_flight);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return hpsgd_exit(h, s);
+}
+
+HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return hpsgd_save_to(h, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -6173,7 +6339,7 @@ WEFT_FN int hpsgd_blob_sane(hpsgd *h, uint64_t in_flight) {
     return hpsgd_count_nonfinite(h, HPSGD_OF_W) == 0;
 }
 
-HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
+HPSGD_API weft_status hpsgd_load_from(hpsgd *h, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     hpsgd_desc keep;
@@ -6184,21 +6350,25 @@ HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
     if (!(hpsgd_state(h) & HPSGD_MAY_LOAD))
         return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, h->stats.steps));
     idle = hpsgd_blob_bytes(h, 0);
-    s = weft_blob_check((const unsigned char *)buf, bytes, bytes > idle ? hpsgd_blob_bytes(h, 1) : idle,
-                        hpsgd_blob_fingerprint(h), &why);
-    if (s != WEFT_OK) return hpsgd_exit(h, hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    keep = h->desc;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    hpsgd_blob(h, &b, &in_flight);
-    if (!b.short_of && b.at == b.capacity && hpsgd_blob_sane(h, in_flight)) return hpsgd_exit(h, WEFT_OK);
-    h->desc = keep;
-    h->left_over = 0;
-    hpsgd_begin_afresh(h);
-    weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
-    return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    s = weft_blob_check(&b, read, ctx, bytes, bytes > idle ? hpsgd_blob_bytes(h, 1) : idle, hpsgd_blob_fingerprint(h),
+                        &why);
+    if (s == WEFT_OK) {
+        keep = h->desc;
+        hpsgd_blob(h, &b, &in_flight);
+        s = weft_blob_end(&b, hpsgd_blob_sane(h, in_flight), &why);
+        if (s == WEFT_OK) return hpsgd_exit(h, WEFT_OK);
+        h->desc = keep;
+        h->left_over = 0;
+        hpsgd_begin_afresh(h);
+        weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
+    }
+    return hpsgd_exit(h, hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return hpsgd_load_from(h, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Setters ---- */

@@ -57,6 +57,58 @@
  * yours; until then they are lent. No verb allocates, prints or reads the environment; one object belongs to one thread
  * at a time. saddle_state tells which verbs are legal; a wrong one is WEFT_ERR_ORDER and changes nothing.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     wanted   busy     left
+ *   saddle_next               y        y        y        y        -
+ *   saddle_wait               y        y        y        y        y
+ *   saddle_step               y        y        y        y        -
+ *   saddle_poll               y        y        y        y        y
+ *   saddle_set_learning_rate  y        y        -        -        -
+ *   saddle_leave              y        y        -        -        -
+ *   saddle_peer_lost          y        y        y        y        -
+ *   saddle_peer_up            y        y        y        y        -
+ *   saddle_save               y        y        -        -        -
+ *   saddle_save_to            y        y        -        -        -
+ *   saddle_load               y        -        -        -        -
+ *   saddle_load_from          y        -        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: a step is done. wanted: a verb has returned
+ * WEFT_WANT_GRADIENT, and any of those that go on hands the gradient over. busy: it has returned WEFT_AGAIN. left:
+ * saddle_leave is done (saddle_wait then says WEFT_OK). A lost neighbour makes no other state. A dash is
+ * WEFT_ERR_ORDER and changes nothing; saddle_state tells the same in bits. The readers (stats, effective, detail,
+ * fault, link, buffer, state) and saddle_close are legal in all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep. `weight` and `active` are called in the same way, and must give the
+ * same answer for the same arguments.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; saddle_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (saddle_peer_lost)
+ *   MISMATCH, VERSION                           a neighbour has other settings, or another version of this header, and
+ *                                               was refused; detail has both values; the others go on
+ *   NONFINITE                                   by `guard`, and where the result of a step is not finite: see below
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
+ *                                               ends; saddle_fault says why, stats count
+ *
  * ---- Variants: settings of one machine ----
  *
  *   variant        rho    cross-gradients  momentum     order
@@ -96,6 +148,10 @@
  * SADDLE_DIFFERENCE k more, with cross-gradients that are coded k more for their error memories. Pieces: k + 1 of
  * piece_bytes (k + 2 with SADDLE_DIFFERENCE). saddle_memory names every buffer.
  *
+ * With P the bytes of the parameters (each tensor rounded up to 64) and p = min(piece_bytes, the largest tensor), on
+ * 64-bit machines, for k neighbours: SADDLE_Q 3 P + (k + 1) p + 1.5 KB k + 2 KB, with a codec (k + 4) P + (k + 2) p;
+ * SADDLE_N without one (k + 5) P + (k + 1) p.
+ *
  * ---- On the wire ----
  *
  * A step sends each neighbour the model as the codec has it (weft_codec_bytes, piece by piece), with cross-gradients
@@ -123,7 +179,20 @@
  * from which on they exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of
  * the step. What error memories hold is kept for whoever comes next. A worker whose result is not finite says so, tells
  * its neighbours that it is out, and can only be closed. Where own weights leave a worker none for itself, and all
- * neighbours are lost in the middle of a step, that step has no gradient. */
+ * neighbours are lost in the middle of a step, that step has no gradient.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of saddle_peer_lost; a worker that is declared lost sends no more (or as a newcomer). `now` does not go back. The
+ * memory given, tensor lists and transport stay where they are until saddle_close. Float arithmetic is IEEE 754,
+ * rounding to nearest, without flushing (checked at init). All of it is tested by weft_transport_selftest as far as a
+ * test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \
@@ -418,8 +487,11 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
- * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ * End. X_leave is done when test has said of the last messages that they are over, which may be before they are on the
+ *   line: a transport that copies must be flushed before the process ends.
+ * Threads. Callbacks are called on the thread that called the verb, never on another (hpsgd.h with a pool that has
+ *   `submit`: also on one of its threads, one at a time). Objects on several threads that share one transport need a
+ *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
@@ -1621,6 +1693,15 @@ WEFT_INLINE uint64_t weft_graph_rounds(double gap, double factor) {
  * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
 #define WEFT_BLOB_VERSION 1u
 
+/* Where a blob goes that no memory has room for: flash, a file, a line. Takes the next `bytes` bytes, at most 256 at a
+ * time (with WEFT_CUDA 16,384), which are gone when it returns. Anything but WEFT_OK ends the saving, with this status;
+ * the object is as before. It must not call verbs of the object. */
+typedef weft_status (*weft_write_fn)(void *ctx, const void *data, size_t bytes);
+
+/* Gives the `bytes` bytes of a blob that begin at `at`. All are asked for twice, in order: first the blob is checked,
+ * and then taken. Anything but WEFT_OK ends the loading, with this status; the object is as before. */
+typedef weft_status (*weft_read_fn)(void *ctx, size_t at, void *data, size_t bytes);
+
 #endif /* WEFT_STATE_API */
 
 /* ---- src/weft/codec.h: API ------------------------------------------------------------------- */
@@ -1688,11 +1769,10 @@ WEFT_INLINE uint64_t weft_graph_rounds(double gap, double factor) {
  *
  *   weft_codec c = weft_codec_q8();
  *   const weft_codec_kernels *k = weft_codec_kernels_select(WEFT_ISA_AUTO, 0);
- *   weft_residuals r;                               // memory for a whole model: weft_residuals_init
  *   weft_codec_job j;                               // one tensor, in every round
  *   memset(&j, 0, sizeof j);
  *   j.codec = &c; j.form = WEFT_CODEC_FEEDBACK; j.dtype = WEFT_F32; j.data = gradient; j.count = n;
- *   j.kept = weft_residuals_at(&r, tensor, 0);
+ *   j.kept = kept;                                  // zeros at first: n of weft_codec_value_bytes each
  *   j.key = weft_codec_key(seed, round, my_rank, tensor);
  *   capacity = weft_codec_bytes(&c, j.dtype, n, n);  // the most that it takes
  *   s = weft_codec_encode_tensor(k, &j, message, capacity, &bytes, NULL, &detail);
@@ -1872,18 +1952,6 @@ WEFT_INLINE uint64_t weft_codec_key(uint64_t seed, uint64_t round, uint64_t stre
     }
     return key;
 }
-
-/* ---- What is kept, for a whole model ----
- *
- * One number for each element of each tensor, in the host's memory, found by tensor and offset: chunks may be cut
- * differently in every round, and nothing is lost. One of these for each thing that has a residual (a rank's model,
- * an edge). */
-typedef struct weft_residuals {
-    weft_tensors tensors; /* of which only count and dtype matter */
-    size_t *offset;       /* tensors.count + 1: bytes from `base` */
-    unsigned char *base;
-    size_t bytes; /* of memory, alignment slack included */
-} weft_residuals;
 
 #endif /* WEFT_CODEC_API */
 
@@ -2089,6 +2157,9 @@ SADDLE_API weft_status saddle_peer_up(saddle *x, uint32_t rank);
  * copies go whole. Hostile blobs give an error, the object is then as before. */
 SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes);
 SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+SADDLE_API weft_status saddle_save_to(saddle *x, weft_write_fn write, void *ctx, size_t *bytes);
+SADDLE_API weft_status saddle_load_from(saddle *x, weft_read_fn read, void *ctx, size_t bytes);
 
 /* What saddle_buffer shows. */
 typedef enum saddle_buffer_kind {
@@ -4948,84 +5019,153 @@ WEFT_FN weft_status weft_graph_doctor(const weft_graph *graph, const weft_mixing
 #define WEFT_STATE_IMPLEMENTATION
 
 #define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+#define WEFT_BLOB_FIRST ((uint64_t)WEFT_BLOB_VERSION << 32 | WEFT_BLOB_MAGIC)
 enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+#ifdef WEFT_CUDA
+enum { WEFT_BLOB_PIECE = 16384 }; /* each is a transfer */
+#else
+enum { WEFT_BLOB_PIECE = 256 };
+#endif
 
-/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+/* One cursor for measuring (neither callback), writing and reading, so that the three cannot disagree on the order of
  * fields. */
 typedef struct weft_blob {
-    unsigned char *bytes;      /* writing */
-    const unsigned char *from; /* reading */
+    weft_write_fn write;
+    weft_read_fn read;
+    void *ctx;
     size_t at, capacity;
-    int short_of; /* ran past the end */
+    uint32_t crc;
+    weft_status status; /* the first failure; nothing moves any more */
 #ifdef WEFT_CUDA
     weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
 #endif
 } weft_blob;
 
-WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
-    if (!b->bytes && !b->from) return 1;
-    if (b->capacity - b->at >= bytes) return 1;
-    b->short_of = 1;
-    return 0;
+WEFT_FN void weft_blob_move(weft_blob *b, void *data, size_t bytes) {
+    if (b->status == WEFT_OK && b->read)
+        b->status = b->capacity - b->at < bytes ? WEFT_ERR_ARGUMENT : b->read(b->ctx, b->at, data, bytes);
+    else if (b->status == WEFT_OK && b->write)
+        b->status = b->write(b->ctx, data, bytes);
+    if (b->status != WEFT_OK) return;
+    if (b->read || b->write) b->crc = weft_crc32c(b->crc, data, bytes);
+    b->at += bytes;
 }
 
 WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
-    if (weft_blob_room(b, 8)) {
-        if (b->from)
-            *v = weft_get64(b->from + b->at);
-        else if (b->bytes)
-            weft_put64(b->bytes + b->at, *v);
-    }
-    b->at += b->short_of ? 0 : 8;
+    unsigned char p[8];
+    weft_put64(p, *v);
+    weft_blob_move(b, p, sizeof p);
+    if (b->status == WEFT_OK) *v = weft_get64(p);
 }
 
 WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
     uint64_t bits = weft_double_bits(*v);
     weft_blob_u64(b, &bits);
-    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+    memcpy(v, &bits, sizeof bits);
 }
 
 /* `bytes` bytes of elements of `each` bytes, stored little-endian. */
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
-    if (bytes && weft_blob_room(b, bytes)) {
-        if (b->from) {
-            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
-        } else if (b->bytes) {
-            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
-            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
-        }
+    unsigned char piece[WEFT_BLOB_PIECE], *p = (unsigned char *)data;
+    if (!b->read && !b->write) b->at += bytes;
+    while ((b->read || b->write) && bytes && b->status == WEFT_OK) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        if (b->write) weft_data_out(WEFT_GPU_OF(b), piece, p, n);
+        if (b->write && weft_big_endian()) weft_swap(piece, n, each);
+        weft_blob_move(b, piece, n);
+        if (b->read && weft_big_endian()) weft_swap(piece, n, each);
+        if (b->read && b->status == WEFT_OK) weft_data_in(WEFT_GPU_OF(b), p, piece, n);
+        p += n;
+        bytes -= n;
     }
-    b->at += b->short_of ? 0 : bytes;
 }
 
-WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
-    weft_put32(p, WEFT_BLOB_MAGIC);
-    weft_put32(p + 4, WEFT_BLOB_VERSION);
-    weft_put64(p + 8, fingerprint);
-    weft_put64(p + 16, bytes);
-    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+/* A blob in memory, as one that goes in pieces. */
+typedef struct weft_blob_buffer {
+    unsigned char *to;
+    const unsigned char *from;
+    size_t bytes;
+} weft_blob_buffer;
+
+WEFT_FN weft_status weft_blob_to_buffer(void *ctx, const void *data, size_t bytes) {
+    weft_blob_buffer *m = (weft_blob_buffer *)ctx;
+    memcpy(m->to, data, bytes);
+    m->to += bytes;
+    return WEFT_OK;
 }
 
-/* Is this a whole blob of these settings and of the length that they make? */
-WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
-                                    weft_detail *d) {
-    uint32_t crc;
-    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+WEFT_FN weft_status weft_blob_from_buffer(void *ctx, size_t at, void *data, size_t bytes) {
+    memcpy(data, ((weft_blob_buffer *)ctx)->from + at, bytes);
+    return WEFT_OK;
+}
+
+/* Begins to write a blob of `need` bytes, and tells that length; without `write` it only tells. */
+WEFT_FN weft_status weft_blob_begin(weft_blob *b, weft_write_fn write, void *ctx, uint64_t need, uint64_t fingerprint,
+                                    size_t *bytes, weft_detail *d) {
+    uint64_t first = WEFT_BLOB_FIRST;
+    memset(b, 0, sizeof *b);
+    if (bytes)
+        *bytes = (size_t)need;
+    else if (!write)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
+    if (write == weft_blob_to_buffer && ((weft_blob_buffer *)ctx)->bytes < need)
+        return weft_refuse(d, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, ((weft_blob_buffer *)ctx)->bytes);
+    b->write = write;
+    b->ctx = ctx;
+    b->capacity = (size_t)need;
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &fingerprint);
+    weft_blob_u64(b, &need);
+    return WEFT_OK;
+}
+
+/* Ends it, or a reading: have all of the fields and nothing else been moved, was what was read what was checked, and
+ * does it make sense? */
+WEFT_FN weft_status weft_blob_end(weft_blob *b, int sane, weft_detail *d) {
+    unsigned char tail[WEFT_BLOB_TAIL];
+    const uint32_t crc = b->crc;
+    weft_put32(tail, crc);
+    weft_blob_move(b, tail, sizeof tail);
+    if (b->status == WEFT_OK && (!sane || b->at != b->capacity || weft_get32(tail) != crc))
+        b->status = WEFT_ERR_ARGUMENT;
+    return b->status == WEFT_OK ? WEFT_OK : weft_refuse(d, b->status, WEFT_TEXT("blob contents"), b->capacity, b->at);
+}
+
+/* Is this a whole blob of these settings and of the length that they make? Then b stands at its fields. */
+WEFT_FN weft_status weft_blob_check(weft_blob *b, weft_read_fn read, void *ctx, size_t bytes, size_t expected,
+                                    uint64_t fingerprint, weft_detail *d) {
+    unsigned char piece[WEFT_BLOB_PIECE];
+    uint64_t first = WEFT_BLOB_FIRST, theirs = 0, length = 0;
+    uint32_t crc, of_head;
+    memset(b, 0, sizeof *b);
+    b->read = read;
+    b->ctx = ctx;
+    b->capacity = bytes;
+    if (!read || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
-    if (weft_get32(p) != WEFT_BLOB_MAGIC)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
-    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
-        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
-    if (weft_get64(p + 16) != bytes)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
-    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
-    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
-                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
-    if (weft_get64(p + 8) != fingerprint)
-        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &theirs);
+    weft_blob_u64(b, &length);
+    of_head = b->crc;
+    while (b->status == WEFT_OK && b->at < bytes - WEFT_BLOB_TAIL) {
+        const size_t rest = bytes - WEFT_BLOB_TAIL - b->at;
+        weft_blob_move(b, piece, rest < sizeof piece ? rest : sizeof piece);
+    }
+    crc = b->crc;
+    weft_blob_move(b, piece, WEFT_BLOB_TAIL);
+    if (b->status != WEFT_OK) return weft_refuse(d, b->status, WEFT_TEXT("blob"), bytes, b->at);
+    if ((uint32_t)first != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, (uint32_t)first);
+    if (first != WEFT_BLOB_FIRST)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, first >> 32);
+    if (length != bytes) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), length, bytes);
+    if (crc != weft_get32(piece))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc, weft_get32(piece));
+    if (theirs != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, theirs);
     if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    b->at = WEFT_BLOB_HEAD;
+    b->crc = of_head;
     return WEFT_OK;
 }
 
@@ -6162,80 +6302,6 @@ WEFT_FN weft_status weft_codec_decode_add(const weft_codec_kernels *k, const wef
                                           size_t first, size_t count, const void *message, size_t bytes, double weight,
                                           void *out, weft_detail *d) {
     return weft_codec_decode_chunk(k, c, dtype, n, first, count, message, bytes, 1, weight, out, d);
-}
-
-/* ---- what is kept ---- */
-
-WEFT_FN weft_status weft_residuals_lay_out(weft_residuals *r, void *memory, weft_detail *d) {
-    size_t i, bytes = 0, each = 0;
-    weft_layout l;
-    for (i = 0; i < r->tensors.count; i++) {
-        if (!weft_dtype_bytes(r->tensors.tensor[i].dtype))
-            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.dtype"), WEFT_F16,
-                               (uint64_t)r->tensors.tensor[i].dtype);
-        /* each begins at a multiple of eight bytes */
-        if (!weft_mul_size(r->tensors.tensor[i].count, weft_codec_value_bytes(r->tensors.tensor[i].dtype), &each) ||
-            !weft_add_size(each, 7, &each) || !weft_add_size(bytes, each / 8 * 8, &bytes))
-            return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("tensor.count"), 0, r->tensors.tensor[i].count);
-    }
-    memset(&l, 0, sizeof l);
-    l.base = memory ? weft_align_memory(memory) : NULL;
-    r->offset = r->tensors.count == SIZE_MAX
-                    ? NULL
-                    : (size_t *)weft_layout_take(&l, WEFT_TEXT("offsets"), r->tensors.count + 1, sizeof(size_t));
-    r->base = (unsigned char *)weft_layout_take(&l, WEFT_TEXT("residuals"), bytes, 1);
-    r->bytes = weft_layout_total(&l);
-    if (!r->bytes) return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("tensors"), 0, r->tensors.count);
-    if (!memory) return WEFT_OK;
-    for (bytes = 0, i = 0; i < r->tensors.count; i++) {
-        r->offset[i] = bytes;
-        bytes += (r->tensors.tensor[i].count * weft_codec_value_bytes(r->tensors.tensor[i].dtype) + 7) / 8 * 8;
-    }
-    r->offset[i] = bytes;
-    memset(r->base, 0, bytes);
-    return WEFT_OK;
-}
-
-/* Zeros for all elements of these tensors, in `memory`, of any alignment. With memory NULL and bytes 0 only measures:
- * r->bytes. The list of tensors must outlive r. Errors: WEFT_ERR_ARGUMENT, WEFT_ERR_OVERFLOW; WEFT_ERR_MEMORY: `bytes`
- * is less than r->bytes. */
-WEFT_FN weft_status weft_residuals_init(weft_residuals *r, const weft_tensors *tensors, void *memory, size_t bytes,
-                                        weft_detail *d) {
-    memset(r, 0, sizeof *r);
-    if (tensors->count && !tensors->tensor) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.tensor"), 1, 0);
-    r->tensors = *tensors;
-    if (weft_residuals_lay_out(r, NULL, d) != WEFT_OK) return d->status;
-    if (!memory && !bytes) return WEFT_OK;
-    if (!memory || bytes < r->bytes) return weft_refuse(d, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), r->bytes, bytes);
-    return weft_residuals_lay_out(r, memory, d);
-}
-
-/* What is kept for this element of this tensor and those after it: a job's `kept` is that of element 0. NULL: there is
- * no such element. */
-WEFT_FN void *weft_residuals_at(const weft_residuals *r, size_t tensor, size_t element) {
-    if (tensor >= r->tensors.count || element >= r->tensors.tensor[tensor].count) return NULL;
-    return r->base + r->offset[tensor] + element * weft_codec_value_bytes(r->tensors.tensor[tensor].dtype);
-}
-
-/* The part of a saved blob that these make: to be measured, written or read, as everything is (state.h). */
-WEFT_FN void weft_residuals_blob(const weft_residuals *r, weft_blob *b) {
-    size_t i;
-    for (i = 0; i < r->tensors.count; i++) {
-        const size_t each = weft_codec_value_bytes(r->tensors.tensor[i].dtype);
-        weft_blob_raw(b, r->base ? r->base + r->offset[i] : NULL, r->tensors.tensor[i].count * each, each);
-    }
-}
-
-/* Is what would be read at the blob's cursor finite? Moves the cursor on, and reads nothing into r. */
-WEFT_FN int weft_residuals_blob_sound(const weft_residuals *r, weft_blob *b) {
-    size_t i;
-    for (i = 0; i < r->tensors.count; i++) {
-        const size_t each = weft_codec_value_bytes(r->tensors.tensor[i].dtype), n = r->tensors.tensor[i].count;
-        if (!weft_blob_room(b, n * each)) return 0;
-        if (!weft_codec_all_finite(b->from + b->at, n, each, each)) return 0;
-        b->at += n * each;
-    }
-    return 1;
 }
 
 #endif /* WEFT_CODEC_IMPLEMENTATION */
@@ -7505,9 +7571,9 @@ WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_
     x->whole = saddle_take(l, WEFT_TEXT("a piece of a whole copy that goes"), degree && copies, longest);
     pieces = saddle_take(l, WEFT_TEXT("pieces that come"), degree, longest);
     stores = saddle_take(l, WEFT_TEXT("coded messages"), store ? degree : 0, store);
-    lengths = cross ? (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), degree,
-                                                 models * sizeof(size_t))
-                    : NULL;
+    lengths = cross
+                  ? (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), degree, models * sizeof(size_t))
+                  : NULL;
     neighbours = saddle_take(l, WEFT_TEXT("public copies of neighbours"), copies ? degree : 0, model);
     residuals = saddle_take(l, WEFT_TEXT("residuals of gradients, one a neighbour"),
                             cross && d->gradient_feedback ? degree : 0, model);
@@ -7839,6 +7905,7 @@ WEFT_FN void saddle_begin_afresh(saddle *x) {
 WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
     uint32_t i;
     size_t t;
+    WEFT_GPU_USE(*b, &x->desc, &x->gpu);
     weft_blob_u64(b, &x->step);
     weft_blob_u64(b, &x->stats.steps);
     weft_blob_u64(b, &x->stats.evaluations);
@@ -7882,29 +7949,28 @@ WEFT_FN int saddle_blob_sane(saddle *x) {
     return !bad;
 }
 
-SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes) {
+SADDLE_API weft_status saddle_save_to(saddle *x, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     weft_status s = saddle_enter(x, SADDLE_BIT(SADDLE_IDLE));
     if (s != WEFT_OK) return s;
-    need = saddle_blob_bytes(x);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return saddle_exit(x,
-                           bytes ? WEFT_OK : saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return saddle_exit(x, saddle_fail(x, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    WEFT_GPU_USE(b, &x->desc, &x->gpu);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    saddle_blob(x, &b);
-    weft_blob_seal((unsigned char *)buf, need, saddle_blob_fingerprint(x));
-    return saddle_exit(x, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, saddle_blob_bytes(x), saddle_blob_fingerprint(x), bytes, &why);
+    if (s == WEFT_OK) {
+        saddle_blob(x, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return saddle_exit(x, s);
 }
 
-SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
+SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return saddle_save_to(x, buf ? weft_blob_to_buffer : NULL, &m, bytes);
+}
+
+SADDLE_API weft_status saddle_load_from(saddle *x, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     const double rate = x ? x->rate : 0;
@@ -7912,26 +7978,29 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
     if (s != WEFT_OK) return s;
     if (!(saddle_state(x) & SADDLE_MAY_LOAD))
         return saddle_exit(x, saddle_fail(x, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, x->step));
-    s = weft_blob_check((const unsigned char *)buf, bytes, saddle_blob_bytes(x), saddle_blob_fingerprint(x), &why);
-    if (s != WEFT_OK) return saddle_exit(x, saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    memset(&b, 0, sizeof b);
-    WEFT_GPU_USE(b, &x->desc, &x->gpu);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    saddle_blob(x, &b);
-    if (saddle_blob_sane(x)) {
-        x->loaded = 1;
-        x->net.round = x->step;
-        x->desc.learning_rate = x->rate;
-        return saddle_exit(x, WEFT_OK);
+    s = weft_blob_check(&b, read, ctx, bytes, saddle_blob_bytes(x), saddle_blob_fingerprint(x), &why);
+    if (s == WEFT_OK) {
+        saddle_blob(x, &b);
+        s = weft_blob_end(&b, saddle_blob_sane(x), &why);
+        if (s == WEFT_OK) {
+            x->loaded = 1;
+            x->net.round = x->step;
+            x->desc.learning_rate = x->rate;
+            return saddle_exit(x, WEFT_OK);
+        }
+        x->step = 0;
+        x->rate = rate;
+        x->last_rate = 0;
+        memset(&x->stats, 0, sizeof x->stats);
+        saddle_begin_afresh(x);
     }
-    x->step = 0;
-    x->rate = rate;
-    x->last_rate = 0;
-    memset(&x->stats, 0, sizeof x->stats);
-    saddle_begin_afresh(x);
-    return saddle_exit(x, saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    return saddle_exit(x, saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return saddle_load_from(x, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

@@ -49,6 +49,70 @@
  * WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, prints or reads
  * the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     busy     lost     left
+ *   subspace_submit           y        y        -        -        -
+ *   subspace_aggregate        y        y        y        y        -
+ *   subspace_poll             y        y        y        y        y
+ *   subspace_wait             y        y        y        y        y
+ *   subspace_combine          y        y        -        -        -
+ *   subspace_set_batch        y        y        -        -        -
+ *   subspace_leave            y        y        -        -        -
+ *   subspace_regroup          y        y        y        y        -
+ *   subspace_peer_lost        y        y        y        y        -
+ *   subspace_peer_up          y        y        y        y        -
+ *   subspace_save             y        y        -        -        -
+ *   subspace_save_to          y        y        -        -        -
+ *   subspace_load             y        -        -        -        -
+ *   subspace_load_from        y        -        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: between rounds. busy: a verb has returned WEFT_AGAIN, or
+ * tensors are submitted (subspace_submit of those that are not yet). lost: a worker is lost and the view is not
+ * settled. left: subspace_leave is done. A dash is WEFT_ERR_ORDER and changes nothing; subspace_state tells the same
+ * in bits. The readers (stats, effective, detail, worker, scale_of, state) and subspace_close are legal in all; after
+ * close nothing is. In busy, subspace_submit takes tensors that have not been submitted; here all of them were.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; subspace_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): subspace_regroup with the same new
+ *                                               view on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until subspace_regroup (without
+ *                                               whoever it was), or subspace_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (subspace_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   the round was rejected by all, gradients and state untouched: take
+ *                                               another step, or none
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
+ * After PEER_LOST: give all that are left the same view of a higher epoch (subspace_regroup), and poll; another loss
+ * may show meanwhile: again, with the next epoch. Then WEFT_OK: if tensors of this step had been submitted, the
+ * gradients hold the aggregate, and are not to be submitted again (the loss may show after the round has been
+ * committed here: stats.rounds has counted it then); if none had, nothing has happened. WEFT_WANT_GRADIENT: submit all
+ * of them again. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others their
+ * last round; those who stay need no regroup for a good-bye.
+ *
  * ---- What a round costs ----
  *
  * The published sequence sums all gradients once for the alphas and once more for the result. Here no sum is formed
@@ -64,6 +128,9 @@
  * One copy of the gradients, into which the others' pieces and then the aggregate are received, and 64 bytes a worker
  * and chunk of 4 MiB, and a worker and tensor; 2 N^2 + 12 N doubles a group of tensors; about 2 KB a worker for
  * messages, 4 KB more with a pool. subspace_memory names every buffer.
+ *
+ * With P the bytes of the gradients (each tensor rounded up to 64), on 64-bit machines, without a pool, one group: P +
+ * 2.5 KB N + 16 N^2 + 2 KB bytes, and 1 KB for each 4 MB at N = 8; in place min(P, 4 MB) instead of P.
  *
  * ---- In place ----
  *
@@ -112,7 +179,22 @@
  * read its object. So after an error, too, tensors and memory stay until no other worker is in a round with this one:
  * until all have left, closed, or agreed on a view without it; and a worker that is declared lost must really have
  * stopped. subspace_leave sees to that by itself. Where threads come and go as they like, ask for
- * SUBSPACE_PLAN_EXCHANGE. */
+ * SUBSPACE_PLAN_EXCHANGE.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of subspace_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or
+ * as a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * subspace_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): subspace_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 
 /* These are defined only while this file includes itself: see its end. */
 #if !defined WEFT_ELEMENT && !defined WEFT_FAMILY && !defined WEFT_DEVICE_PART && \
@@ -407,8 +489,11 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
- * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ * End. X_leave is done when test has said of the last messages that they are over, which may be before they are on the
+ *   line: a transport that copies must be flushed before the process ends.
+ * Threads. Callbacks are called on the thread that called the verb, never on another (hpsgd.h with a pool that has
+ *   `submit`: also on one of its threads, one at a time). Objects on several threads that share one transport need a
+ *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
@@ -754,6 +839,15 @@ typedef struct weft_collective weft_collective;
  * or raw elements, in a fixed order  last 4 bytes: CRC-32C of everything before. */
 #define WEFT_BLOB_VERSION 1u
 
+/* Where a blob goes that no memory has room for: flash, a file, a line. Takes the next `bytes` bytes, at most 256 at a
+ * time (with WEFT_CUDA 16,384), which are gone when it returns. Anything but WEFT_OK ends the saving, with this status;
+ * the object is as before. It must not call verbs of the object. */
+typedef weft_status (*weft_write_fn)(void *ctx, const void *data, size_t bytes);
+
+/* Gives the `bytes` bytes of a blob that begin at `at`. All are asked for twice, in order: first the blob is checked,
+ * and then taken. Anything but WEFT_OK ends the loading, with this status; the object is as before. */
+typedef weft_status (*weft_read_fn)(void *ctx, size_t at, void *data, size_t bytes);
+
 #endif /* WEFT_STATE_API */
 
 /* ---- src/subspace.h: API --------------------------------------------------------------------- */
@@ -944,9 +1038,14 @@ SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view);
 
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes is
  * set to the length; with buf NULL only that. Load: into a fresh object of the same descriptor, rank and number of
- * workers; all workers load the blobs of the same moment. Hostile blobs give an error, the object is then as before. */
+ * workers; all workers load the blobs of the same moment, which nobody but you can check.
+ * Model and optimiser are not in it; what subspace_set_batch said last is. Hostile blobs give an error, the object is
+ * then as before. */
 SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes);
 SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+SUBSPACE_API weft_status subspace_save_to(subspace *a, weft_write_fn write, void *ctx, size_t *bytes);
+SUBSPACE_API weft_status subspace_load_from(subspace *a, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Reading. The descriptor comes back with defaults filled in; it is for reading, not for another init. */
 SUBSPACE_API void subspace_stats(const subspace *a, subspace_stats_t *out);
@@ -4064,7 +4163,7 @@ WEFT_FN void weft_gather_done(weft_reduce *r) {
 }
 
 WEFT_FN int weft_ring_send(weft_reduce *r) {
-    uint32_t n = r->count, t = r->stage, from = r->here, to;
+    uint32_t n = r->count, t = r->stage, from, to;
     weft_range out, in;
     if (t >= 2 * (n - 1)) return 0;
     /* reducing: stage t hands on the shard here - 1 - t; gathering: stage n - 1 + t the shard here - t */
@@ -4610,84 +4709,153 @@ WEFT_FN void weft_collective_close(weft_collective *c) {
 #define WEFT_STATE_IMPLEMENTATION
 
 #define WEFT_BLOB_MAGIC 0x73666577u /* "wefs" */
+#define WEFT_BLOB_FIRST ((uint64_t)WEFT_BLOB_VERSION << 32 | WEFT_BLOB_MAGIC)
 enum { WEFT_BLOB_HEAD = 24, WEFT_BLOB_TAIL = 4 };
+#ifdef WEFT_CUDA
+enum { WEFT_BLOB_PIECE = 16384 }; /* each is a transfer */
+#else
+enum { WEFT_BLOB_PIECE = 256 };
+#endif
 
-/* One cursor for measuring (bytes == NULL), writing and reading, so that the three cannot disagree on the order of
+/* One cursor for measuring (neither callback), writing and reading, so that the three cannot disagree on the order of
  * fields. */
 typedef struct weft_blob {
-    unsigned char *bytes;      /* writing */
-    const unsigned char *from; /* reading */
+    weft_write_fn write;
+    weft_read_fn read;
+    void *ctx;
     size_t at, capacity;
-    int short_of; /* ran past the end */
+    uint32_t crc;
+    weft_status status; /* the first failure; nothing moves any more */
 #ifdef WEFT_CUDA
     weft_gpu *gpu; /* has what weft_blob_raw reads and writes */
 #endif
 } weft_blob;
 
-WEFT_FN int weft_blob_room(weft_blob *b, size_t bytes) {
-    if (!b->bytes && !b->from) return 1;
-    if (b->capacity - b->at >= bytes) return 1;
-    b->short_of = 1;
-    return 0;
+WEFT_FN void weft_blob_move(weft_blob *b, void *data, size_t bytes) {
+    if (b->status == WEFT_OK && b->read)
+        b->status = b->capacity - b->at < bytes ? WEFT_ERR_ARGUMENT : b->read(b->ctx, b->at, data, bytes);
+    else if (b->status == WEFT_OK && b->write)
+        b->status = b->write(b->ctx, data, bytes);
+    if (b->status != WEFT_OK) return;
+    if (b->read || b->write) b->crc = weft_crc32c(b->crc, data, bytes);
+    b->at += bytes;
 }
 
 WEFT_FN void weft_blob_u64(weft_blob *b, uint64_t *v) {
-    if (weft_blob_room(b, 8)) {
-        if (b->from)
-            *v = weft_get64(b->from + b->at);
-        else if (b->bytes)
-            weft_put64(b->bytes + b->at, *v);
-    }
-    b->at += b->short_of ? 0 : 8;
+    unsigned char p[8];
+    weft_put64(p, *v);
+    weft_blob_move(b, p, sizeof p);
+    if (b->status == WEFT_OK) *v = weft_get64(p);
 }
 
 WEFT_FN void weft_blob_double(weft_blob *b, double *v) {
     uint64_t bits = weft_double_bits(*v);
     weft_blob_u64(b, &bits);
-    if (b->from && !b->short_of) memcpy(v, &bits, sizeof bits);
+    memcpy(v, &bits, sizeof bits);
 }
 
 /* `bytes` bytes of elements of `each` bytes, stored little-endian. */
 WEFT_FN void weft_blob_raw(weft_blob *b, void *data, size_t bytes, size_t each) {
-    if (bytes && weft_blob_room(b, bytes)) {
-        if (b->from) {
-            weft_data_in(WEFT_GPU_OF(b), data, b->from + b->at, bytes);
-            if (weft_big_endian()) weft_data_swap(WEFT_GPU_OF(b), (unsigned char *)data, bytes, each);
-        } else if (b->bytes) {
-            weft_data_out(WEFT_GPU_OF(b), b->bytes + b->at, data, bytes);
-            if (weft_big_endian()) weft_swap(b->bytes + b->at, bytes, each);
-        }
+    unsigned char piece[WEFT_BLOB_PIECE], *p = (unsigned char *)data;
+    if (!b->read && !b->write) b->at += bytes;
+    while ((b->read || b->write) && bytes && b->status == WEFT_OK) {
+        const size_t n = bytes < sizeof piece ? bytes : sizeof piece;
+        if (b->write) weft_data_out(WEFT_GPU_OF(b), piece, p, n);
+        if (b->write && weft_big_endian()) weft_swap(piece, n, each);
+        weft_blob_move(b, piece, n);
+        if (b->read && weft_big_endian()) weft_swap(piece, n, each);
+        if (b->read && b->status == WEFT_OK) weft_data_in(WEFT_GPU_OF(b), p, piece, n);
+        p += n;
+        bytes -= n;
     }
-    b->at += b->short_of ? 0 : bytes;
 }
 
-WEFT_FN void weft_blob_seal(unsigned char *p, size_t bytes, uint64_t fingerprint) {
-    weft_put32(p, WEFT_BLOB_MAGIC);
-    weft_put32(p + 4, WEFT_BLOB_VERSION);
-    weft_put64(p + 8, fingerprint);
-    weft_put64(p + 16, bytes);
-    weft_put32(p + bytes - WEFT_BLOB_TAIL, weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL));
+/* A blob in memory, as one that goes in pieces. */
+typedef struct weft_blob_buffer {
+    unsigned char *to;
+    const unsigned char *from;
+    size_t bytes;
+} weft_blob_buffer;
+
+WEFT_FN weft_status weft_blob_to_buffer(void *ctx, const void *data, size_t bytes) {
+    weft_blob_buffer *m = (weft_blob_buffer *)ctx;
+    memcpy(m->to, data, bytes);
+    m->to += bytes;
+    return WEFT_OK;
 }
 
-/* Is this a whole blob of these settings and of the length that they make? */
-WEFT_FN weft_status weft_blob_check(const unsigned char *p, size_t bytes, size_t expected, uint64_t fingerprint,
-                                    weft_detail *d) {
-    uint32_t crc;
-    if (!p || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
+WEFT_FN weft_status weft_blob_from_buffer(void *ctx, size_t at, void *data, size_t bytes) {
+    memcpy(data, ((weft_blob_buffer *)ctx)->from + at, bytes);
+    return WEFT_OK;
+}
+
+/* Begins to write a blob of `need` bytes, and tells that length; without `write` it only tells. */
+WEFT_FN weft_status weft_blob_begin(weft_blob *b, weft_write_fn write, void *ctx, uint64_t need, uint64_t fingerprint,
+                                    size_t *bytes, weft_detail *d) {
+    uint64_t first = WEFT_BLOB_FIRST;
+    memset(b, 0, sizeof *b);
+    if (bytes)
+        *bytes = (size_t)need;
+    else if (!write)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
+    if (write == weft_blob_to_buffer && ((weft_blob_buffer *)ctx)->bytes < need)
+        return weft_refuse(d, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, ((weft_blob_buffer *)ctx)->bytes);
+    b->write = write;
+    b->ctx = ctx;
+    b->capacity = (size_t)need;
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &fingerprint);
+    weft_blob_u64(b, &need);
+    return WEFT_OK;
+}
+
+/* Ends it, or a reading: have all of the fields and nothing else been moved, was what was read what was checked, and
+ * does it make sense? */
+WEFT_FN weft_status weft_blob_end(weft_blob *b, int sane, weft_detail *d) {
+    unsigned char tail[WEFT_BLOB_TAIL];
+    const uint32_t crc = b->crc;
+    weft_put32(tail, crc);
+    weft_blob_move(b, tail, sizeof tail);
+    if (b->status == WEFT_OK && (!sane || b->at != b->capacity || weft_get32(tail) != crc))
+        b->status = WEFT_ERR_ARGUMENT;
+    return b->status == WEFT_OK ? WEFT_OK : weft_refuse(d, b->status, WEFT_TEXT("blob contents"), b->capacity, b->at);
+}
+
+/* Is this a whole blob of these settings and of the length that they make? Then b stands at its fields. */
+WEFT_FN weft_status weft_blob_check(weft_blob *b, weft_read_fn read, void *ctx, size_t bytes, size_t expected,
+                                    uint64_t fingerprint, weft_detail *d) {
+    unsigned char piece[WEFT_BLOB_PIECE];
+    uint64_t first = WEFT_BLOB_FIRST, theirs = 0, length = 0;
+    uint32_t crc, of_head;
+    memset(b, 0, sizeof *b);
+    b->read = read;
+    b->ctx = ctx;
+    b->capacity = bytes;
+    if (!read || bytes < WEFT_BLOB_HEAD + WEFT_BLOB_TAIL)
         return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), expected, bytes);
-    if (weft_get32(p) != WEFT_BLOB_MAGIC)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, weft_get32(p));
-    if (weft_get32(p + 4) != WEFT_BLOB_VERSION)
-        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, weft_get32(p + 4));
-    if (weft_get64(p + 16) != bytes)
-        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), weft_get64(p + 16), bytes);
-    crc = weft_crc32c(0, p, bytes - WEFT_BLOB_TAIL);
-    if (crc != weft_get32(p + bytes - WEFT_BLOB_TAIL))
-        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc,
-                           weft_get32(p + bytes - WEFT_BLOB_TAIL));
-    if (weft_get64(p + 8) != fingerprint)
-        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, weft_get64(p + 8));
+    weft_blob_u64(b, &first);
+    weft_blob_u64(b, &theirs);
+    weft_blob_u64(b, &length);
+    of_head = b->crc;
+    while (b->status == WEFT_OK && b->at < bytes - WEFT_BLOB_TAIL) {
+        const size_t rest = bytes - WEFT_BLOB_TAIL - b->at;
+        weft_blob_move(b, piece, rest < sizeof piece ? rest : sizeof piece);
+    }
+    crc = b->crc;
+    weft_blob_move(b, piece, WEFT_BLOB_TAIL);
+    if (b->status != WEFT_OK) return weft_refuse(d, b->status, WEFT_TEXT("blob"), bytes, b->at);
+    if ((uint32_t)first != WEFT_BLOB_MAGIC)
+        return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob magic"), WEFT_BLOB_MAGIC, (uint32_t)first);
+    if (first != WEFT_BLOB_FIRST)
+        return weft_refuse(d, WEFT_ERR_VERSION, WEFT_TEXT("blob version"), WEFT_BLOB_VERSION, first >> 32);
+    if (length != bytes) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob length"), length, bytes);
+    if (crc != weft_get32(piece))
+        return weft_refuse(d, WEFT_ERR_CHECKSUM, WEFT_TEXT("blob checksum"), crc, weft_get32(piece));
+    if (theirs != fingerprint)
+        return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob fingerprint"), fingerprint, theirs);
     if (bytes != expected) return weft_refuse(d, WEFT_ERR_MISMATCH, WEFT_TEXT("blob length"), expected, bytes);
+    b->at = WEFT_BLOB_HEAD;
+    b->crc = of_head;
     return WEFT_OK;
 }
 
@@ -6426,25 +6594,27 @@ WEFT_FN size_t subspace_blob_bytes(subspace *a) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes) {
+SUBSPACE_API weft_status subspace_save_to(subspace *a, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need, g, k;
+    weft_detail why = weft_detail_none();
+    size_t g, k;
     weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     for (g = 0; g < a->groups; g++) /* what is not in use is zero */
         for (k = a->slot_count[g]; k < a->rows; k++) a->slots[g * a->rows + k] = 0.0;
-    need = subspace_blob_bytes(a);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return bytes ? subspace_exit(a, WEFT_OK) : subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
-    if (capacity < need) return subspace_refuse(a, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, capacity);
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    subspace_blob(a, &b);
-    weft_blob_seal((unsigned char *)buf, need, subspace_blob_fingerprint(a));
-    return subspace_exit(a, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, subspace_blob_bytes(a), subspace_blob_fingerprint(a), bytes, &why);
+    if (s == WEFT_OK) {
+        subspace_blob(a, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    return s == WEFT_OK ? subspace_exit(a, s) : subspace_refuse(a, s, why.field, why.expected, why.got);
+}
+
+SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return subspace_save_to(a, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -6461,7 +6631,7 @@ WEFT_FN int subspace_blob_sane(const subspace *a) {
     return 1;
 }
 
-SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
+SUBSPACE_API weft_status subspace_load_from(subspace *a, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     subspace_stats_t stats;
@@ -6471,24 +6641,28 @@ SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t byte
     if (s != WEFT_OK) return s;
     if (!(subspace_state(a) & SUBSPACE_MAY_LOAD))
         return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("rounds"), 0, a->round);
-    s = weft_blob_check((const unsigned char *)buf, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
-    if (s != WEFT_OK) return subspace_refuse(a, s, why.field, why.expected, why.got);
-    samples = a->own_samples;
-    stats = a->stats;
-    wanting = a->wanting;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    subspace_blob(a, &b);
-    a->averaged = a->settled;
-    a->joined = a->settled != 0;
-    if (!b.short_of && subspace_blob_sane(a)) return subspace_exit(a, WEFT_OK);
-    subspace_begin_afresh(a);
-    a->own_samples = samples;
-    a->stats = stats;
-    a->wanting = wanting;
-    return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob contents"), 0, 0);
+    s = weft_blob_check(&b, read, ctx, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
+    if (s == WEFT_OK) {
+        samples = a->own_samples;
+        stats = a->stats;
+        wanting = a->wanting;
+        subspace_blob(a, &b);
+        a->averaged = a->settled;
+        a->joined = a->settled != 0;
+        s = weft_blob_end(&b, subspace_blob_sane(a), &why);
+        if (s == WEFT_OK) return subspace_exit(a, WEFT_OK);
+        subspace_begin_afresh(a);
+        a->own_samples = samples;
+        a->stats = stats;
+        a->wanting = wanting;
+    }
+    return subspace_refuse(a, s, why.field, why.expected, why.got);
+}
+
+SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return subspace_load_from(a, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * dsgd_aau.h: decentralised SGD with adaptive asynchronous updates (DSGD-AAU) for training processes of any framework,
- * in plain C: every worker averages with whichever neighbours are ready, and nobody waits for a straggler for long.
+ * in plain C: every worker averages with whichever neighbours are ready, and only an epoch's end waits for stragglers.
  *
  * A worker takes a gradient step on its own parameters, x_j <- x_j - eta g(x_j), and says that it is ready. When an
  * edge between two ready workers joins two parts of the graph that this epoch has not joined yet, they average, by
@@ -41,26 +41,78 @@
  * ---- The verbs ----
  *
  * Every verb does a bounded amount of work and returns: WEFT_OK (done), WEFT_AGAIN (in progress: call dsgd_aau_poll
- * until it says something else), or an error (< 0; dsgd_aau_detail names who and where). From WEFT_AGAIN until WEFT_OK
- * the parameters are lent to the library: neither write nor train on them. They change at the very end, wholly or not
- * at all. A neighbour that is lost, or whose messages make no sense, is no error: the others go on without it
- * (dsgd_aau_stats counts, dsgd_aau_fault tells why). Errors that a verb may return while the run goes on, each said
- * once: WEFT_ERR_MISMATCH (a neighbour runs with other settings, and was refused), WEFT_ERR_TIMEOUT (nothing has moved
- * for timeout_ns). dsgd_aau_state tells which verbs are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing.
- * One object belongs to one thread at a time. No verb allocates, sleeps (but dsgd_aau_wait, in the transport), prints
- * or reads the environment.
+ * until it says something else), or an error (< 0; dsgd_aau_detail names who and where). From WEFT_AGAIN until
+ * WEFT_OK the parameters are lent to the library: neither write nor train on them. They change at the very end,
+ * wholly or not at all. A neighbour that is lost, or whose messages make no sense, is no error: the others go on
+ * without it (dsgd_aau_stats counts; dsgd_aau_fault tells why if it was nonsense, or other settings). Errors that a
+ * verb may return while the run goes on, each said once: WEFT_ERR_MISMATCH (a neighbour runs with other settings, and
+ * was refused), WEFT_ERR_TIMEOUT (nothing has moved for timeout_ns). dsgd_aau_state tells which verbs are legal now;
+ * a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates,
+ * sleeps (but dsgd_aau_wait, in the transport), prints or reads the environment.
  *
  * While you compute a gradient, others may ask this worker for an answer ("not now") or have news to pass on: a
  * dsgd_aau_poll between two layers answers at once what would else wait for your next step. Nothing breaks without it,
  * but epochs take longer (in one simulation of 64 workers twice as long, and steps alone were twice as many).
+ *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     busy     left
+ *   dsgd_aau_start            y        y        -        -
+ *   dsgd_aau_step             y        y        -        -
+ *   dsgd_aau_poll             y        y        y        y
+ *   dsgd_aau_wait             y        y        y        y
+ *   dsgd_aau_leave            y        y        -        -
+ *   dsgd_aau_peer_lost        y        y        y        -
+ *   dsgd_aau_peer_up          y        y        y        -
+ *   dsgd_aau_save             y        y        -        -
+ *   dsgd_aau_save_to          y        y        -        -
+ *   dsgd_aau_load             y        -        -        -
+ *   dsgd_aau_load_from        y        -        -        -
+ *
+ * fresh: nothing has been called. idle: between steps. busy: a verb has returned WEFT_AGAIN. left: dsgd_aau_leave is
+ * done. A lost neighbour makes no other state. A dash is WEFT_ERR_ORDER and changes nothing; dsgd_aau_state tells the
+ * same in bits. The readers (stats, effective, detail, fault, link, labels, state) and dsgd_aau_close are legal in
+ * all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; dsgd_aau_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (dsgd_aau_peer_lost)
+ *   MISMATCH, VERSION                           a neighbour has other settings, or another version of this header, and
+ *                                               was refused; detail has both values; the others go on
+ *   NONFINITE                                   of step: the parameters are not finite, and nothing was announced:
+ *                                               mend them, call it again
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
+ *                                               ends; dsgd_aau_fault says why, stats count
  *
  * ---- How the waiting ends ----
  *
  * You wait until a neighbour that this epoch has not joined with you yet is ready, or until news arrive that others
  * have averaged: then you take any ready neighbour, or, `grace_ns` later at the latest, go on with your local step
  * alone. So the slowest worker holds up an epoch, but nobody's steps; only when all others are joined already do they
- * wait for it. `patience_ns` bounds even that (an extension; not in the paper). A worker alone (N = 1, or everybody
- * else lost) never waits, and its parameters are never touched.
+ * wait for it. With few workers that is the usual case: in a ring of three the fast ones take two steps for each of
+ * the slowest. `patience_ns` bounds even that (an extension; not in the paper), for more steps alone: an edge that an
+ * epoch has used is used again in the next one only. In the end models differ: take one, or average them yourself. A
+ * worker alone (N = 1, or everybody else lost) never waits, and its parameters are never touched.
  *
  * grace_ns should be two or three round trips; its default is a 32nd of your own gradient's time. Without any most
  * steps on a sparse graph are alone (in a simulation of 256 workers on a torus 87 %, with 0.03 gradients' time 57 %).
@@ -72,6 +124,9 @@
  * One accumulator of the model's size (4 bytes an element for 16-bit types), whatever `fan`; one piece (piece_bytes;
  * one more for the bf16 wire); 20 bytes a worker, 8 bytes an edge and about 1.5 KB a neighbour for labels and messages.
  * dsgd_aau_memory names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64) and p = min(piece_bytes, the largest tensor), on
+ * 64-bit machines: P + p (2 p with the bf16 wire) + 1.5 KB k + 20 N + 8 E + 2 KB, for k neighbours and E edges.
  *
  * ---- On the wire ----
  *
@@ -95,14 +150,29 @@
  *
  * ---- What is guaranteed when things fail ----
  *
- * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both ends
- * use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that is lost
- * in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction of its
- * distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an invitation and
- * then falls silent holds its partners until it is declared lost. Messages are checked, so that nonsense ends a link
- * and nothing else; but a worker that lies well (that two others have lost each other, say) is believed. The graph may
- * fall apart: each side goes on alone, and they grow together when a link heals. Whoever comes later or again (`join`)
- * takes over a neighbour's parameters. */
+ * Crash-stop faults, and links that break and heal. Every averaging that completes is doubly stochastic, and both
+ * ends use the same exchanged values, so that the mean of all workers stays (to rounding) where it is. A worker that
+ * is lost in the middle of one takes its own parameters with it: that may move the mean of the others by a fraction
+ * of its distance, as no protocol that does not wait for the dead can avoid. A neighbour that has answered an
+ * invitation and then falls silent holds its partners until it is declared lost. Nobody is declared lost by time: a
+ * worker that hangs is for the host to find (TIMEOUT says that nothing moves; those whom dsgd_aau_labels shows in
+ * another part are awaited) and to report with dsgd_aau_peer_lost, at each of its neighbours. Messages are checked,
+ * so that nonsense ends a link and nothing else; but a worker that lies well (that two others have lost each other,
+ * say) is believed. The graph may fall apart: each side goes on alone, and they grow together when a link heals.
+ * Whoever comes later or again (`join`) takes over a neighbour's parameters.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of dsgd_aau_peer_lost; a worker that is declared lost sends no more (or as a newcomer). `now` does not go back. The
+ * memory given, tensor lists and transport stay where they are until dsgd_aau_close. Float arithmetic is IEEE 754,
+ * rounding to nearest, without flushing (checked at init). All of it is tested by weft_transport_selftest as far as a
+ * test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -262,16 +332,21 @@ DSGD_AAU_API weft_status dsgd_aau_peer_up(dsgd_aau *x, uint32_t rank);
 
 /* The counters of this object, as one blob (versioned, checksummed, endian-neutral). *bytes is set to the length; with
  * buf NULL only that. Parameters and optimiser are the host's to save. What shapes a run is when things happened, which
- * nobody can save: whoever loads comes in anew, as `join` says. Load: into a fresh object of the same descriptor, rank
+ * nobody can save: whoever loads comes in anew, as `join` says (if all do: DSGD_AAU_FOUND with DSGD_AAU_INITIAL_KEEP,
+ * since their parameters differ by then). Load: into a fresh object of the same descriptor, rank
  * and graph. Hostile blobs give an error, the object is then as before. */
 DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *x, void *buf, size_t capacity, size_t *bytes);
 DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *x, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+DSGD_AAU_API weft_status dsgd_aau_save_to(dsgd_aau *x, weft_write_fn write, void *ctx, size_t *bytes);
+DSGD_AAU_API weft_status dsgd_aau_load_from(dsgd_aau *x, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Reading. The descriptor comes back with defaults filled in. */
 DSGD_AAU_API void dsgd_aau_stats(const dsgd_aau *x, dsgd_aau_stats_t *out);
 DSGD_AAU_API void dsgd_aau_effective(const dsgd_aau *x, dsgd_aau_desc *out);
 DSGD_AAU_API const weft_detail *dsgd_aau_detail(const dsgd_aau *x); /* never NULL, but for x == NULL */
-DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *x);  /* why a link was last given up; likewise */
+/* Why a link was last given up from this end; likewise. A loss that transport or host have told of is none. */
+DSGD_AAU_API const weft_detail *dsgd_aau_fault(const dsgd_aau *x);
 DSGD_AAU_API uint32_t dsgd_aau_state(const dsgd_aau *x);
 DSGD_AAU_API weft_link_state dsgd_aau_link(const dsgd_aau *x, uint32_t rank); /* DOWN for whoever is no neighbour */
 /* Parts of this epoch, as this worker knows them: the smallest worker of each one's part. How many; as far as
@@ -2191,29 +2266,30 @@ WEFT_FN uint64_t dsgd_aau_blob_fingerprint(const dsgd_aau *g) {
     return h;
 }
 
-DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *g, void *buf, size_t capacity, size_t *bytes) {
+DSGD_AAU_API weft_status dsgd_aau_save_to(dsgd_aau *g, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
+    weft_detail why = weft_detail_none();
     dsgd_aau_stats_t now;
     weft_status s = dsgd_aau_enter(g, DSGD_AAU_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    if (bytes) *bytes = DSGD_AAU_BLOB_BYTES;
-    if (!buf)
-        return dsgd_aau_exit(g, bytes ? WEFT_OK
-                                      : dsgd_aau_fail(g, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < DSGD_AAU_BLOB_BYTES)
-        return dsgd_aau_exit(
-            g, dsgd_aau_fail(g, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), DSGD_AAU_BLOB_BYTES, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = DSGD_AAU_BLOB_BYTES;
-    b.at = WEFT_BLOB_HEAD;
-    dsgd_aau_stats(g, &now);
-    dsgd_aau_blob(&now, &b);
-    weft_blob_seal((unsigned char *)buf, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g));
-    return dsgd_aau_exit(g, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), bytes, &why);
+    if (s == WEFT_OK) {
+        dsgd_aau_stats(g, &now);
+        dsgd_aau_blob(&now, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)dsgd_aau_fail(g, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return dsgd_aau_exit(g, s);
 }
 
-DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t bytes) {
+DSGD_AAU_API weft_status dsgd_aau_save(dsgd_aau *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return dsgd_aau_save_to(g, buf ? weft_blob_to_buffer : NULL, &m, bytes);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_load_from(dsgd_aau *g, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     dsgd_aau_stats_t loaded;
@@ -2221,17 +2297,22 @@ DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t byte
     if (s != WEFT_OK) return s;
     if (!(dsgd_aau_state(g) & DSGD_AAU_MAY_LOAD))
         return dsgd_aau_exit(g, dsgd_aau_fail(g, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
-    s = weft_blob_check((const unsigned char *)buf, bytes, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), &why);
+    s = weft_blob_check(&b, read, ctx, bytes, DSGD_AAU_BLOB_BYTES, dsgd_aau_blob_fingerprint(g), &why);
+    if (s == WEFT_OK) {
+        memset(&loaded, 0, sizeof loaded);
+        dsgd_aau_blob(&loaded, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
     if (s != WEFT_OK) return dsgd_aau_exit(g, dsgd_aau_fail(g, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    memset(&loaded, 0, sizeof loaded);
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    dsgd_aau_blob(&loaded, &b);
     g->stats = loaded;
     g->net.round = loaded.steps;
     return dsgd_aau_exit(g, WEFT_OK);
+}
+
+DSGD_AAU_API weft_status dsgd_aau_load(dsgd_aau *g, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return dsgd_aau_load_from(g, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

@@ -44,6 +44,66 @@
  * are legal now; a wrong one is WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No
  * verb allocates, sleeps, prints or reads the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     probe    busy     lost     left
+ *   grawa_start               y        y        -        -        -        -
+ *   grawa_step                y        y        -        -        -        -
+ *   grawa_probe               -        -        y        -        -        -
+ *   grawa_poll                y        y        y        y        y        y
+ *   grawa_wait                y        y        y        y        y        y
+ *   grawa_average             y        y        -        -        -        -
+ *   grawa_leave               y        y        -        -        -        -
+ *   grawa_regroup             y        y        y        y        y        -
+ *   grawa_peer_lost           y        y        y        y        y        -
+ *   grawa_peer_up             y        y        y        y        y        -
+ *   grawa_save                y        y        -        -        -        -
+ *   grawa_save_to             y        y        -        -        -        -
+ *   grawa_load                y        -        -        -        -        -
+ *   grawa_load_from           y        -        -        -        -        -
+ *   grawa_set_period          y        y        -        -        -        -
+ *   grawa_set_pull            y        y        -        -        -        -
+ *   grawa_set_proximal        y        y        -        -        -        -
+ *   grawa_set_grad_scale      y        y        y        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: between steps and rounds. probe: grawa_step or grawa_poll has
+ * returned WEFT_WANT_GRADIENT. busy: a verb has returned WEFT_AGAIN. lost: a worker is lost and the view is not
+ * settled. left: grawa_leave is done. A dash is WEFT_ERR_ORDER and changes nothing; grawa_state tells the same in
+ * bits. The readers (stats, effective, detail, weight, group, state) and grawa_close are legal in all; after close
+ * nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; grawa_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): grawa_regroup with the same new view
+ *                                               on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until grawa_regroup (without whoever
+ *                                               it was), or grawa_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (grawa_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   the round was rejected by all (`guard`), nothing was touched: train on
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
  * ---- When a round happens ----
  *
  * GRAWA_TRIGGER_PERIOD (default): after period_steps local steps of this worker; all workers take equally many.
@@ -72,6 +132,9 @@
  * if proximal > 0 (the anchor); for models of up to 8 KB a copy a worker instead of one; recursive doubling needs one
  * more. Besides, 49 bytes a group, 20 bytes a group and worker, and about 2 KB a worker for messages. grawa_memory
  * names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64), on 64-bit machines, without a pool, `proximal`
+ * and groups: P + 2.3 KB N + 3 KB.
  *
  * ---- On the wire ----
  *
@@ -116,7 +179,22 @@
  * that nothing moves. A non-finite gradient takes that
  * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
  * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
- * norm of zero is the limit of small norms: the workers with zero share the whole weight. */
+ * norm of zero is the limit of small norms: the workers with zero share the whole weight.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of grawa_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or as
+ * a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * grawa_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): grawa_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -321,6 +399,9 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
  * the object is then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+GRAWA_API weft_status grawa_save_to(grawa *g, weft_write_fn write, void *ctx, size_t *bytes);
+GRAWA_API weft_status grawa_load_from(grawa *g, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Schedules, between steps. pull: for the next round. period and proximal: from the next round on, the period under way
  * keeps its own. grad_scale: from the next gradient on. Part of the saved blob, not of the fingerprint. Here 0 means 0.
@@ -1764,7 +1845,7 @@ WEFT_FN void grawa_blob(grawa *g, weft_blob *b) {
         size_t each = weft_dtype_bytes(t->dtype);
         weft_blob_raw(b, g->anchor + g->reduce.map.position[i], t->count * each, each);
     }
-    if (!b->from || b->short_of) return;
+    if (!b->read || b->status != WEFT_OK) return;
     g->fresh[g->group.net->rank] = joined != 0;
     g->joined = g->settled != 0;
     g->desc.period_steps = period > 0 && period <= UINT32_MAX ? (uint32_t)period : 0;
@@ -1780,26 +1861,25 @@ WEFT_FN size_t grawa_blob_bytes(grawa *g) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes) {
+GRAWA_API weft_status grawa_save_to(grawa *g, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     weft_status s = grawa_enter(g, GRAWA_ONLY_IDLE);
     if (s != WEFT_OK) return s;
-    need = grawa_blob_bytes(g);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return grawa_exit(
-            g, bytes ? WEFT_OK : weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return grawa_exit(
-            g, weft_group_fail(&g->group, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    grawa_blob(g, &b);
-    weft_blob_seal((unsigned char *)buf, need, grawa_blob_fingerprint(g));
-    return grawa_exit(g, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, grawa_blob_bytes(g), grawa_blob_fingerprint(g), bytes, &why);
+    if (s == WEFT_OK) {
+        grawa_blob(g, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return grawa_exit(g, s);
+}
+
+GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return grawa_save_to(g, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -1833,7 +1913,7 @@ WEFT_FN int grawa_blob_sane(const grawa *g) {
     return 1;
 }
 
-GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
+GRAWA_API weft_status grawa_load_from(grawa *g, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     grawa_desc keep;
@@ -1845,28 +1925,31 @@ GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
     if (!(grawa_state(g) & GRAWA_MAY_LOAD))
         return grawa_exit(
             g, weft_group_fail(&g->group, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, g->stats.steps));
-    s = weft_blob_check((const unsigned char *)buf, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
-    if (s != WEFT_OK)
-        return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    keep = g->desc;
-    period = g->next_period;
-    proximal = g->next_proximal;
-    scale = g->grad_scale;
-    hash = g->initial_hash;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    grawa_blob(g, &b);
-    if (!b.short_of && grawa_blob_sane(g)) return grawa_exit(g, WEFT_OK);
-    g->desc = keep;
-    grawa_begin_afresh(g);
-    g->next_period = period;
-    g->next_proximal = proximal;
-    g->grad_scale = scale;
-    g->initial_hash = hash;
-    grawa_anchor_here(g);
-    return grawa_exit(g, weft_group_fail(&g->group, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    s = weft_blob_check(&b, read, ctx, bytes, grawa_blob_bytes(g), grawa_blob_fingerprint(g), &why);
+    if (s == WEFT_OK) {
+        keep = g->desc;
+        period = g->next_period;
+        proximal = g->next_proximal;
+        scale = g->grad_scale;
+        hash = g->initial_hash;
+        grawa_blob(g, &b);
+        s = weft_blob_end(&b, grawa_blob_sane(g), &why);
+        if (s == WEFT_OK) return grawa_exit(g, WEFT_OK);
+        g->desc = keep;
+        grawa_begin_afresh(g);
+        g->next_period = period;
+        g->next_proximal = proximal;
+        g->grad_scale = scale;
+        g->initial_hash = hash;
+        grawa_anchor_here(g);
+    }
+    return grawa_exit(g, weft_group_fail(&g->group, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return grawa_load_from(g, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Setters ---- */

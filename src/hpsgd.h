@@ -48,13 +48,74 @@
  * been counted. hpsgd_state tells which verbs are legal; a wrong one is WEFT_ERR_ORDER and changes nothing. One object
  * belongs to one thread at a time. No verb allocates, prints or reads the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     stalled  busy     lost     left
+ *   hpsgd_start               y        y        y        -        -        -
+ *   hpsgd_step                y        y        y        -        -        -
+ *   hpsgd_poll                y        y        y        y        y        y
+ *   hpsgd_progress            y        y        y        y        y        y
+ *   hpsgd_wait                y        y        y        y        y        y
+ *   hpsgd_drain               y        y        y        y        y        -
+ *   hpsgd_leave               y        y        y        -        -        -
+ *   hpsgd_model               y        y        y        y        y        y
+ *   hpsgd_regroup             y        y        y        y        y        -
+ *   hpsgd_peer_lost           y        y        y        y        y        -
+ *   hpsgd_peer_up             y        y        y        y        y        -
+ *   hpsgd_save                y        y        -        -        -        -
+ *   hpsgd_save_to             y        y        -        -        -        -
+ *   hpsgd_load                y        -        -        -        -        -
+ *   hpsgd_load_from           y        -        -        -        -        -
+ *   hpsgd_set_steps           y        y        y        -        -        -
+ *   hpsgd_set_void            y        y        y        y        y        -
+ *
+ * fresh: nothing has been called, or setters only. idle: hpsgd_step has said WEFT_OK; a round may be under way.
+ * stalled: it has said WEFT_STALL. busy: start, drain, regroup or leave has returned WEFT_AGAIN (here a drain:
+ * hpsgd_drain is then a poll). lost: a worker is lost and the view is not settled. left: hpsgd_leave is done. A dash
+ * is WEFT_ERR_ORDER and changes nothing; hpsgd_state tells the same in bits. The readers (stats, effective, detail,
+ * state) and hpsgd_close are legal in all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; or, with a pool that has `submit`, by one of its threads, one at a time (see BESIDE below), so that they
+ * must be ready for another thread than yours. A callback that calls a verb of its object gets WEFT_ERR_REENTRY where
+ * it is your thread, and must not where it is not. Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; hpsgd_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): hpsgd_regroup with the same new view
+ *                                               on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until hpsgd_regroup (without whoever
+ *                                               it was), or hpsgd_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (hpsgd_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   of start: initial parameters that are not finite. Later ones only void
+ *                                               their round (stats)
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
  * ---- When a round happens ----
  *
  * HPSGD_FREE (default): whenever the last round is over and min_steps (1) are done. If max_steps (16) are done and it
  *   is not over, WEFT_STALL. As many steps a round as fit into one all-reduce; timing decides, no two runs are alike.
  *   With a network without delay this is synchronous SGD.
  * HPSGD_FIXED: every max_steps steps. A result is taken in at the end of the phase, never before: the same bits in
- *   every run, whatever the network does.
+ *   every run, whatever the network does, if hpsgd_start was over before the first step (else the first phase lasts
+ *   until all have met).
  * HPSGD_BLOCKING: every min_steps steps, and the worker waits for the result: local SGD with H = min_steps; with 1,
  *   synchronous SGD.
  *
@@ -76,6 +137,9 @@
  * keep_delta = WEFT_ZERO gives it up: the sum is then formed in place, payloads above 256 KB a 32nd at a time: two
  * copies and a 32nd. With a bf16 payload, two bytes instead of four for payload and sum. Payloads of up to 8 KB take a
  * copy a worker for the sum. hpsgd_memory names every buffer.
+ *
+ * With P the bytes of the parameters (each tensor rounded up to 64), on 64-bit machines, without a pool: 3 P + 2.3 KB
+ * N + 2.5 KB; without keep_delta 2 P + P / 32 for payloads above 256 KB.
  *
  * ---- On the wire ----
  *
@@ -111,7 +175,22 @@
  * number of workers in the round, never a constant. A sum that is not finite voids its round by itself, alike for all;
  * the worker that caused it goes back to W and loses its steps. A worker that comes later takes over W; whoever was
  * left out of a view in between must come as a new object, else WEFT_ERR_MISMATCH. Initial parameters that are not
- * finite are refused; if W overflows later, every round after that is void, and counted. */
+ * finite are refused; if W overflows later, every round after that is void, and counted.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of hpsgd_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or as
+ * a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * hpsgd_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): hpsgd_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -289,7 +368,9 @@ HPSGD_API weft_status hpsgd_wait(hpsgd *h);
 HPSGD_API weft_status hpsgd_drain(hpsgd *h);
 
 /* Sends off what is left and says good-bye: the others go on without this worker. Poll until WEFT_OK, then close. Views
- * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first. */
+ * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first; where all leave
+ * at once it may be none: who has heard everybody's good-bye says none of its own, and its end may come first. After a
+ * drain nothing is lost by that: close. */
 HPSGD_API weft_status hpsgd_leave(hpsgd *h);
 
 /* W, into tensors of params' shapes and types (where there is a master: of the master's). Legal between init and close,
@@ -313,10 +394,14 @@ HPSGD_API weft_status hpsgd_regroup(hpsgd *h, const weft_view *view);
  * save, at the same moment. With a round under way (needs keep_delta, else WEFT_AGAIN: drain, or try later) the payload
  * is in it, too, and is sent again after loading: in HPSGD_FIXED resuming equals never having stopped, at every step;
  * in the other modes save after a drain. Not in a stall: wait for its end. Load: into a fresh object of the same
- * descriptor, rank and number of workers, all of the same moment. Hostile blobs give an error, the object is then as
- * hpsgd_init would make it. */
+ * descriptor (but for `channel` and timing), rank and number of workers, all of the same moment, with the parameters of
+ * that moment in place: they are not looked at here, and what they differ by would count as a change of this worker's.
+ * Hostile blobs give an error, the object is then as hpsgd_init would make it. */
 HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes);
 HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+HPSGD_API weft_status hpsgd_save_to(hpsgd *h, weft_write_fn write, void *ctx, size_t *bytes);
+HPSGD_API weft_status hpsgd_load_from(hpsgd *h, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Schedules, from now on; 0 leaves as it is. In FIXED both are max_steps, in BLOCKING both are min_steps. */
 HPSGD_API weft_status hpsgd_set_steps(hpsgd *h, uint32_t min_steps, uint32_t max_steps);
@@ -1607,13 +1692,13 @@ WEFT_FN void hpsgd_blob(hpsgd *h, weft_blob *b, uint64_t *in_flight) {
         size_t each = weft_dtype_bytes(h->payload[i].dtype);
         weft_blob_raw(b, h->payload[i].data, h->payload[i].count * each, each);
     }
-    if (!b->from || b->short_of) return;
+    if (!b->read || b->status != WEFT_OK) return;
     h->round = h->settled = round; /* of no view */
     h->desc.min_steps = min <= UINT32_MAX ? (uint32_t)min : 0;
     h->desc.max_steps = max <= UINT32_MAX ? (uint32_t)max : 0;
     h->desc.on_void = on_void == HPSGD_REQUEUE ? HPSGD_REQUEUE : HPSGD_DROP;
     h->left_over = left_over != 0;
-    b->short_of = on_void > HPSGD_DROP || left_over > 1; /* nothing that was saved */
+    if (on_void > HPSGD_DROP || left_over > 1) b->status = WEFT_ERR_ARGUMENT; /* nothing that was saved */
     h->resend = *in_flight != 0;
     h->joined = 1;
 }
@@ -1626,9 +1711,9 @@ WEFT_FN size_t hpsgd_blob_bytes(hpsgd *h, uint64_t in_flight) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes) {
+HPSGD_API weft_status hpsgd_save_to(hpsgd *h, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     uint64_t in_flight;
     weft_status s = hpsgd_enter(h, 1, 1);
     if (s != WEFT_OK) return s;
@@ -1637,20 +1722,20 @@ HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *b
         return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("state (stalled)"), 0, 1));
     in_flight = h->state >= HPSGD_RECORD || h->resend;
     if ((in_flight && !h->desc.keep_delta) || !hpsgd_settled(h)) return hpsgd_exit(h, WEFT_AGAIN);
-    need = hpsgd_blob_bytes(h, in_flight);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return hpsgd_exit(h,
-                          bytes ? WEFT_OK : hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    hpsgd_blob(h, &b, &in_flight);
-    weft_blob_seal((unsigned char *)buf, need, hpsgd_blob_fingerprint(h));
-    return hpsgd_exit(h, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, hpsgd_blob_bytes(h, in_flight), hpsgd_blob_fingerprint(h), bytes, &why);
+    if (s == WEFT_OK) {
+        hpsgd_blob(h, &b, &in_flight);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return hpsgd_exit(h, s);
+}
+
+HPSGD_API weft_status hpsgd_save(hpsgd *h, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return hpsgd_save_to(h, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -1669,7 +1754,7 @@ WEFT_FN int hpsgd_blob_sane(hpsgd *h, uint64_t in_flight) {
     return hpsgd_count_nonfinite(h, HPSGD_OF_W) == 0;
 }
 
-HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
+HPSGD_API weft_status hpsgd_load_from(hpsgd *h, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     hpsgd_desc keep;
@@ -1680,21 +1765,25 @@ HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
     if (!(hpsgd_state(h) & HPSGD_MAY_LOAD))
         return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, h->stats.steps));
     idle = hpsgd_blob_bytes(h, 0);
-    s = weft_blob_check((const unsigned char *)buf, bytes, bytes > idle ? hpsgd_blob_bytes(h, 1) : idle,
-                        hpsgd_blob_fingerprint(h), &why);
-    if (s != WEFT_OK) return hpsgd_exit(h, hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    keep = h->desc;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    hpsgd_blob(h, &b, &in_flight);
-    if (!b.short_of && b.at == b.capacity && hpsgd_blob_sane(h, in_flight)) return hpsgd_exit(h, WEFT_OK);
-    h->desc = keep;
-    h->left_over = 0;
-    hpsgd_begin_afresh(h);
-    weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
-    return hpsgd_exit(h, hpsgd_fail(h, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    s = weft_blob_check(&b, read, ctx, bytes, bytes > idle ? hpsgd_blob_bytes(h, 1) : idle, hpsgd_blob_fingerprint(h),
+                        &why);
+    if (s == WEFT_OK) {
+        keep = h->desc;
+        hpsgd_blob(h, &b, &in_flight);
+        s = weft_blob_end(&b, hpsgd_blob_sane(h, in_flight), &why);
+        if (s == WEFT_OK) return hpsgd_exit(h, WEFT_OK);
+        h->desc = keep;
+        h->left_over = 0;
+        hpsgd_begin_afresh(h);
+        weft_data_zero(WEFT_GPU_IN(h->map), h->sent, weft_map_bytes(&h->payload_map));
+    }
+    return hpsgd_exit(h, hpsgd_fail(h, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+HPSGD_API weft_status hpsgd_load(hpsgd *h, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return hpsgd_load_from(h, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Setters ---- */

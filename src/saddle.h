@@ -56,6 +56,58 @@
  * yours; until then they are lent. No verb allocates, prints or reads the environment; one object belongs to one thread
  * at a time. saddle_state tells which verbs are legal; a wrong one is WEFT_ERR_ORDER and changes nothing.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     wanted   busy     left
+ *   saddle_next               y        y        y        y        -
+ *   saddle_wait               y        y        y        y        y
+ *   saddle_step               y        y        y        y        -
+ *   saddle_poll               y        y        y        y        y
+ *   saddle_set_learning_rate  y        y        -        -        -
+ *   saddle_leave              y        y        -        -        -
+ *   saddle_peer_lost          y        y        y        y        -
+ *   saddle_peer_up            y        y        y        y        -
+ *   saddle_save               y        y        -        -        -
+ *   saddle_save_to            y        y        -        -        -
+ *   saddle_load               y        -        -        -        -
+ *   saddle_load_from          y        -        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: a step is done. wanted: a verb has returned
+ * WEFT_WANT_GRADIENT, and any of those that go on hands the gradient over. busy: it has returned WEFT_AGAIN. left:
+ * saddle_leave is done (saddle_wait then says WEFT_OK). A lost neighbour makes no other state. A dash is
+ * WEFT_ERR_ORDER and changes nothing; saddle_state tells the same in bits. The readers (stats, effective, detail,
+ * fault, link, buffer, state) and saddle_close are legal in all; after close nothing is.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep. `weight` and `active` are called in the same way, and must give the
+ * same answer for the same arguments.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; saddle_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (saddle_peer_lost)
+ *   MISMATCH, VERSION                           a neighbour has other settings, or another version of this header, and
+ *                                               was refused; detail has both values; the others go on
+ *   NONFINITE                                   by `guard`, and where the result of a step is not finite: see below
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
+ *                                               ends; saddle_fault says why, stats count
+ *
  * ---- Variants: settings of one machine ----
  *
  *   variant        rho    cross-gradients  momentum     order
@@ -95,6 +147,10 @@
  * SADDLE_DIFFERENCE k more, with cross-gradients that are coded k more for their error memories. Pieces: k + 1 of
  * piece_bytes (k + 2 with SADDLE_DIFFERENCE). saddle_memory names every buffer.
  *
+ * With P the bytes of the parameters (each tensor rounded up to 64) and p = min(piece_bytes, the largest tensor), on
+ * 64-bit machines, for k neighbours: SADDLE_Q 3 P + (k + 1) p + 1.5 KB k + 2 KB, with a codec (k + 4) P + (k + 2) p;
+ * SADDLE_N without one (k + 5) P + (k + 1) p.
+ *
  * ---- On the wire ----
  *
  * A step sends each neighbour the model as the codec has it (weft_codec_bytes, piece by piece), with cross-gradients
@@ -122,7 +178,20 @@
  * from which on they exchange (saddle_peer_up on both ends); one that is behind all of them takes over the number of
  * the step. What error memories hold is kept for whoever comes next. A worker whose result is not finite says so, tells
  * its neighbours that it is out, and can only be closed. Where own weights leave a worker none for itself, and all
- * neighbours are lost in the middle of a step, that step has no gradient. */
+ * neighbours are lost in the middle of a step, that step has no gradient.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of saddle_peer_lost; a worker that is declared lost sends no more (or as a newcomer). `now` does not go back. The
+ * memory given, tensor lists and transport stay where they are until saddle_close. Float arithmetic is IEEE 754,
+ * rounding to nearest, without flushing (checked at init). All of it is tested by weft_transport_selftest as far as a
+ * test can tell.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -337,6 +406,9 @@ SADDLE_API weft_status saddle_peer_up(saddle *x, uint32_t rank);
  * copies go whole. Hostile blobs give an error, the object is then as before. */
 SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes);
 SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+SADDLE_API weft_status saddle_save_to(saddle *x, weft_write_fn write, void *ctx, size_t *bytes);
+SADDLE_API weft_status saddle_load_from(saddle *x, weft_read_fn read, void *ctx, size_t bytes);
 
 /* What saddle_buffer shows. */
 typedef enum saddle_buffer_kind {
@@ -1624,9 +1696,9 @@ WEFT_FN saddle *saddle_lay_out(weft_layout *l, const saddle_desc *d, const weft_
     x->whole = saddle_take(l, WEFT_TEXT("a piece of a whole copy that goes"), degree && copies, longest);
     pieces = saddle_take(l, WEFT_TEXT("pieces that come"), degree, longest);
     stores = saddle_take(l, WEFT_TEXT("coded messages"), store ? degree : 0, store);
-    lengths = cross ? (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), degree,
-                                                 models * sizeof(size_t))
-                    : NULL;
+    lengths = cross
+                  ? (size_t *)weft_layout_take(l, WEFT_TEXT("lengths of their pieces"), degree, models * sizeof(size_t))
+                  : NULL;
     neighbours = saddle_take(l, WEFT_TEXT("public copies of neighbours"), copies ? degree : 0, model);
     residuals = saddle_take(l, WEFT_TEXT("residuals of gradients, one a neighbour"),
                             cross && d->gradient_feedback ? degree : 0, model);
@@ -1958,6 +2030,7 @@ WEFT_FN void saddle_begin_afresh(saddle *x) {
 WEFT_FN void saddle_blob(saddle *x, weft_blob *b) {
     uint32_t i;
     size_t t;
+    WEFT_GPU_USE(*b, &x->desc, &x->gpu);
     weft_blob_u64(b, &x->step);
     weft_blob_u64(b, &x->stats.steps);
     weft_blob_u64(b, &x->stats.evaluations);
@@ -2001,29 +2074,28 @@ WEFT_FN int saddle_blob_sane(saddle *x) {
     return !bad;
 }
 
-SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes) {
+SADDLE_API weft_status saddle_save_to(saddle *x, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need;
+    weft_detail why = weft_detail_none();
     weft_status s = saddle_enter(x, SADDLE_BIT(SADDLE_IDLE));
     if (s != WEFT_OK) return s;
-    need = saddle_blob_bytes(x);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return saddle_exit(x,
-                           bytes ? WEFT_OK : saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("bytes"), 1, 0));
-    if (capacity < need)
-        return saddle_exit(x, saddle_fail(x, WEFT_ERR_CAPACITY, WEFT_NO_RANK, WEFT_TEXT("capacity"), need, capacity));
-    memset(&b, 0, sizeof b);
-    WEFT_GPU_USE(b, &x->desc, &x->gpu);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    saddle_blob(x, &b);
-    weft_blob_seal((unsigned char *)buf, need, saddle_blob_fingerprint(x));
-    return saddle_exit(x, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, saddle_blob_bytes(x), saddle_blob_fingerprint(x), bytes, &why);
+    if (s == WEFT_OK) {
+        saddle_blob(x, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    if (s != WEFT_OK) (void)saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got);
+    return saddle_exit(x, s);
 }
 
-SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
+SADDLE_API weft_status saddle_save(saddle *x, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return saddle_save_to(x, buf ? weft_blob_to_buffer : NULL, &m, bytes);
+}
+
+SADDLE_API weft_status saddle_load_from(saddle *x, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     const double rate = x ? x->rate : 0;
@@ -2031,26 +2103,29 @@ SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
     if (s != WEFT_OK) return s;
     if (!(saddle_state(x) & SADDLE_MAY_LOAD))
         return saddle_exit(x, saddle_fail(x, WEFT_ERR_ORDER, WEFT_NO_RANK, WEFT_TEXT("steps"), 0, x->step));
-    s = weft_blob_check((const unsigned char *)buf, bytes, saddle_blob_bytes(x), saddle_blob_fingerprint(x), &why);
-    if (s != WEFT_OK) return saddle_exit(x, saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got));
-    memset(&b, 0, sizeof b);
-    WEFT_GPU_USE(b, &x->desc, &x->gpu);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    saddle_blob(x, &b);
-    if (saddle_blob_sane(x)) {
-        x->loaded = 1;
-        x->net.round = x->step;
-        x->desc.learning_rate = x->rate;
-        return saddle_exit(x, WEFT_OK);
+    s = weft_blob_check(&b, read, ctx, bytes, saddle_blob_bytes(x), saddle_blob_fingerprint(x), &why);
+    if (s == WEFT_OK) {
+        saddle_blob(x, &b);
+        s = weft_blob_end(&b, saddle_blob_sane(x), &why);
+        if (s == WEFT_OK) {
+            x->loaded = 1;
+            x->net.round = x->step;
+            x->desc.learning_rate = x->rate;
+            return saddle_exit(x, WEFT_OK);
+        }
+        x->step = 0;
+        x->rate = rate;
+        x->last_rate = 0;
+        memset(&x->stats, 0, sizeof x->stats);
+        saddle_begin_afresh(x);
     }
-    x->step = 0;
-    x->rate = rate;
-    x->last_rate = 0;
-    memset(&x->stats, 0, sizeof x->stats);
-    saddle_begin_afresh(x);
-    return saddle_exit(x, saddle_fail(x, WEFT_ERR_ARGUMENT, WEFT_NO_RANK, WEFT_TEXT("blob contents"), 0, 0));
+    return saddle_exit(x, saddle_fail(x, s, WEFT_NO_RANK, why.field, why.expected, why.got));
+}
+
+SADDLE_API weft_status saddle_load(saddle *x, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return saddle_load_from(x, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

@@ -48,6 +48,70 @@
  * WEFT_ERR_ORDER and changes nothing. One object belongs to one thread at a time. No verb allocates, prints or reads
  * the environment.
  *
+ * ---- Which verb when ----
+ *
+ *                             fresh    idle     busy     lost     left
+ *   subspace_submit           y        y        -        -        -
+ *   subspace_aggregate        y        y        y        y        -
+ *   subspace_poll             y        y        y        y        y
+ *   subspace_wait             y        y        y        y        y
+ *   subspace_combine          y        y        -        -        -
+ *   subspace_set_batch        y        y        -        -        -
+ *   subspace_leave            y        y        -        -        -
+ *   subspace_regroup          y        y        y        y        -
+ *   subspace_peer_lost        y        y        y        y        -
+ *   subspace_peer_up          y        y        y        y        -
+ *   subspace_save             y        y        -        -        -
+ *   subspace_save_to          y        y        -        -        -
+ *   subspace_load             y        -        -        -        -
+ *   subspace_load_from        y        -        -        -        -
+ *
+ * fresh: nothing has been called, or setters only. idle: between rounds. busy: a verb has returned WEFT_AGAIN, or
+ * tensors are submitted (subspace_submit of those that are not yet). lost: a worker is lost and the view is not
+ * settled. left: subspace_leave is done. A dash is WEFT_ERR_ORDER and changes nothing; subspace_state tells the same
+ * in bits. The readers (stats, effective, detail, worker, scale_of, state) and subspace_close are legal in all; after
+ * close nothing is. In busy, subspace_submit takes tensors that have not been submitted; here all of them were.
+ *
+ * ---- Threads and callbacks ----
+ *
+ * One object belongs to one thread at a time; any number of objects may live in a process, each with a `channel` of
+ * its own on a shared transport. Transport callbacks and `trace` are called by the thread that called the verb, from
+ * within it; the pool's parallel_for is, too, and its bodies run on the pool's threads and call nothing of yours. A
+ * callback that calls a verb of its object gets WEFT_ERR_REENTRY; readers and verbs of other objects are allowed.
+ * Callbacks must return: only `wait` may sleep.
+ *
+ * ---- Errors, and what to do ----
+ *
+ * WEFT_ERR_, all below 0; subspace_detail names peer, phase, field and both values.
+ *
+ *   ARGUMENT, ABI, MEMORY, OVERFLOW             a descriptor or an argument is wrong: detail.field names it, with what
+ *                                               is expected and what was got; nothing has happened
+ *   FLOAT_ENV, UNSUPPORTED                      of init: floats are not computed as they must be, or the setting does
+ *                                               not exist here
+ *   ORDER, REENTRY                              a dash of the table; a verb called from its own callback; nothing has
+ *                                               happened
+ *   PEER_LOST                                   a member is gone (detail.peer): subspace_regroup with the same new
+ *                                               view on all that are left, then poll on
+ *   PROTOCOL, TRUNCATED, CHECKSUM, TRANSPORT    a message made no sense, or a callback failed: every verb that
+ *                                               communicates says so from now on, until subspace_regroup (without
+ *                                               whoever it was), or subspace_close
+ *   TIMEOUT                                     nothing has moved for timeout_ns: poll on, or tell of a loss
+ *                                               (subspace_peer_lost)
+ *   MISMATCH, VERSION                           a worker has other settings, or another version of this header: detail
+ *                                               has both values; no number has been mixed. Mend it and begin anew
+ *   NONFINITE                                   the round was rejected by all, gradients and state untouched: take
+ *                                               another step, or none
+ *   CAPACITY                                    of save: detail.expected bytes are needed
+ *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
+ *                                               is as before
+ *
+ * After PEER_LOST: give all that are left the same view of a higher epoch (subspace_regroup), and poll; another loss
+ * may show meanwhile: again, with the next epoch. Then WEFT_OK: if tensors of this step had been submitted, the
+ * gradients hold the aggregate, and are not to be submitted again (the loss may show after the round has been
+ * committed here: stats.rounds has counted it then); if none had, nothing has happened. WEFT_WANT_GRADIENT: submit all
+ * of them again. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others their
+ * last round; those who stay need no regroup for a good-bye.
+ *
  * ---- What a round costs ----
  *
  * The published sequence sums all gradients once for the alphas and once more for the result. Here no sum is formed
@@ -63,6 +127,9 @@
  * One copy of the gradients, into which the others' pieces and then the aggregate are received, and 64 bytes a worker
  * and chunk of 4 MiB, and a worker and tensor; 2 N^2 + 12 N doubles a group of tensors; about 2 KB a worker for
  * messages, 4 KB more with a pool. subspace_memory names every buffer.
+ *
+ * With P the bytes of the gradients (each tensor rounded up to 64), on 64-bit machines, without a pool, one group: P +
+ * 2.5 KB N + 16 N^2 + 2 KB bytes, and 1 KB for each 4 MB at N = 8; in place min(P, 4 MB) instead of P.
  *
  * ---- In place ----
  *
@@ -111,7 +178,22 @@
  * read its object. So after an error, too, tensors and memory stay until no other worker is in a round with this one:
  * until all have left, closed, or agreed on a view without it; and a worker that is declared lost must really have
  * stopped. subspace_leave sees to that by itself. Where threads come and go as they like, ask for
- * SUBSPACE_PLAN_EXCHANGE. */
+ * SUBSPACE_PLAN_EXCHANGE.
+ *
+ * ---- What is assumed of the host ----
+ *
+ * For each (peer, tag) the transport delivers exactly once, in order, and undamaged; a lost peer is an error or a call
+ * of subspace_peer_lost, the same for all survivors sooner or later; a worker that is declared lost sends no more (or
+ * as a newcomer). `now` does not go back. The memory given, tensor lists and transport stay where they are until
+ * subspace_close. Float arithmetic is IEEE 754, rounding to nearest, without flushing (checked at init). All of it is
+ * tested by weft_transport_selftest as far as a test can tell. Who is left after a loss is agreed on outside of this
+ * header (by a launcher, a coordinator, or weft_members.h of the repository): subspace_regroup wants the same members
+ * under the same epoch on all of them. It copies the view.
+ *
+ * ---- History ----
+ *
+ * 0.1.0 the first version. A minor version may change API, messages and blobs, a patch none of them; all workers of a
+ * job run one version (CHANGELOG.md of the repository). */
 #include "weft/base.h"
 #include "weft/tensor.h"
 #include "weft/kernels.h"
@@ -313,9 +395,14 @@ SUBSPACE_API weft_status subspace_regroup(subspace *a, const weft_view *view);
 
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes is
  * set to the length; with buf NULL only that. Load: into a fresh object of the same descriptor, rank and number of
- * workers; all workers load the blobs of the same moment. Hostile blobs give an error, the object is then as before. */
+ * workers; all workers load the blobs of the same moment, which nobody but you can check.
+ * Model and optimiser are not in it; what subspace_set_batch said last is. Hostile blobs give an error, the object is
+ * then as before. */
 SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes);
 SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes);
+/* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */
+SUBSPACE_API weft_status subspace_save_to(subspace *a, weft_write_fn write, void *ctx, size_t *bytes);
+SUBSPACE_API weft_status subspace_load_from(subspace *a, weft_read_fn read, void *ctx, size_t bytes);
 
 /* Reading. The descriptor comes back with defaults filled in; it is for reading, not for another init. */
 SUBSPACE_API void subspace_stats(const subspace *a, subspace_stats_t *out);
@@ -2070,25 +2157,27 @@ WEFT_FN size_t subspace_blob_bytes(subspace *a) {
     return b.at + WEFT_BLOB_TAIL;
 }
 
-SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes) {
+SUBSPACE_API weft_status subspace_save_to(subspace *a, weft_write_fn write, void *ctx, size_t *bytes) {
     weft_blob b;
-    size_t need, g, k;
+    weft_detail why = weft_detail_none();
+    size_t g, k;
     weft_status s = subspace_enter(a, SUBSPACE_ONLY_IDLE);
     if (s != WEFT_OK) return s;
     for (g = 0; g < a->groups; g++) /* what is not in use is zero */
         for (k = a->slot_count[g]; k < a->rows; k++) a->slots[g * a->rows + k] = 0.0;
-    need = subspace_blob_bytes(a);
-    if (bytes) *bytes = need;
-    if (!buf)
-        return bytes ? subspace_exit(a, WEFT_OK) : subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("bytes"), 1, 0);
-    if (capacity < need) return subspace_refuse(a, WEFT_ERR_CAPACITY, WEFT_TEXT("capacity"), need, capacity);
-    memset(&b, 0, sizeof b);
-    b.bytes = (unsigned char *)buf;
-    b.capacity = need;
-    b.at = WEFT_BLOB_HEAD;
-    subspace_blob(a, &b);
-    weft_blob_seal((unsigned char *)buf, need, subspace_blob_fingerprint(a));
-    return subspace_exit(a, WEFT_OK);
+    s = weft_blob_begin(&b, write, ctx, subspace_blob_bytes(a), subspace_blob_fingerprint(a), bytes, &why);
+    if (s == WEFT_OK) {
+        subspace_blob(a, &b);
+        s = weft_blob_end(&b, 1, &why);
+    }
+    return s == WEFT_OK ? subspace_exit(a, s) : subspace_refuse(a, s, why.field, why.expected, why.got);
+}
+
+SUBSPACE_API weft_status subspace_save(subspace *a, void *buf, size_t capacity, size_t *bytes) {
+    weft_blob_buffer m;
+    m.to = (unsigned char *)buf;
+    m.bytes = capacity;
+    return subspace_save_to(a, buf ? weft_blob_to_buffer : NULL, &m, bytes);
 }
 
 /* A blob may have a valid checksum and still be hostile. */
@@ -2105,7 +2194,7 @@ WEFT_FN int subspace_blob_sane(const subspace *a) {
     return 1;
 }
 
-SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
+SUBSPACE_API weft_status subspace_load_from(subspace *a, weft_read_fn read, void *ctx, size_t bytes) {
     weft_blob b;
     weft_detail why = weft_detail_none();
     subspace_stats_t stats;
@@ -2115,24 +2204,28 @@ SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t byte
     if (s != WEFT_OK) return s;
     if (!(subspace_state(a) & SUBSPACE_MAY_LOAD))
         return subspace_refuse(a, WEFT_ERR_ORDER, WEFT_TEXT("rounds"), 0, a->round);
-    s = weft_blob_check((const unsigned char *)buf, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
-    if (s != WEFT_OK) return subspace_refuse(a, s, why.field, why.expected, why.got);
-    samples = a->own_samples;
-    stats = a->stats;
-    wanting = a->wanting;
-    memset(&b, 0, sizeof b);
-    b.from = (const unsigned char *)buf;
-    b.capacity = bytes - WEFT_BLOB_TAIL;
-    b.at = WEFT_BLOB_HEAD;
-    subspace_blob(a, &b);
-    a->averaged = a->settled;
-    a->joined = a->settled != 0;
-    if (!b.short_of && subspace_blob_sane(a)) return subspace_exit(a, WEFT_OK);
-    subspace_begin_afresh(a);
-    a->own_samples = samples;
-    a->stats = stats;
-    a->wanting = wanting;
-    return subspace_refuse(a, WEFT_ERR_ARGUMENT, WEFT_TEXT("blob contents"), 0, 0);
+    s = weft_blob_check(&b, read, ctx, bytes, subspace_blob_bytes(a), subspace_blob_fingerprint(a), &why);
+    if (s == WEFT_OK) {
+        samples = a->own_samples;
+        stats = a->stats;
+        wanting = a->wanting;
+        subspace_blob(a, &b);
+        a->averaged = a->settled;
+        a->joined = a->settled != 0;
+        s = weft_blob_end(&b, subspace_blob_sane(a), &why);
+        if (s == WEFT_OK) return subspace_exit(a, WEFT_OK);
+        subspace_begin_afresh(a);
+        a->own_samples = samples;
+        a->stats = stats;
+        a->wanting = wanting;
+    }
+    return subspace_refuse(a, s, why.field, why.expected, why.got);
+}
+
+SUBSPACE_API weft_status subspace_load(subspace *a, const void *buf, size_t bytes) {
+    weft_blob_buffer m;
+    m.from = (const unsigned char *)buf;
+    return subspace_load_from(a, buf ? weft_blob_from_buffer : NULL, &m, bytes);
 }
 
 /* ---- Reading ---- */

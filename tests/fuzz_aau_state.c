@@ -15,6 +15,7 @@
 #define DSGD_AAU_IMPLEMENTATION
 #include "../dsgd_aau.h"
 #include "aau_team.h"
+#include "blob.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -56,7 +57,7 @@ static void load(aau *t, uint32_t rank, int made, const uint8_t *data, size_t si
             unsigned char *at = exact + HEAD + data[i] % NUMBERS * 8;
             weft_put64(at, weft_get64(at) ^ weft_get64(data + i + 1));
         }
-        weft_blob_seal(exact, bytes, weft_get64(before.byte + 8));
+        blob_seal(exact, bytes, weft_get64(before.byte + 8));
     } else {
         exact = (unsigned char *)malloc(bytes + 1) + 1; /* at the very end of its memory */
         memcpy(exact, data, bytes);

@@ -14,6 +14,7 @@
 /* what surrounds it is not to be explored */
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 #include "saddle_lock.h"
+#include "blob.h"
 #pragma clang attribute pop
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -121,7 +122,7 @@ static void load(const lock_worker *w, int bits, const uint8_t *data, size_t siz
             const size_t at = data[i] % ((room + 7) / 8) * 8;
             for (k = 0; k < 8 && at + k < room; k++) exact[WEFT_BLOB_HEAD + at + k] ^= data[i + 1 + k];
         }
-        weft_blob_seal(exact, bytes, weft_get64(p->blob + 8));
+        blob_seal(exact, bytes, weft_get64(p->blob + 8));
     } else {
         exact = (unsigned char *)malloc(bytes + 1) + 1; /* at an odd address, at the very end of its memory */
         memcpy(exact, data + 1, bytes);

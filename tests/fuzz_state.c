@@ -5,6 +5,7 @@
 #define GRAWA_IMPLEMENTATION
 #include "../grawa.h"
 #include "cluster.h"
+#include "blob.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         memcpy(blob, before, bytes);
         n = size - 1 < bytes - 28 ? size - 1 : bytes - 28;
         for (i = 0; i < n; i++) blob[24 + i] = data[1 + i] ^ before[24 + i]; /* zeros are what it is */
-        weft_blob_seal(blob, bytes, weft_get64(before + 8));
+        blob_seal(blob, bytes, weft_get64(before + 8));
         s = grawa_load(g, blob, bytes);
     } else {
         unsigned char *exact = (unsigned char *)malloc(size);

@@ -11,6 +11,7 @@
 #define SUBSPACE_IMPLEMENTATION
 #include "../subspace.h"
 #include "subspace_team.h"
+#include "blob.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -65,7 +66,7 @@ static int load(subspace *a, uint32_t rank, const uint8_t *data, size_t size) {
             unsigned char *at = exact + 24 + data[i] % ((bytes - 28) / 8) * 8;
             weft_put64(at, weft_get64(at) ^ weft_get64(data + i + 1));
         }
-        weft_blob_seal(exact, bytes, weft_get64(before.blob + 8));
+        blob_seal(exact, bytes, weft_get64(before.blob + 8));
     } else {
         exact = (unsigned char *)malloc(bytes + 1) + 1; /* at the very end of its memory */
         memcpy(exact, data + 1, bytes);

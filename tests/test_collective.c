@@ -1322,6 +1322,7 @@ START_TEST(descriptor_is_checked) {
     bytes = weft_collective_memory(&d, &report);
     ck_assert_uint_gt(bytes, 0);
     ck_assert_uint_eq(report.total_bytes, bytes);
+    ck_assert_uint_gt(report.count, 3);
     ck_assert_uint_eq(report.requests_per_peer, WEFT_REQUESTS_PER_PEER);
     for (i = 0; i < report.count; i++) {
         ck_assert_uint_eq(report.entry[i].offset % WEFT_ALIGNMENT, 0);
@@ -1383,6 +1384,7 @@ START_TEST(verbs_out_of_place) {
     weft_collective_desc d;
     uint32_t one[2] = {0, 1};
     weft_view v = {sizeof v, 0, 2, one};
+    const double weight = 1;
     weft_collective *c;
     memset(&d, 0, sizeof d);
     team_open(&here, &sim, &d, &shapes[4]);
@@ -1391,6 +1393,8 @@ START_TEST(verbs_out_of_place) {
     ck_assert_int_eq(weft_collective_begin(c, (weft_operation)5, NULL, 0), WEFT_ERR_ARGUMENT);
     ck_assert_int_eq(weft_collective_begin(c, WEFT_OP_BROADCAST, NULL, 2), WEFT_ERR_ARGUMENT);
     ck_assert_int_eq(weft_collective_begin(c, WEFT_OP_BROADCAST, NULL, UINT32_MAX), WEFT_ERR_ARGUMENT);
+    ck_assert_int_eq(weft_collective_begin(c, WEFT_OP_BARRIER, &weight, 0), WEFT_ERR_ARGUMENT);
+    ck_assert_str_eq(weft_collective_detail(c)->field, "weight (only for sums)");
     ck_assert_int_eq(weft_collective_regroup(c, &v), WEFT_ERR_ARGUMENT); /* epoch 0 is the first view's */
     ck_assert_str_eq(weft_collective_detail(c)->field, "view.epoch");
     ck_assert_int_eq(weft_collective_regroup(c, NULL), WEFT_ERR_ARGUMENT);
@@ -1401,7 +1405,29 @@ START_TEST(verbs_out_of_place) {
     ck_assert_int_eq(weft_collective_begin(c, WEFT_OP_BARRIER, NULL, 0), WEFT_ERR_ORDER);
     must_settle(&here);
     check_result(&here, WEFT_OP_ALL_REDUCE, NULL, 0, "after misuse");
+    ck_assert_int_eq(weft_collective_peer_lost(c, 1), WEFT_OK);
+    ck_assert_int_eq(weft_collective_begin(c, WEFT_OP_BARRIER, NULL, 0), WEFT_ERR_PEER_LOST);
+    ck_assert_uint_eq(weft_collective_detail(c)->peer, 1);
+    /* a message of a kind that only objects with messages of their own know */
+    c->group.peer[1].head.epoch = c->group.epoch;
+    c->group.peer[1].head.kind = WEFT_KIND_LAST;
+    ck_assert_int_eq(weft_group_take(&c->group, 1), WEFT_ERR_PROTOCOL);
+    ck_assert_str_eq(weft_collective_detail(c)->field, "header.kind");
+    ck_assert_uint_eq(weft_collective_detail(c)->got, WEFT_KIND_LAST);
     team_close(&here);
+}
+END_TEST
+
+START_TEST(mirrors_that_no_size_holds) {
+    int ok = 1;
+    ck_assert_uint_eq(weft_mirror_bytes(WEFT_ALGORITHM_GATHER, 1000, 3, &ok), 3000);
+    ck_assert_uint_eq(weft_mirror_bytes(WEFT_ALGORITHM_DIRECT, 1000, 3, &ok), 1000 + 3 * WEFT_ALIGNMENT);
+    ck_assert_int_eq(ok, 1);
+    weft_mirror_bytes(WEFT_ALGORITHM_GATHER, SIZE_MAX / 2, 3, &ok);
+    ck_assert_int_eq(ok, 0);
+    ok = 1;
+    weft_mirror_bytes(WEFT_ALGORITHM_DIRECT, SIZE_MAX - 2 * WEFT_ALIGNMENT, 3, &ok);
+    ck_assert_int_eq(ok, 0);
 }
 END_TEST
 
@@ -1549,6 +1575,7 @@ int main(void) {
     t = part(runner, "contracts");
     tcase_add_test(t, descriptor_is_checked);
     tcase_add_test(t, verbs_out_of_place);
+    tcase_add_test(t, mirrors_that_no_size_holds);
     tcase_add_test(t, different_settings);
     tcase_add_test(t, callbacks_may_not_call_back);
     srunner_run_all(runner, CK_NORMAL);

@@ -106,6 +106,17 @@ START_TEST(descriptors) {
     d.grace_ns = 0;
     ck_assert_uint_gt(dsgd_aau_memory(&d, NULL), 0);
     d = good;
+    t[0].count = SIZE_MAX / 4; /* its bytes are a size, but not its place in the accumulator */
+    t[0].dtype = WEFT_F16;
+    {
+        weft_memory_report report;
+        ck_assert_uint_eq(dsgd_aau_memory(&d, &report), 0);
+        ck_assert_int_eq(report.detail.status, WEFT_ERR_OVERFLOW);
+        ck_assert_str_ne(report.detail.field, "tensor.count");
+    }
+    t[0].count = 8;
+    t[0].dtype = WEFT_F32;
+    d = good;
     t[0].data = NULL;
     refused(d, WEFT_ERR_ARGUMENT, "tensor.data");
     t[0].count = SIZE_MAX / 2;
@@ -300,6 +311,103 @@ START_TEST(save_and_load) {
 }
 END_TEST
 
+/* ---- what no worker of this library says ---- */
+
+START_TEST(numbers_end) {
+    unsigned char p[12];
+    size_t at, n = dsgd_aau_put(p, 300), i;
+    uint64_t v;
+    ck_assert_uint_eq(n, 2);
+    for (i = 0; i < n; i++) {
+        at = 0;
+        ck_assert_msg(!dsgd_aau_get(p, i, &at, UINT64_MAX, &v), "a number of %lu of its bytes", (unsigned long)i);
+    }
+    at = 0;
+    ck_assert(dsgd_aau_get(p, n, &at, 300, &v) && v == 300 && at == n);
+    at = 0;
+    ck_assert(!dsgd_aau_get(p, n, &at, 299, &v));
+    memset(p, 0xFF, sizeof p); /* more digits than a number has */
+    at = 0;
+    ck_assert(!dsgd_aau_get(p, sizeof p, &at, UINT64_MAX, &v));
+}
+END_TEST
+
+START_TEST(hello_awry) {
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_COMPLETE, 2, 0);
+    aau_desc d = aau_default(4, &g);
+    unsigned char payload[WEFT_INLINE_BYTES];
+    weft_header good, h;
+    weft_detail why;
+    aau t;
+    dsgd_aau *x;
+    d.tensors = 3;
+    d.count = small;
+    ck_assert(aau_open(&t, &d));
+    x = t.worker[0].x;
+    memset(&good, 0, sizeof good);
+    dsgd_aau_on_hello(t.worker[1].x, 0, &good, payload);
+#define SAYS(change, status, what)                                                                                     \
+    do {                                                                                                               \
+        h = good;                                                                                                      \
+        change;                                                                                                        \
+        why = weft_detail_none();                                                                                      \
+        ck_assert_int_eq(dsgd_aau_on_up(x, 0, &h, payload, &why), status);                                             \
+        ck_assert_str_eq(why.field, what);                                                                             \
+    } while (0)
+    SAYS(h.payload--, WEFT_ERR_PROTOCOL, "hello");
+    ck_assert_uint_eq(why.expected, good.payload);
+    ck_assert_uint_eq(why.got, good.payload - 1);
+    SAYS(h.arg0 = (uint64_t)DSGD_AAU_MOST_COUNTER + 1, WEFT_ERR_PROTOCOL, "hello");
+    SAYS(h.arg0 = DSGD_AAU_MOST_COUNTER - 1, WEFT_ERR_PROTOCOL, "counter of the link (at its end)");
+    ck_assert_uint_eq(why.got, DSGD_AAU_MOST_COUNTER - 1);
+    payload[0] ^= 1;
+    SAYS((void)0, WEFT_ERR_MISMATCH, "algorithm");
+    payload[0] ^= 1;
+#undef SAYS
+    ck_assert_int_eq(dsgd_aau_on_up(x, 0, &good, payload, &why), WEFT_OK);
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
+
+/* A neighbour that asks before the data of its last letter is there, or again before it was answered. */
+START_TEST(asked_out_of_turn) {
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_COMPLETE, 2, 0);
+    aau_desc d = aau_default(4, &g);
+    weft_header h;
+    weft_detail why = weft_detail_none();
+    aau t;
+    dsgd_aau *x;
+    d.tensors = 3;
+    d.count = small;
+    ck_assert(aau_open(&t, &d));
+    aau_begin_all(&t);
+    weft_sim_advance(&t.sim, 100000);
+    x = t.worker[0].x;
+    ck_assert(x->core.mark[0] & DSGD_AAU_LINK);
+    memset(&h, 0, sizeof h);
+    h.step = DSGD_AAU_PROPOSE;
+    x->due[0].announced = DSGD_AAU_ACCEPT;
+    ck_assert_int_eq(dsgd_aau_on_letter(x, 0, &h, NULL, &why), WEFT_ERR_PROTOCOL);
+    ck_assert_str_eq(why.field, "letter.kind (before its data)");
+    x->due[0].announced = 0;
+    dsgd_aau_act(x, DSGD_AAU_REJECT, 0, 1, 0);
+    ck_assert(!x->due[0].clash);
+    dsgd_aau_act(x, DSGD_AAU_REJECT, 0, 2, 0);
+    ck_assert(x->due[0].clash);
+    ck_assert_int_eq(dsgd_aau_poll(x), WEFT_OK); /* a fault of the link, which begins anew */
+    ck_assert_uint_eq(x->net.faults, 1);
+    ck_assert_int_eq(x->net.fault.status, WEFT_ERR_PROTOCOL);
+    ck_assert_str_eq(x->net.fault.field, "a second transaction");
+    ck_assert_uint_eq(x->net.fault.peer, 1);
+    ck_assert(!(x->core.mark[0] & DSGD_AAU_LINK) && !x->due[0].clash);
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("dsgd_aau misuse");
     TCase *t = tcase_create("misuse");
@@ -311,6 +419,9 @@ int main(void) {
     tcase_add_test(t, left_is_left);
     tcase_add_test(t, timeout_is_said_once_a_time);
     tcase_add_test(t, save_and_load);
+    tcase_add_test(t, numbers_end);
+    tcase_add_test(t, hello_awry);
+    tcase_add_test(t, asked_out_of_turn);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

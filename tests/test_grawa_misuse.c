@@ -503,6 +503,102 @@ START_TEST(averages_are_checked) {
 }
 END_TEST
 
+/* Two workers that do not mean the same model; and averages that there cannot be. */
+START_TEST(averages_that_differ) {
+    cluster_desc d = plain(2);
+    cluster c;
+    weft_tensors into[2];
+    grawa *g;
+    uint32_t r;
+    ck_assert_msg(cluster_open(&c, &d) && cluster_steps(&c, 2), "%s", c.why);
+    for (r = 0; r < 2; r++)
+        c.worker[r].status = grawa_average(c.worker[r].g, r ? GRAWA_CENTER : GRAWA_MEAN, NULL, NULL);
+    ck_assert_msg(cluster_settle(&c), "%s", c.why);
+    for (r = 0; r < 2; r++) {
+        ck_assert_int_eq(c.worker[r].status, WEFT_ERR_MISMATCH);
+        ck_assert_str_eq(grawa_detail(c.worker[r].g)->field, "model, or round of the weights");
+        ck_assert_uint_eq(grawa_detail(c.worker[r].g)->peer, !r);
+    }
+    for (r = 0; r < 2; r++) into[r] = cluster_tensors(3, count, NULL);
+    CLUSTER_ALL(&c, w,
+                grawa_average(w->g, GRAWA_MEAN, &into[w->rank], NULL)); /* the next one is as if nothing had been */
+    ck_assert_msg(!c.why[0] && cluster_same_bits(&into[0], &into[1]), "%s", c.why);
+    for (r = 0; r < 2; r++) cluster_tensors_free(&into[r]);
+
+    g = c.worker[0].g;
+    g->averages = UINT64_C(1) << 30;
+    ck_assert_int_eq(grawa_average(g, GRAWA_MEAN, NULL, NULL), WEFT_ERR_OVERFLOW);
+    ck_assert_str_eq(grawa_detail(g)->field, "averages since the last round");
+    ck_assert_uint_eq(grawa_detail(g)->got, UINT64_C(1) << 30);
+    g->averages = 0;
+    g->desc.partial_deadline_ns = 1; /* with partial rounds workers may have seen different ones */
+    g->round = g->sync.committed + 3;
+    ck_assert_int_eq(grawa_average(g, GRAWA_MEAN, NULL, NULL), WEFT_ERR_UNSUPPORTED);
+    ck_assert_str_eq(grawa_detail(g)->field, "rounds since the last regroup");
+    ck_assert_uint_eq(grawa_detail(g)->got, 3);
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
+START_TEST(first_parameters_that_are_not_finite) {
+    cluster_desc d = plain(2);
+    cluster c;
+    uint32_t r;
+    d.grawa.initial = GRAWA_INITIAL_AVERAGE;
+    ck_assert_msg(cluster_open(&c, &d), "%s", c.why);
+    cluster_set(&c.worker[1].params.tensor[0], 1, (double)NAN);
+    for (r = 0; r < 2; r++) c.worker[r].status = grawa_start(c.worker[r].g);
+    ck_assert_msg(cluster_settle(&c), "%s", c.why);
+    for (r = 0; r < 2; r++) {
+        ck_assert_int_eq(c.worker[r].status, WEFT_ERR_NONFINITE);
+        ck_assert_str_eq(grawa_detail(c.worker[r].g)->field, "initial parameters");
+        ck_assert_uint_eq(grawa_detail(c.worker[r].g)->got, 1);
+    }
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
+/* A worker owns up to a value that is not finite, though it adds nothing to this round's models: as this one knows. */
+START_TEST(blame_of_one_without_a_part) {
+    cluster_desc d = plain(2);
+    cluster c;
+    cluster_worker *w;
+    uint32_t r, times;
+    ck_assert_msg(cluster_open(&c, &d) && cluster_steps(&c, 1), "%s", c.why);
+    cluster_set(&c.worker[1].params.tensor[0], 1, (double)NAN);
+    for (r = 0; r < 2; r++) {
+        w = &c.worker[r];
+        w->status = grawa_step(w->g, cluster_noise(w));
+        ck_assert_int_eq(w->status, WEFT_AGAIN);
+    }
+    for (times = 0; times < 1000 && c.worker[0].status >= 0; times++) {
+        for (r = 0; r < 2; r++) {
+            w = &c.worker[r];
+            if (w->status == WEFT_AGAIN) w->status = grawa_poll(w->g);
+            if (!r && w->g->state == GRAWA_REDUCE) w->g->fresh[1] = 1;
+        }
+        weft_sim_advance(&c.sim, 100);
+    }
+    ck_assert_int_eq(c.worker[0].status, WEFT_ERR_PROTOCOL);
+    ck_assert_str_eq(grawa_detail(c.worker[0].g)->field, "blame for a value");
+    ck_assert_uint_eq(grawa_detail(c.worker[0].g)->peer, 1);
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
+START_TEST(polls_after_good_bye) {
+    cluster_desc d = plain(1);
+    cluster c;
+    ck_assert_msg(cluster_open(&c, &d) && cluster_steps(&c, 1), "%s", c.why);
+    ck_assert_int_eq(grawa_leave(c.worker[0].g), WEFT_OK);
+    ck_assert_int_eq(c.worker[0].g->state, GRAWA_LEFT);
+    ck_assert_int_eq(grawa_poll(c.worker[0].g), WEFT_OK);
+    ck_assert_int_eq(grawa_wait(c.worker[0].g), WEFT_OK);
+    ck_assert_int_eq(grawa_step(c.worker[0].g, NULL), WEFT_ERR_ORDER);
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
 START_TEST(setters_are_checked) {
     cluster_desc d = plain(1);
     cluster c;
@@ -849,6 +945,32 @@ START_TEST(wait_is_between_polls) {
 }
 END_TEST
 
+/* Whoever waits to hear who takes part is woken when that time is over, and not later. */
+static uint64_t asked_until;
+
+static void noted_wait(void *ctx, uint64_t until) {
+    asked_until = until;
+    weft_sim_wait(ctx, until);
+}
+
+START_TEST(wait_ends_with_the_deadline) {
+    cluster c;
+    cluster_worker *a;
+    uint64_t since;
+    reach(&c, WAITING_TO_HEAR);
+    a = &c.worker[0];
+    ck_assert_int_eq(a->status, WEFT_AGAIN);
+    ck_assert_int_eq(a->g->state, GRAWA_READY);
+    since = a->g->ready_since_ns;
+    asked_until = 0;
+    a->net.wait = noted_wait;
+    a->status = grawa_wait(a->g); /* the other one never comes */
+    ck_assert_int_eq(a->status, WEFT_OK);
+    ck_assert_uint_eq(asked_until, since + 1000000000);
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
 /* ---- fingerprints ---- */
 
 static weft_status no_all_reduce(void *ctx, double w, const void *x, void *y, size_t n, weft_dtype t, weft_request *r) {
@@ -1161,11 +1283,16 @@ int main(void) {
     t = tcase_create("verbs");
     tcase_add_test(t, gradients_are_checked);
     tcase_add_test(t, averages_are_checked);
+    tcase_add_test(t, averages_that_differ);
+    tcase_add_test(t, blame_of_one_without_a_part);
+    tcase_add_test(t, polls_after_good_bye);
+    tcase_add_test(t, first_parameters_that_are_not_finite);
     tcase_add_test(t, setters_are_checked);
     tcase_add_test(t, details_are_of_one_error);
     tcase_add_loop_test(t, verbs_in_states, 0, STATES);
     tcase_add_test(t, callbacks_may_not_call_back);
     tcase_add_test(t, wait_is_between_polls);
+    tcase_add_test(t, wait_ends_with_the_deadline);
     tcase_add_loop_test(t, fingerprints_differ, 0, DIFFERENCES);
     suite_add_tcase(s, t);
     t = tcase_create("memory");

@@ -568,6 +568,27 @@ START_TEST(different_moments) {
 }
 END_TEST
 
+/* A blob that is shorter than what is read of it: nothing is read beyond its end, and what was there stays. */
+START_TEST(short_blobs) {
+    unsigned char bytes[12];
+    weft_blob_buffer m;
+    uint64_t v = 5;
+    weft_blob b;
+    memset(&b, 0, sizeof b);
+    memset(bytes, 0, sizeof bytes);
+    bytes[0] = 77;
+    m.from = bytes;
+    b.read = weft_blob_from_buffer;
+    b.ctx = &m;
+    b.capacity = sizeof bytes;
+    weft_blob_u64(&b, &v);
+    ck_assert(b.at == 8 && b.status == WEFT_OK && v == 77);
+    v = 5;
+    weft_blob_u64(&b, &v);
+    ck_assert(b.at == 8 && b.status == WEFT_ERR_ARGUMENT && v == 5);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("state");
     TCase *t = tcase_create("resume");
@@ -587,6 +608,7 @@ int main(void) {
     tcase_add_test(t, somebody_elses);
     tcase_add_loop_test(t, contents_out_of_range, 0, 4);
     tcase_add_test(t, only_into_a_fresh_object);
+    tcase_add_test(t, short_blobs);
     suite_add_tcase(s, t);
     runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);

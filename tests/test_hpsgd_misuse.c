@@ -321,6 +321,55 @@ static void call_back(void *ctx, const weft_event *e) {
     ck_assert_uint_ne(hpsgd_state(h), 0);
 }
 
+static uint64_t asked_until, asked_at;
+
+static void noted_wait(void *ctx, uint64_t until) {
+    asked_at = weft_sim_now_of(ctx);
+    asked_until = until;
+    weft_sim_wait(ctx, until);
+}
+
+/* Where the transport can sleep, a wait sleeps until its time is over, and no longer. */
+START_TEST(wait_ends_in_time) {
+    lock_desc d = lock_default(2);
+    lock k;
+    hpsgd *h;
+    d.h.timeout_ns = 5000;
+    ck_assert(lock_open(&k, &d));
+    k.worker[0].net.wait = noted_wait;
+    h = k.worker[0].h;
+    ck_assert_int_eq(hpsgd_start(h), WEFT_AGAIN);
+    asked_until = 0;
+    ck_assert_int_eq(hpsgd_wait(h), WEFT_ERR_TIMEOUT);
+    ck_assert_uint_eq(asked_until, asked_at + 5000);
+    ck_assert_msg(lock_close(&k), "%s", k.why);
+}
+END_TEST
+
+/* Whose parameters all are to begin with is not in the first view. */
+START_TEST(nobody_to_copy) {
+    lock_desc d = lock_default(3);
+    uint32_t r;
+    lock k;
+    d.h.initial = HPSGD_INITIAL_COPY;
+    d.h.initial_rank = 2;
+    ck_assert(lock_open(&k, &d));
+    for (r = 0; r < 2; r++) {
+        uint32_t member[2] = {0, 1};
+        weft_view v = {sizeof v, 1, 2, member};
+        k.worker[r].status = hpsgd_regroup(k.worker[r].h, &v);
+    }
+    k.worker[2].status = WEFT_OK;
+    lock_pump(&k, 100);
+    for (r = 0; r < 2; r++) {
+        ck_assert_int_eq(hpsgd_poll(k.worker[r].h), WEFT_ERR_ARGUMENT);
+        ck_assert_str_eq(hpsgd_detail(k.worker[r].h)->field, "initial_rank (not a member)");
+        ck_assert_uint_eq(hpsgd_detail(k.worker[r].h)->peer, 2);
+    }
+    ck_assert_msg(lock_close(&k), "%s", k.why);
+}
+END_TEST
+
 START_TEST(reentry) {
     lock_desc d = lock_default(2);
     lock k;
@@ -482,6 +531,8 @@ int main(void) {
     tcase_add_test(c, wrong_order);
     tcase_add_test(c, drain_while_leaving);
     tcase_add_test(c, arguments);
+    tcase_add_test(c, wait_ends_in_time);
+    tcase_add_test(c, nobody_to_copy);
     tcase_add_test(c, reentry);
     tcase_add_test(c, settings_differ);
     tcase_add_test(c, records);

@@ -1029,6 +1029,164 @@ static int make_other(lock_worker *w) {
     return 1;
 }
 
+/* ---- what no worker of this library says, and numbers that are none ---- */
+
+START_TEST(letters_awry) {
+    lock_desc d = lock_default(2);
+    unsigned char payload[SADDLE_ROUND_BYTES], bytes[WEFT_CONTROL_BYTES];
+    weft_header good, h;
+    weft_detail why;
+    saddle_stats_t before, after;
+    size_t n;
+    saddle *x;
+    lock k;
+    ck_assert(lock_open(&k, &d) && lock_steps(&k, 2));
+    x = k.worker[0].x;
+    memset(&good, 0, sizeof good);
+    memset(payload, 0, sizeof payload);
+    good.step = SADDLE_ROUND;
+    good.payload = SADDLE_ROUND_BYTES;
+    x->edge[0].heard = 0;
+    weft_put64(payload, x->step + 1);
+    weft_put32(payload + 8, 1);
+#define SAYS(change, what)                                                                                             \
+    do {                                                                                                               \
+        h = good;                                                                                                      \
+        change;                                                                                                        \
+        why = weft_detail_none();                                                                                      \
+        ck_assert_int_eq(saddle_on_letter(x, 0, &h, payload, &why), WEFT_ERR_PROTOCOL);                                \
+        ck_assert_str_eq(why.field, what);                                                                             \
+    } while (0)
+    SAYS(h.step = SADDLE_PROPOSE - 1, "letter.kind");
+    SAYS(h.step = SADDLE_ROUND + 1, "letter.kind");
+    SAYS(h.piece = 1, "letter.kind");
+    SAYS(h.round = 1, "letter.kind");
+    SAYS(h.payload = 8, "letter.payload");
+    SAYS(h.step = SADDLE_PROPOSE, "letter.payload");
+    weft_put32(payload + 8, 0);
+    SAYS((void)0, "letter: neighbours, or flags");
+    weft_put32(payload + 8, 2); /* it has one */
+    SAYS((void)0, "letter: neighbours, or flags");
+    ck_assert_uint_eq(why.got, 2);
+    weft_put32(payload + 8, 1);
+    weft_put32(payload + 12, 2);
+    SAYS((void)0, "letter: neighbours, or flags");
+    weft_put32(payload + 12, 0);
+    ck_assert_int_eq(saddle_on_letter(x, 0, &good, payload, &why), WEFT_OK);
+#undef SAYS
+    /* a header of a kind that is none of a link, and a hello of no session */
+    memset(&h, 0, sizeof h);
+    h.kind = WEFT_KIND_COUNT;
+    h.sender = 1;
+    n = weft_header_write(bytes, &h);
+    ck_assert_int_eq(weft_link_read(bytes, n, 1, &h, &why), WEFT_ERR_PROTOCOL);
+    ck_assert_str_eq(why.field, "header.kind");
+    ck_assert_uint_eq(why.got, WEFT_KIND_COUNT);
+    memset(&h, 0, sizeof h);
+    saddle_stats(x, &before);
+    weft_link_take_hello(&x->net, 0, &h, payload);
+    saddle_stats(x, &after);
+    ck_assert_uint_eq(after.faults, before.faults + 1);
+    ck_assert_str_eq(x->net.fault.field, "hello");
+    fine(&k, 1);
+}
+END_TEST
+
+/* A neighbour that sends letter after letter: a look at the network reads 64 of them, and says that there may be more. */
+START_TEST(letters_without_end) {
+    lock_desc d = lock_default(2);
+    uint64_t before;
+    weft_links *n;
+    int i;
+    lock k;
+    ck_assert(lock_open(&k, &d) && lock_steps(&k, 2));
+    for (i = 0; i < 100; i++) {
+        weft_link_hello(&k.worker[1].x->net, 0);
+        weft_sim_advance(&k.sim, 10000);
+        weft_link_pump(&k.worker[1].x->net, 0);
+    }
+    n = &k.worker[0].x->net;
+    before = n->traffic.messages_received;
+    n->moved = 0;
+    weft_link_receive(n, 0);
+    ck_assert_uint_eq(n->traffic.messages_received - before, 64);
+    ck_assert(n->moved);
+    weft_link_receive(n, 0);
+    ck_assert_uint_ge(n->traffic.messages_received - before, 100);
+    ck_assert_int_eq(n->link[0].state, WEFT_LINK_UP); /* they said nothing new */
+    fine(&k, 1);
+}
+END_TEST
+
+static uint64_t asked_until;
+
+static void noted_wait(void *ctx, uint64_t until) {
+    asked_until = until;
+    weft_sim_wait(ctx, until);
+}
+
+/* Where the transport can sleep, a wait sleeps until its time is over, and no longer. */
+START_TEST(wait_ends_in_time) {
+    lock_desc d = lock_default(2);
+    saddle_want want;
+    lock k;
+    d.s.timeout_ns = 5000;
+    ck_assert(lock_open(&k, &d) && lock_steps(&k, 2));
+    k.worker[0].net.wait = noted_wait;
+    (void)lock_go(&k.worker[0]);
+    ck_assert_int_eq(k.worker[0].status, WEFT_AGAIN); /* the other one never goes on */
+    asked_until = 0;
+    ck_assert_int_eq(saddle_wait(k.worker[0].x, &want), WEFT_ERR_TIMEOUT);
+    ck_assert_uint_eq(asked_until, k.worker[0].x->since_ns + 5000);
+    fine(&k, 1);
+}
+END_TEST
+
+/* Wherever a number is none: in the model to send, in what models make, in a gradient that is coded for a neighbour or as
+ * if for one. The worker is out, and each look says so. */
+START_TEST(nothing_that_is_not_finite_is_sent) {
+    const weft_codec q8 = weft_codec_q8();
+    lock_desc d = lock_default(2);
+    saddle_want want;
+    saddle *x;
+    size_t i;
+    lock k;
+    d.s.variant = SADDLE_N;
+    d.s.gradient_codec = &q8;
+    d.s.gradient_feedback = 1;
+    d.s.compress_self = _i == 2;
+    if (_i == 0) d.s.codec = weft_codec_q8();
+    ck_assert(lock_open(&k, &d) && lock_steps(&k, 2));
+    x = k.worker[0].x;
+    if (_i == 1) {
+        x->sending = NULL;
+        ((float *)saddle_at(x, x->gradient, 2))[3] = (float)INFINITY;
+        saddle_combine(x, 1);
+    }
+    if (_i == 0) { /* finite, but not its distance from the neighbours' copy */
+        cluster_set(&k.worker[0].params.tensor[2], 3, -3e38);
+        ((float *)saddle_at(x, x->kept, 2))[3] = 3e38f;
+    }
+    for (i = 0; i < 2000 && x->state != SADDLE_SPOILT; i++) {
+        if (saddle_next(x, &want) == WEFT_WANT_GRADIENT) {
+            ones(&k.worker[0], &want);
+            /* given it is finite; together with what was kept of the last one it is not */
+            if (_i >= 2 && (x->slot == SADDLE_OWN) == (_i == 2)) {
+                unsigned char *kept = _i == 2 ? x->self_kept : x->edge[x->slot].kept;
+                ((float *)saddle_at(x, kept, 2))[3] = 3e38f;
+                cluster_set(&want.into.tensor[2], 3, 3e38);
+            }
+        }
+        lock_go(&k.worker[1]);
+        weft_sim_advance(&k.sim, 300);
+    }
+    ck_assert_msg(x->state == SADDLE_SPOILT, "case %d: state %d", _i, x->state);
+    ck_assert_int_eq(saddle_next(x, &want), WEFT_ERR_NONFINITE);
+    ck_assert_str_eq(saddle_detail(x)->field, "diverged");
+    fine(&k, 1);
+}
+END_TEST
+
 START_TEST(settings_differ) {
     static const char *const field[18] = {"order",
                                           "momentum",
@@ -1106,6 +1264,10 @@ int main(void) {
     tcase_add_loop_test(c, reentry, 0, 2);
     tcase_add_loop_test(c, polls_in_between, 0, 8);
     tcase_add_loop_test(c, settings_differ, 0, 18);
+    tcase_add_test(c, letters_awry);
+    tcase_add_test(c, letters_without_end);
+    tcase_add_test(c, wait_ends_in_time);
+    tcase_add_loop_test(c, nothing_that_is_not_finite_is_sent, 0, 4);
     suite_add_tcase(s, c);
     c = tcase_create("shapes");
     tcase_set_timeout(c, 60);

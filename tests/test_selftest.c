@@ -20,7 +20,7 @@ typedef enum breakage {
     CANCELLED_TAKES_MESSAGE, CANCELLED_IS_WRITTEN, CANCELLED_SEND_IS_CUT, CANCELLED_SEND_IS_READ, FORGETS_SENT,
     SEND_SAYS_AGAIN, RECV_SAYS_AGAIN, TEST_SAYS_STALL, SEND_FAILS, RECV_FAILS, TEST_FAILS, SEND_TEST_FAILS,
     CLOCK_GOES_BACK, NOTHING_GETS_OVER, WRONG_SUM, SUM_WITHOUT_WEIGHT, SUM_WRITES_INPUT, SUM_MISCOUNTS,
-    SUM_FAILS, SUM_NEVER_OVER
+    SUM_FAILS, SUM_NEVER_OVER, SUM_TEST_FAILS
 } breakage;
 
 typedef struct toy_item {
@@ -216,6 +216,7 @@ static weft_status toy_test(void *ctx, weft_request *q) {
     if (!o->over) return WEFT_AGAIN;
     if (y->broken == TEST_FAILS && !o->is_send && o->bytes == 5) o->status = WEFT_ERR_PEER_LOST;
     if (y->broken == SEND_TEST_FAILS && o->is_send && o->bytes == 5) o->status = WEFT_ERR_TRUNCATED;
+    if (y->broken == SUM_TEST_FAILS && o->peer == WEFT_NO_RANK) o->status = WEFT_ERR_PEER_LOST;
     status = o->status;
     q->bytes = o->length;
     if (o->peer == WEFT_NO_RANK) /* of a sum: some count, some do not */
@@ -404,6 +405,7 @@ static const struct breaks {
     {SUM_WRITES_INPUT, 0, 2, WEFT_RULE_SUM_INPUT, WEFT_ERR_TRANSPORT},
     {SUM_MISCOUNTS, 0, 2, WEFT_RULE_SUM_COUNT, WEFT_ERR_TRANSPORT},
     {SUM_FAILS, 0, 3, WEFT_RULE_FAILED, WEFT_ERR_UNSUPPORTED},
+    {SUM_TEST_FAILS, 0, 3, WEFT_RULE_FAILED, WEFT_ERR_PEER_LOST},
     {SUM_NEVER_OVER, 0, 3, WEFT_RULE_ALL_REDUCE, WEFT_ERR_TRANSPORT},
 };
 

@@ -1137,6 +1137,16 @@ START_TEST(sizes_that_overflow) {
             if (i < 2 && sizeof(size_t) > 4) ck_assert_uint_eq(bytes, 0); /* more chunks than can be numbered */
         }
     }
+    /* a mirror that is a size, but not together with its gradients */
+    if (sizeof(size_t) == 8) {
+        const uint64_t chunks = UINT64_C(1) << 27; /* two of them for the ends of tensors, one for the rest */
+        bad = f.d;
+        bad.gradients = list;
+        t[0].count = (size_t)((chunks - 3) * SUBSPACE_CHUNK / 4);
+        f.net.size = 0x7FFFFFFE;
+        ck_assert_uint_eq(subspace_memory(&bad, &report), 0);
+        ck_assert_int_eq(report.detail.status, WEFT_ERR_OVERFLOW);
+    }
     /* workers by workers by groups */
     bad = f.d;
     f.net.size = UINT32_MAX - 1;
@@ -1172,6 +1182,30 @@ START_TEST(nothing_forbidden) {
 }
 END_TEST
 
+/* Of a group nobody's gradient is finite: there is nothing to make an aggregate of. */
+START_TEST(a_group_without_anybody) {
+    team_desc d = plain(1);
+    weft_tensors g[2];
+    team t;
+    uint32_t k;
+    d.s.here = 2;
+    ck_assert_msg(team_open(&t, &d), "%s", t.why);
+    for (k = 0; k < 2; k++) {
+        g[k] = cluster_tensors(3, count, NULL);
+        team_fill_one(&g[k], 5, k, 1);
+        cluster_set(&g[k].tensor[2], 3, (double)NAN);
+    }
+    ck_assert_int_eq(subspace_combine(t.worker[0].a, g, 2, NULL, &g[0]), WEFT_ERR_NONFINITE);
+    ck_assert_str_eq(subspace_detail(t.worker[0].a)->field, "gradients of a group");
+    ck_assert(isnan(cluster_get(&g[0].tensor[2], 3))); /* nothing has been written */
+    cluster_set(&g[1].tensor[2], 3, 1);
+    ck_assert_int_eq(subspace_combine(t.worker[0].a, g, 2, NULL, &g[0]), WEFT_OK);
+    ck_assert(isfinite(cluster_get(&g[0].tensor[2], 3)));
+    for (k = 0; k < 2; k++) cluster_tensors_free(&g[k]);
+    ck_assert_msg(team_close(&t), "%s", t.why);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("misuse");
     TCase *t = tcase_create("descriptors");
@@ -1200,6 +1234,7 @@ int main(void) {
     tcase_add_test(t, report_adds_up);
     tcase_add_test(t, memory_is_what_the_manual_says);
     tcase_add_test(t, sizes_are_wide);
+    tcase_add_test(t, a_group_without_anybody);
     tcase_add_test(t, sizes_that_overflow);
     tcase_add_test(t, nothing_forbidden);
     suite_add_tcase(s, t);

@@ -68,11 +68,10 @@
  *
  *   weft_codec c = weft_codec_q8();
  *   const weft_codec_kernels *k = weft_codec_kernels_select(WEFT_ISA_AUTO, 0);
- *   weft_residuals r;                               // memory for a whole model: weft_residuals_init
  *   weft_codec_job j;                               // one tensor, in every round
  *   memset(&j, 0, sizeof j);
  *   j.codec = &c; j.form = WEFT_CODEC_FEEDBACK; j.dtype = WEFT_F32; j.data = gradient; j.count = n;
- *   j.kept = weft_residuals_at(&r, tensor, 0);
+ *   j.kept = kept;                                  // zeros at first: n of weft_codec_value_bytes each
  *   j.key = weft_codec_key(seed, round, my_rank, tensor);
  *   capacity = weft_codec_bytes(&c, j.dtype, n, n);  // the most that it takes
  *   s = weft_codec_encode_tensor(k, &j, message, capacity, &bytes, NULL, &detail);
@@ -252,18 +251,6 @@ WEFT_INLINE uint64_t weft_codec_key(uint64_t seed, uint64_t round, uint64_t stre
     }
     return key;
 }
-
-/* ---- What is kept, for a whole model ----
- *
- * One number for each element of each tensor, in the host's memory, found by tensor and offset: chunks may be cut
- * differently in every round, and nothing is lost. One of these for each thing that has a residual (a rank's model,
- * an edge). */
-typedef struct weft_residuals {
-    weft_tensors tensors; /* of which only count and dtype matter */
-    size_t *offset;       /* tensors.count + 1: bytes from `base` */
-    unsigned char *base;
-    size_t bytes; /* of memory, alignment slack included */
-} weft_residuals;
 /*==== IMPLEMENTATION ====*/
 
 /* ---- the kernels of codecs ---- */
@@ -1393,78 +1380,4 @@ WEFT_FN weft_status weft_codec_decode_add(const weft_codec_kernels *k, const wef
                                           size_t first, size_t count, const void *message, size_t bytes, double weight,
                                           void *out, weft_detail *d) {
     return weft_codec_decode_chunk(k, c, dtype, n, first, count, message, bytes, 1, weight, out, d);
-}
-
-/* ---- what is kept ---- */
-
-WEFT_FN weft_status weft_residuals_lay_out(weft_residuals *r, void *memory, weft_detail *d) {
-    size_t i, bytes = 0, each = 0;
-    weft_layout l;
-    for (i = 0; i < r->tensors.count; i++) {
-        if (!weft_dtype_bytes(r->tensors.tensor[i].dtype))
-            return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensor.dtype"), WEFT_F16,
-                               (uint64_t)r->tensors.tensor[i].dtype);
-        /* each begins at a multiple of eight bytes */
-        if (!weft_mul_size(r->tensors.tensor[i].count, weft_codec_value_bytes(r->tensors.tensor[i].dtype), &each) ||
-            !weft_add_size(each, 7, &each) || !weft_add_size(bytes, each / 8 * 8, &bytes))
-            return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("tensor.count"), 0, r->tensors.tensor[i].count);
-    }
-    memset(&l, 0, sizeof l);
-    l.base = memory ? weft_align_memory(memory) : NULL;
-    r->offset = r->tensors.count == SIZE_MAX
-                    ? NULL
-                    : (size_t *)weft_layout_take(&l, WEFT_TEXT("offsets"), r->tensors.count + 1, sizeof(size_t));
-    r->base = (unsigned char *)weft_layout_take(&l, WEFT_TEXT("residuals"), bytes, 1);
-    r->bytes = weft_layout_total(&l);
-    if (!r->bytes) return weft_refuse(d, WEFT_ERR_OVERFLOW, WEFT_TEXT("tensors"), 0, r->tensors.count);
-    if (!memory) return WEFT_OK;
-    for (bytes = 0, i = 0; i < r->tensors.count; i++) {
-        r->offset[i] = bytes;
-        bytes += (r->tensors.tensor[i].count * weft_codec_value_bytes(r->tensors.tensor[i].dtype) + 7) / 8 * 8;
-    }
-    r->offset[i] = bytes;
-    memset(r->base, 0, bytes);
-    return WEFT_OK;
-}
-
-/* Zeros for all elements of these tensors, in `memory`, of any alignment. With memory NULL and bytes 0 only measures:
- * r->bytes. The list of tensors must outlive r. Errors: WEFT_ERR_ARGUMENT, WEFT_ERR_OVERFLOW; WEFT_ERR_MEMORY: `bytes`
- * is less than r->bytes. */
-WEFT_FN weft_status weft_residuals_init(weft_residuals *r, const weft_tensors *tensors, void *memory, size_t bytes,
-                                        weft_detail *d) {
-    memset(r, 0, sizeof *r);
-    if (tensors->count && !tensors->tensor) return weft_refuse(d, WEFT_ERR_ARGUMENT, WEFT_TEXT("tensors.tensor"), 1, 0);
-    r->tensors = *tensors;
-    if (weft_residuals_lay_out(r, NULL, d) != WEFT_OK) return d->status;
-    if (!memory && !bytes) return WEFT_OK;
-    if (!memory || bytes < r->bytes) return weft_refuse(d, WEFT_ERR_MEMORY, WEFT_TEXT("bytes"), r->bytes, bytes);
-    return weft_residuals_lay_out(r, memory, d);
-}
-
-/* What is kept for this element of this tensor and those after it: a job's `kept` is that of element 0. NULL: there is
- * no such element. */
-WEFT_FN void *weft_residuals_at(const weft_residuals *r, size_t tensor, size_t element) {
-    if (tensor >= r->tensors.count || element >= r->tensors.tensor[tensor].count) return NULL;
-    return r->base + r->offset[tensor] + element * weft_codec_value_bytes(r->tensors.tensor[tensor].dtype);
-}
-
-/* The part of a saved blob that these make: to be measured, written or read, as everything is (state.h). */
-WEFT_FN void weft_residuals_blob(const weft_residuals *r, weft_blob *b) {
-    size_t i;
-    for (i = 0; i < r->tensors.count; i++) {
-        const size_t each = weft_codec_value_bytes(r->tensors.tensor[i].dtype);
-        weft_blob_raw(b, r->base ? r->base + r->offset[i] : NULL, r->tensors.tensor[i].count * each, each);
-    }
-}
-
-/* Is what would be read at the blob's cursor finite? Moves the cursor on, and reads nothing into r. */
-WEFT_FN int weft_residuals_blob_sound(const weft_residuals *r, weft_blob *b) {
-    size_t i;
-    for (i = 0; i < r->tensors.count; i++) {
-        const size_t each = weft_codec_value_bytes(r->tensors.tensor[i].dtype), n = r->tensors.tensor[i].count;
-        if (!weft_blob_room(b, n * each)) return 0;
-        if (!weft_codec_all_finite(b->from + b->at, n, each, each)) return 0;
-        b->at += n * each;
-    }
-    return 1;
 }

@@ -456,7 +456,7 @@ WEFT_FN void weft_gather_done(weft_reduce *r) {
 }
 
 WEFT_FN int weft_ring_send(weft_reduce *r) {
-    uint32_t n = r->count, t = r->stage, from = r->here, to;
+    uint32_t n = r->count, t = r->stage, from, to;
     weft_range out, in;
     if (t >= 2 * (n - 1)) return 0;
     /* reducing: stage t hands on the shard here - 1 - t; gathering: stage n - 1 + t the shard here - t */

@@ -26,8 +26,11 @@
  * Cancel. Returns at once, needs nobody's cooperation; afterwards the buffer is not touched again. A cancelled send may
  *   have been delivered, wholly or not at all. A cancelled receive takes no message with it, unless it was matched
  *   already.
- * Threads. Callbacks are called on the thread that called the verb, never on another. Objects on several threads that
- *   share one transport need a transport that says so itself. A callback must not call verbs of the object that
+ * End. X_leave is done when test has said of the last messages that they are over, which may be before they are on the
+ *   line: a transport that copies must be flushed before the process ends.
+ * Threads. Callbacks are called on the thread that called the verb, never on another (hpsgd.h with a pool that has
+ *   `submit`: also on one of its threads, one at a time). Objects on several threads that share one transport need a
+ *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
  *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
