@@ -30,9 +30,23 @@
  *       if (s == WEFT_AGAIN) s = grawa_wait(g);  // or go on polling: grawa_poll(g) never blocks
  *       if (s < 0) return fail(weft_strerror(s), grawa_detail(g));
  *   }
- *   grawa_leave(g); grawa_wait(g); grawa_close(g);
+ *   if ((s = grawa_leave(g)) == WEFT_AGAIN) s = grawa_wait(g);     // a loss may show here, too: see below
+ *   grawa_close(g);
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
+ *
+ * ---- After a loss ----
+ *
+ * When a verb says WEFT_ERR_PEER_LOST, all that are left agree outside of this header on who that is, and each gives
+ * the same view under the same, higher epoch:
+ *
+ *   do {
+ *       weft_view view = {sizeof view, ++epoch, count, ranks};      // ascending, with your own; copied
+ *       if ((s = grawa_regroup(g, &view)) == WEFT_AGAIN) s = grawa_wait(g);
+ *   } while (s == WEFT_ERR_PEER_LOST);          // another one (grawa_detail(g)->peer): once more, without it, too
+ *
+ * WEFT_OK: train on. The step whose verb told of the loss has been counted, and is not to be told again; if all
+ * abandoned its round, that is tried again at the next step. A leave that was under way has been carried to its end.
  *
  * ---- The verbs ----
  *
@@ -175,12 +189,10 @@
  * its transport) then gives every survivor the same new view with a higher epoch, grawa_regroup, and polls: if any
  * survivor had committed the round, all commit it, else all abandon it, parameters untouched; weights are
  * renormalised over the survivors. A worker of the new view that was not in the last one takes over the center of
- * its first round. A step whose verb returned WEFT_ERR_PEER_LOST has been
- * counted: do not call it again; its round is tried again at the next step. Slow is not dead: timeout_ns only reports
- * that nothing moves. A non-finite gradient takes that
- * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the
- * center: that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient
- * norm of zero is the limit of small norms: the workers with zero share the whole weight.
+ * its first round. Slow is not dead: timeout_ns only reports that nothing moves. A non-finite gradient takes that
+ * worker's say away for the round and never enters its moving average; a non-finite parameter never enters the center:
+ * that worker is left out and the round formed again among the others (or rejected, by `guard`). A gradient norm of
+ * zero is the limit of small norms: the workers with zero share the whole weight.
  *
  * ---- What is assumed of the host ----
  *
@@ -593,6 +605,12 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
  * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
  * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
  * that defines an X_IMPLEMENTATION:
+ *
+ *     weft_status weft_transport_selftest(const weft_transport *net, weft_selftest *state, uint32_t channel,
+ *                                         weft_selftest_report *report);    // report: may be NULL
+ *
+ * `channel` may be that of an object, before the object's first message or after its last: whoever is through with the
+ * test may begin at once, even while others are still in it.
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;

@@ -33,10 +33,25 @@
  *       while ((s = hpsgd_step(h)) == WEFT_STALL) idle();   // the network is behind: do not step; ask again
  *       if (s < 0) return fail(weft_strerror(s), hpsgd_detail(h));
  *   }
- *   hpsgd_drain(h); hpsgd_wait(h);          // epoch end, checkpoint: the parameters are W, the same on all workers
- *   hpsgd_leave(h); hpsgd_wait(h); hpsgd_close(h);
+ *   if ((s = hpsgd_drain(h)) == WEFT_AGAIN) s = hpsgd_wait(h);  // epoch end, checkpoint: the parameters are W, the
+ *                                           // same on all workers
+ *   if ((s = hpsgd_leave(h)) == WEFT_AGAIN) s = hpsgd_wait(h);  // a loss may show here, too: see below
+ *   hpsgd_close(h);
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
+ *
+ * ---- After a loss ----
+ *
+ * When a verb says WEFT_ERR_PEER_LOST, all that are left agree outside of this header on who that is, and each gives
+ * the same view under the same, higher epoch:
+ *
+ *   do {
+ *       weft_view view = {sizeof view, ++epoch, count, ranks};      // ascending, with your own; copied
+ *       if ((s = hpsgd_regroup(h, &view)) == WEFT_AGAIN) s = hpsgd_wait(h);
+ *   } while (s == WEFT_ERR_PEER_LOST);          // another one (hpsgd_detail(h)->peer): once more, without it, too
+ *
+ * WEFT_OK: train on. The step whose verb told of the loss has been counted, and is not to be told again. A drain or a
+ * leave that was under way has been carried to its end. After a drain, a loss in the leave costs nothing: close.
  *
  * ---- The verbs ----
  *
@@ -590,6 +605,12 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
  * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
  * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
  * that defines an X_IMPLEMENTATION:
+ *
+ *     weft_status weft_transport_selftest(const weft_transport *net, weft_selftest *state, uint32_t channel,
+ *                                         weft_selftest_report *report);    // report: may be NULL
+ *
+ * `channel` may be that of an object, before the object's first message or after its last: whoever is through with the
+ * test may begin at once, even while others are still in it.
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;

@@ -42,7 +42,8 @@
  *           else return fail(weft_strerror(s), saddle_detail(x));
  *       }
  *   }
- *   saddle_leave(x); saddle_wait(x, NULL); saddle_close(x);
+ *   if ((s = saddle_leave(x)) == WEFT_AGAIN) s = saddle_wait(x, NULL);
+ *   saddle_close(x);                        // a neighbour that is lost is no error: saddle_fault tells
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
@@ -591,6 +592,12 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
  * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
  * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
  * that defines an X_IMPLEMENTATION:
+ *
+ *     weft_status weft_transport_selftest(const weft_transport *net, weft_selftest *state, uint32_t channel,
+ *                                         weft_selftest_report *report);    // report: may be NULL
+ *
+ * `channel` may be that of an object, before the object's first message or after its last: whoever is through with the
+ * test may begin at once, even while others are still in it.
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;

@@ -32,11 +32,28 @@
  *       if (s != WEFT_OK) return fail(weft_strerror(s), subspace_detail(a));
  *       optimiser(model);
  *   }
- *   subspace_leave(a); subspace_wait(a); subspace_close(a);
+ *   if ((s = subspace_leave(a)) == WEFT_AGAIN) s = subspace_wait(a);    // a loss may show here, too: see below
+ *   subspace_close(a);
  *
  * So that the exchange runs beside the backward pass: subspace_submit(a, first, count) as soon as the gradients of
  * tensors first .. first + count - 1 are ready (in the same order on all workers), subspace_poll whenever you like, and
  * subspace_wait after the last.
+ *
+ * ---- After a loss ----
+ *
+ * When a verb says WEFT_ERR_PEER_LOST, all that are left agree outside of this header on who that is, and each gives
+ * the same view under the same, higher epoch:
+ *
+ *   do {
+ *       weft_view view = {sizeof view, ++epoch, count, ranks};      // ascending, with your own; copied
+ *       if ((s = subspace_regroup(a, &view)) == WEFT_AGAIN) s = subspace_wait(a);
+ *   } while (s == WEFT_ERR_PEER_LOST);          // another one (subspace_detail(a)->peer): once more, without it, too
+ *
+ * Then WEFT_OK: if tensors of this step had been submitted, the gradients hold the aggregate, and are not to be
+ * submitted again (the loss may show after the round has been committed here: stats.rounds has counted it then); if
+ * none had, nothing has happened. WEFT_WANT_GRADIENT: submit all of them again. A leave that was under way has been
+ * carried to its end. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others
+ * their last round; those who stay need no regroup for a good-bye.
  *
  * ---- The verbs ----
  *
@@ -105,13 +122,6 @@
  *   CAPACITY                                    of save: detail.expected bytes are needed
  *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
  *                                               is as before
- *
- * After PEER_LOST: give all that are left the same view of a higher epoch (subspace_regroup), and poll; another loss
- * may show meanwhile: again, with the next epoch. Then WEFT_OK: if tensors of this step had been submitted, the
- * gradients hold the aggregate, and are not to be submitted again (the loss may show after the round has been
- * committed here: stats.rounds has counted it then); if none had, nothing has happened. WEFT_WANT_GRADIENT: submit all
- * of them again. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others their
- * last round; those who stay need no regroup for a good-bye.
  *
  * ---- What a round costs ----
  *
@@ -593,6 +603,12 @@ WEFT_INLINE weft_transport weft_transport_make(void *ctx, uint32_t rank, uint32_
  * Every worker calls weft_transport_selftest with its own transport and a zeroed weft_selftest, again and again, until
  * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
  * that defines an X_IMPLEMENTATION:
+ *
+ *     weft_status weft_transport_selftest(const weft_transport *net, weft_selftest *state, uint32_t channel,
+ *                                         weft_selftest_report *report);    // report: may be NULL
+ *
+ * `channel` may be that of an object, before the object's first message or after its last: whoever is through with the
+ * test may begin at once, even while others are still in it.
  *
  *     static weft_selftest state;
  *     weft_selftest_report report;

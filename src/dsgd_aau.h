@@ -34,7 +34,8 @@
  *       if (s == WEFT_AGAIN) s = dsgd_aau_wait(x);  // or go on polling: dsgd_aau_poll(x) never blocks
  *       if (s < 0) return fail(weft_strerror(s), dsgd_aau_detail(x));
  *   }
- *   dsgd_aau_leave(x); dsgd_aau_wait(x); dsgd_aau_close(x);
+ *   if ((s = dsgd_aau_leave(x)) == WEFT_AGAIN) s = dsgd_aau_wait(x);
+ *   dsgd_aau_close(x);                      // a neighbour that is lost is no error: dsgd_aau_fault tells
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *

@@ -32,10 +32,25 @@
  *       while ((s = hpsgd_step(h)) == WEFT_STALL) idle();   // the network is behind: do not step; ask again
  *       if (s < 0) return fail(weft_strerror(s), hpsgd_detail(h));
  *   }
- *   hpsgd_drain(h); hpsgd_wait(h);          // epoch end, checkpoint: the parameters are W, the same on all workers
- *   hpsgd_leave(h); hpsgd_wait(h); hpsgd_close(h);
+ *   if ((s = hpsgd_drain(h)) == WEFT_AGAIN) s = hpsgd_wait(h);  // epoch end, checkpoint: the parameters are W, the
+ *                                           // same on all workers
+ *   if ((s = hpsgd_leave(h)) == WEFT_AGAIN) s = hpsgd_wait(h);  // a loss may show here, too: see below
+ *   hpsgd_close(h);
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
+ *
+ * ---- After a loss ----
+ *
+ * When a verb says WEFT_ERR_PEER_LOST, all that are left agree outside of this header on who that is, and each gives
+ * the same view under the same, higher epoch:
+ *
+ *   do {
+ *       weft_view view = {sizeof view, ++epoch, count, ranks};      // ascending, with your own; copied
+ *       if ((s = hpsgd_regroup(h, &view)) == WEFT_AGAIN) s = hpsgd_wait(h);
+ *   } while (s == WEFT_ERR_PEER_LOST);          // another one (hpsgd_detail(h)->peer): once more, without it, too
+ *
+ * WEFT_OK: train on. The step whose verb told of the loss has been counted, and is not to be told again. A drain or a
+ * leave that was under way has been carried to its end. After a drain, a loss in the leave costs nothing: close.
  *
  * ---- The verbs ----
  *

@@ -41,7 +41,8 @@
  *           else return fail(weft_strerror(s), saddle_detail(x));
  *       }
  *   }
- *   saddle_leave(x); saddle_wait(x, NULL); saddle_close(x);
+ *   if ((s = saddle_leave(x)) == WEFT_AGAIN) s = saddle_wait(x, NULL);
+ *   saddle_close(x);                        // a neighbour that is lost is no error: saddle_fault tells
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *

@@ -31,11 +31,28 @@
  *       if (s != WEFT_OK) return fail(weft_strerror(s), subspace_detail(a));
  *       optimiser(model);
  *   }
- *   subspace_leave(a); subspace_wait(a); subspace_close(a);
+ *   if ((s = subspace_leave(a)) == WEFT_AGAIN) s = subspace_wait(a);    // a loss may show here, too: see below
+ *   subspace_close(a);
  *
  * So that the exchange runs beside the backward pass: subspace_submit(a, first, count) as soon as the gradients of
  * tensors first .. first + count - 1 are ready (in the same order on all workers), subspace_poll whenever you like, and
  * subspace_wait after the last.
+ *
+ * ---- After a loss ----
+ *
+ * When a verb says WEFT_ERR_PEER_LOST, all that are left agree outside of this header on who that is, and each gives
+ * the same view under the same, higher epoch:
+ *
+ *   do {
+ *       weft_view view = {sizeof view, ++epoch, count, ranks};      // ascending, with your own; copied
+ *       if ((s = subspace_regroup(a, &view)) == WEFT_AGAIN) s = subspace_wait(a);
+ *   } while (s == WEFT_ERR_PEER_LOST);          // another one (subspace_detail(a)->peer): once more, without it, too
+ *
+ * Then WEFT_OK: if tensors of this step had been submitted, the gradients hold the aggregate, and are not to be
+ * submitted again (the loss may show after the round has been committed here: stats.rounds has counted it then); if
+ * none had, nothing has happened. WEFT_WANT_GRADIENT: submit all of them again. A leave that was under way has been
+ * carried to its end. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others
+ * their last round; those who stay need no regroup for a good-bye.
  *
  * ---- The verbs ----
  *
@@ -104,13 +121,6 @@
  *   CAPACITY                                    of save: detail.expected bytes are needed
  *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
  *                                               is as before
- *
- * After PEER_LOST: give all that are left the same view of a higher epoch (subspace_regroup), and poll; another loss
- * may show meanwhile: again, with the next epoch. Then WEFT_OK: if tensors of this step had been submitted, the
- * gradients hold the aggregate, and are not to be submitted again (the loss may show after the round has been
- * committed here: stats.rounds has counted it then); if none had, nothing has happened. WEFT_WANT_GRADIENT: submit all
- * of them again. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others their
- * last round; those who stay need no regroup for a good-bye.
  *
  * ---- What a round costs ----
  *

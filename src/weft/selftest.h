@@ -10,6 +10,12 @@
  * it is no longer WEFT_AGAIN (with the transport's wait in between, if you like). The function is there in the unit
  * that defines an X_IMPLEMENTATION:
  *
+ *     weft_status weft_transport_selftest(const weft_transport *net, weft_selftest *state, uint32_t channel,
+ *                                         weft_selftest_report *report);    // report: may be NULL
+ *
+ * `channel` may be that of an object, before the object's first message or after its last: whoever is through with the
+ * test may begin at once, even while others are still in it.
+ *
  *     static weft_selftest state;
  *     weft_selftest_report report;
  *     while ((s = weft_transport_selftest(&net, &state, 0, &report)) == WEFT_AGAIN) continue;
