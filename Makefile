@@ -76,7 +76,7 @@ FUZZER := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fn
 # the others (faults, schedules, networks) are built in half the time.
 SCALAR = $(if $(filter %_faults %_state %_threads %_views %_overlap %_links %_machine %_trainer %_doc \
              test_sim% test_members test_link test_tcp test_tls test_selftest test_options test_graph \
-             test_stragglers test_edge test_manual test_pieces test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
+             test_stragglers test_edge test_manual test_pieces test_leave test_train_% fuzz_%_wire fuzz_wire fuzz_state fuzz_link fuzz_loaders fuzz_peers fuzz_tcp, \
              $(notdir $@)),-DWEFT_NO_SIMD=)
 
 # ---- what there is ---------------------------------------------------------------------------------------------------

@@ -1038,8 +1038,9 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
                                     const weft_tensors *into_buffers);
 
 /* Says good-bye after the last step (out of data, say): the others go on without this worker. Poll until WEFT_OK,
- * then close. Views given from then on leave out whoever has left. A loss that nobody has noticed yet may show here,
- * too, and wants a regroup before the good-bye is complete. */
+ * then close. Views given from then on leave out whoever has left; one that was on its way to it (regroup is then
+ * ORDER) wants another one after it. A loss may show here, too, and wants a regroup before the good-bye is complete;
+ * not that of a worker that has been told good-bye. */
 GRAWA_API weft_status grawa_leave(grawa *g);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again (after its loss has shown or has been
@@ -3167,6 +3168,7 @@ typedef struct weft_flow {
 
 typedef struct weft_peer {
     int member, lost, left, control; /* control: WEFT_IN_... */
+    int told;                        /* this worker's good-bye is on its way to it */
     int swap;                        /* the message being received is of the other byte order */
     weft_request request;            /* of the control receive */
     unsigned char bytes[WEFT_CONTROL_BYTES];
@@ -3303,7 +3305,7 @@ WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
 /* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
 WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
     uint32_t r, i;
-    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
+    for (r = 0; r < g->net->size; r++) g->peer[r].member = g->peer[r].told = 0;
     for (i = 0; i < v->count; i++) {
         g->member[i] = v->members[i];
         g->peer[v->members[i]].member = 1;
@@ -3337,6 +3339,12 @@ WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
     weft_peer *p = &g->peer[rank];
     /* whoever is back before its loss is noticed may have said its first word: for a view that is still to come */
     const int later = p->control == WEFT_IN_HELD && p->head.epoch > g->epoch;
+    /* Whoever has been told good-bye is needed for nothing any more. It may have heard everybody's, said none of its
+     * own, and ended; and if it did not live to hear it, the others settle that among themselves. */
+    if (p->member && p->told) {
+        weft_group_remove(g, rank);
+        return WEFT_OK;
+    }
     if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
     p->lost = 1;
     weft_peer_cancel(g, p, 1);
@@ -3704,7 +3712,7 @@ WEFT_FN weft_status weft_group_poll(weft_group *g) {
     return WEFT_OK;
 }
 
-/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
+/* Are all control messages of this worker gone? */
 WEFT_FN int weft_group_flushed(const weft_group *g) {
     uint32_t i;
     int k;
@@ -3719,6 +3727,29 @@ WEFT_FN void weft_group_close(weft_group *g) {
     for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
     g->members = 0;
     WEFT_GPU_SETTLE(*g); /* nothing is left to be done in memory that goes back to the host */
+}
+
+/* Says good-bye to all who are still there, as of `round`. WEFT_OK when it is complete: the group is then closed. */
+WEFT_FN weft_status weft_group_leave(weft_group *g, uint64_t round) {
+    uint32_t i = 0, due = 0;
+    while (i < g->members) {
+        const uint32_t r = g->member[i];
+        weft_peer *p = &g->peer[r];
+        if (r != g->net->rank && !p->told) {
+            weft_header h;
+            weft_status s;
+            memset(&h, 0, sizeof h);
+            h.kind = WEFT_KIND_LEAVE;
+            h.round = round;
+            if ((s = weft_group_post(g, r, &h, NULL, 0)) < 0) return s;
+            p->told = s == WEFT_OK;
+            due += s != WEFT_OK;
+        }
+        if (i < g->members && g->member[i] == r) i++; /* else it has left, too */
+    }
+    if (due || !weft_group_flushed(g)) return weft_group_deadline(g, WEFT_NO_RANK);
+    weft_group_close(g);
+    return WEFT_OK;
 }
 
 #endif /* WEFT_GROUP_IMPLEMENTATION */
@@ -4913,7 +4944,6 @@ struct grawa {
     /* grawa_average */
     grawa_model model;
     weft_tensors into, into_buffers; /* tensor NULL: not wanted */
-    unsigned char *leave_due;
 };
 
 /* ---- Descriptor ---- */
@@ -5022,7 +5052,7 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     g->beta = (double *)weft_layout_take(l, WEFT_TEXT("weights of all workers"), shares, sizeof(double));
     g->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
                                                d->weighting == GRAWA_BY_LAYER ? d->params.count : 0, sizeof(uint32_t));
-    g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 5);
+    g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 4);
     g->begun =
         (uint64_t *)weft_layout_take(l, WEFT_TEXT("counts and arrivals of each worker"), size, 2 * sizeof(uint64_t));
     g->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round"), size, sizeof(uint32_t));
@@ -5139,7 +5169,7 @@ WEFT_FN void grawa_begin_afresh(grawa *g) {
         g->decay[i] = g->new_decay[i] = 1.0;
     }
     memset(g->beta, 0, g->group.net->size * g->groups * sizeof *g->beta);
-    memset(g->fresh, 0, (size_t)g->group.net->size * 5);
+    memset(g->fresh, 0, (size_t)g->group.net->size * 4);
     memset(g->begun, 0, (size_t)g->group.net->size * 2 * sizeof(uint64_t));
     g->anchor = NULL;
     g->ready_told = WEFT_NO_RANK;
@@ -5198,7 +5228,6 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->excluded = g->fresh + d.transport->size;
     g->count_due = g->excluded + d.transport->size;
     g->go_due = g->count_due + d.transport->size;
-    g->leave_due = g->go_due + d.transport->size;
     g->ready = g->begun + d.transport->size;
     g->share = g->beta + d.transport->size * g->groups;
     if (d.weighting == GRAWA_BY_LAYER)
@@ -5451,11 +5480,6 @@ WEFT_FN weft_status grawa_tell(grawa *g) {
             h.kind = WEFT_KIND_READY;
             h.arg0 = 0;
             if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->ready_told = r;
-        }
-        if (s == WEFT_OK && g->leave_due[r]) {
-            h.kind = WEFT_KIND_LEAVE;
-            h.arg0 = 0;
-            if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->leave_due[r] = 0;
         }
         if (s < 0) return s;
     }
@@ -5807,7 +5831,6 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
             behind = last + 1 == committed;
         }
         g->ready[r] = g->begun[r] = g->go_due[r] = 0;
-        g->leave_due[r] = 0;
     }
     g->go_round = 0;
     g->ready_told = WEFT_NO_RANK;
@@ -5935,8 +5958,6 @@ WEFT_FN weft_status grawa_average_poll(grawa *g) {
 }
 
 WEFT_FN void grawa_begin_leave(grawa *g) {
-    uint32_t i;
-    for (i = 0; i < g->group.members; i++) g->leave_due[g->group.member[i]] = g->group.member[i] != g->group.net->rank;
     memset(g->count_due, 0, g->group.net->size);
     grawa_phase(g, GRAWA_LEAVING, WEFT_TEXT("saying good-bye"));
 }
@@ -5989,11 +6010,10 @@ WEFT_FN weft_status grawa_drive(grawa *g) {
         case GRAWA_AVERAGE_BUFFERS: s = grawa_average_poll(g); break;
         case GRAWA_LEAVING:
             if ((s = grawa_pump(g)) < 0) break;
-            for (i = 0; i < g->group.members && !g->leave_due[g->group.member[i]]; i++) continue;
-            if (i < g->group.members || !weft_group_flushed(&g->group))
-                return weft_group_deadline(&g->group, WEFT_NO_RANK);
+            for (i = 0; i < g->group.members && !g->go_due[g->group.member[i]]; i++) continue;
+            if (i < g->group.members) return weft_group_deadline(&g->group, WEFT_NO_RANK);
+            if ((s = weft_group_leave(&g->group, g->round + 1)) != WEFT_OK) break;
             grawa_phase(g, GRAWA_LEFT, WEFT_TEXT("gone"));
-            weft_group_close(&g->group);
             return WEFT_OK;
         default: return WEFT_OK;
         }

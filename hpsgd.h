@@ -1031,9 +1031,9 @@ HPSGD_API weft_status hpsgd_wait(hpsgd *h);
 HPSGD_API weft_status hpsgd_drain(hpsgd *h);
 
 /* Sends off what is left and says good-bye: the others go on without this worker. Poll until WEFT_OK, then close. Views
- * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first; where all leave
- * at once it may be none: who has heard everybody's good-bye says none of its own, and its end may come first. After a
- * drain nothing is lost by that: close. */
+ * given from then on leave out whoever has left; one that was on its way to it (regroup is then ORDER) wants another
+ * one after it. A loss may still show here, and wants a regroup first; not that of a worker that has been told
+ * good-bye. After a drain nothing is lost by that: close. */
 HPSGD_API weft_status hpsgd_leave(hpsgd *h);
 
 /* W, into tensors of params' shapes and types (where there is a master: of the master's). Legal between init and close,
@@ -3364,6 +3364,7 @@ typedef struct weft_flow {
 
 typedef struct weft_peer {
     int member, lost, left, control; /* control: WEFT_IN_... */
+    int told;                        /* this worker's good-bye is on its way to it */
     int swap;                        /* the message being received is of the other byte order */
     weft_request request;            /* of the control receive */
     unsigned char bytes[WEFT_CONTROL_BYTES];
@@ -3500,7 +3501,7 @@ WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
 /* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
 WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
     uint32_t r, i;
-    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
+    for (r = 0; r < g->net->size; r++) g->peer[r].member = g->peer[r].told = 0;
     for (i = 0; i < v->count; i++) {
         g->member[i] = v->members[i];
         g->peer[v->members[i]].member = 1;
@@ -3534,6 +3535,12 @@ WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
     weft_peer *p = &g->peer[rank];
     /* whoever is back before its loss is noticed may have said its first word: for a view that is still to come */
     const int later = p->control == WEFT_IN_HELD && p->head.epoch > g->epoch;
+    /* Whoever has been told good-bye is needed for nothing any more. It may have heard everybody's, said none of its
+     * own, and ended; and if it did not live to hear it, the others settle that among themselves. */
+    if (p->member && p->told) {
+        weft_group_remove(g, rank);
+        return WEFT_OK;
+    }
     if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
     p->lost = 1;
     weft_peer_cancel(g, p, 1);
@@ -3901,7 +3908,7 @@ WEFT_FN weft_status weft_group_poll(weft_group *g) {
     return WEFT_OK;
 }
 
-/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
+/* Are all control messages of this worker gone? */
 WEFT_FN int weft_group_flushed(const weft_group *g) {
     uint32_t i;
     int k;
@@ -3916,6 +3923,29 @@ WEFT_FN void weft_group_close(weft_group *g) {
     for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
     g->members = 0;
     WEFT_GPU_SETTLE(*g); /* nothing is left to be done in memory that goes back to the host */
+}
+
+/* Says good-bye to all who are still there, as of `round`. WEFT_OK when it is complete: the group is then closed. */
+WEFT_FN weft_status weft_group_leave(weft_group *g, uint64_t round) {
+    uint32_t i = 0, due = 0;
+    while (i < g->members) {
+        const uint32_t r = g->member[i];
+        weft_peer *p = &g->peer[r];
+        if (r != g->net->rank && !p->told) {
+            weft_header h;
+            weft_status s;
+            memset(&h, 0, sizeof h);
+            h.kind = WEFT_KIND_LEAVE;
+            h.round = round;
+            if ((s = weft_group_post(g, r, &h, NULL, 0)) < 0) return s;
+            p->told = s == WEFT_OK;
+            due += s != WEFT_OK;
+        }
+        if (i < g->members && g->member[i] == r) i++; /* else it has left, too */
+    }
+    if (due || !weft_group_flushed(g)) return weft_group_deadline(g, WEFT_NO_RANK);
+    weft_group_close(g);
+    return WEFT_OK;
 }
 
 #endif /* WEFT_GROUP_IMPLEMENTATION */
@@ -5119,7 +5149,7 @@ struct hpsgd {
     size_t slab_bytes, at;     /* of a slab; where the one under way begins */
     uint32_t slab_index;
     size_t *slab_position;
-    unsigned char *records, *leave_due;
+    unsigned char *records;
     uint32_t *who, count; /* participants of the round, ascending ranks */
     uint32_t *seen;       /* members, as of the hand-over */
     int waiting;          /* in hpsgd_wait */
@@ -5266,7 +5296,6 @@ WEFT_FN hpsgd *hpsgd_lay_out(weft_layout *l, const hpsgd_desc *d, hpsgd *tmp) {
     h->sent = (unsigned char *)weft_layout_data(l, WEFT_TEXT("payload"), payload, 1);
     WEFT_GPU_LAYOUT(l, &h->gpu, &d->params, &slab, size);
     h->records = (unsigned char *)weft_layout_take(l, WEFT_TEXT("records of all workers"), size, HPSGD_RECORD_BYTES);
-    h->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 1);
     h->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round, and members"), size,
                                           2 * sizeof(uint32_t));
     if (!ok) l->overflow = 1;
@@ -5653,25 +5682,9 @@ WEFT_FN void hpsgd_done(hpsgd *h) {
 }
 
 WEFT_FN weft_status hpsgd_leaving_poll(hpsgd *h) {
-    weft_group *g = &h->group;
-    weft_status s = weft_group_pump(g);
-    uint32_t i, due = 0;
-    for (i = 0; s == WEFT_OK && i < g->members; i++) {
-        uint32_t r = g->member[i];
-        weft_header head;
-        if (!h->leave_due[r]) continue;
-        memset(&head, 0, sizeof head);
-        head.kind = WEFT_KIND_LEAVE;
-        head.round = h->round + 1;
-        s = weft_group_post(g, r, &head, NULL, 0);
-        if (s == WEFT_OK) h->leave_due[r] = 0;
-        due += s == WEFT_AGAIN;
-        if (s == WEFT_AGAIN) s = WEFT_OK;
-    }
-    if (s != WEFT_OK) return s;
-    if (due || !weft_group_flushed(g)) return weft_group_deadline(g, WEFT_NO_RANK);
+    weft_status s = weft_group_pump(&h->group);
+    if (s != WEFT_OK || (s = weft_group_leave(&h->group, h->round + 1)) != WEFT_OK) return s;
     hpsgd_phase(h, HPSGD_LEFT, WEFT_TEXT("gone"));
-    weft_group_close(g);
     return WEFT_OK;
 }
 
@@ -5871,7 +5884,6 @@ WEFT_FN void hpsgd_begin_sync(hpsgd *h);
 
 /* Nothing is under way. 0: nothing is to be done, either. */
 WEFT_FN int hpsgd_next(hpsgd *h) {
-    uint32_t i;
     if (!h->group.synced) {
         if (!h->started) return 0;
         hpsgd_begin_sync(h);
@@ -5884,8 +5896,6 @@ WEFT_FN int hpsgd_next(hpsgd *h) {
     }
     if (!h->draining && !(h->leaving ? hpsgd_more(h) : h->n >= h->desc.min_steps)) {
         if (!h->leaving) return 0;
-        for (i = 0; i < h->group.members; i++)
-            h->leave_due[h->group.member[i]] = h->group.member[i] != h->group.net->rank;
         hpsgd_phase(h, HPSGD_LEAVING, WEFT_TEXT("saying good-bye"));
         return 1;
     }

@@ -1039,7 +1039,9 @@ SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradi
  * 1e-100 to 1e100; 1 at first. The gradients are means over these samples. */
 SUBSPACE_API weft_status subspace_set_batch(subspace *a, double samples);
 
-/* Says good-bye (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. */
+/* Says good-bye (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. Views given
+ * from then on leave out whoever has left; one that was on its way to it (regroup is then ORDER) wants another one
+ * after it. A loss may show here, too, and wants a regroup first; not that of a worker that has been told good-bye. */
 SUBSPACE_API weft_status subspace_leave(subspace *a);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
@@ -3214,6 +3216,7 @@ typedef struct weft_flow {
 
 typedef struct weft_peer {
     int member, lost, left, control; /* control: WEFT_IN_... */
+    int told;                        /* this worker's good-bye is on its way to it */
     int swap;                        /* the message being received is of the other byte order */
     weft_request request;            /* of the control receive */
     unsigned char bytes[WEFT_CONTROL_BYTES];
@@ -3350,7 +3353,7 @@ WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
 /* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
 WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
     uint32_t r, i;
-    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
+    for (r = 0; r < g->net->size; r++) g->peer[r].member = g->peer[r].told = 0;
     for (i = 0; i < v->count; i++) {
         g->member[i] = v->members[i];
         g->peer[v->members[i]].member = 1;
@@ -3384,6 +3387,12 @@ WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
     weft_peer *p = &g->peer[rank];
     /* whoever is back before its loss is noticed may have said its first word: for a view that is still to come */
     const int later = p->control == WEFT_IN_HELD && p->head.epoch > g->epoch;
+    /* Whoever has been told good-bye is needed for nothing any more. It may have heard everybody's, said none of its
+     * own, and ended; and if it did not live to hear it, the others settle that among themselves. */
+    if (p->member && p->told) {
+        weft_group_remove(g, rank);
+        return WEFT_OK;
+    }
     if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
     p->lost = 1;
     weft_peer_cancel(g, p, 1);
@@ -3751,7 +3760,7 @@ WEFT_FN weft_status weft_group_poll(weft_group *g) {
     return WEFT_OK;
 }
 
-/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
+/* Are all control messages of this worker gone? */
 WEFT_FN int weft_group_flushed(const weft_group *g) {
     uint32_t i;
     int k;
@@ -3766,6 +3775,29 @@ WEFT_FN void weft_group_close(weft_group *g) {
     for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
     g->members = 0;
     WEFT_GPU_SETTLE(*g); /* nothing is left to be done in memory that goes back to the host */
+}
+
+/* Says good-bye to all who are still there, as of `round`. WEFT_OK when it is complete: the group is then closed. */
+WEFT_FN weft_status weft_group_leave(weft_group *g, uint64_t round) {
+    uint32_t i = 0, due = 0;
+    while (i < g->members) {
+        const uint32_t r = g->member[i];
+        weft_peer *p = &g->peer[r];
+        if (r != g->net->rank && !p->told) {
+            weft_header h;
+            weft_status s;
+            memset(&h, 0, sizeof h);
+            h.kind = WEFT_KIND_LEAVE;
+            h.round = round;
+            if ((s = weft_group_post(g, r, &h, NULL, 0)) < 0) return s;
+            p->told = s == WEFT_OK;
+            due += s != WEFT_OK;
+        }
+        if (i < g->members && g->member[i] == r) i++; /* else it has left, too */
+    }
+    if (due || !weft_group_flushed(g)) return weft_group_deadline(g, WEFT_NO_RANK);
+    weft_group_close(g);
+    return WEFT_OK;
 }
 
 #endif /* WEFT_GROUP_IMPLEMENTATION */
@@ -4964,7 +4996,6 @@ struct subspace {
     double *room;                                  /* what the blocks of a wave yield */
     uint64_t nonfinite;                            /* elements of the aggregate, here */
     uint64_t zero_sums, scale_fallbacks, restarts; /* of this round, counted on commit */
-    unsigned char *leave_due;
     subspace_stats_t stats;
 };
 
@@ -5091,7 +5122,6 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
                                                d->group_of_tensor ? d->gradients.count : 0, sizeof(uint32_t));
     a->submitted = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each tensor"), d->gradients.count, 1);
     a->excluded = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker and group"), each, 1);
-    a->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker"), rows, 1);
     a->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants"), rows, 3 * sizeof(uint32_t));
     a->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), rows, sizeof(void *));
     a->factor = (double *)weft_layout_take(l, WEFT_TEXT("factors and samples"), rows, 2 * sizeof(double));
@@ -6232,30 +6262,13 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
 /* ---- Leaving, and driving ---- */
 
 WEFT_FN void subspace_begin_leave(subspace *a) {
-    uint32_t i;
-    for (i = 0; i < a->group.members; i++) a->leave_due[a->group.member[i]] = a->group.member[i] != a->group.net->rank;
     subspace_phase(a, SUBSPACE_LEAVING, WEFT_TEXT("saying good-bye"));
 }
 
 WEFT_FN weft_status subspace_leaving_poll(subspace *a) {
-    weft_group *n = &a->group;
-    weft_status s = weft_group_pump(n);
-    uint32_t i, due = 0;
-    if (s < 0) return s;
-    for (i = 0; i < n->members; i++) {
-        const uint32_t r = n->member[i];
-        weft_header h;
-        if (!a->leave_due[r]) continue;
-        memset(&h, 0, sizeof h);
-        h.kind = WEFT_KIND_LEAVE;
-        h.round = a->round + 1;
-        if ((s = weft_group_post(n, r, &h, NULL, 0)) < 0) return s;
-        if (s == WEFT_OK) a->leave_due[r] = 0;
-        due += a->leave_due[r];
-    }
-    if (due || !weft_group_flushed(n)) return weft_group_deadline(n, WEFT_NO_RANK);
+    weft_status s = weft_group_pump(&a->group);
+    if (s != WEFT_OK || (s = weft_group_leave(&a->group, a->round + 1)) != WEFT_OK) return s;
     subspace_phase(a, SUBSPACE_LEFT, WEFT_TEXT("gone"));
-    weft_group_close(n);
     return WEFT_OK;
 }
 

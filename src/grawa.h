@@ -389,8 +389,9 @@ GRAWA_API weft_status grawa_average(grawa *g, grawa_model model, const weft_tens
                                     const weft_tensors *into_buffers);
 
 /* Says good-bye after the last step (out of data, say): the others go on without this worker. Poll until WEFT_OK,
- * then close. Views given from then on leave out whoever has left. A loss that nobody has noticed yet may show here,
- * too, and wants a regroup before the good-bye is complete. */
+ * then close. Views given from then on leave out whoever has left; one that was on its way to it (regroup is then
+ * ORDER) wants another one after it. A loss may show here, too, and wants a regroup before the good-bye is complete;
+ * not that of a worker that has been told good-bye. */
 GRAWA_API weft_status grawa_leave(grawa *g);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again (after its loss has shown or has been
@@ -522,7 +523,6 @@ struct grawa {
     /* grawa_average */
     grawa_model model;
     weft_tensors into, into_buffers; /* tensor NULL: not wanted */
-    unsigned char *leave_due;
 };
 
 /* ---- Descriptor ---- */
@@ -631,7 +631,7 @@ WEFT_FN grawa *grawa_lay_out(weft_layout *l, const grawa_desc *d, grawa *tmp) {
     g->beta = (double *)weft_layout_take(l, WEFT_TEXT("weights of all workers"), shares, sizeof(double));
     g->group_of = (uint32_t *)weft_layout_take(l, WEFT_TEXT("group of each tensor"),
                                                d->weighting == GRAWA_BY_LAYER ? d->params.count : 0, sizeof(uint32_t));
-    g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 5);
+    g->fresh = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 4);
     g->begun =
         (uint64_t *)weft_layout_take(l, WEFT_TEXT("counts and arrivals of each worker"), size, 2 * sizeof(uint64_t));
     g->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round"), size, sizeof(uint32_t));
@@ -748,7 +748,7 @@ WEFT_FN void grawa_begin_afresh(grawa *g) {
         g->decay[i] = g->new_decay[i] = 1.0;
     }
     memset(g->beta, 0, g->group.net->size * g->groups * sizeof *g->beta);
-    memset(g->fresh, 0, (size_t)g->group.net->size * 5);
+    memset(g->fresh, 0, (size_t)g->group.net->size * 4);
     memset(g->begun, 0, (size_t)g->group.net->size * 2 * sizeof(uint64_t));
     g->anchor = NULL;
     g->ready_told = WEFT_NO_RANK;
@@ -807,7 +807,6 @@ GRAWA_API weft_status grawa_init_abi(grawa **out, const grawa_desc *desc, void *
     g->excluded = g->fresh + d.transport->size;
     g->count_due = g->excluded + d.transport->size;
     g->go_due = g->count_due + d.transport->size;
-    g->leave_due = g->go_due + d.transport->size;
     g->ready = g->begun + d.transport->size;
     g->share = g->beta + d.transport->size * g->groups;
     if (d.weighting == GRAWA_BY_LAYER)
@@ -1060,11 +1059,6 @@ WEFT_FN weft_status grawa_tell(grawa *g) {
             h.kind = WEFT_KIND_READY;
             h.arg0 = 0;
             if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->ready_told = r;
-        }
-        if (s == WEFT_OK && g->leave_due[r]) {
-            h.kind = WEFT_KIND_LEAVE;
-            h.arg0 = 0;
-            if ((s = weft_group_post(n, r, &h, NULL, 0)) == WEFT_OK) g->leave_due[r] = 0;
         }
         if (s < 0) return s;
     }
@@ -1416,7 +1410,6 @@ WEFT_FN weft_status grawa_sync_poll(grawa *g) {
             behind = last + 1 == committed;
         }
         g->ready[r] = g->begun[r] = g->go_due[r] = 0;
-        g->leave_due[r] = 0;
     }
     g->go_round = 0;
     g->ready_told = WEFT_NO_RANK;
@@ -1544,8 +1537,6 @@ WEFT_FN weft_status grawa_average_poll(grawa *g) {
 }
 
 WEFT_FN void grawa_begin_leave(grawa *g) {
-    uint32_t i;
-    for (i = 0; i < g->group.members; i++) g->leave_due[g->group.member[i]] = g->group.member[i] != g->group.net->rank;
     memset(g->count_due, 0, g->group.net->size);
     grawa_phase(g, GRAWA_LEAVING, WEFT_TEXT("saying good-bye"));
 }
@@ -1598,11 +1589,10 @@ WEFT_FN weft_status grawa_drive(grawa *g) {
         case GRAWA_AVERAGE_BUFFERS: s = grawa_average_poll(g); break;
         case GRAWA_LEAVING:
             if ((s = grawa_pump(g)) < 0) break;
-            for (i = 0; i < g->group.members && !g->leave_due[g->group.member[i]]; i++) continue;
-            if (i < g->group.members || !weft_group_flushed(&g->group))
-                return weft_group_deadline(&g->group, WEFT_NO_RANK);
+            for (i = 0; i < g->group.members && !g->go_due[g->group.member[i]]; i++) continue;
+            if (i < g->group.members) return weft_group_deadline(&g->group, WEFT_NO_RANK);
+            if ((s = weft_group_leave(&g->group, g->round + 1)) != WEFT_OK) break;
             grawa_phase(g, GRAWA_LEFT, WEFT_TEXT("gone"));
-            weft_group_close(&g->group);
             return WEFT_OK;
         default: return WEFT_OK;
         }

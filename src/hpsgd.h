@@ -383,9 +383,9 @@ HPSGD_API weft_status hpsgd_wait(hpsgd *h);
 HPSGD_API weft_status hpsgd_drain(hpsgd *h);
 
 /* Sends off what is left and says good-bye: the others go on without this worker. Poll until WEFT_OK, then close. Views
- * given from then on leave out whoever has left. A loss may still show here, and wants a regroup first; where all leave
- * at once it may be none: who has heard everybody's good-bye says none of its own, and its end may come first. After a
- * drain nothing is lost by that: close. */
+ * given from then on leave out whoever has left; one that was on its way to it (regroup is then ORDER) wants another
+ * one after it. A loss may still show here, and wants a regroup first; not that of a worker that has been told
+ * good-bye. After a drain nothing is lost by that: close. */
 HPSGD_API weft_status hpsgd_leave(hpsgd *h);
 
 /* W, into tensors of params' shapes and types (where there is a master: of the master's). Legal between init and close,
@@ -528,7 +528,7 @@ struct hpsgd {
     size_t slab_bytes, at;     /* of a slab; where the one under way begins */
     uint32_t slab_index;
     size_t *slab_position;
-    unsigned char *records, *leave_due;
+    unsigned char *records;
     uint32_t *who, count; /* participants of the round, ascending ranks */
     uint32_t *seen;       /* members, as of the hand-over */
     int waiting;          /* in hpsgd_wait */
@@ -675,7 +675,6 @@ WEFT_FN hpsgd *hpsgd_lay_out(weft_layout *l, const hpsgd_desc *d, hpsgd *tmp) {
     h->sent = (unsigned char *)weft_layout_data(l, WEFT_TEXT("payload"), payload, 1);
     WEFT_GPU_LAYOUT(l, &h->gpu, &d->params, &slab, size);
     h->records = (unsigned char *)weft_layout_take(l, WEFT_TEXT("records of all workers"), size, HPSGD_RECORD_BYTES);
-    h->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks, of each worker"), size, 1);
     h->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants of the round, and members"), size,
                                           2 * sizeof(uint32_t));
     if (!ok) l->overflow = 1;
@@ -1062,25 +1061,9 @@ WEFT_FN void hpsgd_done(hpsgd *h) {
 }
 
 WEFT_FN weft_status hpsgd_leaving_poll(hpsgd *h) {
-    weft_group *g = &h->group;
-    weft_status s = weft_group_pump(g);
-    uint32_t i, due = 0;
-    for (i = 0; s == WEFT_OK && i < g->members; i++) {
-        uint32_t r = g->member[i];
-        weft_header head;
-        if (!h->leave_due[r]) continue;
-        memset(&head, 0, sizeof head);
-        head.kind = WEFT_KIND_LEAVE;
-        head.round = h->round + 1;
-        s = weft_group_post(g, r, &head, NULL, 0);
-        if (s == WEFT_OK) h->leave_due[r] = 0;
-        due += s == WEFT_AGAIN;
-        if (s == WEFT_AGAIN) s = WEFT_OK;
-    }
-    if (s != WEFT_OK) return s;
-    if (due || !weft_group_flushed(g)) return weft_group_deadline(g, WEFT_NO_RANK);
+    weft_status s = weft_group_pump(&h->group);
+    if (s != WEFT_OK || (s = weft_group_leave(&h->group, h->round + 1)) != WEFT_OK) return s;
     hpsgd_phase(h, HPSGD_LEFT, WEFT_TEXT("gone"));
-    weft_group_close(g);
     return WEFT_OK;
 }
 
@@ -1280,7 +1263,6 @@ WEFT_FN void hpsgd_begin_sync(hpsgd *h);
 
 /* Nothing is under way. 0: nothing is to be done, either. */
 WEFT_FN int hpsgd_next(hpsgd *h) {
-    uint32_t i;
     if (!h->group.synced) {
         if (!h->started) return 0;
         hpsgd_begin_sync(h);
@@ -1293,8 +1275,6 @@ WEFT_FN int hpsgd_next(hpsgd *h) {
     }
     if (!h->draining && !(h->leaving ? hpsgd_more(h) : h->n >= h->desc.min_steps)) {
         if (!h->leaving) return 0;
-        for (i = 0; i < h->group.members; i++)
-            h->leave_due[h->group.member[i]] = h->group.member[i] != h->group.net->rank;
         hpsgd_phase(h, HPSGD_LEAVING, WEFT_TEXT("saying good-bye"));
         return 1;
     }

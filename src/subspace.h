@@ -390,7 +390,9 @@ SUBSPACE_API weft_status subspace_combine(subspace *a, const weft_tensors *gradi
  * 1e-100 to 1e100; 1 at first. The gradients are means over these samples. */
 SUBSPACE_API weft_status subspace_set_batch(subspace *a, double samples);
 
-/* Says good-bye (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. */
+/* Says good-bye (out of data, say): the others go on without this worker. Poll until WEFT_OK, then close. Views given
+ * from then on leave out whoever has left; one that was on its way to it (regroup is then ORDER) wants another one
+ * after it. A loss may show here, too, and wants a regroup first; not that of a worker that has been told good-bye. */
 SUBSPACE_API weft_status subspace_leave(subspace *a);
 
 /* The host has learnt that `rank` is gone, or that its link is usable again. Legal at any time; communicates nothing.
@@ -521,7 +523,6 @@ struct subspace {
     double *room;                                  /* what the blocks of a wave yield */
     uint64_t nonfinite;                            /* elements of the aggregate, here */
     uint64_t zero_sums, scale_fallbacks, restarts; /* of this round, counted on commit */
-    unsigned char *leave_due;
     subspace_stats_t stats;
 };
 
@@ -648,7 +649,6 @@ WEFT_FN subspace *subspace_lay_out(weft_layout *l, const subspace_desc *d, subsp
                                                d->group_of_tensor ? d->gradients.count : 0, sizeof(uint32_t));
     a->submitted = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each tensor"), d->gradients.count, 1);
     a->excluded = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker and group"), each, 1);
-    a->leave_due = (unsigned char *)weft_layout_take(l, WEFT_TEXT("marks of each worker"), rows, 1);
     a->who = (uint32_t *)weft_layout_take(l, WEFT_TEXT("participants"), rows, 3 * sizeof(uint32_t));
     a->x = (const void **)weft_layout_take(l, WEFT_TEXT("sources of a sum"), rows, sizeof(void *));
     a->factor = (double *)weft_layout_take(l, WEFT_TEXT("factors and samples"), rows, 2 * sizeof(double));
@@ -1789,30 +1789,13 @@ WEFT_FN weft_status subspace_sync_poll(subspace *a) {
 /* ---- Leaving, and driving ---- */
 
 WEFT_FN void subspace_begin_leave(subspace *a) {
-    uint32_t i;
-    for (i = 0; i < a->group.members; i++) a->leave_due[a->group.member[i]] = a->group.member[i] != a->group.net->rank;
     subspace_phase(a, SUBSPACE_LEAVING, WEFT_TEXT("saying good-bye"));
 }
 
 WEFT_FN weft_status subspace_leaving_poll(subspace *a) {
-    weft_group *n = &a->group;
-    weft_status s = weft_group_pump(n);
-    uint32_t i, due = 0;
-    if (s < 0) return s;
-    for (i = 0; i < n->members; i++) {
-        const uint32_t r = n->member[i];
-        weft_header h;
-        if (!a->leave_due[r]) continue;
-        memset(&h, 0, sizeof h);
-        h.kind = WEFT_KIND_LEAVE;
-        h.round = a->round + 1;
-        if ((s = weft_group_post(n, r, &h, NULL, 0)) < 0) return s;
-        if (s == WEFT_OK) a->leave_due[r] = 0;
-        due += a->leave_due[r];
-    }
-    if (due || !weft_group_flushed(n)) return weft_group_deadline(n, WEFT_NO_RANK);
+    weft_status s = weft_group_pump(&a->group);
+    if (s != WEFT_OK || (s = weft_group_leave(&a->group, a->round + 1)) != WEFT_OK) return s;
     subspace_phase(a, SUBSPACE_LEFT, WEFT_TEXT("gone"));
-    weft_group_close(n);
     return WEFT_OK;
 }
 

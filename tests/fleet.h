@@ -471,6 +471,7 @@ static inline int fleet_turn(void *user, uint32_t rank) {
                 if (grawa_state(w->g))
                     fleet_fail(f, "worker %lu has left, but verbs are still legal", (unsigned long)rank);
                 fleet_stop(w);
+                if (f->in_view[rank] && w->epoch < f->epoch) fleet_new_view(f); /* one that it will not come to */
                 return 1;
             }
             if (w->then == FLEET_BEGINS && f->desc.after_step) f->desc.after_step(w);

@@ -160,6 +160,7 @@ typedef struct weft_flow {
 
 typedef struct weft_peer {
     int member, lost, left, control; /* control: WEFT_IN_... */
+    int told;                        /* this worker's good-bye is on its way to it */
     int swap;                        /* the message being received is of the other byte order */
     weft_request request;            /* of the control receive */
     unsigned char bytes[WEFT_CONTROL_BYTES];
@@ -296,7 +297,7 @@ WEFT_FN void weft_peer_cancel(weft_group *g, weft_peer *p, int all) {
 /* Takes up a view (checked by the caller). Old control messages stay under way: they are dropped by their epoch. */
 WEFT_FN void weft_group_set_view(weft_group *g, const weft_view *v) {
     uint32_t r, i;
-    for (r = 0; r < g->net->size; r++) g->peer[r].member = 0;
+    for (r = 0; r < g->net->size; r++) g->peer[r].member = g->peer[r].told = 0;
     for (i = 0; i < v->count; i++) {
         g->member[i] = v->members[i];
         g->peer[v->members[i]].member = 1;
@@ -330,6 +331,12 @@ WEFT_FN weft_status weft_group_lose(weft_group *g, uint32_t rank) {
     weft_peer *p = &g->peer[rank];
     /* whoever is back before its loss is noticed may have said its first word: for a view that is still to come */
     const int later = p->control == WEFT_IN_HELD && p->head.epoch > g->epoch;
+    /* Whoever has been told good-bye is needed for nothing any more. It may have heard everybody's, said none of its
+     * own, and ended; and if it did not live to hear it, the others settle that among themselves. */
+    if (p->member && p->told) {
+        weft_group_remove(g, rank);
+        return WEFT_OK;
+    }
     if (!p->lost) weft_group_trace(g, WEFT_EVENT_PEER_LOST, rank, g->phase_round, 0);
     p->lost = 1;
     weft_peer_cancel(g, p, 1);
@@ -697,7 +704,7 @@ WEFT_FN weft_status weft_group_poll(weft_group *g) {
     return WEFT_OK;
 }
 
-/* Are all control messages of this worker gone? (Before a good-bye is complete.) */
+/* Are all control messages of this worker gone? */
 WEFT_FN int weft_group_flushed(const weft_group *g) {
     uint32_t i;
     int k;
@@ -712,4 +719,27 @@ WEFT_FN void weft_group_close(weft_group *g) {
     for (r = 0; r < g->net->size; r++) weft_peer_cancel(g, &g->peer[r], 1);
     g->members = 0;
     WEFT_GPU_SETTLE(*g); /* nothing is left to be done in memory that goes back to the host */
+}
+
+/* Says good-bye to all who are still there, as of `round`. WEFT_OK when it is complete: the group is then closed. */
+WEFT_FN weft_status weft_group_leave(weft_group *g, uint64_t round) {
+    uint32_t i = 0, due = 0;
+    while (i < g->members) {
+        const uint32_t r = g->member[i];
+        weft_peer *p = &g->peer[r];
+        if (r != g->net->rank && !p->told) {
+            weft_header h;
+            weft_status s;
+            memset(&h, 0, sizeof h);
+            h.kind = WEFT_KIND_LEAVE;
+            h.round = round;
+            if ((s = weft_group_post(g, r, &h, NULL, 0)) < 0) return s;
+            p->told = s == WEFT_OK;
+            due += s != WEFT_OK;
+        }
+        if (i < g->members && g->member[i] == r) i++; /* else it has left, too */
+    }
+    if (due || !weft_group_flushed(g)) return weft_group_deadline(g, WEFT_NO_RANK);
+    weft_group_close(g);
+    return WEFT_OK;
 }
