@@ -7,6 +7,7 @@
 #define HPSGD_IMPLEMENTATION
 #include "../hpsgd.h"
 #include "hpsgd_lock.h"
+#include "silent.h"
 
 #include <check.h>
 
@@ -16,32 +17,13 @@ static float memory_of_x[8];
 static weft_tensor x_tensor = {memory_of_x, 8, WEFT_F32};
 static weft_transport net1;
 
-static weft_status no_send(void *c, uint32_t p, uint32_t t, const void *d, size_t n, weft_request *r) {
-    (void)c, (void)p, (void)t, (void)d, (void)n, (void)r;
-    return WEFT_OK;
-}
-
-static weft_status no_recv(void *c, uint32_t p, uint32_t t, void *d, size_t n, weft_request *r) {
-    (void)c, (void)p, (void)t, (void)d, (void)n, (void)r;
-    return WEFT_OK;
-}
-
-static weft_status no_test(void *c, weft_request *r) {
-    (void)c, (void)r;
-    return WEFT_AGAIN;
-}
-
-static void no_cancel(void *c, weft_request *r) {
-    (void)c, (void)r;
-}
-
 static hpsgd_desc good(void) {
     hpsgd_desc d;
     memset(&d, 0, sizeof d);
     d.struct_size = sizeof d;
     d.params.tensor = &x_tensor;
     d.params.count = 1;
-    net1 = weft_transport_make(NULL, 0, 2, no_send, no_recv, no_test, no_cancel, NULL);
+    net1 = silent_transport(NULL, 2, NULL);
     d.transport = &net1;
     return d;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * test_manual.c: the tables "Which verb when" in the manuals of the headers against the code: an object is brought into
  * each state, and each verb called there. y: legal; -: WEFT_ERR_ORDER, and nothing has changed. A verb without a row, a
- * row without a verb, or a cell that is wrong fails. `test_manual print` prints the tables as they should be. And what the manuals say of memory. */
+ * row without a verb, or a cell that is wrong fails. `test_manual print` prints the tables as they should be. And what
+ * the manuals say of memory. */
 #define GRAWA_IMPLEMENTATION
 #include "grawa.h"
 #define SUBSPACE_IMPLEMENTATION
@@ -12,6 +13,7 @@
 #include "hpsgd.h"
 #define SADDLE_IMPLEMENTATION
 #include "saddle.h"
+#include "silent.h"
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -35,22 +37,6 @@ typedef struct stage {
     void *memory, *object;
 } stage;
 
-static weft_status silent_send(void *ctx, uint32_t peer, uint32_t tag, const void *data, size_t bytes,
-                               weft_request *q) {
-    (void)ctx, (void)peer, (void)tag, (void)data, (void)bytes, (void)q;
-    return WEFT_OK;
-}
-static weft_status silent_recv(void *ctx, uint32_t peer, uint32_t tag, void *data, size_t capacity, weft_request *q) {
-    (void)ctx, (void)peer, (void)tag, (void)data, (void)capacity, (void)q;
-    return WEFT_OK;
-}
-static weft_status silent_test(void *ctx, weft_request *q) {
-    (void)ctx, (void)q;
-    return WEFT_AGAIN;
-}
-static void silent_cancel(void *ctx, weft_request *q) {
-    (void)ctx, (void)q;
-}
 static uint64_t silent_now(void *ctx) {
     return ((stage *)ctx)->now += 1000000;
 }
@@ -66,7 +52,7 @@ static stage *stage_make(uint32_t workers) {
     stage *s = (stage *)calloc(1, sizeof *s);
     int k;
     if (!s) abort();
-    s->net = weft_transport_make(s, 0, workers, silent_send, silent_recv, silent_test, silent_cancel, silent_now);
+    s->net = silent_transport(s, workers, silent_now);
     must(weft_graph_complete(&s->graph, workers, s->graph_memory, sizeof s->graph_memory) == WEFT_OK);
     for (k = 0; k < D; k++) s->x[k] = s->g[k] = 0.5f + (float)k;
     s->params.data = s->x;

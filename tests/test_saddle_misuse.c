@@ -7,6 +7,7 @@
 #define SADDLE_IMPLEMENTATION
 #include "../saddle.h"
 #include "saddle_lock.h"
+#include "silent.h"
 
 #include <check.h>
 
@@ -23,25 +24,6 @@ static weft_transport net1;
 static weft_graph graph2, graph3;
 static unsigned char memory_of_graph2[WEFT_GRAPH_BYTES(2, 2)], memory_of_graph3[WEFT_GRAPH_BYTES(3, 3)];
 
-static weft_status no_send(void *c, uint32_t p, uint32_t t, const void *d, size_t n, weft_request *r) {
-    (void)c, (void)p, (void)t, (void)d, (void)n, (void)r;
-    return WEFT_OK;
-}
-
-static weft_status no_recv(void *c, uint32_t p, uint32_t t, void *d, size_t n, weft_request *r) {
-    (void)c, (void)p, (void)t, (void)d, (void)n, (void)r;
-    return WEFT_OK;
-}
-
-static weft_status no_test(void *c, weft_request *r) {
-    (void)c, (void)r;
-    return WEFT_AGAIN;
-}
-
-static void no_cancel(void *c, weft_request *r) {
-    (void)c, (void)r;
-}
-
 static int always(void *ctx, uint64_t step, uint32_t i, uint32_t j) {
     (void)ctx, (void)step, (void)i, (void)j;
     return 1;
@@ -53,7 +35,7 @@ static saddle_desc good(void) {
     d.struct_size = sizeof d;
     d.params.tensor = &x_tensor;
     d.params.count = 1;
-    net1 = weft_transport_make(NULL, 0, 2, no_send, no_recv, no_test, no_cancel, NULL);
+    net1 = silent_transport(NULL, 2, NULL);
     d.transport = &net1;
     ck_assert_int_eq(weft_graph_ring(&graph2, 2, memory_of_graph2, sizeof memory_of_graph2), WEFT_OK);
     ck_assert_int_eq(weft_graph_ring(&graph3, 3, memory_of_graph3, sizeof memory_of_graph3), WEFT_OK);
