@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * silent.h: a transport whose peers never say a word: sends are taken, receives stay pending. For tests of what needs no
- * answer. Include after a header with its IMPLEMENTATION. */
+ * silent.h: a transport whose peers never say a word: sends are taken, receives stay pending. For tests of what needs
+ * no answer. Include after a header with its IMPLEMENTATION. */
 #ifndef SILENT_H
 #define SILENT_H
 
