@@ -16,7 +16,7 @@
  *   #define SUBSPACE_IMPLEMENTATION            // in exactly one source file
  *   #include "subspace.h"
  *
- *   weft_tensor t[] = { {dw1, n1, WEFT_F32}, {db1, h, WEFT_F32} };    // your gradients, where backward leaves them
+ *   weft_tensor t[] = { {dw1, n1, WEFT_F32}, {db1, n2, WEFT_F32} };    // your gradients, where backward leaves them
  *   weft_transport net = weft_transport_make(&my_net, rank, size, my_send, my_recv, my_test, my_cancel, my_now);
  *
  *   subspace_desc d = {sizeof d};              // zero is the default everywhere

@@ -12,7 +12,7 @@
  *   #define GRAWA_IMPLEMENTATION            // in exactly one source file
  *   #include "grawa.h"
  *
- *   weft_tensor t[] = { {w1, n1, WEFT_F32}, {b1, h, WEFT_F32} };    // your parameters, where they are
+ *   weft_tensor t[] = { {w1, n1, WEFT_F32}, {b1, n2, WEFT_F32} };    // your parameters, where they are
  *   weft_tensors params = {t, 2};                                   // gradients are described alike
  *   weft_transport net = weft_transport_make(&my_net, rank, size, my_send, my_recv, my_test, my_cancel, my_now);
  *

@@ -17,7 +17,7 @@
  *   #define HPSGD_IMPLEMENTATION            // in exactly one source file
  *   #include "hpsgd.h"
  *
- *   weft_tensor t[] = { {w1, n1, WEFT_F32}, {b1, h, WEFT_F32} };    // your parameters, where they are
+ *   weft_tensor t[] = { {w1, n1, WEFT_F32}, {b1, n2, WEFT_F32} };    // your parameters, where they are
  *   weft_tensors params = {t, 2};
  *   weft_transport net = weft_transport_make(&my_net, rank, size, my_send, my_recv, my_test, my_cancel, my_now);
  *
