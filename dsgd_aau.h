@@ -36,7 +36,7 @@
  *       if (s < 0) return fail(weft_strerror(s), dsgd_aau_detail(x));
  *   }
  *   if ((s = dsgd_aau_leave(x)) == WEFT_AGAIN) s = dsgd_aau_wait(x);
- *   dsgd_aau_close(x);                      // a neighbour that is lost is no error: dsgd_aau_fault tells
+ *   dsgd_aau_close(x);                      // a neighbour that is lost is no error: dsgd_aau_stats counts
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
@@ -104,7 +104,8 @@
  *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
  *                                               is as before
  *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
- *                                               ends; dsgd_aau_fault says why, stats count
+ *                                               ends. stats.lost counts, dsgd_aau_link tells which; after nonsense
+ *                                               dsgd_aau_fault says why
  *
  * ---- How the waiting ends ----
  *

@@ -43,7 +43,7 @@
  *       }
  *   }
  *   if ((s = saddle_leave(x)) == WEFT_AGAIN) s = saddle_wait(x, NULL);
- *   saddle_close(x);                        // a neighbour that is lost is no error: saddle_fault tells
+ *   saddle_close(x);                        // a neighbour that is lost is no error: saddle_stats counts
  *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
@@ -108,7 +108,8 @@
  *   ARGUMENT, VERSION, CHECKSUM, MISMATCH       of load: no blob, a damaged one, or one of other settings; the object
  *                                               is as before
  *   none                                        a neighbour that is lost, says nonsense, or whose link fails: its link
- *                                               ends; saddle_fault says why, stats count
+ *                                               ends. stats.lost counts, saddle_link tells which; after nonsense
+ *                                               saddle_fault says why
  *
  * ---- Variants: settings of one machine ----
  *
@@ -2180,7 +2181,7 @@ typedef enum saddle_buffer_kind {
 SADDLE_API void saddle_stats(const saddle *x, saddle_stats_t *out);
 SADDLE_API void saddle_effective(const saddle *x, saddle_desc *out);
 SADDLE_API const weft_detail *saddle_detail(const saddle *x); /* never NULL, but for x == NULL */
-SADDLE_API const weft_detail *saddle_fault(const saddle *x);  /* why a link was last given up; likewise */
+SADDLE_API const weft_detail *saddle_fault(const saddle *x);  /* of the last link that nonsense ended; likewise */
 SADDLE_API uint32_t saddle_state(const saddle *x);
 SADDLE_API weft_link_state saddle_link(const saddle *x, uint32_t rank); /* DOWN for whoever is no neighbour */
 /* A buffer of this tensor's type and shape, to be looked at only; NULL: there is none. */
