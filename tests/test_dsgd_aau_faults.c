@@ -927,6 +927,33 @@ START_TEST(amends_are_made) {
 }
 END_TEST
 
+/* Each of them takes as many good letters as the first. */
+START_TEST(amends_begin_anew) {
+    weft_graph g;
+    void *m = aau_graph(&g, AAU_RING, 4, 0);
+    aau_desc d = aau_default(17, &g);
+    aau t;
+    weft_link *l;
+    uint32_t k;
+    d.tensors = 3;
+    d.count = small;
+    d.steps = 100000;
+    d.stay = 1;
+    ck_assert(aau_open(&t, &d));
+    aau_begin_all(&t);
+    weft_sim_advance(&t.sim, 1000000);
+    l = &t.worker[1].x->net.link[0];
+    ck_assert_uint_eq(l->rank, 0);
+    l->faults = 2;
+    l->good = WEFT_LINK_AMENDS - 1;
+    for (k = 0; k < 1000000 && l->faults == 2; k++) weft_sim_advance(&t.sim, 10);
+    ck_assert_uint_eq(l->faults, 1);
+    ck_assert_uint_eq(l->good, 0);
+    fine(&t, 1);
+    free(m);
+}
+END_TEST
+
 /* ---- settings that differ ---- */
 
 static int other_prepare(aau_worker *w) {
@@ -1037,6 +1064,7 @@ int main(void) {
     tcase_add_loop_test(t, a_callback_fails, 0, 3);
     tcase_add_test(t, a_link_is_given_up);
     tcase_add_test(t, amends_are_made);
+    tcase_add_test(t, amends_begin_anew);
     tcase_add_loop_test(t, settings_differ, 0, 6);
     tcase_add_loop_test(t, settings_differ_and_one_is_late, 0, 8);
     tcase_add_loop_test(t, a_worker_is_lost_at_every_message, 0, 9);

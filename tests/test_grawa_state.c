@@ -164,6 +164,37 @@ START_TEST(resumes_at_every_step) {
 }
 END_TEST
 
+/* A worker that is new in a view has no weights of a round yet, and the others have: they mean different centers. */
+START_TEST(a_newcomer_has_no_center) {
+    cluster_desc d = config(6, WORKERS);
+    uint32_t members[3] = {0, 1, 2}, r;
+    weft_view v = {sizeof v, 1, 3, members};
+    cluster c;
+    cluster_worker *w;
+    ck_assert_msg(cluster_open(&c, &d) && cluster_steps(&c, 3), "%s", c.why);
+    w = &c.worker[2];
+    weft_sim_lose(&c.sim, 2);
+    weft_sim_revive(&c.sim, 2);
+    free(w->memory);
+    ck_assert(cluster_worker_init(w));
+    for (r = 0; r < 2; r++) {
+        ck_assert_int_eq(grawa_peer_lost(c.worker[r].g, 2), WEFT_OK);
+        ck_assert_int_eq(grawa_peer_up(c.worker[r].g, 2), WEFT_OK);
+    }
+    CLUSTER_ALL(&c, x, grawa_regroup(x->g, &v));
+    for (r = 0; r < 3; r++) c.worker[r].status = grawa_average(c.worker[r].g, GRAWA_CENTER, NULL, NULL);
+    ck_assert_msg(cluster_settle(&c), "%s", c.why);
+    for (r = 0; r < 3; r++) {
+        ck_assert_int_eq(c.worker[r].status, WEFT_ERR_MISMATCH);
+        ck_assert_str_eq(grawa_detail(c.worker[r].g)->field, "model, or round of the weights");
+        ck_assert_uint_eq(grawa_detail(c.worker[r].g)->peer, r == 2 ? 0 : 2);
+    }
+    ck_assert_msg(cluster_steps(&c, 3), "%s", c.why); /* after its first round all have the same */
+    CLUSTER_ALL(&c, x, grawa_average(x->g, GRAWA_CENTER, NULL, NULL));
+    ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
 /* A worker that has come back and has not had its first round yet: it still takes over the center after having been
  * loaded. */
 START_TEST(resumes_with_a_newcomer) {
@@ -356,6 +387,28 @@ START_TEST(every_byte_flipped) {
     ck_assert_int_eq(grawa_load(c.worker[0].g, s.blob, s.bytes), WEFT_OK);
     forget(&s);
     ck_assert_msg(cluster_close(&c), "%s", c.why);
+}
+END_TEST
+
+/* A blob of other beginnings whose contents cannot be leaves nothing behind: those who begin together still have the
+ * same parameters to begin with. */
+START_TEST(bad_contents_leave_nothing) {
+    cluster_desc d = config(0, 2);
+    cluster other, c;
+    saved kept;
+    uint64_t seed = d.data_seed;
+    d.data_seed = seed + 1;
+    ck_assert_msg(cluster_open(&other, &d) && cluster_steps(&other, 4), "%s", other.why);
+    save(&other.worker[0], &kept);
+    d.data_seed = seed;
+    ck_assert_msg(cluster_open(&c, &d), "%s", c.why);
+    ck_assert(c.worker[0].g->initial_hash != other.worker[0].g->initial_hash);
+    memset(kept.blob + 24, 0xFF, 8);
+    reseal(kept.blob, kept.bytes);
+    ck_assert_int_eq(grawa_load(c.worker[0].g, kept.blob, kept.bytes), WEFT_ERR_ARGUMENT);
+    ck_assert_msg(cluster_steps(&c, 4), "%s", c.why); /* (grawa_start would take a new look at them) */
+    forget(&kept);
+    ck_assert_msg(cluster_close(&c) && cluster_close(&other), "%s", c.why);
 }
 END_TEST
 
@@ -597,6 +650,7 @@ int main(void) {
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, resumes_at_every_step, 0, CONFIGS);
     tcase_add_test(t, resumes_with_a_newcomer);
+    tcase_add_test(t, a_newcomer_has_no_center);
     tcase_add_test(t, different_moments);
     suite_add_tcase(s, t);
     t = tcase_create("blobs");
@@ -604,6 +658,7 @@ int main(void) {
     tcase_add_test(t, format);
     tcase_add_test(t, capacity_is_named);
     tcase_add_loop_test(t, every_byte_flipped, 0, 2);
+    tcase_add_test(t, bad_contents_leave_nothing);
     tcase_add_test(t, every_length);
     tcase_add_test(t, somebody_elses);
     tcase_add_loop_test(t, contents_out_of_range, 0, 4);

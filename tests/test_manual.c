@@ -524,6 +524,40 @@ START_TEST(memory_formulas) {
 }
 END_TEST
 
+/* The view of a descriptor is copied: what can be read of it later is not the host's pointer. */
+START_TEST(views_are_copied) {
+    static float x[4];
+    weft_tensor t = {x, 4, WEFT_F32};
+    uint32_t both[2] = {0, 1};
+    weft_view view = {sizeof view, 3, 2, both};
+    weft_transport net = silent_transport(NULL, 2, NULL);
+#define COPIED(X, list)                                                                                                \
+    do {                                                                                                               \
+        X##_desc d, e;                                                                                                 \
+        X *o;                                                                                                          \
+        void *memory;                                                                                                  \
+        size_t bytes;                                                                                                  \
+        memset(&d, 0, sizeof d);                                                                                       \
+        d.struct_size = sizeof d;                                                                                      \
+        d.list.tensor = &t;                                                                                            \
+        d.list.count = 1;                                                                                              \
+        d.transport = &net;                                                                                            \
+        d.view = &view;                                                                                                \
+        bytes = X##_memory(&d, NULL);                                                                                  \
+        memory = malloc(bytes);                                                                                        \
+        ck_assert_int_eq(X##_init(&o, &d, memory, bytes), WEFT_OK);                                                    \
+        X##_effective(o, &e);                                                                                          \
+        ck_assert_ptr_null(e.view);                                                                                    \
+        X##_close(o);                                                                                                  \
+        free(memory);                                                                                                  \
+    } while (0)
+    COPIED(grawa, params);
+    COPIED(subspace, gradients);
+    COPIED(hpsgd, params);
+#undef COPIED
+}
+END_TEST
+
 int main(int argc, char **argv) {
     Suite *s = suite_create("manual");
     TCase *t = tcase_create("manual");
@@ -546,6 +580,7 @@ int main(int argc, char **argv) {
     tcase_add_loop_test(t, table, 0, HEADERS);
     tcase_add_loop_test(t, complete, 0, HEADERS);
     tcase_add_loop_test(t, memory_formulas, 0, 4);
+    tcase_add_test(t, views_are_copied);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
