@@ -33,6 +33,9 @@
  *   if ((s = grawa_leave(g)) == WEFT_AGAIN) s = grawa_wait(g);     // a loss may show here, too: see below
  *   grawa_close(g);
  *
+ * The five callbacks are your network, or an adapter: their rules are "The transport contract", below; set net.wait,
+ * too, if it can sleep. weft_transport_selftest tries yours. After WEFT_ERR_TIMEOUT one may wait again, as long again.
+ *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- After a loss ----
@@ -46,7 +49,10 @@
  *   } while (s == WEFT_ERR_PEER_LOST);          // another one (grawa_detail(g)->peer): once more, without it, too
  *
  * WEFT_OK: train on. The step whose verb told of the loss has been counted, and is not to be told again; if all
- * abandoned its round, that is tried again at the next step. A leave that was under way has been carried to its end.
+ * abandoned its round, that is tried again at the next step. A leave that was under way has been carried to its end. An
+ * average that was under way has come to nothing: call it again, it is then of those who are left. Who leaves tells
+ * whoever makes the views before its process ends: it may never have noticed a loss, and a view that names it waits
+ * for it.
  *
  * ---- The verbs ----
  *
@@ -508,8 +514,9 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
- *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
- *   left. Any other negative status is a failure of the transport: WEFT_ERR_TRANSPORT, the status in detail.got.
+ *   X_peer_lost by the host. A send may still be taken, but receives tell. What a peer sent before it went is still
+ *   received: a receive says so only when nothing is left. Any other negative status is a failure of the transport:
+ *   WEFT_ERR_TRANSPORT, the status in detail.got.
  * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
  *   up to WEFT_CHANNELS objects share one transport.
  * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
@@ -564,7 +571,9 @@ typedef struct weft_transport {
     weft_now_fn now; /* may be NULL if no deadline is asked for */
 
     /* Optional: sleep until something may have happened for this worker, or until `until_ns` on the clock of now
-     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
+     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. What other
+     * callbacks have taken in since the last wait is such a happening, too: who reads bytes for all requests in each
+     * of them keeps a mark, or it sleeps on what is there. */
     void (*wait)(void *ctx, uint64_t until_ns);
 
     weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
@@ -1057,8 +1066,9 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes
  * is set to the length; with buf NULL only that. The parameters and the optimiser are the host's to save. Load: into
  * a fresh object of the same descriptor, rank and number of workers; all workers load the blobs of the same moment
- * (after a loss, under a `view` of those that are left). Hostile blobs give an error,
- * the object is then as before. */
+ * (after a loss, under a `view` of those that are left). The schedules are the blob's from then on; if the run had
+ * begun, `initial` is over. Put the parameters back before the next verb. Hostile blobs give an error, the object is
+ * then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
 /* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */

@@ -38,6 +38,9 @@
  *   if ((s = hpsgd_leave(h)) == WEFT_AGAIN) s = hpsgd_wait(h);  // a loss may show here, too: see below
  *   hpsgd_close(h);
  *
+ * The five callbacks are your network, or an adapter: their rules are "The transport contract", below; set net.wait,
+ * too, if it can sleep. weft_transport_selftest tries yours. After WEFT_ERR_TIMEOUT one may wait again, as long again.
+ *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- After a loss ----
@@ -51,7 +54,9 @@
  *   } while (s == WEFT_ERR_PEER_LOST);          // another one (hpsgd_detail(h)->peer): once more, without it, too
  *
  * WEFT_OK: train on. The step whose verb told of the loss has been counted, and is not to be told again. A drain or a
- * leave that was under way has been carried to its end. After a drain, a loss in the leave costs nothing: close.
+ * leave that was under way has been carried to its end. After a drain, a loss in the leave costs nothing: close. Who
+ * leaves tells whoever makes the views before its process ends: it may never have noticed a loss, and a view that names
+ * it waits for it.
  *
  * ---- The verbs ----
  *
@@ -508,8 +513,9 @@ WEFT_INLINE const char *weft_isa_name(weft_isa isa) {
  *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
- *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
- *   left. Any other negative status is a failure of the transport: WEFT_ERR_TRANSPORT, the status in detail.got.
+ *   X_peer_lost by the host. A send may still be taken, but receives tell. What a peer sent before it went is still
+ *   received: a receive says so only when nothing is left. Any other negative status is a failure of the transport:
+ *   WEFT_ERR_TRANSPORT, the status in detail.got.
  * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
  *   up to WEFT_CHANNELS objects share one transport.
  * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
@@ -564,7 +570,9 @@ typedef struct weft_transport {
     weft_now_fn now; /* may be NULL if no deadline is asked for */
 
     /* Optional: sleep until something may have happened for this worker, or until `until_ns` on the clock of now
-     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
+     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. What other
+     * callbacks have taken in since the last wait is such a happening, too: who reads bytes for all requests in each
+     * of them keeps a mark, or it sleeps on what is there. */
     void (*wait)(void *ctx, uint64_t until_ns);
 
     weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */

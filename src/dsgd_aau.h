@@ -37,6 +37,9 @@
  *   if ((s = dsgd_aau_leave(x)) == WEFT_AGAIN) s = dsgd_aau_wait(x);
  *   dsgd_aau_close(x);                      // a neighbour that is lost is no error: dsgd_aau_stats counts
  *
+ * The five callbacks are your network, or an adapter: their rules are "The transport contract", below; set net.wait,
+ * too, if it can sleep. weft_transport_selftest tries yours. After WEFT_ERR_TIMEOUT one may wait again, as long again.
+ *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- The verbs ----

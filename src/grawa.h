@@ -32,6 +32,9 @@
  *   if ((s = grawa_leave(g)) == WEFT_AGAIN) s = grawa_wait(g);     // a loss may show here, too: see below
  *   grawa_close(g);
  *
+ * The five callbacks are your network, or an adapter: their rules are "The transport contract", below; set net.wait,
+ * too, if it can sleep. weft_transport_selftest tries yours. After WEFT_ERR_TIMEOUT one may wait again, as long again.
+ *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- After a loss ----
@@ -45,7 +48,10 @@
  *   } while (s == WEFT_ERR_PEER_LOST);          // another one (grawa_detail(g)->peer): once more, without it, too
  *
  * WEFT_OK: train on. The step whose verb told of the loss has been counted, and is not to be told again; if all
- * abandoned its round, that is tried again at the next step. A leave that was under way has been carried to its end.
+ * abandoned its round, that is tried again at the next step. A leave that was under way has been carried to its end. An
+ * average that was under way has come to nothing: call it again, it is then of those who are left. Who leaves tells
+ * whoever makes the views before its process ends: it may never have noticed a loss, and a view that names it waits
+ * for it.
  *
  * ---- The verbs ----
  *
@@ -408,8 +414,9 @@ GRAWA_API weft_status grawa_regroup(grawa *g, const weft_view *view);
 /* Everything of this object that shapes the trajectory, as one blob (versioned, checksummed, endian-neutral). *bytes
  * is set to the length; with buf NULL only that. The parameters and the optimiser are the host's to save. Load: into
  * a fresh object of the same descriptor, rank and number of workers; all workers load the blobs of the same moment
- * (after a loss, under a `view` of those that are left). Hostile blobs give an error,
- * the object is then as before. */
+ * (after a loss, under a `view` of those that are left). The schedules are the blob's from then on; if the run had
+ * begun, `initial` is over. Put the parameters back before the next verb. Hostile blobs give an error, the object is
+ * then as before. */
 GRAWA_API weft_status grawa_save(grawa *g, void *buf, size_t capacity, size_t *bytes);
 GRAWA_API weft_status grawa_load(grawa *g, const void *buf, size_t bytes);
 /* The same through callbacks (state.h), for blobs that no memory has room for. `write` NULL: only the length. */

@@ -37,6 +37,9 @@
  *   if ((s = hpsgd_leave(h)) == WEFT_AGAIN) s = hpsgd_wait(h);  // a loss may show here, too: see below
  *   hpsgd_close(h);
  *
+ * The five callbacks are your network, or an adapter: their rules are "The transport contract", below; set net.wait,
+ * too, if it can sleep. weft_transport_selftest tries yours. After WEFT_ERR_TIMEOUT one may wait again, as long again.
+ *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- After a loss ----
@@ -50,7 +53,9 @@
  *   } while (s == WEFT_ERR_PEER_LOST);          // another one (hpsgd_detail(h)->peer): once more, without it, too
  *
  * WEFT_OK: train on. The step whose verb told of the loss has been counted, and is not to be told again. A drain or a
- * leave that was under way has been carried to its end. After a drain, a loss in the leave costs nothing: close.
+ * leave that was under way has been carried to its end. After a drain, a loss in the leave costs nothing: close. Who
+ * leaves tells whoever makes the views before its process ends: it may never have noticed a loss, and a view that names
+ * it waits for it.
  *
  * ---- The verbs ----
  *

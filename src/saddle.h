@@ -44,6 +44,9 @@
  *   if ((s = saddle_leave(x)) == WEFT_AGAIN) s = saddle_wait(x, NULL);
  *   saddle_close(x);                        // a neighbour that is lost is no error: saddle_stats counts
  *
+ * The five callbacks are your network, or an adapter: their rules are "The transport contract", below; set net.wait,
+ * too, if it can sleep. weft_transport_selftest tries yours. After WEFT_ERR_TIMEOUT one may wait again, as long again.
+ *
  * (Where {sizeof d} draws a warning about missing initialisers: {0} in C, {} in C++, and d.struct_size = sizeof d.)
  *
  * ---- The verbs ----

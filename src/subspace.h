@@ -34,6 +34,9 @@
  *   if ((s = subspace_leave(a)) == WEFT_AGAIN) s = subspace_wait(a);    // a loss may show here, too: see below
  *   subspace_close(a);
  *
+ * The five callbacks are your network, or an adapter: their rules are "The transport contract", below; set net.wait,
+ * too, if it can sleep. weft_transport_selftest tries yours. After WEFT_ERR_TIMEOUT one may wait again, as long again.
+ *
  * So that the exchange runs beside the backward pass: subspace_submit(a, first, count) as soon as the gradients of
  * tensors first .. first + count - 1 are ready (in the same order on all workers), subspace_poll whenever you like, and
  * subspace_wait after the last.
@@ -52,7 +55,8 @@
  * submitted again (the loss may show after the round has been committed here: stats.rounds has counted it then); if
  * none had, nothing has happened. WEFT_WANT_GRADIENT: submit all of them again. A leave that was under way has been
  * carried to its end. Whoever is done leaves, polls until WEFT_OK, and closes: to end without it may cost the others
- * their last round; those who stay need no regroup for a good-bye.
+ * their last round; those who stay need no regroup for a good-bye. Who leaves tells whoever makes the views before its
+ * process ends: it may never have noticed a loss, and a view that names it waits for it.
  *
  * ---- The verbs ----
  *

@@ -286,6 +286,7 @@ START_TEST(one_end_is_told) {
     weft_sim_advance(&t.sim, 10000000 + 13001 * (uint64_t)_i);
     ck_assert_int_eq(dsgd_aau_link(t.worker[1].x, 0), WEFT_LINK_UP);
     ck_assert_int_eq(dsgd_aau_peer_lost(t.worker[0].x, 1), WEFT_OK);
+    ck_assert_int_eq(dsgd_aau_peer_lost(t.worker[0].x, 1), WEFT_OK); /* no news */
     weft_sim_wake(&t.sim, 0, weft_sim_now(&t.sim));
     ck_assert_uint_eq(stats_of(&t, 0).lost, 1);
     weft_sim_advance(&t.sim, 5000000);

@@ -402,14 +402,20 @@ static int other_initial(lock_worker *w) {
     return 1;
 }
 
+static int other_algorithm(lock_worker *w) {
+    if (w->rank == 1) w->desc.algorithm = WEFT_ALGORITHM_RING;
+    return 1;
+}
+
 START_TEST(settings_differ) {
-    static int (*const all[7])(lock_worker *) = {other_mode,  other_carry, other_payload, other_startup,
-                                                 other_check, other_slabs, other_initial};
-    static const char *const field[7] = {"mode", "carry", "payload", "startup", "check_replicas", "slabs", "initial"};
+    static int (*const all[8])(lock_worker *) = {other_mode,  other_carry, other_payload, other_startup,
+                                                 other_check, other_slabs, other_initial, other_algorithm};
+    static const char *const field[8] = {"mode",           "carry", "payload", "startup",
+                                         "check_replicas", "slabs", "initial", "algorithm of the sum"};
     static const size_t large[3] = {60000, 0, 30000};
     int i;
     uint32_t r;
-    for (i = 0; i < 7; i++) {
+    for (i = 0; i < 8; i++) {
         lock_desc d = lock_default(2);
         lock k;
         d.prepare = all[i];

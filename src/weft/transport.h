@@ -33,8 +33,9 @@
  *   transport that says so itself. A callback must not call verbs of the object that
  *   called it (they answer WEFT_ERR_REENTRY).
  * Loss. A peer that is gone is WEFT_ERR_PEER_LOST from send, recv or test of any request with that peer, or a call of
- *   X_peer_lost by the host. What a peer sent before it went is still received: a receive says so only when nothing is
- *   left. Any other negative status is a failure of the transport: WEFT_ERR_TRANSPORT, the status in detail.got.
+ *   X_peer_lost by the host. A send may still be taken, but receives tell. What a peer sent before it went is still
+ *   received: a receive says so only when nothing is left. Any other negative status is a failure of the transport:
+ *   WEFT_ERR_TRANSPORT, the status in detail.got.
  * Tags. Below 32,768 (what MPI guarantees). An object uses the WEFT_TAGS_PER_CHANNEL tags of its own `channel`, so that
  *   up to WEFT_CHANNELS objects share one transport.
  * Outstanding. At most `requests_per_peer` (see X_memory) per object and peer at a time.
@@ -89,7 +90,9 @@ typedef struct weft_transport {
     weft_now_fn now; /* may be NULL if no deadline is asked for */
 
     /* Optional: sleep until something may have happened for this worker, or until `until_ns` on the clock of now
-     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. */
+     * (UINT64_MAX: no limit). Returning early, or at once, is always legal. Used by the blocking verbs only. What other
+     * callbacks have taken in since the last wait is such a happening, too: who reads bytes for all requests in each
+     * of them keeps a mark, or it sleeps on what is there. */
     void (*wait)(void *ctx, uint64_t until_ns);
 
     weft_all_reduce_fn all_reduce; /* optional: see "Sums" above; used where a descriptor asks for it */
